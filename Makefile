@@ -1,0 +1,44 @@
+# `make demo` and `make test` need Python 3.11 or later and git, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types unit format readme wheel clean
+
+demo: $(VENV)/.installed
+	$(BIN)/medcore-bench baselines
+
+test: lint types unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# the four folders laid out as the wheel lays them out, which is how their imports read
+types: $(VENV)/.installed
+	@rm -rf build/typed && mkdir -p build/typed
+	@cp -r medcore_prune build/typed/ && cp -r criteria baselines benchmarks build/typed/medcore_prune/
+	cd build/typed && $(abspath $(BIN))/mypy -p medcore_prune --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
+
+unit: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+readme: $(VENV)/.installed
+	$(BIN)/python -m medcore_prune.benchmarks.readme
+
+wheel: $(VENV)/.installed
+	$(BIN)/python -m build
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: try make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Published pruning methods as recipes built from criteria, one a file."""

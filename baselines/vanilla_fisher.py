@@ -1,0 +1,12 @@
+"""Fisher pruning, with the loss that the model was trained on."""
+
+from ..baseline import Baseline, register_baseline
+from ..criteria.zero import Zero
+
+
+@register_baseline("vanilla_fisher", source="Theis et al. 2018, arXiv 1801.05787")
+def vanilla_fisher() -> Baseline:
+    """I_zero alone, Dice + BCE loss, all samples pooled."""
+    return Baseline(
+        Zero, {"lambda_b": 0.0, "aggregation": "pooled"}, quotas="sensitivity", tau=0.25, tunable=("quotas",)
+    )

@@ -1,0 +1,1 @@
+"""medcore-bench: experiments, runner, tables, plots, report."""

@@ -1,0 +1,130 @@
+"""How far Fisher scores can be trusted: their rank correlation with exact interventions on a sample of units."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from ..budget import default_protect
+from ..criterion import unit_scores
+from ..data.subset import Subset
+from ..data.types import SampleSet
+from ..groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
+from ..interventions import RiskData, exact_interventions
+from ..statistics import Statistics
+from .inputs import Inputs
+from .methods import Method
+from .settings import Settings
+
+
+def fisher_methods(methods: Sequence[Method]) -> list[Method]:
+    """Methods whose scores are read from calibration statistics and are quick to take again."""
+    return [
+        method for method in methods if method.needs and method.recipe.cost != "slow" and not method.recipe.stochastic
+    ]
+
+
+def draw_units(groups: Sequence[StructuredGroup], count: int, seed: int = 0) -> list[list[int]]:
+    """Draw units at random from the blocks that may be pruned: `count` heads and `count` neurons.
+
+    Args:
+        groups: As `groups_of` lists them.
+        count: Units of each family; all where there are fewer.
+        seed: Of the draw.
+
+    Returns:
+        Unit indices of each group, ascending.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = len(groups) // len(FAMILY_NAMES)
+    open_blocks = blocks - default_protect(blocks)
+    chosen: list[list[int]] = [[] for _ in groups]
+    for family in FAMILY_NAMES:
+        pool = [
+            (place, unit)
+            for place, group in enumerate(groups)
+            if group.family == family and group.block < open_blocks
+            for unit in range(group.n_units)
+        ]
+        for index in rng.permutation(len(pool))[:count]:
+            place, unit = pool[index]
+            chosen[place].append(unit)
+    return [sorted(units) for units in chosen]
+
+
+def exact_agreement(
+    methods: Sequence[Method], inputs: Inputs, statistics: Statistics, settings: Settings, progress: bool = True
+) -> dict[str, Any]:
+    """Correlate the scores of each Fisher method with what removing or resetting a unit really does to the loss.
+
+    Args:
+        methods: Those without calibrated scores are left out.
+        inputs: Models and calibration data.
+        statistics: Of the first calibration sample.
+        settings: Numbers of units and images.
+        progress: Whether to show progress.
+
+    Returns:
+        `units`, `images`, and for each method and family Spearman's rank correlation with the zero intervention and,
+        where there is a reference, with the reset intervention; None where it is undefined.
+    """
+    groups = groups_of(inputs.adapted)
+    units = draw_units(groups, settings.counts.exact_units)
+    exact = _exact(inputs, groups, units, settings, progress)
+    rows = {}
+    for method in fisher_methods(methods):
+        scores = unit_scores(method.recipe.build(statistics, inputs.adapted), inputs.adapted)
+        sampled = [
+            scores[g.block, g.family][torch.tensor(u, dtype=torch.long)] for g, u in zip(groups, units, strict=True)
+        ]
+        rows[method.name] = {
+            family: {
+                name: spearman(_of(family, groups, sampled), _of(family, groups, costs))
+                for name, costs in exact.items()
+            }
+            for family in FAMILY_NAMES
+        }
+    counts = {
+        family: sum(len(u) for g, u in zip(groups, units, strict=True) if g.family == family) for family in FAMILY_NAMES
+    }
+    return {"units": counts, "images": settings.counts.exact_images, "data_sets": len(inputs.sets), "methods": rows}
+
+
+def _exact(
+    inputs: Inputs,
+    groups: Sequence[StructuredGroup],
+    units: Sequence[Sequence[int]],
+    settings: Settings,
+    progress: bool,
+) -> dict[str, list[Tensor]]:
+    """Both interventions, averaged over data sets: intervention to one tensor a group."""
+    data = {name: _prepared(samples, inputs, settings) for name, samples in inputs.calibration(0).items()}
+    references: dict[str, nn.Module | None] = {"zero": None}
+    if inputs.reference is not None:
+        references["reset"] = inputs.reference
+    exact = {}
+    for name, reference in references.items():
+        of_set = exact_interventions(
+            inputs.adapted, groups, data, reference=reference, units=units, progress=progress
+        ).values()
+        exact[name] = [torch.stack(of_group).mean(0) for of_group in zip(*of_set, strict=True)]
+    return exact
+
+
+def _prepared(samples: SampleSet, inputs: Inputs, settings: Settings) -> RiskData:
+    count = min(len(samples), settings.counts.exact_images)
+    return RiskData.of(Subset(samples, tuple(range(count)), samples.name), inputs.image_size)
+
+
+def _of(family: Family, groups: Sequence[StructuredGroup], values: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part for group, part in zip(groups, values, strict=True) if group.family == family])
+
+
+def spearman(first: Tensor, second: Tensor) -> float | None:
+    """Rank correlation of two vectors; None for fewer than three values or where all are equal."""
+    if len(first) < 3 or bool((first == first[0]).all()) or bool((second == second[0]).all()):
+        return None
+    return float(spearmanr(first.double().numpy(), second.double().numpy()).statistic)

@@ -1,0 +1,106 @@
+"""What is about to be done, how much of it is stored already, and about how long it will take."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..data.subset import Subset
+from ..evaluation import EvaluationSet, predict, score
+from ..zoo import NOTICE
+from .evaluating import Evaluator
+from .inputs import Inputs
+from .methods import Method
+from .settings import MODES, Settings
+
+_TRIAL_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Work to do.
+
+    Attributes:
+        cells: Results in all.
+        stored: Results that an earlier run left.
+        plans: Distinct plans at most.
+        images: Test images of all data sets.
+    """
+
+    cells: int
+    stored: int
+    plans: int
+    images: int
+
+    @property
+    def predictions(self) -> int:
+        """Masks to predict at most, with nothing stored."""
+        return self.plans * self.images
+
+
+def amount(methods: Sequence[Method], inputs: Inputs, settings: Settings, stored: int) -> Amount:
+    """Count cells and distinct plans: a method with uniform quotas arrives at the same plan in both modes."""
+    levels, seeds = len(settings.levels), sum(len(method.seeds) for method in methods)
+    unpruned_rows = 3
+    cells = (levels * seeds * len(MODES) + unpruned_rows) * len(inputs.sets)
+    plans = levels * sum(len(m.seeds) * (1 if m.recipe.quotas == "uniform" else len(MODES)) for m in methods) + 1
+    return Amount(cells, stored, plans, sum(map(len, inputs.sets.values())))
+
+
+def seconds_an_image(evaluator: Evaluator) -> float:
+    """Time predicting and scoring a few images with the unpruned model, after one to warm up."""
+    name, samples = next(iter(evaluator.inputs.sets.items()))
+    few = Subset(samples, tuple(range(min(_TRIAL_IMAGES, len(samples)))), name)
+    images = EvaluationSet(few, evaluator.inputs.image_size, evaluator.settings.eval_size)
+    elapsed = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        score(predict(evaluator.inputs.adapted, images, batch_size=evaluator.settings.batch_size), images)
+        elapsed = time.perf_counter() - start
+    return elapsed / len(images)
+
+
+def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amount) -> float:
+    """Estimate the whole run from the time of one image.
+
+    A calibration sample takes a forward pass and two backward passes of twice its length in each model; the exact
+    interventions run a sample once for each unit and intervention.
+    """
+    counts, models = evaluator.settings.counts, 1 if evaluator.inputs.reference is None else 2
+    calibrated = any(method.needs for method in methods)
+    passes = 5 * models * counts.calibration * evaluator.settings.seeds if calibrated else 0
+    passes += 2 * models * counts.exact_units * counts.exact_images if calibrated else 0
+    return seconds_an_image(evaluator) * (work.predictions + passes * len(evaluator.inputs.sets))
+
+
+def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work: Amount) -> list[str]:
+    """Say what is about to be done, a line each."""
+    names = ", ".join(f"{m.name} x {len(m.seeds)}" if len(m.seeds) > 1 else m.name for m in methods)
+    data = ", ".join(f"{len(samples)} of {name}" for name, samples in inputs.sets.items())
+    reference = "with its reference" if inputs.reference is not None else "without a reference"
+    lines = [
+        f"model: {settings.model} at {inputs.image_size} px, {reference}, on {settings.device}"
+        f" ({torch.get_num_threads()} threads)",
+        f"{settings.role} images: {data}",
+        f"methods: {names}",
+        f"levels: {', '.join(map(str, settings.levels))}, each with {' and with '.join(MODES.values())}",
+        f"work: {work.cells} cells{f', {work.stored} stored already' if work.stored else ''}; at most {work.plans} "
+        f"distinct plans, {work.predictions} masks",
+    ]
+    return [notice(inputs), *lines]
+
+
+def notice(inputs: Inputs) -> str:
+    """What every output says of itself."""
+    if inputs.is_phantom:
+        return NOTICE
+    what = "pocket model made with phantom images" if inputs.is_pocket else "research comparison"
+    return f"{what}: not a clinical result"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,186 @@
+"""Masks to stored cells: the floors, the unpruned model, and each distinct plan once on each data set."""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from importlib.metadata import version
+from typing import Any
+
+from torch import nn
+
+from ..cost import count
+from ..evaluation import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
+from ..planning import Plan
+from ..progress import track
+from ..protocol import Postprocess
+from ..statistics import Statistics
+from ..surgery import prune
+from .inputs import Inputs
+from .planning import EXPERIMENT, Job
+from .records import NO_LEVEL, Cell, CellResult
+from .results import Evaluation, ResultStore, evaluation_key
+from .settings import Settings
+
+POSTPROCESS: Postprocess = "medsam"
+UNPRUNED = "unpruned"
+FLOOR_NAMES = {name: f"floor_{name}" for name in FLOORS}
+"""Floors of `evaluation` to the names of their rows."""
+
+_PACKAGES = ("medcore-prune", "torch", "torch-pruning", "segment-anything", "numpy", "scipy", "scikit-image")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers come from."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def digest(statistics: Statistics) -> str:
+    """Hash the samples that statistics were collected on, as data sets and in order."""
+    samples = {name: statistics.samples(name) for name in statistics.datasets}
+    return hashlib.sha256(json.dumps(samples).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates what is not stored yet.
+
+    Attributes:
+        inputs: Models and data.
+        settings: Grid, tolerance, batch size.
+        store: Where evaluations and cells go.
+        samples_of: Calibration draw to the hash of its samples, filled in when they are known.
+    """
+
+    inputs: Inputs
+    settings: Settings
+    store: ResultStore
+    samples_of: dict[int, str] = field(default_factory=dict)
+
+    @cached_property
+    def images(self) -> dict[str, EvaluationSet]:
+        """The test sets, made ready once."""
+        size, grid = self.inputs.image_size, self.settings.eval_size
+        return {name: EvaluationSet(samples, size, grid) for name, samples in self.inputs.sets.items()}
+
+    @cached_property
+    def _scoring_settings(self) -> dict[str, Any]:
+        return {
+            "eval_size": self.settings.eval_size,
+            "tolerance_px": self.settings.tolerance_px,
+            "postprocess": POSTPROCESS,
+        }
+
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        return versions()
+
+    def _what(self, masks: str, dataset: str) -> dict[str, Any]:
+        """What the evaluation of `masks` (a plan's hash, a floor, or the unpruned model) depends on."""
+        of_model = masks not in FLOOR_NAMES.values()
+        return {
+            "masks": masks,
+            "model": self.inputs.hashes["adapted"] if of_model else None,
+            "image_size": self.inputs.image_size if of_model else None,
+            "data": self.inputs.hashes[f"data/{dataset}"],
+            **self._scoring_settings,
+        }
+
+    def key(self, masks: str, dataset: str) -> str:
+        """Key of an evaluation."""
+        return evaluation_key(**self._what(masks, dataset))
+
+    def _evaluate(self, masks: str, dataset: str, make: Callable[[EvaluationSet], Masks]) -> None:
+        images = self.images[dataset]
+        start = time.perf_counter()
+        table = score(make(images), images, tolerance_px=self.settings.tolerance_px)
+        what = self._what(masks, dataset)
+        done = Evaluation(evaluation_key(**what), table, time.perf_counter() - start)
+        self.store.write_evaluation(done, what)
+
+    def _predict(self, model: nn.Module) -> Callable[[EvaluationSet], Masks]:
+        return partial(predict, model, postprocess=POSTPROCESS, batch_size=self.settings.batch_size)
+
+    def _missing(self, masks: str, dataset: str) -> bool:
+        return self.store.evaluation(self.key(masks, dataset)) is None
+
+    def run_unpruned(self) -> None:
+        """Evaluate and store what is not pruned: the floors, then the whole model."""
+        for dataset in self.inputs.sets:
+            for floor, name in FLOOR_NAMES.items():
+                if self._missing(name, dataset):
+                    self._evaluate(name, dataset, partial(floor_masks, floor))
+                self._write(Cell(EXPERIMENT, "any", name, NO_LEVEL, dataset, 0), name)
+            if self._missing(UNPRUNED, dataset):
+                self._evaluate(UNPRUNED, dataset, self._predict(self.inputs.adapted))
+            dense = count(self.inputs.adapted)
+            cost = {"params": dense.params, "params_removed": 0.0, "flops": dense.flops, "flops_removed": 0.0}
+            self._write(Cell(EXPERIMENT, "any", UNPRUNED, NO_LEVEL, dataset, 0), UNPRUNED, cost)
+
+    def missing(self, jobs: Sequence[Job]) -> list[tuple[Plan, str]]:
+        """Distinct plans and the data sets that they have not been evaluated on, plan by plan."""
+        distinct = {job.plan.hash: job.plan for job in jobs}
+        pairs = [(plan, dataset) for plan in distinct.values() for dataset in self.inputs.sets]
+        return [(plan, dataset) for plan, dataset in pairs if self._missing(plan.hash, dataset)]
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Evaluate all distinct plans, with the groups physically gone, and write every cell as it becomes known."""
+        waiting: dict[tuple[str, str], list[Job]] = {}
+        for job in jobs:
+            for dataset in self.inputs.sets:
+                waiting.setdefault((job.plan.hash, dataset), []).append(job)
+        todo = self.missing(jobs)
+        still_open = {(plan.hash, dataset) for plan, dataset in todo}
+        for place, arrived in waiting.items():
+            if place not in still_open:
+                self._write_jobs(arrived, place[1])
+        cut: tuple[str, nn.Module] = ("", self.inputs.adapted)
+        for plan, dataset in track(todo, "evaluating pruned models", total=len(todo)):
+            if cut[0] != plan.hash:
+                cut = (plan.hash, prune(self.inputs.adapted, plan))
+            self._evaluate(plan.hash, dataset, self._predict(cut[1]))
+            self._write_jobs(waiting[plan.hash, dataset], dataset)
+
+    def _write_jobs(self, jobs: Sequence[Job], dataset: str) -> None:
+        for job in jobs:
+            cell = job.cell(dataset)
+            key = self.key(job.plan.hash, dataset)
+            stored = self.store.read(cell) if self.store.has(cell) else None
+            if stored is None or (stored.plan, stored.evaluation) != (job.plan.hash, key):
+                self._write(cell, job.plan.hash, self._cost(job.plan), job)
+
+    def _cost(self, plan: Plan) -> dict[str, float]:
+        dense, left = count(self.inputs.adapted), count(self.inputs.adapted, plan)
+        return {
+            "params": left.params,
+            "params_removed": left.params_removed(dense),
+            "flops": left.flops,
+            "flops_removed": left.flops_removed(dense),
+            "heads_removed": plan.effective_fraction("heads"),
+            "neurons_removed": plan.effective_fraction("neurons"),
+        }
+
+    def _write(self, cell: Cell, masks: str, cost: Mapping[str, float] | None = None, job: Job | None = None) -> None:
+        evaluation = self.store.evaluation(self.key(masks, cell.dataset))
+        assert evaluation is not None
+        inputs: dict[str, Any] = {**self.inputs.hashes}
+        if job is not None:
+            inputs["calibration"] = self.samples_of.get(job.seed % self.settings.seeds)
+        result = CellResult(
+            cell,
+            evaluation.key,
+            evaluation.metrics,
+            evaluation.empty,
+            len(evaluation.images),
+            plan=job.plan.hash if job else "",
+            cost=cost or {},
+            seconds={"evaluation": evaluation.seconds, **({"scoring": job.scoring.seconds} if job else {})},
+            peak_bytes=job.scoring.peak_bytes if job else 0,
+            inputs=inputs,
+            settings={**self._scoring_settings, "quotas": job.plan.quotas if job else None},
+            versions=self._versions,
+        )
+        self.store.write(result)

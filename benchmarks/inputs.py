@@ -1,0 +1,142 @@
+"""Models and images of a comparison: loaded, checked against each other, and hashed, before any work starts."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..checkpoint import load_sam, require_aligned
+from ..data import phantoms, split
+from ..data.named import named_folders
+from ..data.subset import Subset
+from ..data.types import SampleSet, subset_hash
+from ..encoders import geometry_of
+from ..errors import DataError, MedcorePruneError
+from ..fingerprint import model_hash
+from ..zoo import pocket
+from .settings import PHANTOM_SETS, Settings
+
+Sets = Mapping[str, SampleSet]
+
+# roles of phantom images, apart from the seeds that the pocket pair was trained with
+_TEST_SEED, _VALIDATION_SEED, _CALIBRATION_SEED, _NEXT_DRAW = 0, 1, 2, 10
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a comparison works on.
+
+    Attributes:
+        adapted: The model that is pruned.
+        reference: The checkpoint that it was fine-tuned from, if there is one.
+        sets: Data set name to the images that are evaluated.
+        calibration: Number of a draw to its calibration samples.
+        is_phantom: Whether the images are drawn by this package.
+        is_pocket: Whether the models are the pocket pair that comes with it.
+    """
+
+    adapted: nn.Module
+    reference: nn.Module | None
+    sets: Sets
+    calibration: Callable[[int], Sets]
+    is_phantom: bool
+    is_pocket: bool
+
+    @property
+    def image_size(self) -> int:
+        """Side of the models' input in pixels."""
+        return geometry_of(self.adapted).image_size
+
+    @cached_property
+    def hashes(self) -> dict[str, str | None]:
+        """SHA-256 of both models and of every test set."""
+        hashes: dict[str, str | None] = {"adapted": model_hash(self.adapted)}
+        hashes["reference"] = None if self.reference is None else model_hash(self.reference)
+        return hashes | {f"data/{name}": subset_hash(samples) for name, samples in self.sets.items()}
+
+
+def sample_hash(sets: Sets) -> str:
+    """SHA-256 over data sets, e.g. of a calibration sample."""
+    return hashlib.sha256("".join(subset_hash(samples) for samples in sets.values()).encode()).hexdigest()
+
+
+def load_inputs(settings: Settings) -> Inputs:
+    """Load models and data and check all of it.
+
+    Raises:
+        MedcorePruneError: A checkpoint, the pair's alignment, or the data cannot be used as they are.
+    """
+    _check_device(settings.device)
+    adapted, reference = load_models(settings)
+    sets, calibration = (_real if settings.data else _phantom)(settings)
+    is_pocket = settings.adapted is None
+    return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket)
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0][:100]
+        raise MedcorePruneError(
+            f"--device {name}: not usable here ({reason}); expected cpu, or cuda on a GPU"
+        ) from error
+
+
+def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
+    """Load the adapted model and, where there is one, its reference.
+
+    Raises:
+        MedcorePruneError: A checkpoint is missing or unusable, or the two do not align.
+    """
+    if settings.adapted is None:
+        if settings.model != "pocket" or settings.reference or settings.image_size:
+            raise MedcorePruneError(
+                f"--model {settings.model} with options of its own needs a checkpoint: give --adapted PATH (and "
+                "--reference PATH), or leave --model, --reference and --image-size out for the pocket pair"
+            )
+        return pocket("adapted", settings.device), pocket("reference", settings.device)
+    options = {"device": settings.device, "image_size": settings.image_size}
+    adapted = load_sam(settings.model, settings.adapted, **options)  # type: ignore[arg-type]
+    if settings.reference is None:
+        return adapted, None
+    reference = load_sam(settings.model, settings.reference, **options)  # type: ignore[arg-type]
+    require_aligned(adapted, reference)
+    return adapted, reference
+
+
+def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
+    counts = settings.counts
+    seed = _VALIDATION_SEED if settings.role == "validation" else _TEST_SEED
+
+    def draw(number: int) -> Sets:
+        own = _CALIBRATION_SEED + _NEXT_DRAW * number
+        return {name: phantoms.make(name, seed=own, count=counts.calibration) for name in PHANTOM_SETS}
+
+    return {name: phantoms.make(name, seed=seed, count=counts.phantom_images) for name in PHANTOM_SETS}, draw
+
+
+def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
+    named = settings.data or {}
+    if bad := [name for name in named if not _NAME.fullmatch(name)]:
+        raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
+    roles = split(
+        named_folders([f"{name}={place}" for name, place in named.items()], settings.layout), settings.split_seed
+    )
+    chosen = roles.roles()[settings.role]
+    most = settings.counts.real_images
+    sets = {name: samples if most is None else _some(samples, most) for name, samples in chosen.items()}
+    return sets, lambda number: roles.calibration(settings.counts.calibration, number)
+
+
+def _some(samples: SampleSet, most: int) -> SampleSet:
+    if len(samples) <= most:
+        return samples
+    drawn = np.random.default_rng(0).permutation(len(samples))[:most]
+    return Subset(samples, tuple(sorted(int(index) for index in drawn)), samples.name)

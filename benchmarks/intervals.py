@@ -1,0 +1,123 @@
+"""How sure an average or a difference is: bootstrap over groups of images, Holm's correction (METHOD section 10)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+INDICATIVE_BELOW = 10
+"""With fewer groups than this an interval is called indicative."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A point estimate with its percentile interval.
+
+    Attributes:
+        value: The estimate on the data themselves.
+        low, high: Percentiles of the bootstrap draws.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether 0 lies within, so that a difference is not significant."""
+        return self.low <= 0 <= self.high
+
+
+class Bootstrap:
+    """Draws of the macro average of per-image values, the same draws for every method, so that differences are paired.
+
+    A draw takes, within each data set, as many groups of images as there are, with replacement, and averages their
+    images; the macro average is the mean over data sets. With several calibration samples it also draws, with
+    replacement and once for all data sets, which of them are averaged (nested bootstrap).
+
+    Args:
+        groups: Data set to the group of each image, in order.
+        seeds: Number of calibration samples that results exist for.
+        draws: Number of bootstrap draws.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self, groups: Mapping[str, Sequence[str]], *, seeds: int = 1, draws: int = 5000, seed: int = 0
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.draws, self.seeds = draws, seeds
+        self.groups = {name: len(set(labels)) for name, labels in groups.items()}
+        self._codes: dict[str, npt.NDArray[np.intp]] = {}
+        self._weights: dict[str, Array] = {}
+        self._sizes: dict[str, Array] = {}
+        for name in sorted(groups):
+            codes = np.unique(np.asarray(groups[name], dtype=str), return_inverse=True)[1]
+            count = self.groups[name]
+            weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+            self._codes[name], self._weights[name] = codes, weights
+            self._sizes[name] = weights @ np.bincount(codes, minlength=count)
+        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+        self._seed_weights: Array = drawn / seeds
+
+    @property
+    def indicative(self) -> list[str]:
+        """Data sets with too few groups for an interval to be more than indicative."""
+        return [name for name, count in self.groups.items() if count < INDICATIVE_BELOW]
+
+    def macro(self, values: Mapping[str, Array]) -> tuple[float, Array]:
+        """Average over images, then over data sets: on the data themselves, and once a draw.
+
+        Args:
+            values: Data set to (images,), or (seeds, images) where results differ with the calibration sample.
+
+        Returns:
+            The estimate, and (draws,) bootstrap draws of it.
+        """
+        points, drawn = [], []
+        for name, given in values.items():
+            rows = np.atleast_2d(np.asarray(given, dtype=np.float64))
+            codes, weights = self._codes[name], self._weights[name]
+            sums = np.stack([np.bincount(codes, row, minlength=self.groups[name]) for row in rows])
+            means = (weights @ sums.T) / self._sizes[name][:, None]  # (draws, seeds)
+            seed_weights = self._seed_weights if len(rows) > 1 else np.ones((self.draws, 1))
+            drawn.append((means * seed_weights).sum(axis=1))
+            points.append(float(rows.mean()))
+        return float(np.mean(points)), np.mean(drawn, axis=0)
+
+
+def interval(value: float, draws: Array, confidence: float = CONFIDENCE) -> Interval:
+    """Percentile interval of bootstrap draws around an estimate."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def p_value(differences: Array) -> float:
+    """Two-sided bootstrap p of "there is no difference": twice the smaller share of draws on either side of 0.
+
+    Args:
+        differences: (draws,) bootstrap draws of a difference. Each side counts one draw more than it has, so that no
+            finite number of draws gives p = 0.
+    """
+    below, above = np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0)
+    return min(1.0, 2 * (1 + min(below, above)) / (1 + differences.size))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values of one family of comparisons by Holm's step-down rule.
+
+    The k-th smallest of m (k from 0) is multiplied by m - k; adjusted values never fall along that order and never
+    exceed 1 (Holm 1979).
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

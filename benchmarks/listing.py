@@ -1,0 +1,54 @@
+"""`medcore-bench list`: every method and criterion with its source, what it reads and what it costs."""
+
+import click
+
+from ..baseline import available_baselines, baseline_info
+from ..criterion_registry import available_criteria, criterion_info
+from ..plugin import load_plugin
+from ..registry import BUILT_IN
+from .grid import Grid
+
+_COLUMNS = ("name", "cost", "reads", "source", "what")
+_METHOD_COLUMNS = ("name", "cost", "reads", "own quotas", "source", "what")
+
+
+@click.command(name="list")
+@click.option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; may be repeated.")
+def command(plugin: tuple[str, ...]) -> None:
+    """List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from).
+
+    A criterion of your own takes part in the comparison by itself; a slow one only when it is named.
+    """
+    for each in plugin:
+        load_plugin(each)
+    methods().show()
+    criteria().show()
+
+
+def methods() -> Grid:
+    """The comparison's methods, slow ones included."""
+    rows = []
+    for name in available_baselines(include_slow=True):
+        entry = baseline_info(name)
+        recipe, source = entry.value, _source(entry.source, entry.origin)
+        what = recipe.description.rstrip(".")
+        rows.append([name, recipe.cost, _reads(recipe.needs), recipe.quotas, source, what])
+    return Grid("Methods", _METHOD_COLUMNS, rows, left=len(_METHOD_COLUMNS))
+
+
+def criteria() -> Grid:
+    """All criteria."""
+    rows = []
+    for name in available_criteria():
+        entry = criterion_info(name)
+        what = (entry.value.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        rows.append([name, entry.cost, _reads(entry.needs), _source(entry.source, entry.origin), what])
+    return Grid("Criteria", _COLUMNS, rows, left=len(_COLUMNS))
+
+
+def _reads(needs: frozenset[object]) -> str:
+    return ", ".join(sorted(map(str, needs))) or "–"
+
+
+def _source(source: str, origin: str) -> str:
+    return source if origin == BUILT_IN else "; ".join(filter(None, (source, origin)))

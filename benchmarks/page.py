@@ -1,0 +1,140 @@
+"""The report as one HTML page that needs nothing else: styles, figures and pictures are in it."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from .gallery import ANALYSIS
+from .grid import Grid
+from .plot_style import looks
+from .results import ResultStore
+from .settings import MODES
+from .summary import HIGHER_IS_BETTER, METRICS, UNPRUNED, Row, Summary
+from .tables import METRIC_NAMES, footer, label, number, percent, ranks, span
+
+_ROOM = 1.7  # sides of a picture's view to the longer side of the box
+_TEMPLATES = files(__package__) / "templates"
+
+
+def page(
+    store: ResultStore,
+    summary: Summary,
+    details: Mapping[str, Sequence[Grid]],
+    figures: Mapping[str, Mapping[str, str]],
+    *,
+    gallery: bool,
+) -> str:
+    """Render the page.
+
+    Args:
+        store: The results, for what the run says of itself and for its pictures.
+        summary: The main tables.
+        details: Other tables by section.
+        figures: Figure name to theme to SVG.
+        gallery: Whether to show pictures of the images.
+    """
+    environment = Environment(
+        loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"data_uri": _svg_uri, "path": _path}
+    return environment.get_template("report.html.j2").render(
+        css=Markup(_read("report.css")),  # the package's own file
+        run=store.run,
+        about=json.dumps(store.run, indent=2, sort_keys=True),
+        versions=_versions(store),
+        summary=summary,
+        modes=MODES,
+        metrics=METRIC_NAMES,
+        sections={mode: _sections(summary, mode) for mode in MODES},
+        footers={mode: footer(summary, mode) for mode in MODES},
+        ranks=ranks(summary) if summary.ranks else None,
+        details=details,
+        figures=figures,
+        gallery=_gallery(store, summary) if gallery else None,
+        colours={name: look.colour for name, look in looks(summary.methods, summary.subject).items()},
+        unpruned=UNPRUNED,
+    )
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _svg_uri(text: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def _versions(store: ResultStore) -> dict[str, str]:
+    cells = store.cells()
+    return dict(cells[0].versions) if cells else {}
+
+
+def _sections(summary: Summary, mode: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Levels with their rows as the table shows them."""
+    levels = [("not pruned", summary.unpruned_rows)]
+    levels += [(level, summary.of(mode, level)) for level in summary.levels]
+    return [(title, _rows(rows, summary)) for title, rows in levels if rows]
+
+
+def _rows(rows: Sequence[Row], summary: Summary) -> list[dict[str, Any]]:
+    best = {}
+    for metric in HIGHER_IS_BETTER:
+        values = [row.metrics[metric].value for row in rows]
+        best[metric] = max(values) if METRICS[metric] else min(values)
+    return [
+        {
+            "method": row.method,
+            "label": label(row),
+            "is_subject": row.method == summary.subject,
+            "params": percent(row.cost.get("params_removed")),
+            "flops": percent(row.cost.get("flops_removed")),
+            "cells": [
+                {
+                    "value": number(metric, row.metrics[metric].value),
+                    "span": span(metric, row.metrics[metric]),
+                    "below": metric in row.below_floor,
+                    "best": row.level in summary.levels and row.metrics[metric].value == best[metric],
+                }
+                for metric in HIGHER_IS_BETTER
+            ],
+        }
+        for row in rows
+    ]
+
+
+def _gallery(store: ResultStore, summary: Summary) -> dict[str, Any] | None:
+    """Pictures with everybody's contours, ready to be drawn; None where the run kept none."""
+    found = store.analysis(ANALYSIS)
+    if not found or not found["pictures"]:
+        return None
+    keys = {key for picture in found["pictures"] for key in picture["predicted"]}
+    methods = [method for method in summary.methods if any(key.endswith(f"/{method}") for key in keys)]
+    pictures = []
+    for picture in found["pictures"]:
+        image = (store.root / picture["file"]).read_bytes()
+        uri = "data:image/png;base64," + base64.b64encode(image).decode()
+        pictures.append({**picture, "uri": uri, "view": _view(picture["box"], picture["size"])})
+    return {"pictures": pictures, "methods": methods, "levels": summary.levels}
+
+
+def _view(box: Sequence[float], size: Sequence[int]) -> str:
+    """View box of a square around the object, so that its contour can be judged."""
+    width, height = size
+    x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+    side = min(_ROOM * max(x1 - x0, y1 - y0), width, height)
+    left = min(max((x0 + x1 - side) / 2, 0), width - side)
+    top = min(max((y0 + y1 - side) / 2, 0), height - side)
+    return f"{left:.1f} {top:.1f} {side:.1f} {side:.1f}"
+
+
+def _path(lines: Sequence[Sequence[Sequence[float]]], size: Sequence[int]) -> str:
+    """Write contours, given as shares of width and height, as the path of an SVG of that size."""
+    width, height = size
+    return " ".join(
+        "M" + " ".join(f"{x * width:.1f},{y * height:.1f}" for x, y in line) + "Z" for line in lines if line
+    )

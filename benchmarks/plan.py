@@ -1,0 +1,172 @@
+"""`medcore-bench plan`: what goes where at a level, and what is left of parameters and FLOPs; needs no weights."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from torch import nn
+
+from ..cost import CONVENTIONS, count
+from ..encoders import SHAPES, build_sam, geometry_of
+from ..errors import BudgetError
+from ..files import write_text_atomic
+from ..index_ranges import to_text
+from ..level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
+from ..planning import QUOTA_MODES, make_plan, replay
+from .options import LevelList, OneLevel, joined
+from .plan_rows import PlanRow, block_map, one_time, row_of, sequential, summary
+
+_COUNTED = {
+    "paper": "FLOPs as the paper counts them: no window padding, no relative positions, no neck",
+    "full": "FLOPs of every matrix product and convolution that runs",
+}
+
+
+@click.command(name="plan")
+@click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="vit_b", show_default=True)
+@click.option("--image-size", type=click.IntRange(min=1), help="Input side in pixels, if not the model's own.")
+@click.option("--levels", type=LevelList(), help=f"One-time levels.  [default: {joined(ONE_TIME_LEVELS)}]")
+@click.option("--quotas", type=click.Choice(list(QUOTA_MODES)), default="uniform", show_default=True)
+@click.option(
+    "--sensitivity",
+    "sensitivity_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON list of every block's sensitivity, for --quotas sensitivity.",
+)
+@click.option("--tau", type=float, default=0.5, show_default=True, help="How strongly quotas fall with sensitivity.")
+@click.option("--protect", type=click.IntRange(min=0), help="Deepest blocks left whole.  [default: depth / 6]")
+@click.option("--mlp-group-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--sequential",
+    "second_levels",
+    type=LevelList(),
+    help="Levels of a second pass over the protected blocks alone.  [default: "
+    f"{joined(SEQUENTIAL_LEVELS)}, none with --levels]",
+)
+@click.option(
+    "--first", type=OneLevel(), default=str(SEQUENTIAL_FIRST), show_default=True, help="Level before --sequential."
+)
+@click.option("--convention", type=click.Choice(list(CONVENTIONS)), default="paper", show_default=True)
+@click.option("--strict", is_flag=True, help="Refuse levels that saturate instead of showing what they reach.")
+@click.option("--per-block", is_flag=True, help="Also show what every block keeps.")
+@click.option(
+    "--replay",
+    "stored",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Also cost a stored plan; may be repeated.",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the tables, Markdown and CSV."
+)
+@click.option(
+    "--save", type=click.Path(file_okay=False, path_type=Path), help="Folder for the plans, a JSON file each."
+)
+def command(
+    kind: str,
+    image_size: int | None,
+    levels: tuple[Level, ...] | None,
+    quotas: str,
+    sensitivity_file: Path | None,
+    tau: float,
+    protect: int | None,
+    mlp_group_size: int,
+    second_levels: tuple[Level, ...] | None,
+    first: Level,
+    convention: str,
+    strict: bool,
+    per_block: bool,
+    stored: tuple[Path, ...],
+    out: Path | None,
+    save: Path | None,
+) -> None:
+    """Show what each level removes from an encoder, and what parameters and FLOPs are left.
+
+    Works from the model's shape alone: no weights, no images, seconds. How many units of each block go is exact;
+    which ones is for `medcore-bench baselines` and `medcore-prune` to say, so saved plans name the first by index.
+    """
+    if quotas == "sensitivity" and sensitivity_file is None:
+        raise click.UsageError("--quotas sensitivity needs the blocks' sensitivities: give --sensitivity FILE.json")
+    model = build_sam(kind, device="meta", image_size=image_size)
+    options = {
+        "quotas": quotas,
+        "sensitivity": read_sensitivity(sensitivity_file) if sensitivity_file else None,
+        "tau": tau,
+        "protect": protect,
+        "mlp_group_size": mlp_group_size,
+        "strict": strict,
+    }
+    if levels is None and second_levels is None and protect != 0:
+        second_levels = SEQUENTIAL_LEVELS
+    rows = [PlanRow("none", None, count(model, convention=convention))]
+    rows += one_time(model, ONE_TIME_LEVELS if levels is None else levels, convention, **options)
+    rows += sequential(model, first, second_levels, convention, **options) if second_levels else []
+    replayed = [_replayed(model, path, convention) for path in stored]
+    _show(rows + replayed, _title(model, kind), _footer(model, options, convention), per_block, out)
+    if save is not None:
+        _save(rows, save)
+
+
+def read_sensitivity(path: Path) -> list[float]:
+    """Read a JSON list of numbers, or the list under the key `sensitivity`.
+
+    Raises:
+        BudgetError: The file holds neither.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BudgetError(f"{path}: expected a JSON list of numbers, one a block ({error})") from error
+    value = value.get("sensitivity") if isinstance(value, dict) else value
+    if not isinstance(value, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        raise BudgetError(f'{path}: expected a JSON list of numbers, one a block, or {{"sensitivity": [...]}}')
+    return [float(v) for v in value]
+
+
+def _replayed(model: nn.Module, path: Path, convention: str) -> PlanRow:
+    plan = replay(path, model)
+    return row_of(model, path.stem, plan, plan, convention)
+
+
+def _title(model: nn.Module, kind: str) -> str:
+    geometry = geometry_of(model)
+    return f"{kind} at {geometry.image_size} px: {geometry.tokens_side} x {geometry.tokens_side} tokens"
+
+
+def _footer(model: nn.Module, options: dict[str, Any], convention: str) -> list[str]:
+    protected = make_plan(model, Level(0, 0), protect=options["protect"]).protected
+    blocks = to_text(protected) or "none"
+    return [
+        f"{options['quotas']} quotas; protected blocks: {blocks}; every block keeps a head and 5 % of its neurons",
+        "effective: share of heads / neurons that goes, of the blocks that the level is asked of",
+        _COUNTED[convention],
+    ]
+
+
+def _show(rows: list[PlanRow], title: str, footer: list[str], per_block: bool, out: Path | None) -> None:
+    grids = [summary(rows, title, footer)] + ([block_map(rows)] if per_block else [])
+    for grid in grids:
+        grid.show()
+    if out is None:
+        return
+    write_text_atomic(out / "plan.md", "\n".join(grid.markdown() for grid in grids))
+    write_text_atomic(out / "plan.csv", _csv([row.record(rows[0].cost) for row in rows]))
+    click.echo(f"tables: {out / 'plan.md'}, {out / 'plan.csv'}")
+
+
+def _csv(records: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _save(rows: list[PlanRow], folder: Path) -> None:
+    plans = {row.label.replace(" ", "_"): row.plan for row in rows if row.plan is not None}
+    for name, plan in plans.items():
+        plan.save(folder / f"{name}.json")
+    click.echo(f"plans: {len(plans)} in {folder}")

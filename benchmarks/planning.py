@@ -1,0 +1,140 @@
+"""Scores to plans: what each method would remove at each level, in both quota modes."""
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..criterion import unit_scores
+from ..errors import CriterionError, MedcorePruneError
+from ..planning import Plan, make_plan
+from ..progress import track
+from ..statistics import Statistics
+from .inputs import Inputs
+from .measure import Measured, measured
+from .methods import Method
+from .records import Cell
+from .results import ResultStore
+from .settings import MODES, Settings
+
+EXPERIMENT = "baselines"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One plan of one method, to be evaluated on every data set.
+
+    Attributes:
+        method: Name of the method.
+        mode: Quota mode.
+        level: Nominal level.
+        seed: Of the method or of its calibration sample.
+        plan: What goes.
+        scoring: What scoring took, the same for all plans of a method and seed.
+    """
+
+    method: str
+    mode: str
+    level: str
+    seed: int
+    plan: Plan
+    scoring: Measured
+
+    def cell(self, dataset: str) -> Cell:
+        """Where the result on a data set belongs."""
+        return Cell(EXPERIMENT, self.mode, self.method, self.level, dataset, self.seed)
+
+
+def make_jobs(
+    methods: Sequence[Method],
+    inputs: Inputs,
+    statistics: Mapping[int, Statistics],
+    settings: Settings,
+    store: ResultStore,
+) -> list[Job]:
+    """Score every method under every seed and plan every level and mode; plans are stored as files.
+
+    Scoring is quick beside evaluation, so that a run that is gone on with scores again: a method whose code or
+    settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have.
+
+    Args:
+        methods: What takes part.
+        inputs: Models and data.
+        statistics: Calibration draw to its statistics.
+        settings: Levels and the rest.
+        store: Where plans are kept.
+    """
+    rounds = [(method, seed) for method in methods for seed in method.seeds]
+    jobs: list[Job] = []
+    for method, seed in track(rounds, "scoring", total=len(rounds)):
+        kept = _stored(method, seed, inputs, settings, store) if method.recipe.cost == "slow" else []
+        jobs += kept or list(_plan(method, seed, inputs, statistics.get(seed % settings.seeds), settings))
+    for job in jobs:
+        path = plan_path(store, job.plan.hash)
+        if not path.exists():
+            job.plan.save(path)
+    return jobs
+
+
+def plan_path(store: ResultStore, plan_hash: str) -> Path:
+    """File of a plan."""
+    return store.root / "plans" / f"{plan_hash[:24]}.json"
+
+
+def _stored(method: Method, seed: int, inputs: Inputs, settings: Settings, store: ResultStore) -> list[Job]:
+    """The jobs of an earlier run, if all of them are there."""
+    jobs = []
+    for mode in MODES:
+        for level in map(str, settings.levels):
+            cell = Cell(EXPERIMENT, mode, method.name, level, next(iter(inputs.sets)), seed)
+            if not store.has(cell):
+                return []
+            result = store.read(cell)
+            path = plan_path(store, result.plan)
+            if not path.is_file():
+                return []
+            plan = Plan.load(path)
+            scoring = Measured(result.seconds.get("scoring", 0.0), result.peak_bytes)
+            jobs.append(Job(method.name, mode, level, seed, plan, scoring))
+    return jobs
+
+
+@contextmanager
+def _naming(method: str) -> Iterator[None]:
+    """Turn whatever a criterion raises into one line that names it and the place."""
+    try:
+        yield
+    except MedcorePruneError as error:
+        raise type(error)(f"{method}: {error}") from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        reason = (str(error).splitlines() or [""])[0][:160]
+        raise CriterionError(f"{method} failed: {type(error).__name__}: {reason} ({place})") from error
+
+
+def _plan(
+    method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings
+) -> Iterator[Job]:
+    model, recipe = inputs.adapted, method.recipe
+    data = inputs.calibration(seed % settings.seeds) if recipe.cost == "slow" else None
+    with measured() as scoring, _naming(method.name):
+        criterion = recipe.build(statistics, model, seed, inputs.reference, data)
+        scores = unit_scores(criterion, model)
+    sensitivity = None
+    if recipe.quotas == "sensitivity" and statistics is not None:
+        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
+    for mode in MODES:
+        quotas = recipe.quotas if mode == "own" else "uniform"
+        for level in settings.levels:
+            plan = make_plan(
+                model,
+                level,
+                scores=scores,
+                quotas=quotas,
+                sensitivity=sensitivity if quotas == "sensitivity" else None,
+                tau=recipe.tau,
+                criterion_name=method.name,
+            )
+            yield Job(method.name, mode, str(level), seed, plan, scoring)

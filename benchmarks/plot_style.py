@@ -1,0 +1,108 @@
+"""How figures look: one colour and marker a method, a light and a dark theme, SVG out."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours that depend on the background.
+
+    Attributes:
+        text: Of labels and ticks.
+        faint: Of grids, frames and floors.
+        empty: Of what is not there: units that stay, in the map.
+        background: Behind the figure.
+    """
+
+    text: str
+    faint: str
+    empty: str
+    background: str
+
+
+THEMES = {
+    # also for files that stand by themselves and do not know what is behind them
+    "light": Theme("#25303b", "#8b97a3", "#e3e8ec", "#ffffff"),
+    "dark": Theme("#dfe6ec", "#7d8a96", "#2c3742", "#182027"),
+}
+
+SUBJECT_COLOUR = "#e5532d"
+_COLOURS = (
+    "#8d99a6",
+    "#b28a4c",
+    "#3b7dd8",
+    "#1fa39a",
+    "#8e6bd1",
+    "#5fa03a",
+    "#d16ba5",
+    "#c9a000",
+    "#2aa5d6",
+    "#9b5b4f",
+)
+_MARKERS = "osD^vPX*<>hp"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn."""
+
+    colour: str
+    marker: str
+    width: float
+    order: int
+
+
+def looks(methods: Sequence[str], subject: str) -> dict[str, Look]:
+    """Give each method a colour and a marker, the subject the strongest."""
+    others = [method for method in methods if method != subject]
+    found = {
+        method: Look(_COLOURS[place % len(_COLOURS)], _MARKERS[1 + place % (len(_MARKERS) - 1)], 1.4, 2)
+        for place, method in enumerate(others)
+    }
+    return {**found, subject: Look(SUBJECT_COLOUR, "o", 2.6, 4)}
+
+
+@contextmanager
+def themed(theme: Theme) -> Iterator[None]:
+    """Draw what is drawn inside with a theme."""
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "path",
+        # equal figures are equal files
+        "svg.hashsalt": "medcore-bench",
+        "font.family": "DejaVu Sans",
+        "font.size": 9.5,
+        "text.color": theme.text,
+        "axes.labelcolor": theme.text,
+        "axes.edgecolor": theme.faint,
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "xtick.color": theme.text,
+        "ytick.color": theme.text,
+        "grid.color": theme.faint,
+        "grid.alpha": 0.25,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "figure.facecolor": theme.background,
+        "savefig.facecolor": theme.background,
+        "legend.frameon": False,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def svg(figure: Figure) -> str:
+    """Write a figure as SVG text that is the same for the same figure."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return stream.getvalue()

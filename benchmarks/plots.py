@@ -1,0 +1,131 @@
+"""Figures of a summary: metrics against compression, differences, stability of rankings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..groups import FAMILY_NAMES
+from .plot_style import Theme, looks
+from .settings import MODES
+from .summary import FLOOR_PREFIX, UNPRUNED, Difference, Summary
+from .tables import METRIC_NAMES
+
+_SHOWN = ("bf1", "hd95_px")
+
+
+def compression(summary: Summary, theme: Theme) -> Figure:
+    """Draw BF1 and HD95 against compression, a panel a metric and quota mode, the floors as lines."""
+    figure = Figure(figsize=(10.4, 6.8))
+    axes = figure.subplots(len(_SHOWN), len(MODES), sharex=True, sharey="row", squeeze=False)
+    for row, metric in enumerate(_SHOWN):
+        for column, (mode, title) in enumerate(MODES.items()):
+            _curves(axes[row, column], summary, mode, metric, theme)
+            axes[row, column].set_title(title if row == 0 else "")
+        better = "higher" if metric == "bf1" else "lower"
+        axes[row, 0].set_ylabel(f"{METRIC_NAMES[metric]}  ({better} is better)")
+    for axis in axes[-1]:
+        axis.set_xticks(
+            range(len(summary.levels) + 1), ["unpruned", *(_tick(summary, level) for level in summary.levels)]
+        )
+        axis.set_xlabel("level, and encoder parameters removed")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.995, 0.5), labelspacing=0.8)
+    figure.tight_layout(w_pad=2.0)
+    return figure
+
+
+def _tick(summary: Summary, level: str) -> str:
+    removed = next(row.cost["params_removed"] for row in summary.rows if row.level == level)
+    return f"{level}\n−{100 * removed:.1f} %"
+
+
+def _curves(axis: Axes, summary: Summary, mode: str, metric: str, theme: Theme) -> None:
+    whole = dict(enumerate(row for row in summary.unpruned_rows if row.method == UNPRUNED))
+    for method, look in looks(summary.methods, summary.subject).items():
+        places = enumerate(summary.levels, start=1)
+        rows = {place: row for place, level in places for row in summary.of(mode, level) if row.method == method}
+        if not rows:
+            continue
+        rows = whole | rows
+        values = [row.metrics[metric].value for row in rows.values()]
+        style: dict[str, Any] = {"color": look.colour, "linewidth": look.width, "zorder": look.order}
+        axis.plot(list(rows), values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
+        if method == summary.subject:
+            low, high = ([getattr(row.metrics[metric], end) for row in rows.values()] for end in ("low", "high"))
+            axis.fill_between(list(rows), low, high, color=look.colour, alpha=0.14, linewidth=0, zorder=1)
+    _floors(axis, summary, metric, theme)
+
+
+def _floors(axis: Axes, summary: Summary, metric: str, theme: Theme) -> None:
+    floors = [row for row in summary.unpruned_rows if row.method.startswith(FLOOR_PREFIX)]
+    highest = max((row.metrics[metric].value for row in floors), default=0.0)
+    for row, dashes in zip(floors, ((0, (2, 2)), (0, (6, 3))), strict=False):
+        value = row.metrics[metric].value
+        axis.axhline(value, color=theme.faint, linestyle=dashes, linewidth=1.2, zorder=1.5)
+        # the upper floor is named above its line and the lower one below, so that they never meet
+        shift = {"xytext": (-8, 3)} if value == highest else {"xytext": (-8, -3), "va": "top"}
+        name = f"{row.method.removeprefix(FLOOR_PREFIX)} floor"
+        axis.annotate(name, (0, value), textcoords="offset points", color=theme.faint, fontsize=8, **shift)
+
+
+def forest(summary: Summary, theme: Theme, mode: str = "own") -> Figure | None:
+    """Draw the subject's differences from each method with their intervals, a panel a level; None without any."""
+    found = [d for d in summary.differences if d.mode == mode]
+    methods = list(dict.fromkeys(d.method for d in found))
+    if not methods:
+        return None
+    levels = summary.levels
+    figure = Figure(figsize=(10.4, 0.8 + len(_SHOWN) * (0.7 + 0.24 * len(methods))))
+    axes = figure.subplots(len(_SHOWN), len(levels), sharey=True, squeeze=False)
+    for row, metric in enumerate(_SHOWN):
+        for column, level in enumerate(levels):
+            axis = axes[row, column]
+            own = {d.method: d for d in found if (d.metric, d.level) == (metric, level)}
+            _differences(axis, [own.get(method) for method in methods], summary, theme)
+            axis.set_yticks(range(len(methods)), methods)
+            axis.set_title(level if row == 0 else "")
+            axis.set_xlabel(f"Δ {METRIC_NAMES[metric]}")
+        axes[row, 0].set_ylim(len(methods) - 0.4, -0.6)
+    figure.tight_layout(w_pad=1.2)
+    return figure
+
+
+def _differences(axis: Axes, differences: list[Difference | None], summary: Summary, theme: Theme) -> None:
+    axis.axvline(0, color=theme.faint, linewidth=1)
+    axis.grid(axis="y", visible=False)
+    colours = looks(summary.methods, summary.subject)
+    for place, difference in enumerate(differences):
+        if difference is None:
+            continue
+        value = difference.value
+        colour = {"better": colours[summary.subject].colour, "worse": theme.text}.get(difference.verdict, theme.faint)
+        axis.plot([value.low, value.high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+        filled = colour if difference.significant else "none"
+        axis.plot([value.value], [place], "o", color=colour, markerfacecolor=filled, markersize=5)
+
+
+def stability(found: Mapping[str, Any], summary: Summary, theme: Theme) -> Figure:
+    """Draw the rank correlation with the full calibration sample against the number of samples."""
+    samples = found["samples"]
+    figure = Figure(figsize=(10.4, 3.2))
+    axes = figure.subplots(1, len(FAMILY_NAMES), sharey=True, squeeze=False)[0]
+    for axis, family in zip(axes, FAMILY_NAMES, strict=True):
+        for method, look in looks(summary.methods, summary.subject).items():
+            if method not in found["methods"]:
+                continue
+            values = [np.nan if v is None else v for v in found["methods"][method][family]["spearman"]]
+            style: dict[str, Any] = {"color": look.colour, "linewidth": look.width, "zorder": look.order}
+            axis.plot(samples, values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(samples, [str(n) for n in samples])
+        axis.minorticks_off()
+        axis.set_title(family)
+        axis.set_xlabel("calibration samples of each data set")
+    axes[0].set_ylabel("rank correlation with all samples")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.995, 0.5))
+    figure.tight_layout(w_pad=2.0)
+    return figure

@@ -1,0 +1,132 @@
+"""`medcore-bench report`: tables, figures and one self-contained page, from stored files only."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..files import write_text_atomic
+from . import analysis_tables, frames, maps, plots, tables
+from .grid import Grid
+from .page import page
+from .plot_style import THEMES, Theme, svg, themed
+from .results import ResultStore
+from .settings import MODES
+from .summarising import summarise
+from .summary import HIGHER_IS_BETTER, Summary
+
+_TERMINAL_INTERVALS = ("bf1", "hd95_px")
+_Draw = Callable[[Theme], Figure | None]
+
+
+@click.command(name="report")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.option("--compare", help="The method that is compared with each other one.  [default: as the run]")
+@click.option("--gallery/--no-gallery", default=True, show_default=True, help="Show pictures of the images.")
+def command(folder: Path, compare: str | None, gallery: bool) -> None:
+    """Render the results in DIR again: tables, figures, report.html. Nothing is computed anew."""
+    render(ResultStore.open(folder), gallery=gallery, subject=compare)
+
+
+def render(store: ResultStore, *, gallery: bool = True, subject: str | None = None) -> Path:
+    """Write `report.html`, `report.md`, `*.csv` and `figures/` into the results folder, and print the tables.
+
+    Args:
+        store: The results.
+        gallery: Whether the page shows pictures of the images, where the run kept some.
+        subject: The method that is compared with each other one; by default the run's own.
+
+    Returns:
+        The page.
+
+    Raises:
+        ResultsError: A stored file is damaged, or there is no finished row yet.
+    """
+    summary = summarise(store, subject)
+    for name, frame in _frames(summary).items():
+        write_text_atomic(store.root / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    details = _details(store, summary)
+    figures = _figures(store, summary)
+    pictures = {
+        name: {theme: text for theme in THEMES if (text := _draw(draw, theme, summary.notice)) is not None}
+        for name, draw in figures.items()
+    }
+    pictures = {name: themes for name, themes in pictures.items() if themes}
+    for name, themes in pictures.items():
+        write_text_atomic(store.root / "figures" / f"{name}.svg", themes["light"])
+    write_text_atomic(store.root / "report.md", _markdown(store, summary, details, list(pictures)))
+    path = store.root / "report.html"
+    write_text_atomic(path, page(store, summary, details, pictures, gallery=gallery))
+    _show(summary, path)
+    return path
+
+
+def _frames(summary: Summary) -> dict[str, pd.DataFrame]:
+    return {
+        "comparison": frames.comparison_frame(summary),
+        "by_dataset": frames.dataset_frame(summary),
+        "differences": frames.difference_frame(summary),
+    }
+
+
+def _figures(store: ResultStore, summary: Summary) -> dict[str, _Draw]:
+    stability = store.analysis("stability")
+    plans = maps.read_plans(store)
+    return {
+        "compression": lambda theme: plots.compression(summary, theme),
+        "differences": lambda theme: plots.forest(summary, theme),
+        "removed": lambda theme: maps.removed_map(plans, summary, theme),
+        "stability": lambda theme: plots.stability(stability, summary, theme) if stability else None,
+    }
+
+
+def _draw(draw: _Draw, theme: str, notice: str) -> str | None:
+    with themed(THEMES[theme]):
+        figure = draw(THEMES[theme])
+        if figure is None:
+            return None
+        figure.text(0.005, -0.012, notice, color=THEMES[theme].faint, fontsize=7.5, va="top")
+        return svg(figure)
+
+
+def _details(store: ResultStore, summary: Summary) -> dict[str, list[Grid]]:
+    """The tables beside the main ones, by section."""
+    agreement, stability = store.analysis("agreement"), store.analysis("stability")
+    order = summary.methods
+    cost = analysis_tables.cost(store, order)
+    return {
+        "differences": [tables.differences(summary, mode) for mode in MODES if summary.differences],
+        "by data set": [tables.by_dataset(summary, metric) for metric in HIGHER_IS_BETTER],
+        "agreement": [analysis_tables.agreement(agreement, order)] if agreement else [],
+        "stability": [analysis_tables.stability(stability, order)] if stability else [],
+        "cost": [cost] if cost else [],
+    }
+
+
+_CAPTIONS = {
+    "compression": "BF1 and HD95 against compression",
+    "differences": "Differences from each method, own quotas",
+    "removed": "What each method removed: blocks across, heads down, share of neurons as bars below",
+    "stability": "Stability of rankings",
+}
+
+
+def _markdown(store: ResultStore, summary: Summary, details: dict[str, list[Grid]], drawn: list[str]) -> str:
+    run = store.run
+    parts = [f"# Comparison of pruning methods\n\n**{summary.notice}**\n" if summary.notice else "# Comparison\n"]
+    parts.append(f"Adapted model: {run.get('adapted')}; reference: {run.get('reference') or 'none'}.\n")
+    parts += [tables.comparison(summary, mode).markdown() for mode in MODES]
+    parts.append(tables.ranks(summary).markdown())
+    parts += [f"![{_CAPTIONS[name]}](figures/{name}.svg)\n\n{_CAPTIONS[name]}\n" for name in drawn]
+    parts += [grid.markdown() for grids in details.values() for grid in grids]
+    return "\n".join(parts)
+
+
+def _show(summary: Summary, path: Path) -> None:
+    for mode in MODES:
+        tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS).show()
+    if summary.ranks:
+        tables.ranks(summary).show()
+    click.echo(f"report: {path}  (tables: {path.with_suffix('.md')}, {path.parent / 'comparison.csv'})")

@@ -1,0 +1,106 @@
+"""What a comparison is asked to do: counts for a quick, a default and a full run, and everything else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..level import COMPARISON_LEVELS, Level
+
+Mode = Literal["own", "same"]
+MODES: dict[Mode, str] = {"own": "own quotas", "same": "same per-block budget"}
+"""Quota modes: each method's own as the paper, or uniform for all, which isolates the score."""
+
+SUBJECT = "medcore"
+"""The method that is compared with each other one."""
+
+PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much of everything.
+
+    Attributes:
+        phantom_images: Test images of each phantom set.
+        real_images: Test images of each real set at most; None for all.
+        calibration: Calibration samples of each set.
+        random_seeds: Seeds that a stochastic method is averaged over.
+        exact_units: Heads, and as many neurons, that the exact interventions are run for.
+        exact_images: Calibration images of each set that they are run on.
+        gallery_images: Images of each set that the gallery shows.
+        draws: Of the bootstrap.
+    """
+
+    phantom_images: int
+    real_images: int | None
+    calibration: int
+    random_seeds: int
+    exact_units: int
+    exact_images: int
+    gallery_images: int
+    draws: int
+
+
+COUNTS = {
+    "quick": Counts(4, 4, 4, 5, 4, 2, 1, 500),
+    "default": Counts(24, None, 32, 5, 20, 4, 2, 5000),
+    "full": Counts(120, None, 128, 10, 96, 16, 4, 10000),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A comparison, as asked for on the command line.
+
+    Attributes:
+        out: Folder of the results.
+        counts: How much of everything.
+        model: A name in `encoders.SHAPES`.
+        adapted, reference: Checkpoints; None for the pocket pair.
+        data: Data set name to folder; empty for the phantom polyp sets.
+        layout: Of the folders.
+        image_size: Input side in pixels, if not the model's own.
+        levels: What is asked to go.
+        methods: Names; empty for all but the slow ones.
+        plugins: Files or modules that register more.
+        subject: The method that is compared with each other one.
+        seeds: Calibration samples to draw, one after the other.
+        split_seed: Of the roles of real images.
+        role: `test`, or `validation` for settling open choices.
+        device: Where models run.
+        eval_size: Side in pixels of the grid that masks are compared on.
+        tolerance_px: Of Boundary F1, in pixels of the 256 grid.
+        batch_size: Images a forward pass.
+        cache: Folder of calibration statistics; None for one within `out`.
+        gallery: Whether pictures of the images are kept.
+        fresh: Whether to start over.
+    """
+
+    out: Path
+    counts: Counts = COUNTS["default"]
+    model: str = "pocket"
+    adapted: Path | None = None
+    reference: Path | None = None
+    data: Mapping[str, Path] | None = None
+    layout: str = "auto"
+    image_size: int | None = None
+    levels: tuple[Level, ...] = COMPARISON_LEVELS
+    methods: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    subject: str = SUBJECT
+    seeds: int = 1
+    split_seed: int = 0
+    role: Literal["test", "validation"] = "test"
+    device: str = "cpu"
+    eval_size: int = 256
+    tolerance_px: float = 2.0
+    batch_size: int = 16
+    cache: Path | None = None
+    gallery: bool = True
+    fresh: bool = False
+
+    @property
+    def calibration_folder(self) -> Path:
+        """Where statistics are kept."""
+        return self.cache or self.out / "calibration"

@@ -1,0 +1,179 @@
+"""Stored cells to a summary: one bootstrap for all methods, so that differences are paired."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..errors import ResultsError
+from ..level import Level
+from .intervals import Array, Bootstrap, holm, interval, p_value
+from .methods import table_order
+from .records import NO_LEVEL, CellResult
+from .results import Evaluation, ResultStore
+from .settings import MODES
+from .summary import FLOOR_PREFIX, HIGHER_IS_BETTER, METRICS, UNPRUNED, Difference, Place, Rank, Row, Summary
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A row's macro averages and their bootstrap draws, by metric."""
+
+    points: Mapping[str, float]
+    draws: Mapping[str, Array]
+
+
+def summarise(store: ResultStore, subject: str | None = None) -> Summary:
+    """Read all cells of a run and work out its tables.
+
+    Args:
+        store: The results.
+        subject: The method that is compared with each other one; by default the run's own.
+
+    Raises:
+        ResultsError: A stored file is damaged or foreign.
+    """
+    run = store.run
+    subject = subject or str(run.get("subject", "medcore"))
+    cells = store.cells()
+    evaluations = _evaluations(store, cells)
+    by_place = _by_place(cells)
+    datasets = sorted({cell.cell.dataset for cell in cells})
+    complete = {place: found for place, found in by_place.items() if _is_complete(found, datasets)}
+    labels = {name: _any(complete, name, evaluations) for name in datasets} if complete else {}
+    calibrated = {
+        name
+        for name, about in run.get("methods", {}).items()
+        if about.get("calibrated") and not about.get("stochastic")
+    }
+    draws = max((len(c) for p, f in complete.items() for c in f.values() if p[2] in calibrated), default=1)
+    groups = {name: list(evaluation.images["group"]) for name, evaluation in labels.items()}
+    bootstrap = Bootstrap(groups, seeds=draws, draws=int(run.get("draws", 5000)))
+    drawn = {place: _draw(found, evaluations, bootstrap, place[2] in calibrated) for place, found in complete.items()}
+    floors = {place[2]: values for place, values in drawn.items() if place[2].startswith(FLOOR_PREFIX)}
+    order = _order(complete, run.get("methods", {}), subject)
+    rows = [_row(place, complete[place], drawn[place], floors) for place in order]
+    return Summary(
+        rows=rows,
+        differences=_differences(drawn, order, subject),
+        ranks=_ranks(drawn, order, subject),
+        subject=subject,
+        groups=bootstrap.groups,
+        images={name: len(evaluation.images) for name, evaluation in labels.items()},
+        indicative=bootstrap.indicative,
+        incomplete=[place for place in by_place if place not in complete],
+        calibration_draws=draws,
+        notice=str(run.get("notice", "")),
+    )
+
+
+_Found: TypeAlias = dict[str, list[CellResult]]
+
+
+def _by_place(cells: Sequence[CellResult]) -> dict[Place, _Found]:
+    places: dict[Place, _Found] = {}
+    for result in sorted(cells, key=lambda r: r.cell.seed):
+        cell = result.cell
+        places.setdefault((cell.mode, cell.level, cell.method), {}).setdefault(cell.dataset, []).append(result)
+    return places
+
+
+def _is_complete(found: _Found, datasets: Sequence[str]) -> bool:
+    """Whether every data set has results, under the same seeds."""
+    seeds = {tuple(result.cell.seed for result in of_set) for of_set in found.values()}
+    return set(found) == set(datasets) and len(seeds) == 1
+
+
+def _evaluations(store: ResultStore, cells: Sequence[CellResult]) -> dict[str, Evaluation]:
+    found = {}
+    for result in cells:
+        if result.evaluation not in found:
+            evaluation = store.evaluation(result.evaluation)
+            if evaluation is None:
+                raise ResultsError(f"the per-image metrics of {store.root / result.cell.path} are gone: run again")
+            found[result.evaluation] = evaluation
+    return found
+
+
+def _any(complete: Mapping[Place, _Found], dataset: str, evaluations: Mapping[str, Evaluation]) -> Evaluation:
+    return evaluations[next(iter(complete.values()))[dataset][0].evaluation]
+
+
+def _draw(found: _Found, evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap, nested: bool) -> _Drawn:
+    points, draws = {}, {}
+    for metric in METRICS:
+        values: dict[str, Array] = {}
+        for dataset, results in found.items():
+            rows = np.stack([evaluations[r.evaluation].images[metric].to_numpy(np.float64) for r in results])
+            # seeds of a stochastic method count as their mean; calibration draws are themselves drawn from
+            values[dataset] = rows if nested and len(rows) == bootstrap.seeds else rows.mean(axis=0)
+        points[metric], draws[metric] = bootstrap.macro(values)
+    return _Drawn(points, draws)
+
+
+def _row(place: Place, found: _Found, drawn: _Drawn, floors: Mapping[str, _Drawn]) -> Row:
+    mode, level, method = place
+    results = [result for of_set in found.values() for result in of_set]
+    is_floor = method in floors
+    below = [
+        metric
+        for metric, higher in METRICS.items()
+        if not is_floor and any(_worse(drawn.points[metric], floor.points[metric], higher) for floor in floors.values())
+    ]
+    return Row(
+        mode,
+        level,
+        method,
+        {metric: interval(drawn.points[metric], drawn.draws[metric]) for metric in METRICS},
+        {name: {m: float(np.mean([r.metrics[m] for r in of_set])) for m in METRICS} for name, of_set in found.items()},
+        {key: float(np.mean([result.cost[key] for result in results])) for key in results[0].cost},
+        frozenset(below),
+        {kind: sum(result.empty.get(kind, 0) for result in results) for kind in ("one", "both")},
+        max(len(of_set) for of_set in found.values()),
+    )
+
+
+def _worse(value: float, other: float, higher_is_better: bool) -> bool:
+    return value < other if higher_is_better else value > other
+
+
+def _order(places: Mapping[Place, _Found], methods: Mapping[str, Mapping[str, Any]], subject: str) -> list[Place]:
+    """Floors and unpruned model, then modes, levels, methods as the run ordered them, the subject last."""
+    modes = ["any", *MODES]
+
+    def key(row: Place) -> tuple[Any, ...]:
+        mode, level, method = row
+        asked = (0.0, 0.0) if level == NO_LEVEL else (Level.parse(level).heads, Level.parse(level).neurons)
+        return modes.index(mode), asked, method == UNPRUNED, table_order(method, methods.get(method, {}), subject)
+
+    return sorted(places, key=key)
+
+
+def _differences(drawn: Mapping[Place, _Drawn], order: Sequence[Place], subject: str) -> list[Difference]:
+    found: list[Difference] = []
+    for mode, level in dict.fromkeys(place[:2] for place in order if place[1] != NO_LEVEL):
+        own = drawn.get((mode, level, subject))
+        others = [place for place in order if place[:2] == (mode, level) and place[2] != subject]
+        if own is None:
+            continue
+        for metric in HIGHER_IS_BETTER:
+            paired = {place: own.draws[metric] - drawn[place].draws[metric] for place in others}
+            p = [p_value(values) for values in paired.values()]
+            for (place, values), raw, corrected in zip(paired.items(), p, holm(p), strict=True):
+                point = own.points[metric] - drawn[place].points[metric]
+                found.append(Difference(mode, level, place[2], metric, interval(point, values), raw, corrected))
+    return found
+
+
+def _ranks(drawn: Mapping[Place, _Drawn], order: Sequence[Place], subject: str) -> list[Rank]:
+    ranks = []
+    for mode, level in dict.fromkeys(place[:2] for place in order if place[1] != NO_LEVEL):
+        peers = [place for place in order if place[:2] == (mode, level)]
+        if (mode, level, subject) not in drawn:
+            continue
+        own = drawn[mode, level, subject]
+        for metric, higher in HIGHER_IS_BETTER.items():
+            better = sum(_worse(own.points[metric], drawn[peer].points[metric], higher) for peer in peers)
+            ranks.append(Rank(mode, level, metric, better + 1, len(peers)))
+    return ranks

@@ -1,0 +1,179 @@
+"""The summary as tables for the terminal and Markdown."""
+
+from collections.abc import Sequence
+
+from .grid import Grid
+from .intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
+from .settings import MODES
+from .summary import HIGHER_IS_BETTER, Row, Summary
+
+METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
+BELOW_FLOOR = "▼"
+_DIGITS = {"hd95_px": 2, "hd95_percent": 2}
+
+
+def number(metric: str, value: float, sign: bool = False) -> str:
+    """Write a metric with its usual digits."""
+    return f"{value:{'+' if sign else ''}.{_DIGITS.get(metric, 4)}f}"
+
+
+def span(metric: str, value: Interval, sign: bool = False) -> str:
+    """Write an interval with one digit less than its value."""
+    digits = _DIGITS.get(metric, 4) - 1
+    mark = "+" if sign else ""
+    return f"[{value.low:{mark}.{digits}f}, {value.high:{mark}.{digits}f}]"
+
+
+def percent(fraction: float | None) -> str:
+    """Write a share as percent; a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def label(row: Row) -> str:
+    """Name of a row: the method, with the number of seeds where it is a mean."""
+    name = row.method.replace("floor_", "floor: ")
+    return f"{name} (mean of {row.seeds})" if row.seeds > 1 else name
+
+
+def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(HIGHER_IS_BETTER)) -> Grid:
+    """The main table of one quota mode: the paper's Table 5 with intervals, after floors and unpruned model.
+
+    Args:
+        summary: What to show.
+        mode: Quota mode.
+        intervals: Metrics whose intervals are shown.
+    """
+    rows: list[list[str]] = []
+    sections = []
+    for level, of_level in [
+        ("none", summary.unpruned_rows),
+        *((level, summary.of(mode, level)) for level in summary.levels),
+    ]:
+        sections.append(len(rows))
+        rows += [_cells(row, level if place == 0 else "", intervals) for place, row in enumerate(of_level)]
+    return Grid(
+        f"Macro average, no recovery, {MODES[mode]}",  # type: ignore[index]
+        ["level", "method", "params -%", "FLOPs -%", *METRIC_NAMES.values()],
+        rows,
+        footer(summary, mode),
+        sections[1:],
+        left=2,
+    )
+
+
+def _cells(row: Row, level: str, intervals: Sequence[str]) -> list[str]:
+    values = []
+    for metric in HIGHER_IS_BETTER:
+        found = row.metrics[metric]
+        text = number(metric, found.value) + (f" {span(metric, found)}" if metric in intervals else "")
+        values.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
+    return [level, label(row), percent(row.cost.get("params_removed")), percent(row.cost.get("flops_removed")), *values]
+
+
+def footer(summary: Summary, mode: str) -> list[str]:
+    """What a table's reader must know: intervals, images, groups, empty masks, marks."""
+    rows = [*summary.unpruned_rows, *(row for row in summary.rows if row.mode == mode)]
+    counted = ", ".join(
+        f"{name} {summary.images[name]} images in {count} groups" for name, count in summary.groups.items()
+    )
+    lines = [
+        *_notice(summary),
+        f"{BELOW_FLOOR} worse than a floor, which uses no network. HD95: lower is better.",
+        f"[low, high]: {CONFIDENCE:.0%} bootstrap over groups within each data set"
+        + (f", nested over {summary.calibration_draws} calibration samples" if summary.calibration_draws > 1 else "")
+        + f". {counted}.",
+        empty_line(rows, sum(summary.images.values())),
+    ]
+    if summary.indicative:
+        lines.append(
+            f"Intervals are indicative: fewer than {INDICATIVE_BELOW} groups in {', '.join(summary.indicative)}."
+        )
+    if missing := [" ".join(place) for place in summary.incomplete if place[0] in (mode, "any")]:
+        lines.append(f"Not finished, and left out: {', '.join(missing)}.")
+    return lines
+
+
+def _notice(summary: Summary) -> list[str]:
+    return [f"{summary.notice[0].upper()}{summary.notice[1:]}."] if summary.notice else []
+
+
+def empty_line(rows: Sequence[Row], images: int) -> str:
+    """Count the empty masks of a table's rows and name the methods that they come from."""
+    one, both = (sum(row.empty[kind] for row in rows) for kind in ("one", "both"))
+    masks = sum(images * row.seeds for row in rows)
+    by_row = sorted(((row.empty["one"], f"{row.method} {row.level}") for row in rows if row.empty["one"]), reverse=True)
+    whose = f" (most: {', '.join(f'{name} {count}' for count, name in by_row[:3])})" if by_row else ""
+    return (
+        f"Empty masks: of {masks} pairs, {one} with one of the two empty{whose}, counted as Dice = IoU = BF1 = 0 and "
+        f"HD95 = the diagonal; {both} with both empty, counted as perfect."
+    )
+
+
+def ranks(summary: Summary) -> Grid:
+    """The subject's rank at each level and mode, whatever it is, and than how many others it is better or worse."""
+    rows = []
+    for mode, title in MODES.items():
+        for level in summary.levels:
+            own = {rank.metric: rank for rank in summary.ranks if (rank.mode, rank.level) == (mode, level)}
+            if own:
+                places = [f"{own[metric].rank} of {own[metric].of}" for metric in HIGHER_IS_BETTER]
+                rows.append([title, level, *places, *_verdicts(summary, mode, level)])
+    return Grid(
+        f"Rank of {summary.subject} (1 is best)",
+        ["quotas", "level", *METRIC_NAMES.values(), "BF1 better", "BF1 worse"],
+        rows,
+        [
+            *_notice(summary),
+            "BF1 better, worse: than how many methods significantly: the paired interval excludes 0, Holm's p < 0.05.",
+        ],
+        left=2,
+    )
+
+
+def _verdicts(summary: Summary, mode: str, level: str) -> list[str]:
+    found = [d.verdict for d in summary.differences if (d.mode, d.level, d.metric) == (mode, level, "bf1")]
+    return [f"{found.count(verdict)} of {len(found)}" for verdict in ("better", "worse")]
+
+
+def differences(summary: Summary, mode: str) -> Grid:
+    """The subject minus each other method, with intervals and Holm's p."""
+    rows: list[list[str]] = []
+    sections = []
+    for level in summary.levels:
+        of_level = [d for d in summary.differences if (d.mode, d.level) == (mode, level)]
+        sections.append(len(rows))
+        for place, method in enumerate(dict.fromkeys(d.method for d in of_level)):
+            cells = []
+            for d in (d for d in of_level if d.method == method):
+                verdict = f"p {d.p_holm:.3f}, {d.verdict}" if d.significant else "n.s."
+                cells.append(f"{number(d.metric, d.value.value, True)} {span(d.metric, d.value, True)} {verdict}")
+            rows.append([level if place == 0 else "", method, *cells])
+    return Grid(
+        f"{summary.subject} minus each method, {MODES[mode]}",  # type: ignore[index]
+        ["level", "method", *METRIC_NAMES.values()],
+        rows,
+        [
+            *_notice(summary),
+            "Paired bootstrap over groups; p corrected by Holm over the methods of a level and metric; n.s.: the "
+            "interval holds 0, or p is 0.05 or more.",
+        ],
+        sections[1:],
+        left=2,
+    )
+
+
+def by_dataset(summary: Summary, metric: str) -> Grid:
+    """One metric on each data set, own quotas."""
+    names = list(summary.groups)
+    rows = [
+        [row.level, label(row), *(number(metric, row.by_dataset[name][metric]) for name in names)]
+        for row in summary.rows
+        if row.mode in ("any", "own")
+    ]
+    return Grid(
+        f"{METRIC_NAMES[metric]} by data set, {MODES['own']}",
+        ["level", "method", *names],
+        rows,
+        _notice(summary),
+        left=2,
+    )

@@ -1,0 +1,186 @@
+"""`medcore-bench tune`: settle the open settings once, on phantom validation images, as many trials for every method.
+
+Test images are never looked at. A method's score in a trial is its Boundary F1, averaged over validation sets and
+levels, without recovery. The best trial is what the defaults are then set to, by hand, in `defaults.py` and in the
+baselines, and frozen for everything else, real images too (METHOD section 9).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..baseline import get_baseline
+from ..calibration import calibrate
+from ..criterion import unit_scores
+from ..evaluation import EvaluationSet, macro_average, predict, score
+from ..facade import plan_from_scores
+from ..files import write_json_atomic, write_text_atomic
+from ..level import COMPARISON_LEVELS
+from ..planning import Plan
+from ..progress import track
+from ..statistics import Statistics
+from ..surgery import prune
+from ..zoo import NOTICE
+from .grid import Grid
+from .inputs import Inputs, load_inputs
+from .settings import COUNTS, Settings
+
+Trial = Mapping[str, Any]
+
+_MEDCORE: tuple[Trial, ...] = (
+    {"alpha": "balanced", "beta": 1.0, "lambda_b": 5.0, "tau": 0.5},
+    {"alpha": 0.5, "beta": 1.0, "lambda_b": 5.0, "tau": 0.5},
+    {"alpha": "balanced", "beta": 0.0, "lambda_b": 5.0, "tau": 0.5},
+    {"alpha": "balanced", "beta": 1.0, "lambda_b": 20.0, "tau": 0.5},
+    {"alpha": "balanced", "beta": 1.0, "lambda_b": 5.0, "tau": 0.25},
+    {"alpha": "balanced", "beta": 1.0, "lambda_b": 5.0, "quotas": "uniform"},
+)
+_QUOTAS: tuple[Trial, ...] = (
+    {"quotas": "uniform"},
+    *({"quotas": "sensitivity", "tau": tau} for tau in (0.1, 0.25, 0.5, 0.75, 1.0)),
+)
+
+TRIALS: dict[str, tuple[Trial, ...]] = {
+    "magnitude": tuple({"p": p} for p in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
+    "zero_fisher": tuple(
+        {"lambda_b": lambda_b, "quotas": quotas}
+        for lambda_b in (1.0, 5.0, 20.0)
+        for quotas in ("uniform", "sensitivity")
+    ),
+    "vanilla_fisher": _QUOTAS,
+    "original_medcore": _QUOTAS,
+    "medcore": _MEDCORE,
+}
+"""What is tried; `zero_fisher_full` follows `medcore`, from which it differs in one thing, and `random` has nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trial.
+
+    Attributes:
+        method: Name of the baseline.
+        settings: What was tried.
+        bf1: Mean over validation sets and levels.
+        by_level: Level to mean over validation sets.
+    """
+
+    method: str
+    settings: Trial
+    bf1: float
+    by_level: Mapping[str, float]
+
+
+class _Judge:
+    """Scores plans on the validation sets, each distinct plan once."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.model = inputs.adapted
+        self.sets = [EvaluationSet(samples, inputs.image_size) for samples in inputs.sets.values()]
+        self._known: dict[str, float] = {}
+
+    def bf1(self, plan: Plan) -> float:
+        if plan.hash not in self._known:
+            small = prune(self.model, plan)
+            means = [macro_average(score(predict(small, images), images))["bf1"] for images in self.sets]
+            self._known[plan.hash] = float(sum(means) / len(means))
+        return self._known[plan.hash]
+
+
+def _try(method: str, trial: Trial, inputs: Inputs, statistics: Statistics, judge: _Judge) -> Outcome:
+    recipe = get_baseline(method).with_settings(**trial)
+    scores = unit_scores(recipe.build(statistics, inputs.adapted, 0, inputs.reference), inputs.adapted)
+    by_level = {
+        str(level): judge.bf1(plan_from_scores(inputs.adapted, level, recipe, scores, statistics=statistics))
+        for level in COMPARISON_LEVELS
+    }
+    return Outcome(method, trial, sum(by_level.values()) / len(by_level), by_level)
+
+
+def tune(inputs: Inputs, statistics: Statistics, trials: Mapping[str, Sequence[Trial]] = TRIALS) -> list[Outcome]:
+    """Run every trial.
+
+    Args:
+        inputs: Whose sets are the validation images.
+        statistics: Of the calibration images.
+        trials: Method to settings.
+
+    Returns:
+        An outcome a trial, in order.
+    """
+    judge = _Judge(inputs)
+    jobs = [(method, trial) for method, several in trials.items() for trial in several]
+    return [_try(method, trial, inputs, statistics, judge) for method, trial in track(jobs, "trials", total=len(jobs))]
+
+
+def best(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    """Return each method's best outcome, the first of equals."""
+    chosen: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if outcome.method not in chosen or outcome.bf1 > chosen[outcome.method].bf1:
+            chosen[outcome.method] = outcome
+    return chosen
+
+
+def _words(trial: Trial) -> str:
+    return ", ".join(f"{name} {value}" for name, value in trial.items())
+
+
+def _page(outcomes: Sequence[Outcome], inputs: Inputs, samples: int) -> str:
+    chosen = best(outcomes)
+    images = sum(len(each) for each in inputs.sets.values())
+    levels = list(outcomes[0].by_level)
+    rows = [
+        [
+            outcome.method,
+            _words(outcome.settings),
+            f"{outcome.bf1:.4f}",
+            *(f"{outcome.by_level[level]:.4f}" for level in levels),
+            "best" if chosen[outcome.method] is outcome else "",
+        ]
+        for outcome in outcomes
+    ]
+    title = f"Boundary F1 on {images} phantom validation images"
+    grid = Grid(title, ["method", "settings", "mean", *levels, ""], rows, footer=[NOTICE], left=2)
+    return _PREAMBLE.format(sets=", ".join(inputs.sets), samples=samples) + grid.markdown()
+
+
+_PREAMBLE = """# How the defaults were settled
+
+Written by `medcore-bench tune`; not edited by hand.
+
+Every method got the same number of trials on *validation* images of {sets}, with {samples} calibration images a set
+and no recovery; test images were not looked at. The score is Boundary F1 (2 px on the 256 grid), averaged over sets and
+levels. The best trial of a method is its default from then on, for real images too. `zero_fisher_full` follows
+`medcore`, with alpha 1; `medcore_untuned` keeps alpha 0.5, beta 1, tau 0.
+
+"""
+
+
+@click.command(name="tune")
+@click.option("--images", type=click.IntRange(min=1), default=24, show_default=True, help="Validation images of a set.")
+@click.option("--calibration", type=click.IntRange(min=1), default=64, show_default=True, metavar="N")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=Path("medcore-results/calibration"))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("medcore-results/defaults.md"),
+    show_default=True,
+    help="The page; the same as JSON goes beside it.",
+)
+def command(images: int, calibration: int, device: str, cache: Path, out: Path) -> None:
+    """Settle the open settings on phantom validation images, as many trials for every method."""
+    counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
+    inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device))
+    needs = frozenset().union(*(get_baseline(method).needs for method in TRIALS))
+    statistics = calibrate(inputs.adapted, inputs.reference, inputs.calibration(0), calibration, needs, cache_dir=cache)
+    outcomes = tune(inputs, statistics)
+    write_json_atomic(out.with_suffix(".json"), {"notice": NOTICE, "trials": [asdict(outcome) for outcome in outcomes]})
+    write_text_atomic(out, _page(outcomes, inputs, calibration))
+    for method, outcome in best(outcomes).items():
+        click.echo(f"{method}: {_words(outcome.settings)} (BF1 {outcome.bf1:.4f})")
+    click.echo(f"written: {out}")

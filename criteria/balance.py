@@ -1,0 +1,59 @@
+"""How much the zero and the reset intervention count in a block: alpha of Eq. 7."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from ..errors import CriterionError
+from ..groups import StructuredGroup
+
+Alpha = float | Sequence[float] | Literal["balanced"]
+
+
+def checked_alpha(alpha: Alpha) -> float | tuple[float, ...] | Literal["balanced"]:
+    """Return alpha as it is meant: `"balanced"`, a float, or a tuple of floats, one a block.
+
+    Raises:
+        CriterionError: Something else, or a number outside of [0, 1].
+    """
+    if alpha == "balanced":
+        return "balanced"
+    numbers = (alpha,) if isinstance(alpha, int | float | str) else tuple(alpha)
+    if not numbers or not all(isinstance(a, int | float) and math.isfinite(a) and 0 <= a <= 1 for a in numbers):
+        raise CriterionError(f"alpha is {alpha!r}: expected a number in [0, 1], one a block, or 'balanced'")
+    values = tuple(float(a) for a in numbers)
+    return values[0] if isinstance(alpha, int | float) else values
+
+
+def balanced_alpha(zero: Tensor, reset: Tensor) -> float:
+    """The share of the zero term at which both terms weigh the same on average (METHOD section 4).
+
+        alpha = mean(I_reset) / (mean(I_zero) + mean(I_reset)),   1 where the reset term is zero everywhere
+
+    Args:
+        zero, reset: (n_units,) of one block, family and data set. Means are of magnitudes: exact interventions may be
+            negative.
+    """
+    of_reset = float(reset.abs().mean())
+    return of_reset / (float(zero.abs().mean()) + of_reset) if of_reset > 0 else 1.0
+
+
+def alpha_of(
+    alpha: float | tuple[float, ...] | Literal["balanced"], group: StructuredGroup, zero: Tensor, reset: Tensor
+) -> float:
+    """Return alpha for one group, from a checked setting and the group's two terms.
+
+    Raises:
+        CriterionError: One number a block was given, and this block has none.
+    """
+    if alpha == "balanced":
+        return balanced_alpha(zero, reset)
+    if isinstance(alpha, tuple):
+        if group.block >= len(alpha):
+            raise CriterionError(
+                f"alpha has {len(alpha)} numbers, but there is a block {group.block}: give one a block"
+            )
+        return alpha[group.block]
+    return float(alpha)

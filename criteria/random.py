@@ -1,0 +1,39 @@
+"""Random scores: the floor of the comparison."""
+
+import zlib
+
+import torch
+import torch_pruning as tp
+from torch import Tensor
+
+from ..adapters import group_seed
+from ..criterion import Criterion
+from ..criterion_registry import register_criterion
+from ..groups import StructuredGroup
+
+
+@register_criterion("random", source="Li et al. 2022, arXiv 2205.05676")
+class Random(Criterion):
+    """Uniform random scores in each block.
+
+    S(g) ~ U(0, 1) (Li et al. 2022, arXiv 2205.05676).
+
+    Args:
+        seed: A seed, block and family determine the scores; the global generator is not read.
+    """
+
+    stochastic = True
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def score(self, group: StructuredGroup) -> Tensor:
+        return _uniform(group.n_units, group_seed(self.seed, group))
+
+    def score_channels(self, group: tp.Group) -> Tensor:
+        # any channels will do for random scores; the layer's name tells one group from another
+        return _uniform(len(group[0].idxs), self.seed * 1_000_003 + zlib.crc32(group[0].dep.target.name.encode()))
+
+
+def _uniform(count: int, seed: int) -> Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64)

@@ -1,0 +1,122 @@
+"""The reset intervention: what it costs to give a unit the reference's weights back, by the Cross-Fisher."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor, nn
+
+from ..aggregation import Aggregation, Aggregator, Population
+from ..criterion import Criterion, Need
+from ..criterion_registry import register_criterion
+from ..defaults import DEFAULTS
+from ..elementwise import LayerValues, Pair, combine, fisher, parameters, reference_parameters, unit_sums
+from ..errors import CriterionError
+from ..groups import StructuredGroup
+
+if TYPE_CHECKING:
+    from ..statistics import Statistics
+
+ResetFisher = Literal["cross", "adapted"]
+RESET_NEEDS = {
+    "cross": frozenset({Need.FISHER, Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS}),
+    "adapted": frozenset({Need.FISHER, Need.REFERENCE_WEIGHTS}),
+}
+
+
+def check_reset_fisher(reset_fisher: str) -> None:
+    """Refuse an unknown choice of the reset term's Fisher.
+
+    Raises:
+        CriterionError: The message names the choices.
+    """
+    if reset_fisher not in RESET_NEEDS:
+        raise CriterionError(f"unknown reset_fisher {reset_fisher!r}: expected one of {', '.join(RESET_NEEDS)}")
+
+
+def cross_fisher(adapted: Pair, reference: Pair) -> Pair:
+    """Geometric mean of the two models' Fisher (Eq. 11): F_X = sqrt(F_M) * sqrt(F_S).
+
+    The roots come before the product, which would underflow in single precision.
+    """
+    return combine(lambda m, s: m.sqrt() * s.sqrt(), adapted, reference)
+
+
+def reset_intervention(group: StructuredGroup, fisher_of: LayerValues, reference_of: LayerValues) -> Tensor:
+    """Second-order cost of setting each unit to the reference's weights (Eq. 12).
+
+        I_reset(g) ~ 1/2 sum_{j in g} F_X,j (theta_M,j - theta_S,j)^2
+
+    Args:
+        group: The units.
+        fisher_of: A layer and its name to F_X (or F_M).
+        reference_of: A layer and its name to theta_S.
+
+    Returns:
+        (n_units,) float64, non-negative.
+    """
+
+    def costs(layer: nn.Linear, name: str) -> Pair:
+        pairs = fisher_of(layer, name), parameters(layer), reference_of(layer, name)
+        return combine(lambda f, adapted, reference: f * (adapted - reference).square(), *pairs)
+
+    return 0.5 * unit_sums(group, costs)
+
+
+def reset_fisher_reader(
+    statistics: "Statistics", population: Population, lambda_b: float, reset_fisher: ResetFisher, adapted: LayerValues
+) -> LayerValues:
+    """Return what reads the reset term's Fisher: F_X for `"cross"`, F_M itself for `"adapted"`."""
+    if reset_fisher == "adapted":
+        return adapted
+    of_reference = partial(fisher, statistics, population, which="reference", lambda_b=lambda_b)
+    return lambda layer, name: cross_fisher(adapted(layer, name), of_reference(layer, name))
+
+
+@register_criterion("reset", source="MedCore, arXiv 2605.13688, Eq. 11-12")
+class Reset(Criterion):
+    """Cross-Fisher cost of setting a unit back to the reference: I_reset of Eq. 6 by Eq. 11 and 12.
+
+    Args:
+        statistics: With `Need.FISHER`, `Need.REFERENCE_WEIGHTS` and, for the Cross-Fisher, `Need.REFERENCE_FISHER`.
+        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
+        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
+        beta: Weight of the deviation over data sets.
+        weights: w_k of each data set; None for equal ones.
+        reset_fisher: `"cross"` for F_X, `"adapted"` for F_M alone.
+
+    Raises:
+        CriterionError: A setting out of range.
+    """
+
+    needs = RESET_NEEDS["cross"]
+    cost = "calibration"
+
+    def __init__(
+        self,
+        statistics: "Statistics",
+        lambda_b: float = DEFAULTS.lambda_b,
+        aggregation: Aggregation = "mean_std",
+        beta: float = DEFAULTS.beta,
+        weights: Mapping[str, float] | None = None,
+        reset_fisher: ResetFisher = "cross",
+    ) -> None:
+        check_reset_fisher(reset_fisher)
+        self.needs = self.needs_for(reset_fisher=reset_fisher)
+        self.statistics = statistics
+        self.lambda_b = lambda_b
+        self.reset_fisher = reset_fisher
+        self.aggregator = Aggregator(aggregation, beta, weights)
+
+    @classmethod
+    def needs_for(cls, **settings: Any) -> frozenset[Need]:
+        return RESET_NEEDS[settings.get("reset_fisher", "cross")]
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
+
+    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
+        adapted = partial(fisher, self.statistics, population, lambda_b=self.lambda_b)
+        of_reset = reset_fisher_reader(self.statistics, population, self.lambda_b, self.reset_fisher, adapted)
+        reference_of = partial(reference_parameters, self.statistics)
+        return [reset_intervention(group, of_reset, reference_of) for group in groups]

@@ -1,0 +1,69 @@
+"""The zero intervention: what it costs to remove a unit, by the Fisher of the adapted model."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..aggregation import Aggregation, Aggregator, Population
+from ..criterion import Criterion, Need
+from ..criterion_registry import register_criterion
+from ..defaults import DEFAULTS
+from ..elementwise import LayerValues, combine, fisher, parameters, unit_sums
+from ..groups import StructuredGroup
+
+if TYPE_CHECKING:
+    from ..statistics import Statistics
+
+
+def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
+    """Second-order cost of setting each unit to zero (METHOD section 5).
+
+        I_zero(g) ~ 1/2 sum_{j in g} F_M,j theta_M,j^2
+
+    Args:
+        group: The units.
+        fisher_of: A layer and its name to F_M.
+
+    Returns:
+        (n_units,) float64, non-negative.
+    """
+    return 0.5 * unit_sums(
+        group, lambda layer, name: combine(lambda f, w: f * w.square(), fisher_of(layer, name), parameters(layer))
+    )
+
+
+@register_criterion("zero", source="Michel et al. 2019, arXiv 1905.10650; Theis et al. 2018, arXiv 1801.05787")
+class Zero(Criterion):
+    """Fisher cost of setting a unit to zero: I_zero of Eq. 5 with the Fisher of Eq. 10.
+
+    Args:
+        statistics: With `Need.FISHER`.
+        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
+        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
+        beta: Weight of the deviation over data sets.
+        weights: w_k of each data set; None for equal ones.
+    """
+
+    needs = frozenset({Need.FISHER})
+    cost = "calibration"
+
+    def __init__(
+        self,
+        statistics: "Statistics",
+        lambda_b: float = DEFAULTS.lambda_b,
+        aggregation: Aggregation = "mean_std",
+        beta: float = DEFAULTS.beta,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.statistics = statistics
+        self.lambda_b = lambda_b
+        self.aggregator = Aggregator(aggregation, beta, weights)
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
+
+    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
+        fisher_of = partial(fisher, self.statistics, population, lambda_b=self.lambda_b)
+        return [zero_intervention(group, fisher_of) for group in groups]

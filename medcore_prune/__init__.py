@@ -1,0 +1,80 @@
+"""Pluggable pruning criteria for SAM and MedSAM image encoders, judged by the contour.
+
+import medcore_prune as mp
+
+model, base = mp.zoo.pocket("adapted"), mp.zoo.pocket("reference")
+images = {"polyps": mp.data.phantoms.make("phantom_polyp_a", count=40)}
+statistics = mp.calibrate(model, base, images, samples=16)
+plan = mp.plan(model, "h50_m70", "medcore", statistics=statistics)
+small = mp.prune(model, plan)
+mp.evaluate(small, images)
+"""
+
+from pathlib import Path as _Path
+
+# In a checkout, criteria/, baselines/ and benchmarks/ lie beside this folder rather than in it.
+_checkout = _Path(__file__).resolve().parent.parent
+if (_checkout / "setup.cfg").exists():
+    __path__.append(str(_checkout))
+
+from . import data, zoo  # noqa: E402
+from .adaptation import AdaptSettings, adapt  # noqa: E402
+from .baseline import Baseline, available_baselines, get_baseline, register_baseline  # noqa: E402
+from .calibration import calibrate  # noqa: E402
+from .checkpoint import load_sam, require_aligned  # noqa: E402
+from .cost import count  # noqa: E402
+from .criterion import Criterion, Need, unit_scores  # noqa: E402
+from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion  # noqa: E402
+from .encoders import build_sam  # noqa: E402
+from .errors import MedcorePruneError  # noqa: E402
+from .evaluation import evaluate  # noqa: E402
+from .facade import plan, plan_from_scores  # noqa: E402
+from .groups import StructuredGroup, groups_of  # noqa: E402
+from .level import Level  # noqa: E402
+from .metrics import evaluate_mask  # noqa: E402
+from .planning import Plan, make_plan  # noqa: E402
+from .plugin import load_plugin  # noqa: E402
+from .predictor import Predictor  # noqa: E402
+from .statistics import Statistics  # noqa: E402
+from .surgery import masked, prune, verify  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = [
+    "AdaptSettings",
+    "Baseline",
+    "Criterion",
+    "Level",
+    "MedcorePruneError",
+    "Need",
+    "Plan",
+    "Predictor",
+    "Statistics",
+    "StructuredGroup",
+    "__version__",
+    "adapt",
+    "available_baselines",
+    "available_criteria",
+    "build_criterion",
+    "build_sam",
+    "calibrate",
+    "count",
+    "data",
+    "evaluate",
+    "evaluate_mask",
+    "get_baseline",
+    "get_criterion",
+    "groups_of",
+    "load_plugin",
+    "load_sam",
+    "make_plan",
+    "masked",
+    "plan",
+    "plan_from_scores",
+    "prune",
+    "register_baseline",
+    "register_criterion",
+    "require_aligned",
+    "unit_scores",
+    "verify",
+    "zoo",
+]

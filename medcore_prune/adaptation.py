@@ -1,0 +1,124 @@
+"""Adapting a SAM to one's own images: the fine-tuning that turns SAM into MedSAM, and training from nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .data.pool import Augmentation, Batch, Pool
+from .data.types import SampleSet
+from .encoders import geometry_of
+from .errors import DataError
+from .training import TrainSettings, batch_loss, fit
+
+# images are pooled a little larger than the input, so that zooming in does not blur
+_POOL_SCALE = 4 / 3
+_VALIDATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """How to adapt.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images a step.
+        prompts: Boxes an image and step, where an image has several masks.
+        learning_rate: Peak learning rate.
+        seed: Of batches and augmentation.
+        validate_every: Steps between looks at the validation images.
+    """
+
+    steps: int = 1500
+    batch_size: int = 16
+    prompts: int = 1
+    learning_rate: float = 3e-4
+    seed: int = 0
+    validate_every: int = 250
+
+
+def adapt_pool(
+    model: nn.Module, pool: Pool, settings: AdaptSettings, state_path: str | Path, *, validation: Pool | None = None
+) -> list[float]:
+    """Fine-tune a model in place on a pool; see `medcore_prune.training.fit`.
+
+    Args:
+        model: A `Sam`.
+        pool: Training images.
+        settings: How to adapt.
+        state_path: Where the resumable state is kept.
+        validation: Images that choose the weights to keep; None keeps the last.
+
+    Returns:
+        The loss of every step.
+    """
+    size = geometry_of(model).image_size
+    augment = Augmentation()
+
+    def batches(step: int) -> Batch:
+        return pool.batch(
+            step, seed=settings.seed, count=settings.batch_size, size=size, prompts=settings.prompts, augment=augment
+        )
+
+    training = TrainSettings(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup=max(1, min(150, settings.steps // 10)),
+        validate_every=settings.validate_every if validation is not None else 0,
+    )
+    validate = None if validation is None else lambda trained: -validation_loss(trained, validation)
+    return fit(model, batches, training, state_path, validate=validate)
+
+
+@torch.no_grad()
+def validation_loss(model: nn.Module, pool: Pool) -> float:
+    """Mean Dice + BCE over a pool, each image once, without augmentation."""
+    size, device = geometry_of(model).image_size, next(model.parameters()).device
+    total = 0.0
+    for start in range(0, len(pool), _VALIDATION_BATCH):
+        batch = pool.in_order(start, min(start + _VALIDATION_BATCH, len(pool)), size)
+        total += float(batch_loss(model, batch.to(device))) * len(batch.images)
+    return total / len(pool)
+
+
+def pool_size(model: nn.Module) -> int:
+    """Side in pixels at which training images are held for a model."""
+    return round(geometry_of(model).image_size * _POOL_SCALE)
+
+
+def adapt(
+    model: nn.Module,
+    train: Mapping[str, SampleSet],
+    validation: Mapping[str, SampleSet],
+    settings: AdaptSettings,
+    state_path: str | Path,
+) -> list[float]:
+    """Fine-tune a model in place on data sets.
+
+    Args:
+        model: A `Sam`: the reference to start from.
+        train: Data set name to training images.
+        validation: Data set name to validation images; empty sets keep the last weights.
+        settings: How to adapt.
+        state_path: Where the resumable state is kept.
+
+    Returns:
+        The loss of every step.
+
+    Raises:
+        DataError: No training image at all.
+        MedcorePruneError: The loss stops being finite.
+    """
+    if not sum(len(images) for images in train.values()):
+        raise DataError("there is no image to train on: the training split is empty")
+    size = pool_size(model)
+    held = [images for images in validation.values() if len(images)]
+    return adapt_pool(
+        model,
+        Pool.of_sets(train.values(), size),
+        settings,
+        state_path,
+        validation=Pool.of_sets(held, size) if held else None,
+    )

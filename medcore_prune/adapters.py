@@ -1,0 +1,169 @@
+"""Plain functions and torch-pruning importances as criteria."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import torch
+import torch_pruning as tp
+from torch import Tensor
+
+from .criterion import COSTS, Cost, Criterion
+from .errors import CriterionError, RegistryError
+from .groups import FAMILY_NAMES, StructuredGroup
+from .needs import Need
+
+INPUTS = ("statistics", "model", "reference", "data", "seed")
+"""What a criterion may ask for by naming a parameter so."""
+
+_ADAPTED = frozenset({Need.FISHER, Need.MEAN_GRADIENT})
+
+
+def group_seed(seed: int, group: StructuredGroup) -> int:
+    """Return a seed for one group, so that blocks and families draw different numbers and order does not matter."""
+    return (seed * 1_000_003 + 2 * group.block + FAMILY_NAMES.index(group.family)) % 2**63
+
+
+class ImportanceCriterion(Criterion):
+    """A torch-pruning importance as a criterion: channel scores are averaged to units, as torch-pruning averages heads.
+
+    Called with a torch-pruning group it is that importance, unchanged.
+
+    Args:
+        importance: Any callable that takes a `tp.Group` and returns one score a channel.
+        seed: What an importance that draws from torch's global generator is given, one state a group.
+    """
+
+    def __init__(self, importance: Callable[[tp.Group], Tensor | None], seed: int = 0) -> None:
+        self.importance = importance
+        self.seed = seed
+        self.stochastic = isinstance(importance, tp.importance.RandomImportance)
+
+    def score(self, group: StructuredGroup) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(group_seed(self.seed, group))
+            channels = self.importance(group.tp_group)
+        wanted = group.out_cols.numel()
+        if channels is None or tuple(channels.shape) != (wanted,):
+            got = "nothing" if channels is None else f"shape {tuple(channels.shape)}"
+            raise CriterionError(
+                f"{type(self.importance).__name__} returned {got} for the {group.family} of block {group.block}: "
+                f"expected one score for each of {wanted} channels"
+            )
+        return channels.detach()[group.out_cols.to(channels.device)].mean(1)
+
+    def __call__(self, group: tp.Group) -> Tensor | None:
+        return self.importance(group)
+
+
+class FunctionCriterion(Criterion):
+    """A plain function of a group, and of the inputs that its parameters name, as a criterion."""
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(self, **inputs: Any) -> None:
+        self._inputs = inputs
+        self.statistics = inputs.get("statistics")
+
+    def score(self, group: StructuredGroup) -> Tensor:
+        return type(self).function(group, **self._inputs)
+
+
+def as_criterion(importance: object, seed: int = 0) -> Criterion:
+    """Return a criterion as it is, and a torch-pruning importance (or any callable on a `tp.Group`) as a criterion.
+
+    Raises:
+        CriterionError: It cannot be called with a group, or is a class where an instance is expected.
+    """
+    if isinstance(importance, Criterion):
+        return importance
+    if isinstance(importance, type) or not callable(importance):
+        what = f"the class {importance.__name__}" if isinstance(importance, type) else repr(importance)
+        raise CriterionError(f"{what} is no criterion: expected a Criterion or a torch-pruning importance object")
+    return ImportanceCriterion(importance, seed)
+
+
+def criterion_factory(
+    name: str, declared: Any, needs: Iterable[Need] | None = None, cost: Cost | None = None
+) -> type[Criterion]:
+    """Make what was registered a class of criteria.
+
+    Args:
+        name: The registered name.
+        declared: A `Criterion` class; a torch-pruning importance, class or object; or a function whose first
+            parameter takes the group and whose others are among `INPUTS` or have defaults.
+        needs: What calibration must collect. For a function that takes `statistics`, by default what is known of the
+            adapted model.
+        cost: By default `"calibration"` for a function that takes `statistics`, else `"free"`.
+
+    Returns:
+        A subclass of `Criterion`; `declared` itself where it is one.
+
+    Raises:
+        RegistryError: It is none of these.
+    """
+    if cost is not None and cost not in COSTS:
+        raise RegistryError(f"criterion {name!r} has cost {cost!r}: expected one of {', '.join(COSTS)}")
+    made = _make(name, declared)
+    if made is not declared and needs is None and "statistics" in inspect.signature(made).parameters:
+        needs = _ADAPTED
+    if needs is not None:
+        made.needs = frozenset(Need(need) for need in needs)
+    if cost is not None or (made is not declared and made.needs):
+        made.cost = cost or "calibration"
+    _check_parameters(name, made)
+    return made
+
+
+def _make(name: str, declared: Any) -> type[Criterion]:
+    if isinstance(declared, type) and issubclass(declared, Criterion):
+        if declared.score is Criterion.score and declared.score_all is Criterion.score_all:
+            raise RegistryError(f"criterion {name!r} has no scores: define score or score_all")
+        return declared
+    if isinstance(declared, tp.importance.Importance):
+        return _of_importance(declared, lambda: declared, inspect.Signature())
+    if isinstance(declared, type) and issubclass(declared, tp.importance.Importance):
+        return _of_importance(declared, declared, inspect.signature(declared))
+    if inspect.isfunction(declared):
+        return _of_function(declared)
+    raise RegistryError(
+        f"criterion {name!r} is {declared!r}: expected a Criterion class, a function of a group, or a torch-pruning "
+        "importance"
+    )
+
+
+def _of_importance(declared: Any, make: Callable[..., Any], signature: inspect.Signature) -> type[Criterion]:
+    def __init__(self: ImportanceCriterion, seed: int = 0, **settings: Any) -> None:  # noqa: N807
+        ImportanceCriterion.__init__(self, make(**settings), seed)
+
+    seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0)
+    base = declared if isinstance(declared, type) else type(declared)
+    stochastic = issubclass(base, tp.importance.RandomImportance)
+    made = type(base.__name__, (ImportanceCriterion,), {"__init__": __init__, "stochastic": stochastic})
+    made.__doc__ = f"torch-pruning's {base.__name__}, averaged from channels to heads."
+    settings = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+    made.__signature__ = inspect.Signature([*settings, seed])  # type: ignore[attr-defined]
+    return made
+
+
+def _of_function(declared: Callable[..., Tensor]) -> type[Criterion]:
+    parameters = list(inspect.signature(declared).parameters.values())
+    inputs = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters[1:]]
+    members = {"function": staticmethod(declared), "stochastic": "seed" in [p.name for p in inputs]}
+    made = type(declared.__name__, (FunctionCriterion,), members)
+    made.__doc__ = declared.__doc__
+    made.__signature__ = inspect.Signature(inputs)  # type: ignore[attr-defined]
+    return made
+
+
+def _check_parameters(name: str, made: type[Criterion]) -> None:
+    unknown = [
+        p.name
+        for p in inspect.signature(made).parameters.values()
+        if p.name not in INPUTS and p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+    if unknown:
+        raise RegistryError(
+            f"criterion {name!r} asks for {', '.join(unknown)}: expected parameters among {', '.join(INPUTS)}, others "
+            "need a default"
+        )

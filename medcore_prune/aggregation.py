@@ -1,0 +1,144 @@
+"""How scores of several data sets become one (Eq. 13).
+
+    S(g) = sum_k w_k S_k(g) + beta * std_k(S_k(g)),   sum_k w_k = 1
+
+Each S_k is first divided by its mean over all units of its family (METHOD section 6), so that a data set with a large
+loss does not drown the others. `pooled` is the plain alternative: all samples of all data sets are one population,
+with one Fisher and one score.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .defaults import DEFAULTS
+from .errors import CriterionError
+from .groups import FAMILY_NAMES, StructuredGroup
+
+Aggregation = Literal["pooled", "mean_std"]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Data sets that are scored as one.
+
+    Attributes:
+        shares: Data set to its share; the shares sum to 1.
+        weight: w_k of Eq. 13.
+    """
+
+    shares: Mapping[str, float]
+    weight: float
+
+
+def populations(
+    counts: Mapping[str, int], aggregation: Aggregation, weights: Mapping[str, float] | None = None
+) -> list[Population]:
+    """Divide data sets into populations, each of which is scored on its own.
+
+    Args:
+        counts: Calibration samples of each data set.
+        aggregation: `"pooled"` for one population of all samples; `"mean_std"` for one a data set.
+        weights: w_k of each data set, positive or zero, scaled to sum to 1; None for equal weights. Read by
+            `"mean_std"` alone.
+
+    Returns:
+        At least one population.
+
+    Raises:
+        CriterionError: No data set, or weights that do not fit.
+    """
+    if not counts:
+        raise CriterionError("the statistics hold no data set: calibrate on at least one")
+    return _DIVISIONS[aggregation](counts, weights)
+
+
+def _pooled(counts: Mapping[str, int], weights: Mapping[str, float] | None) -> list[Population]:
+    if weights is not None:
+        raise CriterionError("data set weights apply to aggregation 'mean_std': 'pooled' weighs every sample alike")
+    total = sum(counts.values())
+    return [Population({name: count / total for name, count in counts.items()}, 1.0)]
+
+
+def _one_each(counts: Mapping[str, int], weights: Mapping[str, float] | None) -> list[Population]:
+    chosen = dict.fromkeys(counts, 1.0) if weights is None else {name: float(w) for name, w in weights.items()}
+    if set(chosen) != set(counts):
+        raise CriterionError(
+            f"data set weights name {', '.join(sorted(chosen)) or 'nothing'}: expected {', '.join(sorted(counts))}"
+        )
+    total = math.fsum(chosen.values())
+    if not all(math.isfinite(w) and w >= 0 for w in chosen.values()) or total <= 0:
+        raise CriterionError(f"data set weights are {chosen}: expected finite numbers of at least 0, not all 0")
+    return [Population({name: 1.0}, chosen[name] / total) for name in counts]
+
+
+_DIVISIONS = {"pooled": _pooled, "mean_std": _one_each}
+
+
+def family_normalised(groups: Sequence[StructuredGroup], scores: Sequence[Tensor]) -> list[Tensor]:
+    """Divide scores by their mean magnitude over all units of the same family; a family of zeros stays zero.
+
+    The magnitude, because exact interventions may be negative; where all scores are non-negative it is the mean.
+
+    Args:
+        groups: The groups that were scored.
+        scores: One (n_units,) tensor a group.
+    """
+    means: dict[str, float] = {}
+    for family in FAMILY_NAMES:
+        units = [values for group, values in zip(groups, scores, strict=True) if group.family == family]
+        means[family] = float(torch.cat(units).abs().mean()) if units else 0.0
+    return [
+        values / means[group.family] if means[group.family] > 0 else torch.zeros_like(values)
+        for group, values in zip(groups, scores, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Aggregator:
+    """Joins the scores of data sets into one score a unit (Eq. 13).
+
+    Attributes:
+        aggregation: `"pooled"` or `"mean_std"`.
+        beta: Weight of the population standard deviation over data sets, at least 0.
+        weights: w_k of each data set, as for `populations`.
+
+    Raises:
+        CriterionError: A setting out of range.
+    """
+
+    aggregation: Aggregation = "mean_std"
+    beta: float = DEFAULTS.beta
+    weights: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.aggregation not in _DIVISIONS:
+            raise CriterionError(f"unknown aggregation {self.aggregation!r}: expected one of {', '.join(_DIVISIONS)}")
+        if not (math.isfinite(self.beta) and self.beta >= 0):
+            raise CriterionError(f"beta is {self.beta:g}: expected a finite number of at least 0")
+
+    def score(
+        self,
+        groups: Sequence[StructuredGroup],
+        counts: Mapping[str, int],
+        score: Callable[[Population], Sequence[Tensor]],
+    ) -> list[Tensor]:
+        """Score each population, divide by the family means, and join.
+
+        Args:
+            groups: The groups to score.
+            counts: Calibration samples of each data set.
+            score: A population to one (n_units,) tensor a group.
+
+        Returns:
+            One (n_units,) tensor a group.
+        """
+        parts = populations(counts, self.aggregation, self.weights)
+        scores = [family_normalised(groups, score(population)) for population in parts]
+        weights = torch.tensor([population.weight for population in parts], dtype=torch.float64)
+        stacks = [torch.stack(of_group) for of_group in zip(*scores, strict=True)]
+        return [weights @ stack + self.beta * stack.std(0, correction=0) for stack in stacks]

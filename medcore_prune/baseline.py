@@ -1,0 +1,216 @@
+"""Baselines: published methods as recipes built from criteria, and the registry of them.
+
+A baseline says which criterion with which settings, and how the budget is spread. A criterion that a *user* registers
+is a baseline with uniform quotas by itself; the built-in criteria are not, unless they are named.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from torch import nn
+
+from .adapters import INPUTS
+from .criterion import Cost, Criterion
+from .criterion_registry import build_criterion, criteria
+from .data.types import SampleSet
+from .defaults import DEFAULTS
+from .errors import RegistryError
+from .needs import Need
+from .registry import BUILT_IN, Entry, Registry, unknown_name
+from .statistics import Statistics
+
+Quotas = Literal["uniform", "sensitivity"]
+QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity")
+F = TypeVar("F", bound=Callable[[], "Baseline"])
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One method of the comparison.
+
+    Attributes:
+        criterion: Class of criteria that scores.
+        settings: What its constructor gets besides the inputs (`statistics`, `model`, `reference`, `data`, `seed`).
+        quotas: `"uniform"`, or `"sensitivity"` for quotas that fall with the block sensitivity s_b.
+        tau: Exponent of the quota weights s_b^-tau; read with `"sensitivity"`.
+        tunable: Settings that tuning may vary, `"quotas"` and `"tau"` among them; the others define the method.
+        name, source, description: Filled in by the registry.
+
+    Raises:
+        RegistryError: Unknown quotas, or a setting that the criterion does not have.
+    """
+
+    criterion: type[Criterion]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    quotas: Quotas = "uniform"
+    tau: float = DEFAULTS.tau
+    tunable: tuple[str, ...] = ()
+    name: str = ""
+    source: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.quotas not in QUOTAS:
+            raise RegistryError(f"unknown quotas {self.quotas!r}: expected one of {', '.join(QUOTAS)}")
+        known = self.available_settings
+        for key in (*self.settings, *self.tunable):
+            if key not in known:
+                raise RegistryError(unknown_name(f"setting of baseline {self.name!r}", key, list(known)))
+
+    @property
+    def available_settings(self) -> tuple[str, ...]:
+        """Names that `with_settings` takes."""
+        parameters = inspect.signature(self.criterion).parameters
+        return (*(name for name in parameters if name not in INPUTS), "quotas", "tau")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What calibration must have collected, for the scores and for the quotas."""
+        own = self.criterion.needs_for(**self.settings)
+        return own | {Need.FISHER} if self.quotas == "sensitivity" else own
+
+    @property
+    def cost(self) -> Cost:
+        """What the scores cost: `"free"`, `"calibration"` or `"slow"`."""
+        return self.criterion.cost
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the result depends on a seed, and is to be averaged over several."""
+        return self.criterion.stochastic
+
+    @property
+    def lambda_b(self) -> float:
+        """Weight of the boundary band, for the scores and for s_b; the default where the criterion has none."""
+        value = self.setting("lambda_b")
+        return DEFAULTS.lambda_b if value is None else float(value)
+
+    @property
+    def aggregation(self) -> str | None:
+        """`"pooled"` or `"mean_std"`; None where the criterion reads no data sets."""
+        value = self.setting("aggregation")
+        return None if value is None else str(value)
+
+    def setting(self, name: str) -> Any:
+        """Return the value of a setting, its default included; None where there is no such setting."""
+        if name in ("quotas", "tau"):
+            return getattr(self, name)
+        parameter = inspect.signature(self.criterion).parameters.get(name)
+        if parameter is None or name in INPUTS:
+            return None
+        return self.settings.get(name, parameter.default)
+
+    def with_settings(self, **settings: Any) -> "Baseline":
+        """Return the same method with other settings: `quotas`, `tau`, or any of its criterion's.
+
+        Raises:
+            RegistryError: There is no such setting.
+        """
+        own = {key: settings.pop(key) for key in ("quotas", "tau") if key in settings}
+        return dataclasses.replace(self, settings={**self.settings, **settings}, **own)
+
+    def build(
+        self,
+        statistics: Statistics | None = None,
+        model: nn.Module | None = None,
+        seed: int = 0,
+        reference: nn.Module | None = None,
+        data: Mapping[str, SampleSet] | None = None,
+    ) -> Criterion:
+        """Build the criterion with those inputs that it names.
+
+        Args:
+            statistics: What calibration collected; at least `needs`.
+            model: The adapted model.
+            seed: Read by stochastic criteria.
+            reference: The checkpoint that the model was fine-tuned from.
+            data: Data sets by name, for criteria that run the network.
+
+        Raises:
+            CriterionError: An input that the criterion needs is absent, or a setting is out of range.
+            StatisticsError: The statistics lack what is needed.
+        """
+        if statistics is not None:
+            statistics.require(self.needs)
+        inputs = {"statistics": statistics, "model": model, "seed": seed, "reference": reference, "data": data}
+        return build_criterion(self.criterion, **inputs, **self.settings)
+
+
+def _first_line(documented: object) -> str:
+    return (inspect.getdoc(documented) or "").split("\n")[0]
+
+
+def _recipe(name: str, declared: object, source: str = "") -> Baseline:
+    recipe = declared() if callable(declared) else declared
+    if not isinstance(recipe, Baseline):
+        raise RegistryError(f"baseline {name!r}: expected a function that returns a Baseline, got {recipe!r}")
+    return dataclasses.replace(recipe, name=name, source=source or recipe.source, description=_first_line(declared))
+
+
+baselines: Registry[Baseline] = Registry("baseline", "medcore_prune.baselines", "medcore_prune.baselines", _recipe)
+"""The comparison's methods: built-in ones, those of installed packages (entry points of this group), a user's own."""
+
+
+def register_baseline(name: str, *, source: str = "") -> Callable[[F], F]:
+    """Return a decorator that registers a recipe: a function without arguments that returns a `Baseline`.
+
+    Its docstring's first line describes the method in lists.
+
+    Args:
+        name: Lower-case letters, digits and underscores.
+        source: A paper or a project.
+
+    Raises:
+        RegistryError: A bad or taken name, or a function that returns no baseline.
+    """
+    return baselines.register(name, source=source, prepare=lambda name, declared: _recipe(name, declared, source))
+
+
+def _of_criterion(name: str) -> Entry[Baseline]:
+    entry = criteria.info(name)
+    recipe = Baseline(entry.value, name=name, source=entry.source, description=_first_line(entry.declared))
+    return Entry(name, recipe, entry.declared, entry.source, entry.origin)
+
+
+def _from_users() -> list[str]:
+    """Criteria that are baselines by themselves: all but the built-in ones and those with a recipe of their own."""
+    names = [name for name in criteria.available() if criteria.info(name).origin != BUILT_IN]
+    for name in names:
+        if name in baselines and baselines.info(name).origin == BUILT_IN:
+            raise RegistryError(f"criterion {name!r} has the name of a built-in baseline: register it under another")
+    return [name for name in names if name not in baselines]
+
+
+def baseline_info(name: str) -> Entry[Baseline]:
+    """Return a baseline with its source and origin.
+
+    Args:
+        name: A registered baseline, or any criterion, built-in ones and slow ones included.
+
+    Raises:
+        RegistryError: Unknown; the message has the nearest match and all names.
+    """
+    from_users = _from_users()
+    if name in baselines:
+        return baselines.info(name)
+    if name in criteria:
+        return _of_criterion(name)
+    raise RegistryError(unknown_name("baseline", name, sorted({*baselines.available(), *from_users})))
+
+
+def get_baseline(name: str) -> Baseline:
+    """Return a baseline by name; arguments and errors as for `baseline_info`."""
+    return baseline_info(name).value
+
+
+def available_baselines(include_slow: bool = False) -> list[str]:
+    """Return the names of the comparison's methods, sorted.
+
+    Args:
+        include_slow: Also those that run only when they are named.
+    """
+    names = sorted({*baselines.available(), *_from_users()})
+    return [name for name in names if include_slow or get_baseline(name).cost != "slow"]

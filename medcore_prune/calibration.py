@@ -1,0 +1,241 @@
+"""Calibration: run models over a few training images once, and keep what every criterion needs (METHOD section 5).
+
+One run serves every criterion, level, seed and lambda_B. Results are cached by content, so that the same question is
+never computed twice; a killed run goes on where it stopped and ends in the same numbers.
+"""
+
+import copy
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from rich.console import Console
+from rich.filesize import decimal
+from torch import nn
+
+from .calibration_job import Job, Runner, read_batch
+from .checkpoint import require_aligned
+from .collectors import COLLECTORS
+from .data.splits import FRACTIONS, Split
+from .data.types import SampleSet
+from .errors import StatisticsError
+from .fingerprint import model_hash, weights_hash
+from .fisher import BOTH_LOSSES, Accumulator, prunable_layers
+from .needs import Need
+from .progress import track
+from .statistics import Statistics
+from .statistics_file import FilePart, Header, write_part
+
+Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
+
+_COLLECTED_BY = {
+    Need.FISHER: ("adapted", "fisher"),
+    Need.MEAN_GRADIENT: ("adapted", "gradient"),
+    Need.REFERENCE_FISHER: ("reference", "fisher"),
+}
+_FIRST_SHARD = 8
+
+
+def default_cache_dir() -> Path:
+    """Folder of calibration files: `$MEDCORE_PRUNE_CACHE`, else `medcore_prune` in the user's cache."""
+    if place := os.environ.get("MEDCORE_PRUNE_CACHE"):
+        return Path(place)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "medcore_prune"
+
+
+@torch.inference_mode(False)
+def calibrate(
+    model: nn.Module,
+    reference: nn.Module | None = None,
+    data: Split | Mapping[str, SampleSet] | None = None,
+    samples: int = 128,
+    needs: Collection[Need] | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    shards: Shards = None,
+    losses: Sequence[str] = BOTH_LOSSES,
+    device: str | torch.device | None = None,
+    mixed_precision: bool = False,
+    save_every_s: float = 30.0,
+    progress: bool = True,
+) -> Statistics:
+    """Collect what criteria need, on training images.
+
+    Args:
+        model: The adapted `Sam`, theta_M; left as it is.
+        reference: The reference, theta_S, aligned with `model` parameter by parameter.
+        data: A split, whose training part is drawn from, or training samples by data set.
+        samples: Images drawn from each data set; a smaller set is taken whole.
+        needs: What to collect; by default the Fisher, and the reference's Fisher and weights where there is one.
+        cache_dir: Where files are kept; by default `default_cache_dir()`.
+        batch_size: Images at a time; changes the numbers by rounding alone.
+        seed: Of the draw. Smaller draws begin larger ones.
+        shards: Numbers of samples at which `Statistics.take` can cut, or `"powers"` for 8, 16, 32 and so on. Each
+            shard is a file of full size.
+        losses: `("plain",)` saves one of two backward passes where only lambda_B = 0 is wanted.
+        device: Where to run; by default where the models are.
+        mixed_precision: Run forward passes in bfloat16.
+        save_every_s: Seconds between saved states.
+        progress: Show estimates beforehand and time left meanwhile.
+
+    Returns:
+        Statistics over memory-mapped files in the cache.
+
+    Raises:
+        StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, or a file is damaged.
+        AlignmentError: The reference does not correspond to the model.
+        DataError: No data, or an image that cannot be used.
+    """
+    wanted = _needs(needs, reference)
+    models = {"adapted": model}
+    if reference is not None and any(need.needs_reference for need in wanted):
+        require_aligned(model, reference)
+        models["reference"] = reference
+    if not data:
+        raise StatisticsError("calibration needs images: give data=, a split or training samples by data set")
+    _check_losses(losses)
+    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
+    drawn = (data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)).calibration(samples, seed)
+    jobs = [
+        job
+        for role, loaded in models.items()
+        if (names := [collector for need, (of, collector) in _COLLECTED_BY.items() if of == role and need in wanted])
+        for job in _jobs(replace(settings, role=role), _on(loaded, device), drawn, names, shards, cache)
+    ]
+    _run(jobs, batch_size, save_every_s, cache, progress)
+    parts = [part for job in jobs for part in job.parts()]
+    if Need.REFERENCE_WEIGHTS in wanted:
+        parts.append(_stored_weights(models["reference"], cache))
+    return Statistics(parts)
+
+
+def _needs(needs: Collection[Need] | None, reference: nn.Module | None) -> frozenset[Need]:
+    if needs is None:
+        extra = (Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS) if reference is not None else ()
+        return frozenset({Need.FISHER, *extra})
+    lacking = sorted(need for need in needs if need.needs_reference)
+    if lacking and reference is None:
+        raise StatisticsError(f"collecting {', '.join(lacking)} takes a reference model: give reference=")
+    return frozenset(needs)
+
+
+def _check_losses(losses: Sequence[str]) -> None:
+    if tuple(losses) not in (BOTH_LOSSES, BOTH_LOSSES[:1]):
+        raise StatisticsError(f"losses {tuple(losses)!r}: expected ('plain',) or ('plain', 'band')")
+
+
+def _on(model: nn.Module, device: str | torch.device | None) -> nn.Module:
+    here = next(model.parameters()).device
+    return model if device is None or torch.device(device) == here else copy.deepcopy(model).to(device)
+
+
+def _jobs(
+    settings: Header,
+    model: nn.Module,
+    drawn: Mapping[str, SampleSet],
+    collectors: Sequence[str],
+    shards: Shards,
+    cache: Path,
+) -> Iterator[Job]:
+    settings = replace(settings, model_hash=model_hash(model), weights_hash=weights_hash(model))
+    for dataset, samples in drawn.items():
+        named = tuple(zip(samples.ids, samples.hashes(), strict=True))
+        for span in _spans(len(samples), shards):
+            header = replace(settings, dataset=dataset, samples=named[span.start : span.stop])
+            yield Job(header, model, samples, span, collectors, cache)
+
+
+def _spans(count: int, shards: Shards) -> list[range]:
+    """Cut `count` samples at the shard boundaries."""
+    if shards == "powers":
+        shards = [_FIRST_SHARD << power for power in range(count.bit_length())]
+    cuts = sorted({0, count, *(cut for cut in shards or () if 0 < cut < count)})
+    return [range(start, stop) for start, stop in pairwise(cuts)]
+
+
+def _run(jobs: Sequence[Job], batch_size: int, save_every_s: float, cache: Path, progress: bool) -> None:
+    steps = [(job, batch) for job in jobs for batch in job.batches(batch_size)]
+    if not steps:
+        return
+    _check_space(jobs, cache)
+    if progress:
+        _announce(jobs, steps, cache)
+    done = sum(-(-job.done // batch_size) for job in jobs)
+    runner, running = None, None
+    for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
+        if job is not running:
+            runner, running = Runner(job, save_every_s), job
+        assert runner is not None
+        runner.add(batch)
+
+
+def _bytes(jobs: Iterable[Job]) -> int:
+    """Size of the files that these jobs will write."""
+    return sum(
+        parameter.numel() * max(4, parameter.element_size()) * len(COLLECTORS[name].sums(job.header.losses))
+        for job in jobs
+        for name in job.missing
+        for layer in prunable_layers(job.model).values()
+        for parameter in layer.parameters()
+    )
+
+
+def _check_space(jobs: Sequence[Job], cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    # an unfinished state lies beside the finished files for a moment
+    needed = _bytes(jobs) + max(_bytes([job]) for job in jobs)
+    if (free := shutil.disk_usage(cache).free) < needed:
+        raise StatisticsError(
+            f"{cache} has {decimal(free)} free, calibration needs {decimal(needed)}: choose another cache_dir"
+        )
+
+
+def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, range]], cache: Path) -> None:
+    remaining = sum(len(batch) for _, batch in steps)
+    total = sum(len(job.span) for job in jobs)
+    minutes, seconds = divmod(round(remaining * _seconds_per_sample(*steps[0])), 60)
+    stored = f" ({total - remaining} of {total} are stored already)" if remaining < total else ""
+    Console(stderr=True).print(
+        f"calibration: {remaining} passes{stored}, {decimal(_bytes(jobs))} in {cache}, about {minutes} min {seconds} s",
+        highlight=False,
+    )
+
+
+def _seconds_per_sample(job: Job, batch: range) -> float:
+    """Time two samples, the second time where the first was quick enough to be mostly warming up."""
+    batch = batch[:2]
+    trial = Accumulator(job.model, job.missing, job.header.losses, mixed_precision=job.header.mixed_precision)
+    elapsed = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        trial.add(*read_batch(job.samples, batch, job.model))
+        elapsed = time.perf_counter() - start
+        if elapsed > 2.0:
+            break
+    return elapsed / len(batch)
+
+
+def _stored_weights(reference: nn.Module, cache: Path) -> FilePart:
+    header = Header("weights", "reference", model_hash=model_hash(reference), weights_hash=weights_hash(reference))
+    path = cache / f"reference-weights-{header.model_hash[:24]}" / "weights.safetensors"
+    if not path.exists():
+        layers = prunable_layers(reference).items()
+        values = {
+            f"value/{layer_name}.{kind}": parameter.detach().float()
+            for layer_name, layer in layers
+            for kind, parameter in layer.named_parameters(recurse=False)
+        }
+        write_part(path, header, values)
+    part = FilePart(path)
+    if part.header != header:
+        raise StatisticsError(f"{path}: belongs to another reference: remove it and calibrate again")
+    return part

@@ -1,0 +1,164 @@
+"""One piece of calibration: some samples of one data set through one model, kept in files that survive a kill."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .data.types import SampleSet
+from .encoders import geometry_of
+from .errors import DataError, StatisticsError
+from .fisher import Accumulator
+from .metrics import resize_mask
+from .protocol import batch_of
+from .statistics_file import FilePart, Header, write_part
+
+
+def read_batch(samples: SampleSet, span: range, model: nn.Module) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """Read samples as the model takes them.
+
+    Args:
+        samples: Images, boxes and masks.
+        span: Positions to read.
+        model: A `Sam`; its input size and device count.
+
+    Returns:
+        Images (B, 3, S, S), boxes (B, 4), masks (B, 1, S, S) of 0 and 1, and names for errors.
+
+    Raises:
+        DataError: A mask is empty: it has no box and no boundary.
+    """
+    device, size = next(model.parameters()).device, geometry_of(model).image_size
+    read = [samples[index] for index in span]
+    if empty := [sample.name for sample in read if not sample.mask.any()]:
+        raise DataError(f"{samples.name}/{empty[0]} has an empty mask: calibration needs an object in every image")
+    images, boxes = batch_of([(sample.image, sample.box) for sample in read], size, device)
+    masks = torch.stack([torch.from_numpy(resize_mask(sample.mask, size)) for sample in read])
+    return images, boxes, masks[:, None].float().to(device), [f"{samples.name}/{sample.name}" for sample in read]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Samples to sum, and where the sums go.
+
+    Attributes:
+        header: Of the files to write; its kind is left empty.
+        model: What runs.
+        samples: All samples of the data set.
+        span: Those of this job.
+        collectors: What to collect.
+        cache: Folder of all jobs.
+    """
+
+    header: Header
+    model: nn.Module
+    samples: SampleSet
+    span: range
+    collectors: Sequence[str]
+    cache: Path
+
+    @cached_property
+    def folder(self) -> Path:
+        """Named by everything that the numbers depend on."""
+        digest = hashlib.sha256(json.dumps(asdict(self.header), sort_keys=True).encode()).hexdigest()
+        return self.cache / f"{self.header.role}-{digest[:24]}"
+
+    def path(self, collector: str) -> Path:
+        """Where the finished sums of a collector are kept."""
+        return self.folder / f"{collector}.safetensors"
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """Collectors whose sums are not stored yet, as found at the first look."""
+        return [name for name in self.collectors if not self.path(name).exists()]
+
+    @cached_property
+    def partial_path(self) -> Path:
+        """Where the sums of an unfinished run are kept."""
+        return self.folder / f"partial-{'-'.join(self.missing)}.safetensors"
+
+    @cached_property
+    def partial(self) -> FilePart | None:
+        """What an interrupted run left, if anything."""
+        if not self.missing or not self.partial_path.exists():
+            return None
+        part = FilePart(self.partial_path)
+        if part.header != replace(self.header, kind="partial") or not 0 < part.progress <= len(self.span):
+            raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
+        return part
+
+    @property
+    def done(self) -> int:
+        """Samples that need not run again."""
+        if not self.missing:
+            return len(self.span)
+        return self.partial.progress if self.partial else 0
+
+    def batches(self, batch_size: int) -> list[range]:
+        """Positions that remain, in batches."""
+        rest = self.span[self.done :]
+        return [rest[start : start + batch_size] for start in range(0, len(rest), batch_size)]
+
+    def parts(self) -> list[FilePart]:
+        """Open the finished files.
+
+        Raises:
+            StatisticsError: Damaged or foreign.
+        """
+        parts = [FilePart(self.path(name)) for name in self.collectors]
+        for name, part in zip(self.collectors, parts, strict=True):
+            if part.header != replace(self.header, kind=name) or part.progress >= 0:
+                raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
+        return parts
+
+
+class Runner:
+    """Runs a job, batch by batch, from where it stopped.
+
+    Args:
+        job: With something missing.
+        save_every_s: Seconds between saved states.
+    """
+
+    def __init__(self, job: Job, save_every_s: float) -> None:
+        self._job, self._save_every_s, self._saved = job, save_every_s, time.monotonic()
+        self._sums = Accumulator(
+            job.model, job.missing, job.header.losses, job.header.band_radius_px, job.header.mixed_precision
+        )
+        if job.partial:
+            for key, value in self._flat().items():
+                value.copy_(job.partial.tensor(key))
+        self._sums.count = job.done
+
+    def _flat(self) -> dict[str, Tensor]:
+        return {f"{name}:{key}": value for name, sums in self._sums.sums.items() for key, value in sums.items()}
+
+    def add(self, batch: range) -> None:
+        """Sum a batch; write the state now and then, and the result at the end.
+
+        Raises:
+            StatisticsError: A sample's loss or gradient, or a sum, is not finite.
+        """
+        self._sums.add(*read_batch(self._job.samples, batch, self._job.model))
+        if self._sums.count == len(self._job.span):
+            self._finish()
+        elif time.monotonic() - self._saved >= self._save_every_s:
+            header = replace(self._job.header, kind="partial")
+            write_part(self._job.partial_path, header, self._flat(), progress=self._sums.count)
+            self._saved = time.monotonic()
+
+    def _finish(self) -> None:
+        for key, value in self._flat().items():
+            if not bool(torch.isfinite(value).all()):
+                raise StatisticsError(
+                    f"{key} of {self._job.header.dataset} overflows: the model's gradients are too large to square"
+                )
+        for name, sums in self._sums.sums.items():
+            write_part(self._job.path(name), replace(self._job.header, kind=name), sums)
+        self._job.partial_path.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""Weights files of SAM and MedSAM, and whether two models correspond parameter by parameter."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .encoders import SamShape, build_sam
+from .errors import AlignmentError, CheckpointError
+from .files import atomic_write
+
+_SHOWN = 3
+_LFS = b"version https://git-lfs"
+
+
+def _what_it_is_instead(path: Path) -> str | None:
+    """Name the usual things that are not a checkpoint but are called one."""
+    with open(path, "rb") as stream:
+        head = stream.read(512).lstrip()
+    if not head:
+        return "an empty file"
+    if head.startswith(_LFS):
+        return "a Git LFS pointer; fetch the file itself with `git lfs pull`"
+    if head[:1] == b"<":
+        return "an HTML or XML page; download the file itself"
+    return None
+
+
+def _read(path: Path, device: str | torch.device) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected a weights file such as sam_vit_b_01ec64.pth")
+    if instead := _what_it_is_instead(path):
+        raise CheckpointError(f"{path}: expected a checkpoint, got {instead}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path, device=str(device))
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be read safely: damaged, truncated, or holding more than tensors "
+            f"({reason})"
+        ) from error
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    """Take the state dictionary out of the wrappings that training scripts put around it."""
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(
+            f"{path}: expected a dictionary of tensors (or one under the key 'model'), got {type(content).__name__}"
+        )
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def read_state_dict(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """Read the weights of a `.pth`, `.pt` or `.safetensors` file without executing anything in it.
+
+    Args:
+        path: A SAM or MedSAM checkpoint, or a training checkpoint `{"model": ..., "optimizer": ..., "epoch": ...}`.
+        device: Where the tensors go.
+
+    Returns:
+        Parameter names to tensors; a `module.` prefix of data-parallel training is removed.
+
+    Raises:
+        CheckpointError: No such file, not a checkpoint, damaged, or not finite.
+    """
+    place = Path(path)
+    state = _unwrap(_read(place, device), place)
+    bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise CheckpointError(f"{place}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}")
+    return state
+
+
+def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+    lines = [f"{name} is missing" for name in expected if name not in got]
+    lines += [f"{name} is not expected" for name in got if name not in expected]
+    lines += [
+        f"{name} has shape {tuple(got[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in got and got[name].shape != value.shape
+    ]
+    return lines
+
+
+def _summary(lines: list[str]) -> str:
+    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
+
+
+def load_sam(
+    kind: str | SamShape,
+    path: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    image_size: int | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Build a SAM and load its weights.
+
+    Args:
+        kind: `vit_b`, `vit_l`, `vit_h`, `pocket`, or a shape of your own.
+        path: The checkpoint; None leaves the weights untrained.
+        device: Where the model lives.
+        image_size: Another input side in pixels; positions are resized as segment-anything's fine-tuners do.
+        seed: Of untrained weights.
+
+    Returns:
+        A segment-anything `Sam` in evaluation mode.
+
+    Raises:
+        CheckpointError: The file cannot be read, or its names or shapes are not this kind's.
+    """
+    model = build_sam(kind, device, image_size, seed)
+    if path is None:
+        return model
+    state = read_state_dict(path, device)
+    expected = model.state_dict()
+    # a scale for SamPredictor alone; files of either kind may lack it or hold SAM's own
+    for name in ("pixel_mean", "pixel_std"):
+        state.pop(name, None)
+        expected.pop(name, None)
+    if image_size is not None:
+        state = {name: _resize_position(value, expected.get(name)) for name, value in state.items()}
+    if lines := _differences(expected, state):
+        raise CheckpointError(f"{path}: does not fit {kind}: {_summary(lines)}")
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def _resize_position(value: Tensor, target: Tensor | None) -> Tensor:
+    """Resize position tables, the only parameters whose shape depends on the image size."""
+    if target is None or value.shape == target.shape:
+        return value
+    if value.ndim == 4 and value.shape[-1] == target.shape[-1]:  # pos_embed (1, h, w, C)
+        moved = nn.functional.interpolate(value.permute(0, 3, 1, 2), target.shape[1:3], mode="bilinear")
+        return moved.permute(0, 2, 3, 1)
+    if value.ndim == 2 and value.shape[1] == target.shape[1]:  # rel_pos (2 * side - 1, head_dim)
+        return nn.functional.interpolate(value.T[None], len(target), mode="linear")[0].T
+    return value
+
+
+def require_aligned(model: nn.Module, reference: nn.Module) -> None:
+    """Check that a reference corresponds to the adapted model, parameter by parameter.
+
+    Raises:
+        AlignmentError: Names or shapes differ; the first differences are listed.
+    """
+    if lines := _differences(dict(model.named_parameters()), dict(reference.named_parameters())):
+        raise AlignmentError(f"the reference does not align with the adapted model: {_summary(lines)}")
+
+
+def save_training_checkpoint(path: str | Path, model: nn.Module, **extra: int | float | str) -> None:
+    """Write `{"model": state_dict, ...}`, the format of MedSAM's training checkpoints, whole or not at all."""
+    with atomic_write(path) as temporary:
+        torch.save({"model": model.state_dict(), **extra}, temporary)

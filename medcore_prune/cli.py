@@ -1,0 +1,113 @@
+"""`medcore-prune`: one's own checkpoint and data."""
+
+from pathlib import Path
+
+import click
+import torch
+
+from .adaptation import AdaptSettings, adapt
+from .checkpoint import load_sam, save_training_checkpoint
+from .command_line import run
+from .data import split
+from .data.named import named_folders
+from .encoders import SHAPES
+from .files import write_json_atomic
+
+
+@click.group()
+@click.version_option(package_name="medcore-prune")
+def cli() -> None:
+    """Adapt and prune your own SAM or MedSAM checkpoint."""
+
+
+def _fractions(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, float, float]:
+    try:
+        train, validation, test = (float(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter("expected three numbers such as 0.7,0.1,0.2") from error
+    return train, validation, test
+
+
+@cli.command("adapt")
+@click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="pocket", show_default=True)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Checkpoint to start from, such as sam_vit_b_01ec64.pth; without it training starts from nothing.",
+)
+@click.option("--data", "data", multiple=True, required=True, metavar="NAME=DIR", help="A folder of images and masks.")
+@click.option("--layout", default="auto", show_default=True, help="Layout of the folders.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The adapted checkpoint.")
+@click.option("--steps", type=click.IntRange(1), default=AdaptSettings.steps, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=AdaptSettings.batch_size, show_default=True)
+@click.option("--learning-rate", type=float, default=AdaptSettings.learning_rate, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of batches and augmentation.")
+@click.option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of the images.")
+@click.option("--fractions", callback=_fractions, default="0.7,0.1,0.2", show_default=True, help="Of the three roles.")
+@click.option("--image-size", type=int, help="Another input side in pixels than the model's own.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
+def adapt_command(
+    kind: str,
+    reference: Path | None,
+    data: tuple[str, ...],
+    layout: str,
+    out: Path,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    split_seed: int,
+    fractions: tuple[float, float, float],
+    image_size: int | None,
+    device: str,
+    resume: bool,
+) -> None:
+    """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
+
+    Trains on the training split only and keeps the weights that are best on the validation split. The split is
+    written beside the checkpoint; `medcore-bench baselines` with the same --data and --split-seed uses the same one.
+
+    \b
+    Example:
+      medcore-prune adapt --model vit_b --reference sam_vit_b_01ec64.pth \\
+          --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
+    """
+    sets = named_folders(data, layout)
+    roles = split(sets, seed=split_seed, fractions=fractions)
+    model = load_sam(kind, reference, device=device, image_size=image_size)
+    settings = AdaptSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    state = out.with_suffix(".state.pt")
+    if not resume:
+        state.unlink(missing_ok=True)
+    for role, images in (("train", roles.train), ("validation", roles.validation), ("test", roles.test)):
+        if any(len(part) for part in images.values()):
+            click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
+    losses = adapt(model, roles.train, roles.validation, settings, state)
+    roles.save(out.with_suffix(".split.json"))
+    write_json_atomic(
+        out.with_suffix(".json"),
+        {
+            "model": kind,
+            "reference": str(reference) if reference else None,
+            "data": list(data),
+            "split_seed": split_seed,
+            "fractions": list(fractions),
+            "settings": settings.__dict__,
+            "losses": losses,
+            "torch": torch.__version__,
+        },
+    )
+    save_training_checkpoint(out, model, step=settings.steps)
+    state.unlink(missing_ok=True)
+    click.echo(f"mean loss of the last {min(100, steps)} steps: {sum(losses[-100:]) / len(losses[-100:]):.4f}")
+    click.echo(f"written: {out}")
+
+
+def main() -> None:
+    """Run `medcore-prune`."""
+    run(cli)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Images with masks: folders, splits, prompts, phantoms."""
+
+from . import phantoms
+from .content import content_hash, image_hash
+from .folder import FolderSet, folder
+from .images import read_image, read_mask
+from .layouts import LAYOUTS
+from .prompts import box_from_mask, boxes_from_csv, jitter_box
+from .splits import Split, check_roles, split
+from .subset import Subset
+from .types import Box, Sample, SampleSet, subset_hash
+
+__all__ = [
+    "LAYOUTS",
+    "Box",
+    "FolderSet",
+    "Sample",
+    "SampleSet",
+    "Split",
+    "Subset",
+    "box_from_mask",
+    "boxes_from_csv",
+    "check_roles",
+    "content_hash",
+    "folder",
+    "image_hash",
+    "jitter_box",
+    "phantoms",
+    "read_image",
+    "read_mask",
+    "split",
+    "subset_hash",
+]

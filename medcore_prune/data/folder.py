@@ -1,0 +1,227 @@
+"""Images with masks from a folder: everything is checked before the first use, pixels are read when asked for."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+from scipy import ndimage
+
+from ..errors import DataError
+from .content import content_hash, image_hash
+from .images import image_shape, read_image, read_labels, read_mask
+from .layouts import LAYOUTS, detect
+from .listing import Entry, Listing
+from .manifest import honour_manifest
+from .prompts import box_from_mask, boxes_from_csv
+from .types import Box, Sample
+
+T = TypeVar("T")
+
+_THREADS = min(8, os.cpu_count() or 1)
+_LONG = 500  # from here on a loop over files shows its progress
+
+
+@dataclass(frozen=True)
+class FolderSet:
+    """A data set that reads its images from files; a `SampleSet`.
+
+    Attributes:
+        name: Name of the data set.
+        root: The folder.
+        entries: The files of each sample.
+        notes: What was left out on purpose, with counts.
+        boxes: Boxes that replace those of the masks, by sample name.
+    """
+
+    name: str
+    root: Path
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+    boxes: Mapping[str, Box] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Sample names in order."""
+        return [entry.name for entry in self.entries]
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The group of each sample, in order."""
+        return [entry.group for entry in self.entries]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        entry = self.entries[index]
+        mask = mask_of(entry)
+        box = self.boxes.get(entry.name) or box_from_mask(mask)
+        return Sample(self.name, entry.name, read_image(entry.image), mask, box, entry.group)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def hashes(self) -> Sequence[str]:
+        """SHA-256 of each sample's image and mask pixels (hex), in order; reads all files on the first call.
+
+        Raises:
+            DataError: Files that cannot be read, all in one message.
+        """
+        return [both for both, _ in self._hashes]
+
+    def image_hashes(self) -> Sequence[str]:
+        """SHA-256 of each sample's image pixels (hex), in order; reads all files on the first call.
+
+        Raises:
+            DataError: Files that cannot be read, all in one message.
+        """
+        return [image for _, image in self._hashes]
+
+    @cached_property
+    def _hashes(self) -> list[tuple[str, str]]:
+        together: dict[Path, list[int]] = {}
+        for index, entry in enumerate(self.entries):
+            together.setdefault(entry.image, []).append(index)
+        hashes = [("", "")] * len(self)
+        problems = Listing()
+
+        def visit(item: tuple[Path, list[int]]) -> None:
+            path, indices = item
+            try:
+                image = read_image(path)
+                alone = image_hash(image)
+                for index in indices:
+                    hashes[index] = content_hash(image, mask_of(self.entries[index])), alone
+            except DataError as error:
+                problems.report("cannot be read", str(error))
+
+        _for_each(visit, list(together.items()), f"hashing {self.name}")
+        _refuse(self.root, problems)
+        return hashes
+
+
+def folder(
+    path: str | os.PathLike[str],
+    layout: str = "auto",
+    name: str | None = None,
+    boxes: str | os.PathLike[str] | None = None,
+) -> FolderSet:
+    """Open a folder of images and masks as a data set, after checking all of it.
+
+    Every mask is read once, of images the header (and the whole file if its end is missing). A `manifest.csv` in the
+    folder is honoured, see `honour_manifest`.
+
+    Args:
+        path: The folder.
+        layout: A name of `LAYOUTS`, or `"auto"` to recognise it.
+        name: Name of the data set; the folder's name by default.
+        boxes: CSV file of box prompts (`boxes_from_csv`) that replace those of the masks.
+
+    Returns:
+        The samples, ordered by file name (or as the manifest has them).
+
+    Raises:
+        DataError: No such folder or layout; images without masks, masks without images, unreadable files, empty
+            masks, sizes that differ, boxes of unknown names: all of them in one message.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of images and masks, there is none")
+    if layout != "auto" and layout not in LAYOUTS:
+        raise DataError(f"unknown layout {layout!r}: expected auto or one of {', '.join(LAYOUTS)}")
+    kind = LAYOUTS[detect(root) if layout == "auto" else layout]
+    listing = honour_manifest(root, kind.scan(root), kind.labels)
+    checked = _check_files(listing, kind.labels)
+    given = boxes_from_csv(boxes) if boxes is not None else {}
+    for unknown in sorted(given.keys() - {entry.name for entry in checked.entries}):
+        checked.report("box without image", unknown)
+    _refuse(root, checked)
+    if not checked.entries:
+        raise DataError(f"{root}: expected images with masks ({kind.title}), found none" + _noted(checked.notes))
+    return FolderSet(name or root.resolve().name, root, tuple(checked.entries), tuple(checked.notes), given)
+
+
+def mask_of(entry: Entry) -> npt.NDArray[np.bool_]:
+    """Read the mask of one sample: its label, or its mask files merged.
+
+    Raises:
+        DataError: A file cannot be read, or the files differ in size.
+    """
+    if entry.label is not None:
+        return np.asarray(read_labels(entry.masks[0]) == entry.label)
+    masks = [read_mask(path) for path in entry.masks]
+    if len({mask.shape for mask in masks}) > 1:
+        raise DataError(f"{entry.image}: its masks differ in size, {', '.join(_size(mask.shape) for mask in masks)}")
+    return np.logical_or.reduce(masks)
+
+
+def _check_files(listing: Listing, labels: bool) -> Listing:
+    results: dict[int, list[Entry]] = {}
+    problems: dict[int, tuple[str, str]] = {}
+
+    def visit(item: tuple[int, Entry]) -> None:
+        index, entry = item
+        try:
+            shape = image_shape(entry.image)
+            found, mask_shape = _split_labels(entry) if labels else _whole_mask(entry)
+        except DataError as error:
+            problems[index] = ("cannot be read", str(error))
+            return
+        if mask_shape != shape:
+            problems[index] = ("sizes differ", f"{entry.image} {_size(shape)}, mask {_size(mask_shape)}")
+        elif not found:
+            problems[index] = ("empty mask", ", ".join(map(str, entry.masks)))
+        results[index] = found
+
+    _for_each(visit, list(enumerate(listing.entries)), "checking masks")
+    checked = Listing([entry for i in sorted(results) for entry in results[i]], listing.problems, listing.notes)
+    for index in sorted(problems):
+        checked.report(*problems[index])
+    return checked
+
+
+def _whole_mask(entry: Entry) -> tuple[list[Entry], tuple[int, ...]]:
+    mask = mask_of(entry)
+    return ([entry] if mask.any() else []), mask.shape
+
+
+def _split_labels(entry: Entry) -> tuple[list[Entry], tuple[int, ...]]:
+    labels = read_labels(entry.masks[0])
+    present = [value for value, where in enumerate(ndimage.find_objects(labels), start=1) if where is not None]
+    several = len(present) > 1
+    parts = [replace(entry, label=v, name=f"{entry.name}#{v}" if several else entry.name) for v in present]
+    return parts, labels.shape
+
+
+def _for_each(visit: Callable[[T], None], items: Sequence[T], title: str) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        quiet = len(items) < _LONG or not Console().is_terminal
+        done: Iterable[None] = pool.map(visit, items)
+        for _ in track(done, title, len(items), transient=True, disable=quiet):
+            pass
+
+
+def _refuse(root: Path, listing: Listing) -> None:
+    """Raise one error that lists all problems, paths relative to the folder."""
+    if not listing.problems:
+        return
+    total = sum(map(len, listing.problems.values()))
+    lines = [f"{kind} ({len(what)}): " + "; ".join(what) for kind, what in sorted(listing.problems.items())]
+    text = "\n  ".join(lines).replace(f"{root}{os.sep}", "")
+    raise DataError(f"{root}: {total} problem{'s' * (total > 1)} to mend before any work starts\n  {text}")
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]} x {shape[0]}"
+
+
+def _noted(notes: Sequence[str]) -> str:
+    return f"; {'; '.join(notes)}" if notes else ""

@@ -1,0 +1,216 @@
+"""Image and mask files to arrays, whatever their mode: one decision each, stated here.
+
+Images become (H, W, 3) uint8 RGB: gray is repeated, palettes are looked up, alpha is dropped. More than 8 bits a
+channel (16-bit PNG and TIFF, float, `.npy`) are scaled to 8 by the image's own smallest and largest value, except
+that 16-bit values which are 8-bit ones times 257 get back those; of a 16-bit colour PNG only the high byte is read.
+The EXIF orientation is applied, as viewers and
+annotation tools do; masks are expected upright.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from ..errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})
+LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})
+
+_ORIENTATION = 0x0112
+_BITS_PER_SAMPLE = 0x0102
+# modes that numpy gets as they are; all others go through Pillow's conversion to 8-bit RGB
+_PLAIN_MODES = frozenset({"1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F"})
+
+
+def is_image_file(path: Path) -> bool:
+    """Say whether the name is that of an image file (hidden files are not)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) uint8 RGB, by the rules of this module.
+
+    Raises:
+        DataError: Missing, damaged, or no image.
+    """
+    path = Path(path)
+    return _to_rgb8(_load(path), path)
+
+
+def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
+    """Read a mask file as (H, W) bool.
+
+    Lossy files (JPEG, WebP) are cut at half of the range, so that compression noise is background. Others: any
+    non-zero value if there is one such value or all values lie in the lower half of the type's range (0/1 masks,
+    labels); else more than half of the range (0/255 masks, also anti-aliased ones). Of several channels the
+    brightest counts; alpha counts only if it is all that varies.
+
+    Raises:
+        DataError: Missing, damaged, or no image.
+    """
+    path = Path(path)
+    return binarise(_one_channel(_load(path), path), lossy=path.suffix.lower() in LOSSY_SUFFIXES)
+
+
+def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
+    """Read a label map as (H, W) int64: 0 is background, every other value an object of its own.
+
+    A 0/255 mask is one object, 255. Lossy files hold no labels and become 0/1.
+
+    Raises:
+        DataError: Missing, damaged, no image, or values that are no whole numbers.
+    """
+    path = Path(path)
+    values = _one_channel(_load(path), path)
+    if path.suffix.lower() in LOSSY_SUFFIXES:
+        return binarise(values, lossy=True).astype(np.int64)
+    labels = values.astype(np.int64)
+    if not np.array_equal(labels, values):
+        raise DataError(f"{path}: expected a label map of whole numbers, got fractions")
+    return labels
+
+
+def binarise(values: npt.NDArray[np.generic], lossy: bool = False) -> npt.NDArray[np.bool_]:
+    """Cut (H, W) mask values into object and background by the rule of `read_mask`."""
+    if values.dtype == np.bool_:
+        return values.astype(bool)
+    numbers = values.astype(np.float64) if values.dtype.kind == "f" else values.astype(np.int64)
+    peak = float(numbers.max(initial=0))
+    full = _full_range(values.dtype, peak)
+    whole = numbers.dtype.kind == "i" or np.array_equal(numbers, np.rint(numbers))
+    labels = (whole and peak <= full / 2) or bool(np.all((numbers == 0) | (numbers == peak)))
+    return np.asarray(numbers > (0 if labels and not lossy else full / 2))
+
+
+def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (H, W) of an image file from its header, after the EXIF orientation.
+
+    A file whose end looks cut off is decoded as a whole to be sure, which the header alone does not tell.
+
+    Raises:
+        DataError: Missing, damaged, or no image.
+    """
+    path = Path(path)
+    header = None if path.suffix.lower() == ".npy" or not _looks_complete(path) else _header_shape(path)
+    return read_image(path).shape[:2] if header is None else header
+
+
+def _header_shape(path: Path) -> tuple[int, int] | None:
+    """Return (H, W) as the header has it, or None if only the whole file can tell."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            if turned and image.format == "TIFF":
+                return None
+    except Exception:
+        return None
+    return (width, height) if turned else (height, width)
+
+
+def _load(path: Path) -> npt.NDArray[np.generic]:
+    """Return the stored values, (H, W) or (H, W, C); palettes are looked up, EXIF orientation is applied."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        return _load_with_pillow(path)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path}: expected an image, could not read it ({reason.replace(str(path), 'file')})"
+        ) from error
+
+
+def _load_with_pillow(path: Path) -> npt.NDArray[np.generic]:
+    try:
+        opened = Image.open(path)
+    except UnidentifiedImageError:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return np.asarray(tifffile.imread(path))
+        raise
+    with opened as image:
+        if isinstance(image, TiffImageFile):
+            bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))
+            if len(bits) > 1 and max(bits) > 8:
+                return np.asarray(tifffile.imread(path))
+            if image.tag_v2.get(_ORIENTATION, 1) >= 5 and image.info.get("compression") == "raw":
+                raise ValueError("Pillow garbles an uncompressed TIFF that is stored on its side: save it upright")
+        # TIFF files are turned while they load, after which their orientation is 1
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.endswith("A") or "transparency" in upright.info:
+            return np.asarray(upright.convert("RGBA"))
+        return np.asarray(upright if upright.mode in _PLAIN_MODES else upright.convert("RGB"))
+
+
+def _to_rgb8(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+    values = _channels_last(values, path)
+    if values.shape[2] in (2, 4):
+        values = values[:, :, :-1]
+    pixels = _to_8_bits(values, path)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _channels_last(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
+    values = values[:, :, None] if values.ndim == 2 else values
+    if values.ndim != 3 or values.shape[2] not in (1, 2, 3, 4) or 0 in values.shape:
+        raise DataError(f"{path}: expected an image of shape (H, W) or (H, W, 1 to 4), got {values.shape}")
+    return values
+
+
+def _to_8_bits(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8)
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint16 and not np.any(values.astype(np.uint16) % 257):
+        return (values.astype(np.uint16) // 257).astype(np.uint8)
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise DataError(f"{path}: expected finite pixel values, got NaN or infinity")
+    low, high = wide.min(), wide.max()
+    scaled = (wide - low) * (255.0 / (high - low)) if high > low else np.zeros_like(wide)
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _one_channel(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
+    channels = _channels_last(values, path)
+    if channels.dtype.kind == "f" and not np.isfinite(channels.astype(np.float64)).all():
+        raise DataError(f"{path}: expected finite mask values, got NaN or infinity")
+    if channels.shape[2] in (2, 4):
+        colours, alpha = channels[:, :, :-1], channels[:, :, -1]
+        if not np.ptp(colours) and np.ptp(alpha):
+            return alpha
+        channels = colours
+    return np.asarray(channels.max(axis=2))
+
+
+def _full_range(dtype: np.dtype[np.generic], peak: float) -> float:
+    if dtype.kind == "f":
+        return 1.0 if peak <= 1.0 else 255.0
+    # wider integers than 16 bits hold labels or 8- and 16-bit values
+    return 255.0 if peak <= 255 and dtype.itemsize != 2 else 65535.0
+
+
+def _looks_complete(path: Path) -> bool:
+    """Say whether the end of a JPEG or PNG file is there (other formats: unknown, taken as complete)."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4)
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 64))
+            tail = stream.read()
+    except OSError:
+        return False
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in tail
+    if head.startswith(b"\x89PNG"):
+        return b"IEND" in tail
+    return True

@@ -1,0 +1,212 @@
+"""How known data sets lie in folders: each layout lists its images with their masks, and what does not pair.
+
+A layout looks at names only; `folder` reads the files. Adding one means one scan function and one row in `LAYOUTS`.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import DataError
+from .listing import Entry, Listing, child, files_of, pair
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay out images and masks.
+
+    Attributes:
+        title: What a user sees in a list of layouts.
+        matches: Whether a folder looks like it.
+        scan: Lists the folder.
+        labels: Masks are label maps: each value is a sample of its own.
+    """
+
+    title: str
+    matches: Callable[[Path], bool]
+    scan: Callable[[Path], Listing]
+    labels: bool = False
+
+
+def detect(root: Path) -> str:
+    """Return the name of the first layout that a folder looks like.
+
+    Raises:
+        DataError: None does; names a sub-folder that would, as archives often hold one folder.
+    """
+    found = _first_match(root)
+    if found is not None:
+        return found
+    inner = next((place for place in sorted(root.iterdir()) if place.is_dir() and _first_match(place)), None)
+    hint = f"did you mean {inner}? " if inner else ""
+    known = "; ".join(f"{name}: {layout.title}" for name, layout in LAYOUTS.items())
+    raise DataError(f"{root}: recognised no layout; {hint}give one with layout=, known are {known}")
+
+
+def _first_match(root: Path) -> str | None:
+    return next((name for name, layout in LAYOUTS.items() if layout.matches(root)), None)
+
+
+def _has(*alternatives: tuple[str, ...]) -> Callable[[Path], bool]:
+    return lambda root: all(child(root, *names) is not None for names in alternatives)
+
+
+def _two_folders(image_names: tuple[str, ...], mask_names: tuple[str, ...]) -> Callable[[Path], Listing]:
+    """Return a scan of two folders with equal stems; masks may also be called `<stem>_mask` and the like."""
+
+    def scan(root: Path) -> Listing:
+        places = [child(root, *image_names), child(root, *mask_names)]
+        if places[0] is None or places[1] is None:
+            raise DataError(f"{root}: expected the folders {image_names[0]}/ and {mask_names[0]}/")
+        images = [(path.stem, path) for path in files_of(places[0])]
+        stems = {stem for stem, _ in images}
+        masks = [(_mask_key(path.stem, stems), path) for path in files_of(places[1])]
+        return pair(images, masks)
+
+    return scan
+
+
+def _mask_key(stem: str, stems: set[str]) -> str:
+    if stem in stems:
+        return stem
+    return re.sub(r"[ _-]?(mask|segmentation|seg|gt|label)$", "", stem, flags=re.IGNORECASE)
+
+
+def _scan_clinicdb(root: Path) -> Listing:
+    """List Original/ and Ground Truth/, at the top or within PNG/ or TIF/ (the same frames twice: PNG is taken).
+
+    When told, also images/ and masks/ with the original frame numbers. The group is the video sequence.
+    """
+    scan = _two_folders((*_ORIGINAL, *_IMAGES), (*_GROUND_TRUTH, *_MASKS))
+    listing = scan(next((place for place in _clinicdb_places(root) if _HAS_CLINICDB(place)), root))
+    listing.entries = [replace(entry, group=_sequence_of(entry)) for entry in listing.entries]
+    return listing
+
+
+def _clinicdb_places(root: Path) -> list[Path]:
+    places = (root, child(root, "png"), child(root, "tif", "tiff"))
+    return [place for place in places if place is not None]
+
+
+def _sequence_of(entry: Entry) -> str:
+    """Return the video sequence of a frame by its number, or the frame's own name if it has no known number."""
+    frame = int(entry.name) if entry.name.isdecimal() else 0
+    if not 1 <= frame <= _LAST_FRAME:
+        return entry.group
+    return f"seq{bisect_right(_FIRST_FRAMES, frame):02d}"
+
+
+def _scan_colondb(root: Path) -> Listing:
+    """List frames and masks by number: `12.png`, `p12.png` or `p12mask.png`, in two folders or together in one.
+
+    In one folder, `p12` is the mask of frame `12`, as in the original distribution; its further maps (`c12`: contour,
+    `m12`: black border) are not used.
+    """
+    image_folder, mask_folder = child(root, *_IMAGES), child(root, *_MASKS)
+    if image_folder and mask_folder:
+        return pair(_numbered(files_of(image_folder)), _numbered(files_of(mask_folder)))
+    together = files_of(root)
+    masks = [path for path in together if re.fullmatch(r"p0*\d+", path.stem, re.IGNORECASE)]
+    images = [path for path in together if path.stem.isdigit()]
+    return pair(_numbered(images), _numbered(masks))
+
+
+def _numbered(paths: list[Path]) -> list[tuple[str, Path]]:
+    keys = [re.fullmatch(r"[a-z]*[ _-]?0*(\d+)[ _-]?(?:mask|gt)?", path.stem, re.IGNORECASE) for path in paths]
+    return [(key[1] if key else path.stem, path) for key, path in zip(keys, paths, strict=True)]
+
+
+def _scan_busi(root: Path) -> Listing:
+    """List benign/ and malignant/; `name (1)_mask.png`, `name (1)_mask_1.png`, ... of one image are merged."""
+    listing = Listing()
+    for place in (child(root, "benign"), child(root, "malignant")):
+        files = files_of(place) if place else []
+        masks = [path for path in files if _BUSI_MASK.search(path.stem)]
+        images = [path for path in files if path not in set(masks)]
+        part = pair(
+            [(f"{path.parent.name}/{path.stem}", path) for path in images],
+            [(f"{path.parent.name}/{_BUSI_MASK.sub('', path.stem)}", path) for path in masks],
+            merge=True,
+        )
+        listing.entries += part.entries
+        for kind, what in part.problems.items():
+            listing.problems.setdefault(kind, []).extend(what)
+    normal = child(root, "normal")
+    skipped = [path for path in files_of(normal) if not _BUSI_MASK.search(path.stem)] if normal else []
+    if skipped:
+        listing.notes.append(f"skipped {len(skipped)} images of normal/: they show no lesion")
+    return listing
+
+
+def _scan_isic(root: Path) -> Listing:
+    """List `*_Input/ISIC_x.jpg` with `*_GroundTruth/ISIC_x_segmentation.png`, all parts together."""
+    images = [path for place in _isic_folders(root, "_input") for path in files_of(place)]
+    masks = [path for place in _isic_folders(root, "_groundtruth") for path in files_of(place)]
+    return pair(
+        [(path.stem, path) for path in images if not path.stem.endswith("_superpixels")],
+        [(path.stem.removesuffix("_segmentation"), path) for path in masks],
+    )
+
+
+def _isic_folders(root: Path, ending: str) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and p.name.lower().endswith(ending)) if root.is_dir() else []
+
+
+def _is_isic(root: Path) -> bool:
+    return bool(_isic_folders(root, "_input") and _isic_folders(root, "_groundtruth"))
+
+
+def _is_colondb(root: Path) -> bool:
+    mask_folder = child(root, *_MASKS)
+    if mask_folder and child(root, *_IMAGES):
+        names = [path.stem for path in files_of(mask_folder)]
+        return bool(names) and all(re.fullmatch(r"p\d+[ _-]?(mask)?", name, re.IGNORECASE) for name in names)
+    stems = {path.stem.lower() for path in files_of(root)}
+    return any(stem.isdigit() and f"p{stem}" in stems for stem in stems)
+
+
+_BUSI_MASK = re.compile(r"_mask(_\d+)?$", re.IGNORECASE)
+_IMAGES, _MASKS = ("images", "image"), ("masks", "mask")
+_ORIGINAL, _GROUND_TRUTH = ("original",), ("ground truth", "ground_truth", "groundtruth")
+# first frames of the 29 video sequences of CVC-ClinicDB's 612 frames, as published with the data set
+_FIRST_FRAMES = (
+    *(1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298),
+    *(318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592),
+)
+_LAST_FRAME = 612
+_HAS_CLINICDB = _has(_ORIGINAL, _GROUND_TRUTH)
+_HAS_PAIRS = _has(_IMAGES, _MASKS)
+
+# in the order of detection: the more particular first
+LAYOUTS: Mapping[str, Layout] = {
+    "medsam_npy": Layout(
+        "imgs/*.npy with label maps in gts/*.npy, a sample a label",
+        _has(("imgs",), ("gts",)),
+        _two_folders(("imgs",), ("gts",)),
+        labels=True,
+    ),
+    "cvc_clinicdb": Layout(
+        "Original/ and Ground Truth/, frames numbered 1 to 612",
+        lambda root: any(map(_HAS_CLINICDB, _clinicdb_places(root))),
+        _scan_clinicdb,
+    ),
+    "busi": Layout(
+        "benign/ and malignant/ with `name (1).png`, `name (1)_mask.png`; normal/ is skipped",
+        lambda root: child(root, "benign") is not None or child(root, "malignant") is not None,
+        _scan_busi,
+    ),
+    "isic2018": Layout("*_Input/ISIC_x.jpg and *_GroundTruth/ISIC_x_segmentation.png", _is_isic, _scan_isic),
+    "cvc_colondb": Layout("frames and masks by number: 12, p12 or p12mask", _is_colondb, _scan_colondb),
+    "instances": Layout(
+        "images/ with label maps in instances/, a sample a label",
+        _has(_IMAGES, ("instances",)),
+        _two_folders(_IMAGES, ("instances",)),
+        labels=True,
+    ),
+    "kvasir_seg": Layout(
+        "images/ and masks/ with equal stems, JPEG masks", lambda root: False, _two_folders(_IMAGES, _MASKS)
+    ),
+    "plain": Layout("images/ and masks/ with equal stems", _HAS_PAIRS, _two_folders(_IMAGES, _MASKS)),
+}

@@ -1,0 +1,198 @@
+"""A training pool: images and masks held as tensors, from which augmented batches are drawn.
+
+A batch depends on the pool, the seed and the step alone, so a resumed training sees what an uninterrupted one would.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import DataError
+from .types import SampleSet
+
+# MedSAM moves box corners outward by up to 20 of 1024 pixels when training
+BOX_JITTER_FRACTION = 20 / 1024
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; every range is uniform and zero means none.
+
+    Attributes:
+        rotate_degrees: Rotation, plus or minus, on top of a random flip and transposition.
+        zoom: Largest factor of enlargement or reduction, 1 for none.
+        shift_fraction: Translation, as a fraction of the side.
+        gain: Relative change of each colour channel.
+        gamma: Largest exponent of the tone curve, 1 for none.
+    """
+
+    rotate_degrees: float = 20.0
+    zoom: float = 1.25
+    shift_fraction: float = 0.05
+    gain: float = 0.15
+    gamma: float = 1.3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs and targets.
+
+    Attributes:
+        images: (B, 3, S, S) float32 in [0, 1].
+        boxes: (B * k, 4) in input pixels, k prompts an image, image by image.
+        masks: (B * k, 1, S, S) float32 in [0, 1]; values between are partly covered pixels.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    masks: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(self.images.to(device), self.boxes.to(device), self.masks.to(device))
+
+
+class Pool:
+    """Images of one size with one or more masks each.
+
+    Args:
+        images: (N, 3, P, P) uint8.
+        masks: (M, P, P) uint8, 255 inside.
+        owner: (M,) int64, the image of each mask.
+    """
+
+    def __init__(self, images: Tensor, masks: Tensor, owner: Tensor) -> None:
+        if len(masks) != len(owner) or not len(images):
+            raise DataError(f"a pool needs images and an owner a mask: got {len(images)} images, {len(masks)} masks")
+        self.images, self.masks = images, masks
+        counts = torch.bincount(owner, minlength=len(images))
+        if int(counts.min()) == 0:
+            raise DataError(f"image {int(counts.argmin())} of the pool has no mask")
+        order = torch.argsort(owner, stable=True)
+        self._of_image = list(torch.split(order, counts.tolist()))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def of_scenes(cls, scenes: Iterable[tuple[np.ndarray, Sequence[np.ndarray]]], size: int) -> "Pool":
+        """Build a pool from (image uint8 (H, W, 3), masks bool (n, H, W)) pairs, resized to `size` pixels."""
+        images, masks, owner = [], [], []
+        for index, (image, of_image) in enumerate(scenes):
+            images.append(_square(torch.tensor(image).permute(2, 0, 1).float(), size))
+            for mask in of_image:
+                masks.append(_square(torch.tensor(mask)[None].float() * 255, size)[0])
+                owner.append(index)
+        if not images:
+            raise DataError("no images to train on")
+        return cls(torch.stack(images), torch.stack(masks), torch.tensor(owner))
+
+    @classmethod
+    def of_sets(cls, sets: Iterable[SampleSet], size: int) -> "Pool":
+        """Build a pool from sample sets, one mask an image, resized to `size` pixels."""
+        return cls.of_scenes(((sample.image, [sample.mask]) for group in sets for sample in group), size)
+
+    def batch(
+        self, step: int, *, seed: int, count: int, size: int, prompts: int = 1, augment: Augmentation | None = None
+    ) -> Batch:
+        """Draw the batch of a step.
+
+        Args:
+            step: Number of the step; with the seed it determines the batch.
+            seed: Of the training.
+            count: Images in the batch.
+            size: Input side in pixels.
+            prompts: Boxes (and masks) an image, drawn with replacement from the image's masks.
+            augment: Random changes, or None for the images as they are.
+
+        Returns:
+            A batch of `count` images and `count * prompts` boxes and masks.
+        """
+        rng = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        chosen = torch.randint(len(self.images), (count,), generator=rng)
+        picks = [
+            mine[torch.randint(len(mine), (prompts,), generator=rng)] for mine in (self._of_image[i] for i in chosen)
+        ]
+        stack = torch.cat([self.images[chosen], self.masks[torch.stack(picks)]], dim=1).float() / 255
+        warped = _warp(stack, size, augment, rng)
+        images = _recolour(warped[:, :3].clamp(0, 1), augment, rng)
+        masks = warped[:, 3:].reshape(-1, 1, size, size).clamp(0, 1)
+        return Batch(images, _boxes(masks, rng if augment else None), masks)
+
+    def in_order(self, start: int, stop: int, size: int) -> Batch:
+        """Return images `start` to `stop` as they are, with the first mask of each."""
+        index = torch.arange(start, stop)
+        masks = self.masks[torch.stack([self._of_image[i][:1] for i in range(start, stop)])]
+        stack = _warp(torch.cat([self.images[index], masks], dim=1).float() / 255, size, None, torch.Generator())
+        targets = stack[:, 3:].clamp(0, 1)
+        return Batch(_recolour(stack[:, :3].clamp(0, 1), None, torch.Generator()), _boxes(targets, None), targets)
+
+
+def _square(pixels: Tensor, size: int) -> Tensor:
+    resized = F.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def _uniform(rng: torch.Generator, shape: Sequence[int], low: float, high: float) -> Tensor:
+    return torch.rand(tuple(shape), generator=rng) * (high - low) + low
+
+
+def _warp(stack: Tensor, size: int, augment: Augmentation | None, rng: torch.Generator) -> Tensor:
+    if augment is None:
+        return F.interpolate(stack, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    count = len(stack)
+    angle = torch.deg2rad(_uniform(rng, (count,), -augment.rotate_degrees, augment.rotate_degrees))
+    scale = torch.exp(_uniform(rng, (count,), -1, 1) * float(np.log(augment.zoom)))
+    turn = (
+        torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2) * scale[:, None, None]
+    )
+    flips = torch.randint(0, 2, (count, 2), generator=rng) * 2.0 - 1.0
+    turn = turn * flips[:, None, :]
+    transposed = torch.rand(count, generator=rng) < 0.5
+    turn[transposed] = turn[transposed].flip(2)
+    shift = _uniform(rng, (count, 2, 1), -2 * augment.shift_fraction, 2 * augment.shift_fraction)
+    # a mask that would leave the image is a useless prompt: such an image is only flipped
+    for _ in range(2):
+        grid = F.affine_grid(torch.cat([turn, shift], dim=2), [count, stack.shape[1], size, size], align_corners=False)
+        warped = F.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        lost = (warped[:, 3:] > 0.5).flatten(2).sum(2).amin(1) < 4
+        if not bool(lost.any()):
+            break
+        turn[lost], shift[lost] = torch.diag_embed(flips[lost]), 0.0
+    return warped
+
+
+def _recolour(images: Tensor, augment: Augmentation | None, rng: torch.Generator) -> Tensor:
+    if augment is not None:
+        gains = _uniform(rng, (len(images), 3, 1, 1), 1 - augment.gain, 1 + augment.gain)
+        gammas = torch.exp(_uniform(rng, (len(images), 1, 1, 1), -1, 1) * float(np.log(augment.gamma)))
+        images = (images.clamp(min=1e-4) ** gammas * gains).clamp(0, 1)
+    low = images.amin((1, 2, 3), keepdim=True)
+    high = images.amax((1, 2, 3), keepdim=True)
+    return (images - low) / (high - low).clamp(min=1e-8)
+
+
+def _boxes(masks: Tensor, rng: torch.Generator | None) -> Tensor:
+    size = masks.shape[-1]
+    # the half-covered pixel decides; a mask thinner than a pixel falls back to whatever it touches
+    inside = masks[:, 0] > 0.5
+    empty = ~inside.flatten(1).any(1)
+    inside[empty] = masks[empty, 0] > 0
+    index = torch.arange(size, dtype=torch.float32)
+    boxes = []
+    for axis in (1, 2):
+        present = inside.any(axis)
+        low = torch.where(present, index, float(size)).amin(1)
+        high = torch.where(present, index, -1.0).amax(1)
+        boxes += [low, high]
+    x0, x1, y0, y1 = boxes
+    found = torch.stack([x0, y0, x1, y1], dim=1)
+    found[~inside.flatten(1).any(1)] = torch.tensor([0.0, 0.0, size - 1.0, size - 1.0])
+    if rng is not None:
+        outward = torch.tensor([-1.0, -1.0, 1.0, 1.0]) * BOX_JITTER_FRACTION * size
+        found = (found + torch.rand(found.shape, generator=rng) * outward).clamp(0, size - 1)
+    return found

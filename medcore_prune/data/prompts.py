@@ -1,0 +1,110 @@
+"""Box prompts: from masks, moved outward for training, or from a CSV file."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .types import Box
+
+_CORNERS = ("x0", "y0", "x1", "y1")
+
+
+def box_from_mask(mask: npt.NDArray[np.bool_]) -> Box:
+    """Return the tight box of a mask: its smallest and largest column and row that hold a pixel.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        x0, y0, x1, y1 in image pixels, both ends included.
+
+    Raises:
+        DataError: Not two-dimensional, or empty.
+    """
+    if mask.ndim != 2:
+        raise DataError(f"expected a mask of shape (H, W), got {mask.shape}")
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if len(columns) == 0:
+        raise DataError("an empty mask has no box: leave the sample out, or give its box in a CSV file")
+    return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
+
+
+def jitter_box(box: Box, shape: tuple[int, int], max_shift_px: float, rng: np.random.Generator) -> Box:
+    """Move each side of a box outward by its own uniform draw, never out of the image (METHOD section 11).
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of a grid.
+        shape: (H, W) of that grid.
+        max_shift_px: Largest shift in pixels of that grid; MedSAM trains with 20 of 1024.
+        rng: Source of the four draws.
+
+    Returns:
+        A box that holds the given one.
+
+    Raises:
+        DataError: A negative shift.
+    """
+    if max_shift_px < 0:
+        raise DataError(f"expected max_shift_px >= 0, got {max_shift_px}: boxes are only ever widened")
+    height, width = shape
+    left, top, right, bottom = rng.uniform(0.0, max_shift_px, 4)
+    x0, y0, x1, y1 = box
+    # min and max with the given side: a box that already leaves the image is not narrowed either
+    return (
+        min(x0, max(0.0, x0 - left)),
+        min(y0, max(0.0, y0 - top)),
+        max(x1, min(float(width), x1 + right)),
+        max(y1, min(float(height), y1 + bottom)),
+    )
+
+
+def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
+    """Read one box a sample from a CSV file with the columns name, x0, y0, x1, y1 (image pixels).
+
+    Args:
+        path: The file; further columns are ignored.
+
+    Returns:
+        Box of each name.
+
+    Raises:
+        DataError: Missing file or columns, numbers that make no box, a name given twice; all rows in one message.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a CSV file with the columns name,{','.join(_CORNERS)}")
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        missing = [column for column in ("name", *_CORNERS) if column not in (reader.fieldnames or [])]
+        if missing:
+            raise DataError(f"{path}: expected the columns name,{','.join(_CORNERS)}, missing {', '.join(missing)}")
+        rows = list(reader)
+    boxes: dict[str, Box] = {}
+    problems = []
+    for line, row in enumerate(rows, start=2):
+        box = _box_of(row)
+        if box is None:
+            problems.append(f"line {line}: {row['name']} has no box with x0 <= x1 and y0 <= y1")
+        elif row["name"] in boxes:
+            problems.append(f"line {line}: {row['name']} for the second time")
+        else:
+            boxes[row["name"]] = box
+    if problems:
+        raise DataError(f"{path}: " + "; ".join(problems))
+    return boxes
+
+
+def _box_of(row: Mapping[str, str | None]) -> Box | None:
+    try:
+        x0, y0, x1, y1 = (float(row[column] or "") for column in _CORNERS)
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, (x0, y0, x1, y1))) or x1 < x0 or y1 < y0:
+        return None
+    return x0, y0, x1, y1

@@ -1,0 +1,235 @@
+"""Training, validation and test parts of data sets: by group, by seed, kept as a manifest with content hashes."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..files import write_json_atomic
+from .subset import Subset, image_hashes
+from .types import SampleSet
+
+ROLES = ("train", "validation", "test")
+FRACTIONS = (0.7, 0.1, 0.2)
+
+_FORMAT = 1
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who may be trained on, who chosen by, who reported on.
+
+    Attributes:
+        train: Data set name to training samples; calibration draws from these.
+        validation: For settling open choices.
+        test: For reports, nothing else.
+        seed: Of the draw.
+        fractions: Shares of the three roles that were asked for.
+    """
+
+    train: dict[str, SampleSet]
+    validation: dict[str, SampleSet]
+    test: dict[str, SampleSet]
+    seed: int
+    fractions: tuple[float, float, float]
+
+    def roles(self) -> dict[str, dict[str, SampleSet]]:
+        """Return the three roles by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def calibration(self, n: int, seed: int = 0) -> dict[str, SampleSet]:
+        """Draw calibration samples from the training part, `n` a data set, or all where there are fewer.
+
+        The draw depends on the seed and the samples' names alone, and smaller draws begin larger ones.
+
+        Args:
+            n: Samples a data set, at least 1.
+            seed: Of the draw.
+
+        Raises:
+            DataError: `n` below 1.
+        """
+        if n < 1:
+            raise DataError(f"expected at least 1 calibration sample a data set, got {n}")
+        drawn: dict[str, SampleSet] = {}
+        for name, samples in self.train.items():
+            lots = [_lot(seed, "calibration", name, sample) for sample in samples.ids]
+            order = sorted(range(len(samples)), key=lots.__getitem__)
+            drawn[name] = Subset(samples, tuple(order[:n]), name)
+        return drawn
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the split as a JSON manifest: each role's samples with their content hashes."""
+        roles = {
+            role: {name: dict(zip(part.ids, part.hashes(), strict=True)) for name, part in parts.items()}
+            for role, parts in self.roles().items()
+        }
+        write_json_atomic(path, {"format": _FORMAT, "seed": self.seed, "fractions": list(self.fractions), **roles})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], sets: Mapping[str, SampleSet]) -> "Split":
+        """Read a manifest and find its samples again.
+
+        Args:
+            path: What `save` wrote.
+            sets: The whole data sets, by the names they had.
+
+        Raises:
+            DataError: No manifest; samples that are missing, new, or whose pixels changed; an image in two roles.
+        """
+        return _load(Path(path), sets)
+
+
+def split(sets: Mapping[str, SampleSet], seed: int = 0, fractions: tuple[float, float, float] = FRACTIONS) -> Split:
+    """Split each data set into train, validation and test by group.
+
+    Groups are drawn in an order that depends on the seed and their names alone, not on the order of files; each goes
+    to the role that lacks the most samples. Every role asked for gets at least one group.
+
+    Args:
+        sets: Data set name to samples.
+        seed: Of the draw.
+        fractions: Shares of train, validation and test; they sum to 1.
+
+    Returns:
+        The roles, samples in the order of their sets.
+
+    Raises:
+        DataError: Fractions that are none, a set with fewer groups than roles, names used twice, or the same image in
+            two roles or two data sets.
+    """
+    _check_fractions(fractions)
+    parts: dict[str, dict[str, SampleSet]] = {role: {} for role in ROLES}
+    for name, samples in sets.items():
+        _check_ids(name, samples)
+        role_of = _assign(name, samples.groups, seed, fractions)
+        for role in ROLES:
+            chosen = tuple(i for i, group in enumerate(samples.groups) if role_of[group] == role)
+            if chosen:
+                parts[role][name] = Subset(samples, chosen, name)
+    check_roles(parts)
+    return Split(parts["train"], parts["validation"], parts["test"], seed, fractions)
+
+
+def check_roles(roles: Mapping[str, Mapping[str, SampleSet]]) -> None:
+    """Refuse images that are in two roles or in two data sets, by their pixels, and groups that are in two roles.
+
+    Args:
+        roles: Role to data set name to samples.
+
+    Raises:
+        DataError: Names both places of each such image, and each such group.
+    """
+    seen: dict[str, tuple[str, str, str]] = {}
+    role_of_group: dict[tuple[str, str], str] = {}
+    images, groups = [], set()
+    for role, parts in roles.items():
+        for dataset, samples in parts.items():
+            for name, digest in zip(samples.ids, image_hashes(samples), strict=True):
+                first = seen.setdefault(digest, (role, dataset, name))
+                if first[:2] != (role, dataset):
+                    images.append(f"{first[1]}/{first[2]} ({first[0]}) = {dataset}/{name} ({role})")
+            for group in samples.groups:
+                first_role = role_of_group.setdefault((dataset, group), role)
+                if first_role != role:
+                    groups.add(f"{dataset}/{group} ({first_role} and {role})")
+    if images:
+        raise DataError(
+            f"the same image in two roles or two data sets: {_listed(images)}; "
+            "remove one, or give both one group in manifest.csv"
+        )
+    if groups:
+        raise DataError(f"the same group in two roles: {_listed(sorted(groups))}; draw the split anew")
+
+
+def _listed(what: Sequence[str]) -> str:
+    more = f", and {len(what) - _MOST_LISTED} more" if len(what) > _MOST_LISTED else ""
+    return ", ".join(what[:_MOST_LISTED]) + more
+
+
+def _assign(dataset: str, groups: Sequence[str], seed: int, fractions: tuple[float, float, float]) -> dict[str, str]:
+    """Give each group a role: the one that lacks the most samples, empty roles first when groups run out."""
+    sizes = Counter(groups)
+    lacking = {role: fraction * len(groups) for role, fraction in zip(ROLES, fractions, strict=True) if fraction}
+    if len(sizes) < len(lacking):
+        raise DataError(
+            f"{dataset}: expected at least {len(lacking)} groups for {', '.join(lacking)}, got {len(sizes)}: "
+            "a group (video, patient, image) stays in one role; set the others' fractions to 0 or add data"
+        )
+    role_of: dict[str, str] = {}
+    order = sorted(sizes, key=lambda group: _lot(seed, "split", dataset, group))
+    for position, group in enumerate(order):
+        empty = [role for role in lacking if role not in role_of.values()]
+        open_roles = empty if len(order) - position == len(empty) else list(lacking)
+        role = max(open_roles, key=lacking.__getitem__)
+        role_of[group] = role
+        lacking[role] -= sizes[group]
+    return role_of
+
+
+def _lot(seed: int, *what: str) -> bytes:
+    return hashlib.sha256("\0".join((str(seed), *what)).encode()).digest()
+
+
+def _check_fractions(fractions: tuple[float, float, float]) -> None:
+    if len(fractions) != len(ROLES) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise DataError(f"expected three fractions for {', '.join(ROLES)} that sum to 1, got {fractions}")
+
+
+def _check_ids(name: str, samples: SampleSet) -> None:
+    twice = [i for i, count in Counter(samples.ids).items() if count > 1]
+    if twice:
+        raise DataError(f"{name}: expected unique sample names, {_listed(twice)} come twice")
+
+
+def _load(path: Path, sets: Mapping[str, SampleSet]) -> Split:
+    stored = _read(path)
+    absent = {name for role in ROLES for name in stored[role]} ^ set(sets)
+    if absent:
+        raise DataError(f"{path}: expected the same data sets, differ in {', '.join(sorted(absent))}")
+    problems: list[str] = []
+    parts: dict[str, dict[str, SampleSet]] = {role: {} for role in ROLES}
+    for name, samples in sets.items():
+        wanted = {role: stored[role].get(name, {}) for role in ROLES}
+        problems += _differences(name, samples, wanted)
+        position = {sample: index for index, sample in enumerate(samples.ids)}
+        for role in ROLES:
+            chosen = sorted(position[sample] for sample in wanted[role] if sample in position)
+            if chosen:
+                parts[role][name] = Subset(samples, tuple(chosen), name)
+    if problems:
+        raise DataError(f"{path}: the data are no longer those of the split: {'; '.join(problems)}")
+    check_roles(parts)
+    low, middle, high = (float(f) for f in stored["fractions"])
+    return Split(parts["train"], parts["validation"], parts["test"], int(stored["seed"]), (low, middle, high))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a split manifest, could not read it ({error})") from error
+    needed = {"format", "seed", "fractions", *ROLES}
+    if not isinstance(stored, dict) or not needed <= stored.keys() or stored["format"] != _FORMAT:
+        raise DataError(f"{path}: expected a split manifest of format {_FORMAT} with {', '.join(sorted(needed))}")
+    return stored
+
+
+def _differences(name: str, samples: SampleSet, wanted: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Say which samples of a set are missing, new, changed, or in two roles."""
+    listed = [sample for role in ROLES for sample in wanted[role]]
+    digest = {sample: value for role in ROLES for sample, value in wanted[role].items()}
+    now = dict(zip(samples.ids, samples.hashes(), strict=True))
+    kinds = {
+        "missing": digest.keys() - now.keys(),
+        "new": now.keys() - digest.keys(),
+        "changed": {sample for sample in digest.keys() & now.keys() if digest[sample] != now[sample]},
+        "in two roles": {sample for sample, count in Counter(listed).items() if count > 1},
+    }
+    return [f"{kind} in {name}: {_listed(sorted(found))}" for kind, found in kinds.items() if found]

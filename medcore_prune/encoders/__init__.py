@@ -1,0 +1,52 @@
+"""Model families: how each one shows its blocks."""
+
+from torch import nn
+
+from ..errors import MedcorePruneError
+from .family import ROLES, Block, EncoderFamily, Geometry
+from .segment_anything import SHAPES, SamShape, SegmentAnythingFamily, build_sam
+
+FAMILIES: list[EncoderFamily] = [SegmentAnythingFamily()]
+
+__all__ = [
+    "FAMILIES",
+    "ROLES",
+    "SHAPES",
+    "Block",
+    "EncoderFamily",
+    "Geometry",
+    "SamShape",
+    "blocks_of",
+    "build_sam",
+    "encoder_of",
+    "family_of",
+    "geometry_of",
+]
+
+
+def family_of(model: nn.Module) -> EncoderFamily:
+    """Return the family that knows `model`.
+
+    Raises:
+        MedcorePruneError: No family does; the message names those that exist.
+    """
+    for family in FAMILIES:
+        if family.matches(model):
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    raise MedcorePruneError(f"{type(model).__name__} belongs to no known model family: expected one of {known}")
+
+
+def blocks_of(model: nn.Module) -> list[Block]:
+    """Return the transformer blocks of `model`'s image encoder, shallowest first."""
+    return family_of(model).blocks(model)
+
+
+def encoder_of(model: nn.Module) -> nn.Module:
+    """Return the image encoder of `model`, which may be the encoder itself."""
+    return family_of(model).encoder(model)
+
+
+def geometry_of(model: nn.Module) -> Geometry:
+    """Return the sizes of `model`'s image encoder."""
+    return family_of(model).geometry(model)

@@ -1,0 +1,88 @@
+"""The protocol through which a model family shows its transformer blocks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+ROLES = ("qkv", "proj", "lin1", "lin2")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer block, as far as pruning needs to know it.
+
+    Attributes:
+        index: Position in the encoder, 0 is the shallowest.
+        name: Qualified name in the model, e.g. `image_encoder.blocks.3`.
+        layers: The prunable linear layers by role: `qkv` (rows are q, k, v of head 0, 1, ... one after another),
+            `proj` (attention output), `lin1` and `lin2` (the MLP).
+        layer_names: Role to qualified name in the model.
+        attention: The module that carries the number of heads.
+        num_heads: Heads present now.
+        head_dim: Channels of one head.
+        window: Side of the attention window in tokens; 0 means global attention.
+    """
+
+    index: int
+    name: str
+    layers: Mapping[str, nn.Linear]
+    layer_names: Mapping[str, str]
+    attention: nn.Module
+    num_heads: int
+    head_dim: int
+    window: int
+
+    @property
+    def neurons(self) -> int:
+        """Hidden neurons of the MLP."""
+        return self.layers["lin1"].out_features
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of the encoder that cost and protocol need.
+
+    Attributes:
+        image_size: Input side in pixels.
+        patch_size: Patch side in pixels.
+        embed_dim: Channels of a token.
+        out_channels: Channels that the neck hands to the mask decoder.
+    """
+
+    image_size: int
+    patch_size: int
+    embed_dim: int
+    out_channels: int
+
+    @property
+    def tokens_side(self) -> int:
+        """Tokens along one side of the image."""
+        return self.image_size // self.patch_size
+
+
+class EncoderFamily(Protocol):
+    """What a model family implements to be pruned."""
+
+    name: str
+
+    def matches(self, model: nn.Module) -> bool:
+        """Whether `model` is, or contains, an encoder of this family."""
+        ...
+
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """The image encoder itself."""
+        ...
+
+    def blocks(self, model: nn.Module) -> list[Block]:
+        """The transformer blocks in order, with names relative to `model`."""
+        ...
+
+    def geometry(self, model: nn.Module) -> Geometry:
+        """Sizes of the encoder."""
+        ...
+
+    def set_num_heads(self, block: Block, num_heads: int) -> None:
+        """Tell the block's attention how many heads are left."""
+        ...

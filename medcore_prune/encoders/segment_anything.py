@@ -1,0 +1,172 @@
+"""SAM and MedSAM: segment-anything's `ImageEncoderViT`, alone or inside a full `Sam`."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
+from ..errors import MedcorePruneError
+from .family import Block, Geometry
+
+from segment_anything.modeling import (  # isort: skip
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
+
+_LAYER_PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
+
+
+@dataclass(frozen=True)
+class SamShape:
+    """Hyper-parameters of a SAM.
+
+    Attributes:
+        image_size, patch_size: Pixels.
+        embed_dim, depth, num_heads: Of the image encoder; the MLP is four times as wide.
+        global_blocks: Indices of blocks with global attention; the others attend in windows.
+        window: Window side in tokens.
+        out_channels: Channels of prompt encoder and mask decoder.
+        decoder_heads, decoder_mlp_dim, iou_hidden_dim: Of the mask decoder.
+    """
+
+    image_size: int
+    patch_size: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    global_blocks: tuple[int, ...]
+    window: int
+    out_channels: int = 256
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+    iou_hidden_dim: int = 256
+
+
+SHAPES: dict[str, SamShape] = {
+    "vit_b": SamShape(1024, 16, 768, 12, 12, (2, 5, 8, 11), 14),
+    "vit_l": SamShape(1024, 16, 1024, 24, 16, (5, 11, 17, 23), 14),
+    "vit_h": SamShape(1024, 16, 1280, 32, 16, (7, 15, 23, 31), 14),
+    "pocket": SamShape(96, 8, 120, 12, 12, (2, 5, 8, 11), 6, 64, 4, 256, 64),
+}
+
+
+def _modules(shape: SamShape) -> Sam:
+    side = shape.image_size // shape.patch_size
+    encoder = ImageEncoderViT(
+        img_size=shape.image_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.embed_dim,
+        depth=shape.depth,
+        num_heads=shape.num_heads,
+        mlp_ratio=4,
+        out_chans=shape.out_channels,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=shape.window,
+        global_attn_indexes=shape.global_blocks,
+    )
+    prompts = PromptEncoder(
+        embed_dim=shape.out_channels,
+        image_embedding_size=(side, side),
+        input_image_size=(shape.image_size, shape.image_size),
+        mask_in_chans=16,
+    )
+    decoder = MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=TwoWayTransformer(2, shape.out_channels, shape.decoder_heads, shape.decoder_mlp_dim),
+        transformer_dim=shape.out_channels,
+        iou_head_depth=3,
+        iou_head_hidden_dim=shape.iou_hidden_dim,
+    )
+    # MedSAM feeds images in [0, 1]; SamPredictor would subtract SAM's mean and deviation, so make that a no-op scale
+    return Sam(encoder, prompts, decoder, pixel_mean=[0.0, 0.0, 0.0], pixel_std=[255.0, 255.0, 255.0])
+
+
+def build_sam(
+    kind: str | SamShape, device: str | torch.device = "cpu", image_size: int | None = None, seed: int = 0
+) -> Sam:
+    """Build a SAM with untrained weights.
+
+    Args:
+        kind: A name in `SHAPES` (`vit_b`, `vit_l`, `vit_h`, `pocket`) or a shape of your own.
+        device: Where the parameters live; `"meta"` takes no memory and is enough for plans and costs.
+        image_size: Another input side in pixels, a multiple of the patch size.
+        seed: Of the initial weights; the global generator is left as it was.
+
+    Returns:
+        A `Sam` in evaluation mode whose prompt encoder needs no gradient.
+
+    Raises:
+        MedcorePruneError: Unknown kind, or an image size that the patch size does not divide.
+    """
+    if isinstance(kind, str) and kind not in SHAPES:
+        raise MedcorePruneError(f"unknown model {kind!r}: expected one of {', '.join(SHAPES)}")
+    shape = SHAPES[kind] if isinstance(kind, str) else kind
+    if image_size is not None:
+        if image_size < shape.patch_size or image_size % shape.patch_size:
+            raise MedcorePruneError(
+                f"image size {image_size} does not fit: use a positive multiple of the patch size {shape.patch_size}"
+            )
+        shape = SamShape(**{**shape.__dict__, "image_size": image_size})
+    if torch.device(device).type == "meta":
+        with torch.device("meta"):
+            model = _modules(shape)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _modules(shape)
+        model.to(device)
+    model.prompt_encoder.requires_grad_(False)
+    return model.eval()
+
+
+class SegmentAnythingFamily:
+    """Shows the blocks of segment-anything's encoder."""
+
+    name = "segment_anything"
+
+    def matches(self, model: nn.Module) -> bool:
+        return isinstance(model, (Sam, ImageEncoderViT))
+
+    def encoder(self, model: nn.Module) -> nn.Module:
+        return model.image_encoder if isinstance(model, Sam) else model
+
+    def blocks(self, model: nn.Module) -> list[Block]:
+        prefix = "image_encoder." if isinstance(model, Sam) else ""
+        encoder: Any = self.encoder(model)
+        return [self._block(index, block, f"{prefix}blocks.{index}") for index, block in enumerate(encoder.blocks)]
+
+    def _block(self, index: int, block: Any, name: str) -> Block:
+        layers = {role: block.get_submodule(path) for role, path in _LAYER_PATHS.items()}
+        heads = int(block.attn.num_heads)
+        return Block(
+            index=index,
+            name=name,
+            layers=layers,
+            layer_names={role: f"{name}.{path}" for role, path in _LAYER_PATHS.items()},
+            attention=block.attn,
+            num_heads=heads,
+            head_dim=layers["qkv"].out_features // (3 * heads),
+            window=int(block.window_size),
+        )
+
+    def geometry(self, model: nn.Module) -> Geometry:
+        encoder: Any = self.encoder(model)
+        patch = encoder.patch_embed.proj
+        return Geometry(
+            image_size=int(encoder.img_size),
+            patch_size=int(patch.kernel_size[0]),
+            embed_dim=int(patch.out_channels),
+            out_channels=int(encoder.neck[0].out_channels),
+        )
+
+    def set_num_heads(self, block: Block, num_heads: int) -> None:
+        attention: Any = block.attention
+        attention.num_heads = num_heads

@@ -1,0 +1,173 @@
+"""How good a model's masks are: images in, one row of metrics an image out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import nn
+
+from .data.types import SampleSet
+from .encoders import geometry_of
+from .errors import DataError
+from .floors import box_mask, ellipse_mask
+from .metrics import MaskMetrics, evaluate_mask, resize_mask
+from .progress import track
+from .protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
+
+Masks = npt.NDArray[np.bool_]
+FLOORS = {"box": box_mask, "ellipse": ellipse_mask}
+_METRICS = tuple(MaskMetrics.__dataclass_fields__)
+
+
+class EvaluationSet:
+    """A data set made ready once for many models: input tensors, boxes, and true masks on the evaluation grid.
+
+    Args:
+        samples: Images, masks and boxes.
+        input_size: Side of the model's input in pixels.
+        eval_size: Side in pixels of the square grid on which masks are compared (METHOD section 10).
+
+    Raises:
+        DataError: The set is empty, or the evaluation grid has no pixel.
+    """
+
+    def __init__(self, samples: SampleSet, input_size: int, eval_size: int = 256) -> None:
+        if not len(samples):
+            raise DataError(f"data set {samples.name!r} holds no image to evaluate on")
+        if eval_size < 1:
+            raise DataError(f"the evaluation grid must have at least 1 pixel a side, got {eval_size}")
+        self.name, self.input_size, self.eval_size = samples.name, input_size, eval_size
+        self.ids, self.groups = list(samples.ids), list(samples.groups)
+        images, boxes, self.true_masks, self.eval_boxes = [], [], [], []
+        for sample in samples:
+            image, box = batch_of([(sample.image, sample.box)], input_size)
+            images.append(image)
+            boxes.append(box)
+            self.true_masks.append(resize_mask(sample.mask, eval_size))
+            height, width = sample.mask.shape
+            x0, y0, x1, y1 = sample.box
+            # the far edges of the last pixels, so that the scaled box covers them whole
+            scaled = (x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height)
+            left, top, right, bottom = (value * eval_size for value in scaled)
+            self.eval_boxes.append((left, top, right - 1, bottom - 1))
+        self.images, self.boxes = torch.cat(images), torch.cat(boxes)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    images: EvaluationSet,
+    *,
+    postprocess: Postprocess = "medsam",
+    batch_size: int = 16,
+    progress: bool = False,
+) -> Masks:
+    """Predict the mask of every image on the evaluation grid.
+
+    Args:
+        model: A `Sam` of the set's input size, in evaluation mode, on any device.
+        images: What to predict.
+        postprocess: See `protocol.masks_from_logits`.
+        batch_size: Images at a time.
+        progress: Show how far it is.
+
+    Returns:
+        (N, E, E) bool.
+    """
+    device = next(model.parameters()).device
+    shape = (images.eval_size, images.eval_size)
+    masks = []
+    starts = range(0, len(images), batch_size)
+    for start in track(starts, f"predicting {images.name}", total=len(starts), show=progress):
+        part = slice(start, start + batch_size)
+        logits = low_res_logits(model, images.images[part].to(device), images.boxes[part].to(device))
+        masks.append(masks_from_logits(logits, shape, postprocess).cpu().numpy())
+    return np.concatenate(masks)
+
+
+def floor_masks(name: str, images: EvaluationSet) -> Masks:
+    """Masks that use no network (METHOD section 9): the filled box prompt, or the ellipse inscribed in it.
+
+    Args:
+        name: `"box"` or `"ellipse"`.
+        images: Whose boxes.
+
+    Returns:
+        (N, E, E) bool.
+    """
+    if name not in FLOORS:
+        raise DataError(f"unknown floor {name!r}: expected one of {', '.join(FLOORS)}")
+    shape = (images.eval_size, images.eval_size)
+    return np.stack([FLOORS[name](box, shape) for box in images.eval_boxes])
+
+
+def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
+    """Compare predicted masks with the true ones.
+
+    Args:
+        masks: (N, E, E) bool, in the set's order.
+        images: The true masks.
+        tolerance_px: Of Boundary F1, in pixels of the 256 grid; scaled with other grids.
+
+    Returns:
+        A row an image: `dataset`, `name`, `group`, and the fields of `MaskMetrics`.
+    """
+    scale = images.eval_size / 256
+    rows = [
+        evaluate_mask(predicted, true, tolerance_px=tolerance_px, pixel_scale=scale)
+        for predicted, true in zip(masks, images.true_masks, strict=True)
+    ]
+    table = pd.DataFrame([[getattr(row, name) for name in _METRICS] for row in rows], columns=list(_METRICS))
+    for position, (name, values) in enumerate(
+        (("dataset", images.name), ("name", images.ids), ("group", images.groups))
+    ):
+        table.insert(position, name, values)
+    return table
+
+
+def evaluate(
+    model: nn.Module,
+    data: Mapping[str, SampleSet],
+    *,
+    eval_size: int = 256,
+    tolerance_px: float = 2.0,
+    postprocess: Postprocess = "medsam",
+    batch_size: int = 16,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Evaluate a model on data sets under MedSAM's protocol.
+
+    Args:
+        model: A `Sam`, pruned or not.
+        data: Data set name to images, e.g. `split(...).test`.
+        eval_size: Side in pixels of the grid on which masks are compared.
+        tolerance_px: Of Boundary F1, in pixels of the 256 grid.
+        postprocess: `"medsam"` or `"logits"`.
+        batch_size: Images at a time.
+        progress: Show how far it is.
+
+    Returns:
+        A row an image and data set.
+
+    Raises:
+        DataError: An empty data set.
+    """
+    size = geometry_of(model).image_size
+    tables = []
+    for samples in data.values():
+        images = EvaluationSet(samples, size, eval_size)
+        masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
+        tables.append(score(masks, images, tolerance_px=tolerance_px))
+    if not tables:
+        raise DataError("no data set to evaluate on")
+    return pd.concat(tables, ignore_index=True)
+
+
+def macro_average(table: pd.DataFrame, metrics: tuple[str, ...] = ("dice", "iou", "bf1", "hd95_px")) -> pd.Series:
+    """Mean over data sets of the per-data-set means (METHOD section 10)."""
+    return table.groupby("dataset")[list(metrics)].mean().mean()

@@ -1,0 +1,119 @@
+"""From a name and a level to a plan: the short way through registry, scores and budget."""
+
+from collections.abc import Collection, Mapping
+
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from .adapters import as_criterion
+from .baseline import Baseline, get_baseline
+from .criterion import unit_scores
+from .data.types import SampleSet
+from .groups import Family
+from .level import Level
+from .planning import Plan, make_plan
+from .statistics import Statistics
+
+Scores = Mapping[tuple[int, Family], Tensor]
+
+
+def plan(
+    model: nn.Module,
+    level: Level | str,
+    criterion: str | Baseline | tp.importance.Importance = "medcore",
+    *,
+    statistics: Statistics | None = None,
+    reference: nn.Module | None = None,
+    data: Mapping[str, SampleSet] | None = None,
+    seed: int = 0,
+    protect: int | None = None,
+    only: Collection[int] | None = None,
+    mlp_group_size: int = 1,
+) -> Plan:
+    """Score a model's heads and neurons and choose what goes at a level.
+
+    Args:
+        model: The adapted model, theta_M; not touched.
+        level: `h50_m70`, or a `Level`.
+        criterion: A registered baseline or criterion by name, or a recipe such as
+            `get_baseline("medcore").with_settings(beta=0.5)`, or a `Criterion` or torch-pruning importance object. What
+            is no recipe gets uniform quotas.
+        statistics: From `calibrate`, where the recipe reads any.
+        reference: The checkpoint that the model was adapted from, for criteria that run it.
+        data: Data sets by name, for criteria that run the network.
+        seed: Of stochastic criteria.
+        protect: How many of the deepest blocks keep everything; None for a sixth of them.
+        only: Prune these blocks alone; the level then means shares of their units.
+        mlp_group_size: Neurons that go together.
+
+    Returns:
+        The plan: plain data to print, save, edit and hand to `prune`.
+
+    Raises:
+        RegistryError: An unknown name.
+        CriterionError: The criterion lacks an input, or its scores cannot be used.
+        StatisticsError: The statistics lack what the recipe needs, or belong to other shapes.
+        BudgetError: The level cannot be met.
+    """
+    if isinstance(criterion, tp.importance.Importance):
+        built = as_criterion(criterion, seed)
+        recipe = Baseline(type(built), name=type(criterion).__name__)
+    else:
+        recipe = get_baseline(criterion) if isinstance(criterion, str) else criterion
+        built = recipe.build(statistics, model, seed, reference, data)
+    scores = unit_scores(built, model, mlp_group_size)
+    return plan_from_scores(
+        model,
+        level,
+        recipe,
+        scores,
+        statistics=statistics,
+        protect=protect,
+        only=only,
+        mlp_group_size=mlp_group_size,
+    )
+
+
+def plan_from_scores(
+    model: nn.Module,
+    level: Level | str,
+    recipe: Baseline,
+    scores: Scores,
+    *,
+    statistics: Statistics | None = None,
+    protect: int | None = None,
+    only: Collection[int] | None = None,
+    mlp_group_size: int = 1,
+) -> Plan:
+    """Choose what goes at a level from scores taken before: for several levels, score once.
+
+    Args:
+        model: The model that was scored.
+        level: `h50_m70`, or a `Level`.
+        recipe: Says how the budget is spread over blocks.
+        scores: (block, family) to (n_units,), as `unit_scores` returns them.
+        statistics: Read for the block sensitivity s_b of sensitivity quotas.
+        protect, only, mlp_group_size: As for `plan`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        StatisticsError: Sensitivity quotas without a Fisher.
+        BudgetError: The level cannot be met.
+    """
+    sensitivity = None
+    if recipe.quotas == "sensitivity" and statistics is not None:
+        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
+    return make_plan(
+        model,
+        level,
+        scores=scores,
+        quotas=recipe.quotas,
+        sensitivity=sensitivity,
+        tau=recipe.tau,
+        protect=protect,
+        only=only,
+        mlp_group_size=mlp_group_size,
+        criterion_name=recipe.name,
+    )

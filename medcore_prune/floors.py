@@ -1,0 +1,55 @@
+"""Masks that use no network: what the box prompt alone gives away (METHOD section 9).
+
+A box names its first and last columns and rows, so it covers [x0, x1 + 1) by [y0, y1 + 1) in pixel edges. A pixel is
+inside if its centre is; the pixel in the middle of the visible part of the box always is, so that no floor is empty.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from .data.types import Box
+from .errors import DataError
+
+Offsets = npt.NDArray[np.floating]
+
+
+def box_mask(box: Box, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Fill the box.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the grid, both ends included; fractions are allowed.
+        shape: (H, W) of the grid.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        DataError: No box, or none of it is on the grid.
+    """
+    across, down, mask = _offsets(box, shape)
+    return np.asarray(mask | ((np.abs(down) <= 1.0) & (np.abs(across) <= 1.0)))
+
+
+def ellipse_mask(box: Box, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Fill the ellipse inscribed in the box; arguments and errors as `box_mask`."""
+    across, down, mask = _offsets(box, shape)
+    return np.asarray(mask | (down**2 + across**2 <= 1.0))
+
+
+def _offsets(box: Box, shape: tuple[int, int]) -> tuple[Offsets, Offsets, npt.NDArray[np.bool_]]:
+    """Return columns' (1, W) and rows' (H, 1) offsets from the centre in half sides, and the middle pixel."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    height, width = shape
+    if not np.isfinite([x0, y0, x1, y1]).all() or x1 + 1 <= x0 or y1 + 1 <= y0:
+        raise DataError(f"box {tuple(box)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
+    if x1 + 1 <= 0 or y1 + 1 <= 0 or x0 >= width or y0 >= height:
+        raise DataError(f"box {tuple(box)} lies outside of the grid of {width} x {height} pixels")
+    across = (np.arange(width)[None, :] + 0.5 - (x0 + x1 + 1) / 2) / ((x1 + 1 - x0) / 2)
+    down = (np.arange(height)[:, None] + 0.5 - (y0 + y1 + 1) / 2) / ((y1 + 1 - y0) / 2)
+    middle = np.zeros(shape, dtype=bool)
+    middle[_middle(y0, y1 + 1, height), _middle(x0, x1 + 1, width)] = True
+    return across, down, middle
+
+
+def _middle(start: float, stop: float, length: int) -> int:
+    return min(int((max(start, 0.0) + min(stop, float(length))) / 2), length - 1)

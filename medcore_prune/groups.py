@@ -1,0 +1,191 @@
+"""Structured groups: the heads, or the MLP neurons, of one block, coupled by torch-pruning's dependency graph.
+
+Heads and neurons are coupled inside a block only, so the graph is traced over a small module that shares the block's
+own layers. Tracing the whole encoder instead would follow `qkv` through window partition and relative positions,
+where torch-pruning's index mapping does not come back.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from .encoders import Block, blocks_of
+from .errors import BudgetError, SurgeryError
+
+Family = Literal["heads", "neurons"]
+FAMILY_NAMES: tuple[Family, ...] = ("heads", "neurons")
+
+
+class _AttentionCoupling(nn.Module):
+    """x -> qkv(x).chunk(3) -> q * k + v -> proj: what couples a head's channels, and nothing else."""
+
+    def __init__(self, qkv: nn.Linear, proj: nn.Linear) -> None:
+        super().__init__()
+        self.qkv, self.proj = qkv, proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(q * k + v)
+
+
+class _MlpCoupling(nn.Module):
+    """x -> lin1 -> relu -> lin2; any elementwise activation couples the same channels."""
+
+    def __init__(self, lin1: nn.Linear, lin2: nn.Linear) -> None:
+        super().__init__()
+        self.lin1, self.lin2 = lin1, lin2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin2(torch.relu(self.lin1(x)))
+
+
+def _graph(coupling: nn.Module, layer_in: nn.Linear) -> tp.DependencyGraph:
+    example = layer_in.weight.new_zeros((1, 1, layer_in.in_features))
+    # torch-pruning reads gradient functions, so the trace needs weights that require gradients
+    frozen = [p for p in coupling.parameters() if not p.requires_grad]
+    # ... and leaves what it traced in evaluation mode
+    modes = [(layer, layer.training) for layer in coupling.children()]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            return tp.DependencyGraph().build_dependency(coupling, example_inputs=example, verbose=False)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        for layer, mode in modes:
+            layer.train(mode)
+
+
+@dataclass(frozen=True)
+class StructuredGroup:
+    """All units (heads, or MLP connection groups) of one family in one block.
+
+    Attributes:
+        block: Index of the block.
+        family: `"heads"` or `"neurons"`.
+        n_units: Number of units.
+        unit_size: Channels of a unit: the head dimension, or the MLP group size.
+        layer_in: `qkv` or `lin1`; a unit owns rows (and bias entries) of it.
+        layer_out: `proj` or `lin2`; a unit owns columns of it.
+        name_in, name_out: The layers' qualified names in the model.
+        in_rows: (n_units, k) int64; k is 3 * head_dim for heads, the group size for neurons.
+        out_cols: (n_units, unit_size) int64.
+    """
+
+    block: int
+    family: Family
+    n_units: int
+    unit_size: int
+    layer_in: nn.Linear
+    layer_out: nn.Linear
+    name_in: str
+    name_out: str
+    in_rows: Tensor = field(repr=False)
+    out_cols: Tensor = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_indices(self.in_rows, self.layer_in.out_features, f"rows of {self.name_in}")
+        _check_indices(self.out_cols, self.layer_out.in_features, f"columns of {self.name_out}")
+
+    @property
+    def cost_params(self) -> int:
+        """Parameters that leave with one unit: c_g of METHOD section 4."""
+        rows = self.in_rows.shape[1]
+        bias = rows if self.layer_in.bias is not None else 0
+        return rows * self.layer_in.in_features + bias + self.unit_size * self.layer_out.out_features
+
+    @property
+    def tp_group(self) -> tp.Group:
+        """torch-pruning's group over all channels, started at the inputs of `layer_out`."""
+        return self.tp_subgroup(range(self.layer_out.in_features))
+
+    def tp_subgroup(self, channels: Iterable[int]) -> tp.Group:
+        """torch-pruning's group over the given channels of `layer_out`'s input."""
+        if self.family == "heads":
+            coupling: nn.Module = _AttentionCoupling(self.layer_in, self.layer_out)
+        else:
+            coupling = _MlpCoupling(self.layer_in, self.layer_out)
+        graph = _graph(coupling, self.layer_in)
+        return graph.get_pruning_group(self.layer_out, tp.prune_linear_in_channels, idxs=list(channels))
+
+    def unit_sums(self, weight_in: Tensor, bias_in: Tensor | None, weight_out: Tensor) -> Tensor:
+        """Sum elementwise quantities over each unit's parameters.
+
+        Args:
+            weight_in: Shaped like `layer_in.weight`.
+            bias_in: Shaped like `layer_in.bias`, or None.
+            weight_out: Shaped like `layer_out.weight`.
+
+        Returns:
+            (n_units,), in the dtype of `weight_in`.
+        """
+        rows = weight_in.sum(1)
+        if bias_in is not None:
+            rows = rows + bias_in
+        return rows[self.in_rows].sum(1) + weight_out.sum(0)[self.out_cols].sum(1)
+
+
+def _check_indices(index: Tensor, size: int, what: str) -> None:
+    flat = index.flatten()
+    if flat.numel() and (int(flat.min()) < 0 or int(flat.max()) >= size):
+        raise SurgeryError(f"group indices reach {int(flat.max())} but there are only {size} {what}")
+    if flat.unique().numel() != flat.numel():
+        raise SurgeryError(f"group indices name some {what} twice")
+
+
+def _head_group(block: Block) -> StructuredGroup:
+    channels = torch.arange(block.num_heads * block.head_dim).view(block.num_heads, block.head_dim)
+    width = block.num_heads * block.head_dim
+    return StructuredGroup(
+        block=block.index,
+        family="heads",
+        n_units=block.num_heads,
+        unit_size=block.head_dim,
+        layer_in=block.layers["qkv"],
+        layer_out=block.layers["proj"],
+        name_in=block.layer_names["qkv"],
+        name_out=block.layer_names["proj"],
+        in_rows=torch.cat([channels + part * width for part in range(3)], dim=1),
+        out_cols=channels,
+    )
+
+
+def _neuron_group(block: Block, size: int) -> StructuredGroup:
+    if size < 1 or block.neurons % size:
+        raise BudgetError(f"mlp_group_size {size} does not divide the {block.neurons} neurons of {block.name}")
+    channels = torch.arange(block.neurons).view(-1, size)
+    return StructuredGroup(
+        block=block.index,
+        family="neurons",
+        n_units=len(channels),
+        unit_size=size,
+        layer_in=block.layers["lin1"],
+        layer_out=block.layers["lin2"],
+        name_in=block.layer_names["lin1"],
+        name_out=block.layer_names["lin2"],
+        in_rows=channels,
+        out_cols=channels,
+    )
+
+
+def groups_of(model: nn.Module, mlp_group_size: int = 1) -> list[StructuredGroup]:
+    """List the structured groups of a model: for each block its heads, then its neurons.
+
+    Args:
+        model: A model of a known family, on any device, `meta` included.
+        mlp_group_size: Neurons that go together, for hardware that likes multiples.
+
+    Returns:
+        Two groups a block, shallowest block first.
+
+    Raises:
+        BudgetError: The group size does not divide a block's neurons.
+        SurgeryError: The layers' shapes do not fit the number of heads.
+    """
+    blocks = blocks_of(model)
+    return [group for block in blocks for group in (_head_group(block), _neuron_group(block, mlp_group_size))]

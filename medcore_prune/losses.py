@@ -1,0 +1,120 @@
+"""The boundary-aware loss of Eq. 9, one value a sample, and its parts.
+
+    B(y)  = dilate(y) - erode(y)
+    L_bnd = L_Dice + 1/|Omega| sum_u (1 + lambda_B B_u) BCE_u
+
+All losses take logits at the input grid (`protocol.input_logits`) and are linear in lambda_B, so that the gradients
+of `plain_loss` and `band_term` give the Fisher for every lambda_B (METHOD section 5).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .defaults import DEFAULTS
+
+DICE_EPSILON = 1e-5
+
+
+def band_radius(size: int, radius_px: float = DEFAULTS.band_radius_px, grid_px: int = DEFAULTS.band_grid_px) -> int:
+    """Scale a radius from the grid that it is given on to another.
+
+    Args:
+        size: Side of the other grid in pixels.
+        radius_px: Radius in pixels of the first grid.
+        grid_px: Side of the first grid in pixels.
+
+    Returns:
+        Radius in pixels of the grid, rounded, at least 1.
+    """
+    return max(1, round(radius_px * size / grid_px))
+
+
+def boundary_band(mask: Tensor, radius_px: int) -> Tensor:
+    """Mark the pixels near the contour: B(y) = dilate(y) - erode(y) with a square element (Eq. 9).
+
+    What lies outside of the image counts as unknown: a mask that touches the border has no contour there.
+
+    Args:
+        mask: (B, 1, H, W) bool, or float of 0 and 1.
+        radius_px: Half the side of the structuring element, at least 1.
+
+    Returns:
+        Float of the same shape: 1 in the band, 0 elsewhere.
+    """
+    values = mask.float()
+    return _dilate(values, radius_px) + _dilate(-values, radius_px)
+
+
+def _dilate(values: Tensor, radius_px: int) -> Tensor:
+    # a square is a row of columns; padding is minus infinity, so the border neither dilates nor erodes
+    side = 2 * radius_px + 1
+    rows = F.max_pool2d(values, (1, side), stride=1, padding=(0, radius_px))
+    return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius_px, 0))
+
+
+def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Soft Dice loss with squared denominator, as MedSAM trains it.
+
+        L_Dice = 1 - (2 sum_u p_u y_u + eps) / (sum_u p_u^2 + sum_u y_u^2 + eps),   p = sigmoid(l)
+
+    Args:
+        logits: (B, 1, H, W) float.
+        mask: (B, 1, H, W) of 0 and 1.
+
+    Returns:
+        (B,) in [0, 1].
+    """
+    probability, target = logits.sigmoid().flatten(1), mask.to(logits.dtype).flatten(1)
+    overlap = (probability * target).sum(1)
+    size = probability.square().sum(1) + target.square().sum(1)
+    return 1 - (2 * overlap + DICE_EPSILON) / (size + DICE_EPSILON)
+
+
+def bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy, averaged over each sample's pixels.
+
+    Args:
+        logits: (B, 1, H, W) float.
+        mask: (B, 1, H, W) of 0 and 1.
+
+    Returns:
+        (B,) non-negative.
+    """
+    target = mask.to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).mean(1)
+
+
+def band_term(logits: Tensor, mask: Tensor, band: Tensor) -> Tensor:
+    """The part of Eq. 9 that lambda_B multiplies: 1/|Omega| sum_u B_u BCE_u, over *all* pixels.
+
+    Args:
+        logits: (B, 1, H, W) float.
+        mask: (B, 1, H, W) of 0 and 1.
+        band: (B, 1, H, W) from `boundary_band`.
+
+    Returns:
+        (B,) non-negative.
+    """
+    target = mask.to(logits.dtype)
+    pixelwise = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (band.to(logits.dtype) * pixelwise).flatten(1).mean(1)
+
+
+def plain_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Dice plus binary cross-entropy: Eq. 9 at lambda_B = 0; (B, 1, H, W) twice to (B,)."""
+    return dice_loss(logits, mask) + bce_loss(logits, mask)
+
+
+def boundary_loss(logits: Tensor, mask: Tensor, band: Tensor, lambda_b: float) -> Tensor:
+    """The boundary-aware loss L_bnd of Eq. 9.
+
+    Args:
+        logits: (B, 1, H, W) float.
+        mask: (B, 1, H, W) of 0 and 1.
+        band: (B, 1, H, W) from `boundary_band`.
+        lambda_b: Weight of the band, at least 0.
+
+    Returns:
+        (B,).
+    """
+    return plain_loss(logits, mask) + lambda_b * band_term(logits, mask, band)

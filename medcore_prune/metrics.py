@@ -1,0 +1,170 @@
+"""How well a mask's area and contour agree with the truth (METHOD section 10).
+
+Boundary pixels are those of a mask that its erosion by a plus (4-connectivity) takes away. Outside of the image counts
+as background, so a mask that touches the image border has boundary there, as in MONAI.
+
+Empty masks: both empty is perfect (Dice = IoU = BF1 = 1, HD95 = 0); one empty is worst (Dice = IoU = BF1 = 0, HD95 =
+the image diagonal). `MaskMetrics.empty` tells which, so that tables can count them.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from .errors import MetricError
+
+Mask = npt.NDArray[np.bool_]
+Distances = npt.NDArray[np.float64]
+Empty = Literal["none", "one", "both"]
+
+HD_PERCENTILE = 95.0
+
+
+@dataclass(frozen=True)
+class MaskMetrics:
+    """Agreement of one predicted mask with the true one.
+
+    Attributes:
+        dice: 2 |P and T| / (|P| + |T|), 0 to 1.
+        iou: |P and T| / |P or T|, 0 to 1.
+        bf1: Boundary F1 at the chosen tolerance, 0 to 1.
+        bf1_1px: At 1 px of the 256 grid.
+        bf1_3px: At 3 px of the 256 grid.
+        hd95_px: 95th percentile Hausdorff distance in pixels of the grid.
+        hd95_percent: The same as percent of the grid's diagonal.
+        empty: Whether none, one or both of the masks are empty.
+    """
+
+    dice: float
+    iou: float
+    bf1: float
+    bf1_1px: float
+    bf1_3px: float
+    hd95_px: float
+    hd95_percent: float
+    empty: Empty
+
+
+def evaluate_mask(pred: Mask, true: Mask, *, tolerance_px: float = 2.0, pixel_scale: float = 1.0) -> MaskMetrics:
+    """Compute all metrics of one mask; the distance transforms are taken once.
+
+    Args:
+        pred: Predicted mask, (H, W) bool.
+        true: True mask, (H, W) bool.
+        tolerance_px: Tolerance of `bf1` in pixels of the 256 grid.
+        pixel_scale: Pixels of this grid to one of the 256 grid; scales all three tolerances, not HD95.
+
+    Raises:
+        MetricError: Shapes or dtypes that do not fit, or a negative tolerance.
+    """
+    _check(pred, true)
+    tolerances = [pixel_scale * tolerance for tolerance in (tolerance_px, 1.0, 3.0)]
+    if min(tolerances) < 0:
+        raise MetricError(f"expected tolerance_px >= 0 and pixel_scale >= 0, got {tolerance_px} and {pixel_scale}")
+    diagonal = float(np.hypot(*true.shape))
+    empty: Empty = ("none", "one", "both")[(not pred.any()) + (not true.any())]
+    if empty != "none":
+        good = float(empty == "both")
+        far = diagonal * (1.0 - good)
+        return MaskMetrics(good, good, good, good, good, far, 100.0 * (1.0 - good), empty)
+    distances = boundary_distances(pred, true)
+    bf1, bf1_1px, bf1_3px = (_f1_within(distances, tolerance) for tolerance in tolerances)
+    hd95_px = _percentile_distance(distances)
+    both, predicted, actual = (int(np.count_nonzero(mask)) for mask in (pred & true, pred, true))
+    dice, iou = 2 * both / (predicted + actual), both / (predicted + actual - both)
+    return MaskMetrics(dice, iou, bf1, bf1_1px, bf1_3px, hd95_px, 100.0 * hd95_px / diagonal, empty)
+
+
+def boundary(mask: Mask) -> Mask:
+    """Return the boundary pixels of a mask: those with a 4-neighbour outside of it, or outside of the image.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        (H, W) bool, a subset of the mask.
+    """
+    padded = np.pad(mask, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.asarray(mask & ~inside)
+
+
+def boundary_distances(pred: Mask, true: Mask) -> tuple[Distances, Distances]:
+    """Measure how far each boundary pixel of one mask is from the boundary of the other (Euclidean, exact).
+
+    All boundary pixels lie in the bounding box of the two masks' union, so the transforms are taken in there.
+
+    Args:
+        pred: (H, W) bool, not empty.
+        true: (H, W) bool, not empty.
+
+    Returns:
+        Distances in pixels from the predicted boundary to the true one, and back.
+
+    Raises:
+        MetricError: Shapes that do not fit, or an empty mask, which has no boundary.
+    """
+    _check(pred, true)
+    if not (pred.any() and true.any()):
+        raise MetricError("an empty mask has no boundary: expected two masks with pixels")
+    union = pred | true
+    rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    edges = boundary(pred[window]), boundary(true[window])
+    from_pred, from_true = (ndimage.distance_transform_edt(~edge) for edge in edges)
+    return np.asarray(from_true[edges[0]]), np.asarray(from_pred[edges[1]])
+
+
+def resize_mask(mask: Mask, size: int) -> Mask:
+    """Bring a mask to the square evaluation grid: a pixel is inside if more than half of its area is.
+
+    The covered area is exact (counted in whole units, so that ties do not depend on rounding), for reduction and
+    enlargement alike; a mask of the grid's size stays as it is. Structures thinner than half a pixel are lost.
+
+    Args:
+        mask: (H, W) bool.
+        size: Side of the grid in pixels.
+
+    Returns:
+        (size, size) bool.
+
+    Raises:
+        MetricError: Not a mask, or no pixel a side.
+    """
+    _check(mask, mask)
+    if size < 1:
+        raise MetricError(f"expected a grid of at least 1 pixel a side, got {size}")
+    height, width = mask.shape
+    if (height, width) == (size, size):
+        return mask.copy()
+    area = _overlaps(size, height) @ mask.astype(np.float64) @ _overlaps(size, width).T
+    return np.asarray(2 * area > height * width)
+
+
+@lru_cache(maxsize=64)
+def _overlaps(cells: int, pixels: int) -> npt.NDArray[np.float64]:
+    """Return how much of each pixel lies in each cell, (cells, pixels), in units of 1 / (cells * pixels)."""
+    starts, ends = np.arange(cells)[:, None] * pixels, np.arange(1, cells + 1)[:, None] * pixels
+    left, right = np.arange(pixels) * cells, np.arange(1, pixels + 1) * cells
+    return np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None).astype(np.float64)
+
+
+def _f1_within(distances: tuple[Distances, Distances], tolerance: float) -> float:
+    precision, recall = (float(np.count_nonzero(d <= tolerance)) / len(d) for d in distances)
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _percentile_distance(distances: tuple[Distances, Distances]) -> float:
+    return max(float(np.percentile(d, HD_PERCENTILE)) for d in distances)
+
+
+def _check(pred: Mask, true: Mask) -> None:
+    for mask in (pred, true):
+        if mask.dtype != np.bool_ or mask.ndim != 2:
+            raise MetricError(f"expected a mask (H, W) of bool, got {mask.dtype} of shape {mask.shape}")
+    if pred.shape != true.shape:
+        raise MetricError(f"expected masks of one shape, got {pred.shape} and {true.shape}: use resize_mask")

@@ -1,0 +1,201 @@
+"""A pruning plan as plain data: what each block keeps, by original index, and why."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import plan_file
+from .encoders import blocks_of
+from .errors import BudgetError, SurgeryError
+from .files import write_text_atomic
+from .index_ranges import check_indices, check_size
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """What one block keeps.
+
+    Attributes:
+        block: Index of the block.
+        heads, neurons: Sizes before the cut.
+        keep_heads, keep_neurons: Indices that stay, ascending, at least one each.
+
+    Raises:
+        BudgetError: Sizes or indices that cannot be.
+    """
+
+    block: int
+    heads: int
+    neurons: int
+    keep_heads: tuple[int, ...]
+    keep_neurons: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for family in ("heads", "neurons"):
+            what = f"block {self.block}, {family}"
+            check_size(self.size(family), what)
+            check_indices(self.keep(family), self.size(family), what)
+            if not self.keep(family):
+                raise BudgetError(f"{what}: nothing would stay, expected at least one")
+
+    def size(self, family: str) -> int:
+        """Units of `heads` or `neurons` before the cut."""
+        return int(getattr(self, family))
+
+    def keep(self, family: str) -> tuple[int, ...]:
+        """Indices of `heads` or `neurons` that stay."""
+        return tuple(getattr(self, f"keep_{family}"))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the block keeps everything."""
+        return len(self.keep_heads) == self.heads and len(self.keep_neurons) == self.neurons
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pruning plan: one `BlockPlan` a block, made without touching the model.
+
+    Attributes:
+        level: The nominal level, or any short label.
+        blocks: One entry a block of the encoder, shallowest first.
+        criterion: What ranked the units; empty when nothing did.
+        quotas: How the budget was spread: `uniform`, `sensitivity`, or `global`.
+        protected: Blocks that had to keep everything.
+        only: The blocks that the level was asked of; None for all.
+        notes: JSON values worth keeping, such as the request behind a saturated level.
+
+    Raises:
+        BudgetError: Blocks out of order, or indices that do not exist.
+    """
+
+    level: str
+    blocks: tuple[BlockPlan, ...]
+    criterion: str = ""
+    quotas: str = ""
+    protected: tuple[int, ...] = ()
+    only: tuple[int, ...] | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.blocks) <= plan_file.MAX_BLOCKS:
+            raise BudgetError(f"a plan has 1 to {plan_file.MAX_BLOCKS} blocks, got {len(self.blocks)}")
+        if [block.block for block in self.blocks] != list(range(len(self.blocks))):
+            raise BudgetError(f"the blocks of a plan must be numbered 0 to {len(self.blocks) - 1} in order")
+        check_indices(self.protected, len(self.blocks), "protected blocks")
+        check_indices(self.only or (), len(self.blocks), "only blocks")
+
+    def removed(self, family: str) -> int:
+        """Units of `heads` or `neurons` that go."""
+        return sum(block.size(family) - len(block.keep(family)) for block in self.blocks)
+
+    def effective_fraction(self, family: str) -> float:
+        """Share of `heads` or `neurons` that goes, of those in the blocks that the level was asked of."""
+        asked = range(len(self.blocks)) if self.only is None else self.only
+        return self.removed(family) / max(1, sum(self.blocks[block].size(family) for block in asked))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over sizes and kept indices alone: equal for plans that cut the same, whatever led to them."""
+        blocks = [plan_file.encode_block(dict(vars(block))) for block in self.blocks]
+        return hashlib.sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest()
+
+    def check_fits(self, model: nn.Module) -> None:
+        """Check that the plan was made for blocks of `model`'s sizes.
+
+        Raises:
+            SurgeryError: It was not; the message names the blocks that differ, up to five.
+        """
+        have = [(block.num_heads, block.neurons) for block in blocks_of(model)]
+        want = [(block.heads, block.neurons) for block in self.blocks]
+        if len(have) != len(want):
+            raise SurgeryError(
+                f"the plan is for {len(want)} blocks, the model has {len(have)}: make one for this model"
+            )
+        wrong = [
+            f"block {index} has {h[0]} heads and {h[1]} neurons, expected {w[0]} and {w[1]}"
+            for index, (h, w) in enumerate(zip(have, want, strict=True))
+            if h != w
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise SurgeryError(f"the plan does not fit: {'; '.join(wrong[:5])}{more}; make a plan for this model")
+
+    def then(self, second: "Plan") -> "Plan":
+        """Combine this plan with one for the model that it leaves, in the indices of the first model.
+
+        Raises:
+            SurgeryError: `second` was made for other sizes than this plan leaves.
+        """
+        left = [(len(block.keep_heads), len(block.keep_neurons)) for block in self.blocks]
+        if left != [(block.heads, block.neurons) for block in second.blocks]:
+            raise SurgeryError("the second plan is for other sizes than the first leaves: make it for the pruned model")
+        blocks = tuple(
+            dataclasses.replace(
+                before,
+                keep_heads=tuple(before.keep_heads[index] for index in after.keep_heads),
+                keep_neurons=tuple(before.keep_neurons[index] for index in after.keep_neurons),
+            )
+            for before, after in zip(self.blocks, second.blocks, strict=True)
+        )
+        notes = {"first": dict(self.notes), "second": dict(second.notes)}
+        label = f"{self.level} then {second.level}"
+        return Plan(label, blocks, criterion=second.criterion, quotas=second.quotas, notes=notes)
+
+    def to_json(self) -> str:
+        """Write the plan as JSON text, the effective fractions beside the nominal level."""
+        effective = {family: round(self.effective_fraction(family), 6) for family in ("heads", "neurons")}
+        blocks = [dict(vars(block)) for block in self.blocks]
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "blocks"}
+        return plan_file.encode({**fields, "notes": dict(self.notes), "effective": effective, "blocks": blocks})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Read what `to_json` wrote, or a careful edit of it.
+
+        Raises:
+            BudgetError: It is no plan, or one whose entries, sizes or indices cannot be.
+        """
+        fields = plan_file.decode(text)
+        blocks = tuple(BlockPlan(**block) for block in fields.pop("blocks"))
+        return cls(blocks=blocks, **fields)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to a file, whole or not at all."""
+        write_text_atomic(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Plan":
+        """Read a plan file.
+
+        Raises:
+            BudgetError: The file is missing, too large, or not a plan; the message names it.
+        """
+        try:
+            if Path(path).stat().st_size > plan_file.MAX_BYTES:
+                raise BudgetError(f"larger than {plan_file.MAX_BYTES >> 20} MiB, which no plan is")
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BudgetError(f"cannot read plan {path}: {error.strerror}") from error
+        except (UnicodeDecodeError, BudgetError) as error:
+            raise BudgetError(f"cannot read plan {path}: {error}") from error
+
+
+def replay(plan: Plan | str | os.PathLike[str], model: nn.Module) -> Plan:
+    """Return a stored plan after checking that it fits `model`; a path is loaded first.
+
+    Raises:
+        BudgetError: The file is no plan.
+        SurgeryError: The plan is for other sizes.
+    """
+    loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
+    loaded.check_fits(model)
+    return loaded

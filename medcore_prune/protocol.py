@@ -1,0 +1,179 @@
+"""MedSAM's protocol: how an image and a box become a mask (METHOD section 11).
+
+Square resize without padding, min-max scaling of each image, one box a mask in input pixels, a single output mask.
+segment-anything's `SamPredictor` pads and normalises by mean and deviation instead; a MedSAM checkpoint gives worse
+masks under it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data.types import Box
+from .errors import DataError
+
+Postprocess = Literal["medsam", "logits"]
+
+
+def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return an (H, W, 3) view of a gray (H, W), RGB or RGBA uint8 image; alpha is dropped.
+
+    Raises:
+        DataError: Another dtype or number of channels.
+    """
+    if image.dtype != np.uint8:
+        raise DataError(f"expected an image of uint8 values, got {image.dtype}: read it with medcore_prune.data.images")
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim == 3 and image.shape[2] in (3, 4):
+        return image[:, :, :3]
+    raise DataError(f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
+
+
+def preprocess(image: npt.NDArray[np.uint8], size: int) -> Tensor:
+    """Resize to a square (bicubic, anti-aliased) and scale this image's range to [0, 1].
+
+    Args:
+        image: (H, W), (H, W, 3) or (H, W, 4) uint8.
+        size: Side of the square in pixels, the model's input size.
+
+    Returns:
+        (3, size, size) float32; all zero for an image of one value.
+
+    Raises:
+        DataError: Not an image.
+    """
+    # a copy of our own: readers of images hand out arrays that must not be written to
+    rgb = np.array(to_rgb(image), order="C")
+    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+    square = F.interpolate(pixels, (size, size), mode="bicubic", align_corners=False, antialias=True)[0]
+    square = square.clamp(0.0, 255.0)
+    low, high = square.min(), square.max()
+    return (square - low) / (high - low).clamp(min=1e-8)
+
+
+def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
+    """Map a box from image pixels to input pixels.
+
+    Args:
+        box: x0, y0, x1, y1 in image pixels.
+        shape: (H, W) of the image.
+        size: The model's input size.
+
+    Returns:
+        (4,) float32.
+
+    Raises:
+        DataError: The box is empty, not finite, or wholly outside of the image.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box)
+    height, width = shape
+    if not all(np.isfinite([x0, y0, x1, y1])) or x1 < x0 or y1 < y0:
+        raise DataError(f"box {tuple(box)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
+    if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
+        raise DataError(f"box {tuple(box)} lies outside of the image of {width} x {height} pixels")
+    scale = torch.tensor([size / width, size / height, size / width, size / height])
+    return torch.tensor([x0, y0, x1, y1]) * scale
+
+
+def embed(model: nn.Module, images: Tensor) -> Tensor:
+    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch)."""
+    sam: Any = model
+    return sam.image_encoder(images)
+
+
+def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
+    """Run prompt encoder and mask decoder on a batch with one box an image.
+
+    The same computation as segment-anything's `MaskDecoder.predict_masks`, which takes one image and many prompts,
+    for many images with one prompt each; only the first mask token is upscaled (`multimask_output=False`).
+
+    Args:
+        model: A `Sam`.
+        embeddings: (B, C, h, w).
+        boxes: (B, 4) in input pixels.
+
+    Returns:
+        (B, 1, 4 h, 4 w) low-resolution logits.
+    """
+    sam: Any = model
+    decoder, prompts = sam.mask_decoder, sam.prompt_encoder
+    sparse, dense = prompts(points=None, boxes=boxes, masks=None)
+    fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([fixed.expand(len(boxes), -1, -1), sparse], dim=1)
+    position = prompts.get_dense_pe().expand(len(boxes), -1, -1, -1)
+    state, source = decoder.transformer(embeddings + dense, position, tokens)
+    source = source.transpose(1, 2).reshape(embeddings.shape)
+    upscaled = decoder.output_upscaling(source)
+    weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
+    return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+
+
+def low_res_logits(model: nn.Module, images: Tensor, boxes: Tensor) -> Tensor:
+    """Predict low-resolution logits for a batch with one box an image.
+
+    Args:
+        model: A `Sam`.
+        images: (B, 3, S, S) float, from `preprocess`.
+        boxes: (B, 4) float in input pixels, from `scale_box`.
+
+    Returns:
+        (B, 1, h, w) logits, h = 4 * S / patch.
+    """
+    return decode(model, embed(model, images), boxes)
+
+
+def input_logits(low_res: Tensor, size: int) -> Tensor:
+    """Resize low-resolution logits bilinearly to the input grid, where losses and leverage are taken."""
+    return F.interpolate(low_res, (size, size), mode="bilinear", align_corners=False)
+
+
+def masks_from_logits(low_res: Tensor, shape: tuple[int, int], postprocess: Postprocess = "medsam") -> Tensor:
+    """Turn low-resolution logits into masks of a given size.
+
+    Args:
+        low_res: (B, 1, h, w) logits.
+        shape: (H, W) of the masks.
+        postprocess: `"medsam"` resizes probabilities and cuts at 0.5, as MedSAM's published inference;
+            `"logits"` resizes logits and cuts at 0.
+
+    Returns:
+        (B, H, W) bool.
+
+    Raises:
+        DataError: Unknown postprocessing.
+    """
+    if postprocess not in _POSTPROCESS:
+        raise DataError(f"unknown postprocess {postprocess!r}: expected one of {', '.join(_POSTPROCESS)}")
+    activation, threshold = _POSTPROCESS[postprocess]
+    values = activation(low_res.float())
+    return F.interpolate(values, shape, mode="bilinear", align_corners=False)[:, 0] > threshold
+
+
+_POSTPROCESS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "medsam": (torch.sigmoid, 0.5),
+    "logits": (torch.nn.Identity(), 0.0),
+}
+
+
+def batch_of(
+    samples: Sequence[tuple[npt.NDArray[np.uint8], Box]], size: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Stack images and boxes to the model's input.
+
+    Args:
+        samples: Pairs of image and box in image pixels.
+        size: The model's input size.
+        device: Where to put the result.
+
+    Returns:
+        Images (B, 3, size, size) and boxes (B, 4).
+    """
+    images = torch.stack([preprocess(image, size) for image, _ in samples])
+    boxes = torch.stack([scale_box(box, image.shape[:2], size) for image, box in samples])
+    return images.to(device), boxes.to(device)

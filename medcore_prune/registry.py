@@ -1,0 +1,225 @@
+"""One registry for everything that plugs in by name: criteria (scores) and baselines (recipes)."""
+
+import difflib
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from .errors import RegistryError
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+BUILT_IN = "built-in"
+USER = "user"
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_registries: list["Registry[Any]"] = []
+_origins: list[str] = []
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """What a registry knows about one name.
+
+    Attributes:
+        name: The registered name.
+        value: What `get` returns.
+        declared: What was handed to the decorator, before it was made a `value`.
+        source: Where the method comes from: a paper, a project.
+        origin: `"built-in"`, `"user"`, or the plug-in or entry point that registered it.
+    """
+
+    name: str
+    value: T
+    declared: object
+    source: str
+    origin: str
+
+    @property
+    def needs(self) -> frozenset[Any]:
+        """What calibration must have collected before this can be used."""
+        return frozenset(getattr(self.value, "needs", ()))
+
+    @property
+    def cost(self) -> str:
+        """`"free"`, `"calibration"` or `"slow"`."""
+        return str(getattr(self.value, "cost", "free"))
+
+
+class Registry(Generic[T]):
+    """Names to values; built-in modules and entry points are imported at the first look-up.
+
+    Args:
+        kind: What is registered, in the singular, for messages.
+        package: Import name of the package whose modules are the built-in entries. It is searched by folder, so that
+            an uninstalled checkout works.
+        entry_point_group: Group of third-party entry points.
+        prepare: Turns what was decorated into the value that `get` returns; it may refuse with `RegistryError`.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        entry_point_group: str,
+        prepare: Callable[[str, Any], T] | None = None,
+    ) -> None:
+        self.kind = kind
+        self._package = package
+        self._group = entry_point_group
+        self._prepare = prepare
+        self._entries: dict[str, Entry[T]] = {}
+        self._loaded_built_in = False
+        self._loaded_entry_points = False
+        _registries.append(self)
+
+    def register(
+        self, name: str, *, source: str = "", prepare: Callable[[str, Any], T] | None = None
+    ) -> Callable[[V], V]:
+        """Return a decorator that registers what it decorates, and hands it back unchanged.
+
+        Args:
+            name: Lower-case letters, digits and underscores, a letter first.
+            source: Where the method comes from.
+            prepare: Used in place of the registry's own.
+
+        Raises:
+            RegistryError: The name is badly formed or taken.
+        """
+
+        def decorate(declared: V) -> V:
+            self._add(name, declared, source, prepare or self._prepare)
+            return declared
+
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise RegistryError(
+                f"bad {self.kind} name {name!r}: expected lower-case letters, digits and underscores, a letter first"
+            )
+        return decorate
+
+    def _add(self, name: str, declared: Any, source: str, prepare: Callable[[str, Any], T] | None) -> None:
+        built_in = str(getattr(declared, "__module__", "")).startswith(f"{self._package}.")
+        if not built_in:
+            # so that a clash is the newcomer's error, whoever comes first
+            self._load_built_in()
+        if name in self._entries:
+            taken = self._entries[name]
+            raise RegistryError(
+                f"{self.kind} name {name!r} is taken ({taken.origin}): choose another; taken are {self._listing()}"
+            )
+        value = prepare(name, declared) if prepare is not None else declared
+        origin = BUILT_IN if built_in else (_origins[-1] if _origins else USER)
+        self._entries[name] = Entry(name, value, declared, source, origin)
+
+    def unregister(self, name: str) -> None:
+        """Forget a name, e.g. to define it anew in a notebook.
+
+        Raises:
+            RegistryError: Unknown, or built in.
+        """
+        if self.info(name).origin == BUILT_IN:
+            raise RegistryError(f"{self.kind} {name!r} is built in and stays: register yours under another name")
+        del self._entries[name]
+
+    def get(self, name: str) -> T:
+        """Return what is registered under `name`.
+
+        Raises:
+            RegistryError: Unknown; the message has the nearest match and all names.
+        """
+        return self.info(name).value
+
+    def info(self, name: str) -> Entry[T]:
+        """Return the entry of `name`: value, source, needs, cost and origin.
+
+        Raises:
+            RegistryError: Unknown; the message has the nearest match and all names.
+        """
+        self._load()
+        if name not in self._entries:
+            raise RegistryError(unknown_name(self.kind, name, sorted(self._entries)))
+        return self._entries[name]
+
+    def available(self) -> list[str]:
+        """Return all names, sorted."""
+        self._load()
+        return sorted(self._entries)
+
+    def entries(self) -> list[Entry[T]]:
+        """Return what is registered so far, in order; entry points that no look-up has loaded yet are left out."""
+        self._load_built_in()
+        return list(self._entries.values())
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries
+
+    def _listing(self) -> str:
+        return ", ".join(sorted(self._entries)) or "(none)"
+
+    def _load(self) -> None:
+        self._load_built_in()
+        if self._loaded_entry_points:
+            return
+        # set first: an entry point may look names up while it is imported
+        self._loaded_entry_points = True
+        try:
+            for point in entry_points(group=self._group):
+                self._load_entry_point(point)
+        except RegistryError:
+            self._loaded_entry_points = False
+            raise
+
+    def _load_built_in(self) -> None:
+        if self._loaded_built_in:
+            return
+        self._loaded_built_in = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+
+    def _load_entry_point(self, point: EntryPoint) -> None:
+        owner = point.dist.name if point.dist is not None else point.value
+        with all_or_nothing(f"entry point {point.name!r} of {owner}"):
+            declared = point.load()
+            known = any(entry.declared is declared for entry in self._entries.values())
+            if not isinstance(declared, ModuleType) and not known:
+                self.register(point.name)(declared)
+
+
+def registries() -> list[Registry[Any]]:
+    """Return every registry there is."""
+    return list(_registries)
+
+
+def unknown_name(kind: str, name: object, names: list[str]) -> str:
+    """Word the error for a name that does not exist: the nearest match, then all that exist."""
+    close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    hint = f" did you mean {close[0]!r}?" if close else ""
+    return f"unknown {kind} {name!r}:{hint} available are {', '.join(names) or '(none)'}"
+
+
+@contextmanager
+def all_or_nothing(what: str) -> Iterator[None]:
+    """Name the origin of what registers inside; undo every registration when the block fails, in one line."""
+    before = [dict(registry._entries) for registry in _registries]
+    _origins.append(what)
+    try:
+        yield
+    except Exception as error:
+        for registry, entries in zip(_registries, before, strict=False):
+            # built-in modules that the plug-in happened to pull in stay: they will not be imported a second time
+            registry._entries = {
+                name: entry for name, entry in registry._entries.items() if name in entries or entry.origin == BUILT_IN
+            }
+        lines = str(error).strip().splitlines() or [""]
+        raise RegistryError(f"{what} cannot be loaded: {type(error).__name__}: {lines[0]}") from error
+    finally:
+        _origins.pop()

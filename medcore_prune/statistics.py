@@ -1,0 +1,332 @@
+"""What calibration collected, as criteria read it: per data set, for every lambda_B, layer by layer.
+
+The Fisher of Eq. 10 is rebuilt from three sums over samples, g0 being the gradient of the plain loss and g1 of the
+band term (METHOD section 5):
+
+    F = (sum g0^2 + lambda_B sum 2 g0 g1 + lambda_B^2 sum g1^2) / n
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from .defaults import DEFAULTS
+from .encoders import blocks_of
+from .errors import StatisticsError
+from .files import atomic_write
+from .fingerprint import weights_hash
+from .needs import Need
+from .statistics_checks import check_layer, check_together
+from .statistics_file import FilePart, Header, MemoryPart, Part, write_part
+
+Role = Literal["adapted", "reference"]
+Pair: TypeAlias = tuple[Tensor, Tensor]
+Layers: TypeAlias = Mapping[str, Pair]
+
+_STORED_AS: dict[Need, tuple[str, str]] = {
+    Need.FISHER: ("fisher", "adapted"),
+    Need.REFERENCE_FISHER: ("fisher", "reference"),
+    Need.MEAN_GRADIENT: ("gradient", "adapted"),
+    Need.REFERENCE_WEIGHTS: ("weights", "reference"),
+}
+# coefficient of each sum as a power of lambda_B
+_POWERS = {
+    "fisher": {"plain_plain": 0, "plain_band": 1, "band_band": 2},
+    "gradient": {"plain": 0, "band": 1},
+    "weights": {"value": 0},
+}
+
+
+class Statistics:
+    """Calibration statistics of one adapted model and, where collected, of its reference.
+
+    Args:
+        parts: Sums over samples; those of one kind, data set and role are added in the order given.
+
+    Raises:
+        StatisticsError: The parts do not belong together, or a sample is counted twice.
+    """
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self._parts: dict[tuple[str, str, str], list[Part]] = {}
+        for part in parts:
+            header = part.header
+            self._parts.setdefault((header.kind, header.role, header.dataset), []).append(part)
+        check_together(self._parts)
+
+    def __repr__(self) -> str:
+        kinds = sorted({f"{kind} ({role})" for kind, role, _ in self._parts})
+        return f"Statistics({self.counts}, holding {', '.join(kinds) or 'nothing'})"
+
+    @property
+    def parts(self) -> list[Part]:
+        """All parts, those of one kind, role and data set in order."""
+        return [part for parts in self._parts.values() for part in parts]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the data sets, in the order of calibration."""
+        return list(dict.fromkeys(dataset for kind, _, dataset in self._parts if kind != "weights"))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples of each data set."""
+        return {name: len(self.samples(name)) for name in self.datasets}
+
+    def samples(self, dataset: str) -> tuple[tuple[str, str], ...]:
+        """(name, SHA-256 of the pixels) of each sample of a data set, in order."""
+        for (kind, _, name), parts in self._parts.items():
+            if name == dataset and kind != "weights":
+                return tuple(sample for part in parts for sample in part.header.samples)
+        raise StatisticsError(f"no statistics of data set {dataset!r}: expected one of {', '.join(self.datasets)}")
+
+    def fisher(
+        self, dataset: str, layer_name: str, which: Role = "adapted", lambda_b: float = DEFAULTS.lambda_b
+    ) -> Pair:
+        """Diagonal Fisher of one layer on one data set: the mean of per-sample squared gradients (Eq. 10).
+
+        Args:
+            dataset: Name of the data set.
+            layer_name: Qualified name of the layer in the model, as `Block.layer_names` gives it.
+            which: `adapted` for F_M, `reference` for F_S.
+            lambda_b: Weight of the boundary band, at least 0; 0 is the plain Dice + BCE loss.
+
+        Returns:
+            Float32 tensors shaped like the layer's weight and bias, non-negative.
+
+        Raises:
+            StatisticsError: Not collected, damaged, or not finite.
+        """
+        weight, bias = self._mean("fisher", which, dataset, layer_name, lambda_b)
+        # three sums cancel to a square, whose rounding may fall below zero
+        return weight.clamp_(min=0), bias.clamp_(min=0)
+
+    def mean_gradient(self, dataset: str, layer_name: str, lambda_b: float = DEFAULTS.lambda_b) -> Pair:
+        """Gradient of the mean loss of one data set, shaped like the layer's weight and bias."""
+        return self._mean("gradient", "adapted", dataset, layer_name, lambda_b)
+
+    def reference_weights(self, layer_name: str) -> Pair:
+        """The reference's weight and bias of one layer, theta_S of Eq. 12; float32."""
+        return self._mean("weights", "reference", "", layer_name, 0.0)
+
+    def _mean(self, kind: str, role: str, dataset: str, layer_name: str, lambda_b: float) -> Pair:
+        parts = self._find(kind, role, dataset)
+        count = sum(part.header.count for part in parts) if kind != "weights" else 1
+        weight, bias = (self._combined(parts, f"{layer_name}.{name}", lambda_b) for name in ("weight", "bias"))
+        return weight.div_(count).float(), bias.div_(count).float()
+
+    def _find(self, kind: str, role: str, dataset: str) -> list[Part]:
+        if parts := self._parts.get((kind, role, dataset)):
+            return parts
+        if kind != "weights" and dataset not in self.datasets:
+            self.samples(dataset)
+        raise StatisticsError(_missing([need for need, stored in _STORED_AS.items() if stored == (kind, role)]))
+
+    def _combined(self, parts: Sequence[Part], parameter: str, lambda_b: float) -> Tensor:
+        header = parts[0].header
+        if lambda_b and "band" not in header.losses and header.kind != "weights":
+            raise StatisticsError(
+                f"lambda_b {lambda_b:g} asked of statistics collected for lambda_b 0 alone: "
+                "calibrate with losses=('plain', 'band')"
+            )
+        total: Tensor | None = None
+        for part in parts:
+            for name, power in _POWERS[header.kind].items():
+                if power and not lambda_b:
+                    continue
+                value = part.tensor(f"{name}/{parameter}")
+                total = torch.zeros_like(value) if total is None else total
+                total.add_(value, alpha=float(lambda_b) ** power)
+        assert total is not None
+        if not bool(torch.isfinite(total).all()):
+            raise StatisticsError(
+                f"the {header.kind} of {parameter} on {header.dataset} is not finite: calibrate again"
+            )
+        return total
+
+    def take(self, n: int) -> "Statistics":
+        """Return the statistics of the first `n` samples of every data set.
+
+        Args:
+            n: A stored shard boundary (`calibrate(..., shards=...)`); a data set with fewer samples is taken whole.
+
+        Raises:
+            StatisticsError: `n` is no boundary of some data set.
+        """
+        return Statistics(part for key, parts in self._parts.items() for part in _prefix(key, parts, n))
+
+    def boundaries(self) -> list[int]:
+        """Numbers of samples that `take` accepts for every data set, ascending."""
+        sets = [set(_boundaries(parts)) for (kind, _, _), parts in self._parts.items() if kind != "weights"]
+        return sorted(set.intersection(*sets)) if sets else []
+
+    def has(self, need: Need) -> bool:
+        """Whether `need` was collected, for every data set."""
+        kind, role = _STORED_AS[need]
+        wanted = [""] if kind == "weights" else self.datasets
+        return bool(wanted) and all((kind, role, dataset) in self._parts for dataset in wanted)
+
+    def require(self, needs: Iterable[Need]) -> None:
+        """Check that everything in `needs` was collected.
+
+        Raises:
+            StatisticsError: Something was not; the message says how to collect it.
+        """
+        if missing := [need for need in needs if not self.has(need)]:
+            raise StatisticsError(_missing(missing))
+
+    def check_fits(self, model: nn.Module) -> None:
+        """Check that the statistics were taken on this model as it is now.
+
+        Raises:
+            StatisticsError: A layer's shape differs, or the prunable weights are others.
+        """
+        for block in blocks_of(model):
+            for role, layer in block.layers.items():
+                for parts in self._parts.values():
+                    check_layer(parts[0], block.layer_names[role], tuple(layer.weight.shape))
+        known = {h.weights_hash for h in self._headers() if h.role == "adapted"} - {""}
+        if known and known != {weights_hash(model)}:
+            raise StatisticsError("the statistics were taken on other weights than this model's: calibrate this model")
+
+    def _headers(self) -> list[Header]:
+        return [part.header for part in self.parts]
+
+    def block_sensitivity(self, model: nn.Module, lambda_b: float = DEFAULTS.lambda_b) -> list[float]:
+        """Sensitivity of each block: its mean Fisher over data sets and prunable parameters.
+
+            s_b = 1/|Theta_b| sum_{j in Theta_b} F_M,j
+
+        Args:
+            model: The adapted model, for the names of its layers.
+            lambda_b: Weight of the boundary band.
+
+        Returns:
+            One non-negative number a block.
+
+        Raises:
+            StatisticsError: The Fisher was not collected.
+        """
+        self.require([Need.FISHER])
+        return [self._sensitivity(list(block.layer_names.values()), lambda_b) for block in blocks_of(model)]
+
+    def _sensitivity(self, layer_names: Sequence[str], lambda_b: float) -> float:
+        pairs = [self.fisher(dataset, name, lambda_b=lambda_b) for dataset in self.datasets for name in layer_names]
+        total = sum(float(tensor.double().sum()) for pair in pairs for tensor in pair)
+        return total / sum(tensor.numel() for pair in pairs for tensor in pair)
+
+    def save(self, folder: str | Path) -> None:
+        """Write all parts into a folder that `load` reads.
+
+        Raises:
+            StatisticsError: The folder already holds statistics.
+        """
+        place = Path(folder)
+        if list(place.glob("*.safetensors")):
+            raise StatisticsError(f"{place} already holds statistics: choose another folder or remove them")
+        for number, part in enumerate(self.parts):
+            header = part.header
+            name = "-".join(filter(None, (f"{number:04d}", header.kind, header.role, _file_name(header.dataset))))
+            with atomic_write(place / f"{name}.safetensors") as temporary:
+                write_part(temporary, header, {key: part.tensor(key) for key in part.names})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Statistics":
+        """Open the statistics of a folder, without reading the tensors.
+
+        Raises:
+            StatisticsError: Nothing there, or a file is damaged, unfinished or foreign.
+        """
+        paths = sorted(Path(folder).glob("*.safetensors"))
+        if not paths:
+            raise StatisticsError(f"{folder}: no statistics here; expected *.safetensors files from Statistics.save")
+        parts = [FilePart(path) for path in paths]
+        if unfinished := [part.path for part in parts if part.progress >= 0]:
+            raise StatisticsError(f"{unfinished[0]}: calibration has not finished: run it again to go on")
+        return cls(parts)
+
+    @classmethod
+    def merge(cls, several: Iterable["Statistics"]) -> "Statistics":
+        """Join statistics of one model: samples of the same data set are added, data sets are put side by side.
+
+        Raises:
+            StatisticsError: They belong to different models or losses, or share a sample.
+        """
+        return cls(part for statistics in several for part in statistics.parts)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        fisher: Mapping[str, Layers] | None = None,
+        reference_fisher: Mapping[str, Layers] | None = None,
+        mean_gradient: Mapping[str, Layers] | None = None,
+        reference_weights: Layers | None = None,
+        count: int = 1,
+    ) -> "Statistics":
+        """Build statistics from tensors of one's own, the same for every lambda_B.
+
+        Args:
+            fisher: Data set to layer name to (weight, bias), the mean squared gradients of the adapted model.
+            reference_fisher: Likewise, of the reference.
+            mean_gradient: Likewise, the gradient of the mean loss.
+            reference_weights: Layer name to the reference's (weight, bias).
+            count: Number of samples that the means are said to stand for.
+        """
+        collected = (
+            ("fisher", "adapted", fisher),
+            ("fisher", "reference", reference_fisher),
+            ("gradient", "adapted", mean_gradient),
+        )
+        parts = [
+            _memory_part(kind, role, dataset, layers, count)
+            for kind, role, by_dataset in collected
+            for dataset, layers in (by_dataset or {}).items()
+        ]
+        if reference_weights is not None:
+            parts.append(_memory_part("weights", "reference", "", reference_weights, 1))
+        return cls(parts)
+
+
+def _memory_part(kind: str, role: str, dataset: str, layers: Layers, count: int) -> MemoryPart:
+    samples = tuple((f"{dataset}/{index}", "") for index in range(count)) if kind != "weights" else ()
+    tensors: dict[str, Tensor] = {}
+    for layer_name, pair in layers.items():
+        for name, value in zip(("weight", "bias"), pair, strict=True):
+            for key, power in _POWERS[kind].items():
+                tensors[f"{key}/{layer_name}.{name}"] = value.detach() * count if not power else torch.zeros_like(value)
+    return MemoryPart(Header(kind, role, dataset, samples), tensors)
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._" else "_" for c in text)
+
+
+def _boundaries(parts: Sequence[Part]) -> list[int]:
+    ends, total = [], 0
+    for part in parts:
+        total += part.header.count
+        ends.append(total)
+    return ends
+
+
+def _prefix(key: tuple[str, str, str], parts: Sequence[Part], n: int) -> Sequence[Part]:
+    ends = _boundaries(parts)
+    if key[0] == "weights" or n >= ends[-1] > 0:
+        return parts
+    if n not in ends:
+        known = ", ".join(map(str, ends))
+        raise StatisticsError(
+            f"cannot take {n} samples of {key[2]}: stored boundaries are {known}; calibrate with shards"
+        )
+    return parts[: ends.index(n) + 1]
+
+
+def _missing(needs: Sequence[Need]) -> str:
+    names = ", ".join(f"Need.{need.name}" for need in needs)
+    reference = ", with a reference model" if any(need.needs_reference for need in needs) else ""
+    return (
+        f"the statistics hold no {', '.join(map(str, needs))}: calibrate(..., needs={{{names}}}){reference} collects it"
+    )

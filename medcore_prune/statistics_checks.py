@@ -1,0 +1,42 @@
+"""Whether parts of statistics belong together, and whether they fit a model."""
+
+from collections.abc import Mapping, Sequence
+
+from .errors import StatisticsError
+from .statistics_file import Part
+
+
+def check_layer(part: Part, layer_name: str, shape: tuple[int, ...]) -> None:
+    key = next((key for key in part.names if key.endswith(f"/{layer_name}.weight")), None)
+    if key is None:
+        raise StatisticsError(f"the statistics hold nothing for layer {layer_name}: they belong to another model")
+    if part.shape(key) != shape:
+        raise StatisticsError(
+            f"{layer_name} has shape {shape}, the statistics {part.shape(key)}: "
+            "the model was changed since; calibrate it again"
+        )
+
+
+def check_together(grouped: Mapping[tuple[str, str, str], Sequence[Part]]) -> None:
+    headers = [part.header for parts in grouped.values() for part in parts]
+    for role in ("adapted", "reference"):
+        if len({h.model_hash for h in headers if h.role == role} - {""}) > 1:
+            raise StatisticsError(
+                f"the statistics of the {role} model come from different weights: merge like with like"
+            )
+    if len({(h.losses, h.band_radius_px, h.mixed_precision) for h in headers if h.kind != "weights"}) > 1:
+        raise StatisticsError("the statistics were collected with different losses or settings: merge like with like")
+    by_dataset: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {}
+    for (kind, role, dataset), parts in grouped.items():
+        if kind == "weights":
+            continue
+        samples = [sample for part in parts for sample in part.header.samples]
+        if len(set(samples)) < len(samples):
+            twice = next(sample for sample in samples if samples.count(sample) > 1)
+            raise StatisticsError(f"sample {twice[0]} of {dataset} is counted twice: merge disjoint samples")
+        by_dataset.setdefault(dataset, {})[kind, role] = samples
+    for dataset, collected in by_dataset.items():
+        if len({tuple(samples) for samples in collected.values()}) > 1:
+            raise StatisticsError(
+                f"the statistics of {dataset} were not all collected on the same samples: merge whole runs"
+            )

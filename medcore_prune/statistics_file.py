@@ -1,0 +1,199 @@
+"""One part of the calibration statistics: additive sums over some samples, in memory or in a safetensors file.
+
+A file holds a JSON header (what was summed, over which samples, on which model) and float tensors named
+`<sum>/<layer>.weight` and `<sum>/<layer>.bias`. Files are memory-mapped, read tensor by tensor, and each tensor is
+checked against its checksum when it is first read.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import StatisticsError
+from .files import atomic_write
+
+FORMAT = 1
+_KEY = "medcore_prune"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a part was summed over.
+
+    Attributes:
+        kind: Name of the collector (`fisher`, `gradient`), or `weights` for a copy of the prunable weights.
+        role: `adapted` or `reference`, the model.
+        dataset: Data set; empty for `weights`.
+        samples: (name, SHA-256 of the pixels) of every sample, in the order of summation.
+        losses: Names of the losses whose gradients were summed.
+        band_radius_px: Radius of the boundary band in pixels of the grid in `defaults`.
+        model_hash: Of all parameters of the model; empty where unknown.
+        weights_hash: Of the prunable parameters alone; empty where unknown.
+        mixed_precision: Whether the forward pass ran in bfloat16.
+    """
+
+    kind: str
+    role: str
+    dataset: str = ""
+    samples: tuple[tuple[str, str], ...] = ()
+    losses: tuple[str, ...] = ("plain", "band")
+    band_radius_px: float = 3.0
+    model_hash: str = ""
+    weights_hash: str = ""
+    mixed_precision: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of samples summed."""
+        return len(self.samples)
+
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 (hex) of the data set's name and the samples' names and contents, in order."""
+        lines = (self.dataset, *(f"{name} {digest}" for name, digest in self.samples))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class Part(Protocol):
+    """Sums over some samples of one data set, for one model."""
+
+    @property
+    def header(self) -> Header: ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Keys of the tensors."""
+        ...
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor, without reading it."""
+        ...
+
+    def tensor(self, key: str) -> Tensor:
+        """One tensor, on the CPU."""
+        ...
+
+
+class MemoryPart:
+    """A part whose tensors are in memory."""
+
+    def __init__(self, header: Header, tensors: Mapping[str, Tensor]) -> None:
+        self.header, self._tensors = header, dict(tensors)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self._tensors)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self.tensor(key).shape)
+
+    def tensor(self, key: str) -> Tensor:
+        if key not in self._tensors:
+            raise StatisticsError(f"the statistics in memory hold no {key}")
+        return self._tensors[key]
+
+
+class FilePart:
+    """A part in a file, memory-mapped.
+
+    Args:
+        path: A file written by `write_part`.
+
+    Raises:
+        StatisticsError: No such file, truncated, or not written by this package.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise StatisticsError(f"{self.path}: no such statistics file; calibrate first")
+        try:
+            self._file = safe_open(str(self.path), framework="pt", device="cpu")
+            self._names = dict.fromkeys(self._file.keys())
+            metadata = self._file.metadata() or {}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise StatisticsError(
+                f"{self.path}: damaged or truncated ({_first_line(error)}): remove it and calibrate again"
+            ) from error
+        self.header, self.progress, self._checksums = _parse(self.path, metadata)
+        self._checked: set[str] = set()
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self._names)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        self._require(key)
+        return tuple(self._file.get_slice(key).get_shape())
+
+    def tensor(self, key: str) -> Tensor:
+        self._require(key)
+        value = self._file.get_tensor(key)
+        if key not in self._checked:
+            if _checksum(value) != self._checksums.get(key):
+                raise StatisticsError(f"{self.path}: {key} is damaged: remove the file and calibrate again")
+            self._checked.add(key)
+        return value
+
+    def _require(self, key: str) -> None:
+        if key not in self._names:
+            raise StatisticsError(f"{self.path}: holds no {key}: it belongs to another model, or was collected without")
+
+
+def write_part(path: str | os.PathLike[str], header: Header, tensors: Mapping[str, Tensor], progress: int = -1) -> None:
+    """Write a part, whole or not at all.
+
+    Args:
+        path: The file to make or to replace.
+        header: What the tensors are.
+        tensors: Float32 or float64, by key.
+        progress: Samples done so far, for a part that is not finished; -1 for a finished one.
+    """
+    on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    content = {
+        "format": FORMAT,
+        "header": asdict(header),
+        "count": header.count,
+        "data_hash": header.data_hash,
+        "progress": progress,
+        "checksums": {key: _checksum(value) for key, value in on_cpu.items()},
+    }
+    with atomic_write(path) as temporary:
+        save_file(on_cpu, temporary, metadata={_KEY: json.dumps(content)})
+
+
+def _checksum(value: Tensor) -> int:
+    return zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _parse(path: Path, metadata: Mapping[str, str]) -> tuple[Header, int, dict[str, int]]:
+    if _KEY not in metadata:
+        raise StatisticsError(f"{path}: expected calibration statistics, got another safetensors file")
+    try:
+        content: dict[str, Any] = json.loads(metadata[_KEY])
+        if content["format"] != FORMAT:
+            raise StatisticsError(
+                f"{path}: expected format {FORMAT}, got {content['format']}: calibrate again with this version"
+            )
+        fields = content["header"]
+        fields["samples"] = tuple((str(name), str(digest)) for name, digest in fields["samples"])
+        fields["losses"] = tuple(fields["losses"])
+        return Header(**fields), int(content["progress"]), dict(content["checksums"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise StatisticsError(
+            f"{path}: the header is not one of this package's ({_first_line(error)}): calibrate again"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,134 @@
+"""Masking and physical removal of heads and MLP neurons, and the proof that both give the same output."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import family_of
+from .errors import SurgeryError
+from .groups import StructuredGroup, groups_of
+from .plan_record import BlockPlan, Plan
+
+
+def _dropped(kept: Sequence[int], size: int) -> list[int]:
+    stays = set(kept)
+    return [index for index in range(size) if index not in stays]
+
+
+def _channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
+    kept, size = (part.keep_heads, part.heads) if group.family == "heads" else (part.keep_neurons, part.neurons)
+    units = _dropped(kept, size)
+    if group.family == "neurons":
+        return units
+    return group.out_cols[units].flatten().tolist()
+
+
+def _mask_hook(layer: nn.Linear, dropped: list[int]) -> torch.utils.hooks.RemovableHandle:
+    keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
+    keep[dropped] = 0.0
+
+    def zero_channels(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0] * keep, *args[1:])
+
+    return layer.register_forward_pre_hook(zero_channels)
+
+
+@contextmanager
+def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+    """Zero what a plan removes for as long as the block lasts; parameters are not touched.
+
+    A head or a neuron contributes through columns of `proj` or `lin2` alone, so zeroing its channels at that layer's
+    input is m_g = 0 of Eq. 2.
+
+    Args:
+        model: The model that the plan was made for.
+        plan: What goes.
+
+    Yields:
+        The same model.
+
+    Raises:
+        SurgeryError: The plan does not fit the model.
+    """
+    plan.check_fits(model)
+    handles = []
+    try:
+        for group in groups_of(model):
+            dropped = _channels_to_drop(group, plan.blocks[group.block])
+            if dropped:
+                handles.append(_mask_hook(group.layer_out, dropped))
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
+    """Remove heads and neurons physically, through torch-pruning's dependency groups.
+
+    Args:
+        model: The model that the plan was made for.
+        plan: What goes.
+        inplace: Change `model` itself instead of a copy.
+
+    Returns:
+        The pruned model. Kept weights are bit for bit what they were.
+
+    Raises:
+        SurgeryError: The plan does not fit, or a group's indices do not fit the layers; nothing is changed then.
+    """
+    plan.check_fits(model)
+    pruned = model if inplace else copy.deepcopy(model)
+    cuts = []
+    for group in groups_of(pruned):
+        dropped = _channels_to_drop(group, plan.blocks[group.block])
+        if dropped:
+            cut = group.tp_subgroup(dropped)
+            _check_cut(cut, group)
+            cuts.append(cut)
+    # all groups have been built and checked: from here on nothing can fail half-way
+    family = family_of(pruned)
+    blocks = family.blocks(pruned)
+    for cut in cuts:
+        cut.prune()
+    for block, part in zip(blocks, plan.blocks, strict=True):
+        family.set_num_heads(block, len(part.keep_heads))
+    return pruned
+
+
+def _check_cut(cut: Iterable[tuple[Any, list[int]]], group: StructuredGroup) -> None:
+    """Check every index set of a torch-pruning group against the shape of the layer it cuts."""
+    for dependency, index in cut:
+        layer = dependency.target.module
+        if not isinstance(layer, nn.Linear):
+            continue
+        out = layer is group.layer_in
+        size = layer.out_features if out else layer.in_features
+        if len(set(index)) != len(index) or min(index) < 0 or max(index) >= size:
+            raise SurgeryError(
+                f"torch-pruning names {len(index)} channels of {group.name_in if out else group.name_out} "
+                f"up to {max(index)}, but it has {size}"
+            )
+
+
+@torch.no_grad()
+def verify(model: nn.Module, plan: Plan, images: Tensor) -> float:
+    """Compare the encoder's output with groups masked and with groups removed.
+
+    Args:
+        model: The unpruned model, or its encoder.
+        plan: What goes.
+        images: (B, 3, S, S) encoder input.
+
+    Returns:
+        The largest absolute difference over all outputs, relative to the largest absolute output.
+    """
+    encoder = family_of(model).encoder
+    with masked(model, plan):
+        expected = encoder(model)(images)
+    got = encoder(prune(model, plan))(images)
+    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))

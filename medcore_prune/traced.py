@@ -1,0 +1,207 @@
+"""torch-pruning's groups of any model that it traced, seen as structured groups.
+
+Two shapes of group are units in the sense of this package: a linear layer whose outputs feed exactly one other linear
+layer channel by channel (the neurons of an MLP), and a fused `qkv` whose three parts feed an output projection (the
+heads of an attention). Everything else, the residual stream above all, is none.
+"""
+
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from .encoders import FAMILIES
+from .errors import CriterionError
+from .groups import Family, StructuredGroup, groups_of
+
+
+def _coupled(group: tp.Group) -> tuple[tuple[nn.Linear, tp.dependency.Dependency], nn.Linear] | None:
+    """Return (layer and item whose outputs go) and the layer whose inputs go, where there is just one of each."""
+    producers, consumers = [], []
+    for item in group:
+        module = item.dep.target.module
+        if isinstance(module, nn.Linear) and item.dep.handler == tp.prune_linear_out_channels:
+            producers.append((module, item))
+        elif isinstance(module, nn.Linear) and item.dep.handler == tp.prune_linear_in_channels:
+            consumers.append(module)
+        elif isinstance(module, nn.Parameter) or any(True for _ in module.parameters()):
+            return None
+    return (producers[0], consumers[0]) if len(producers) == len(consumers) == 1 else None
+
+
+def _rows_of_channels(item: tp.dependency.Dependency, channels: int) -> Tensor | None:
+    """Rows of the producing layer that go with each input channel of the consuming one: (channels, k), ascending."""
+    rows: dict[int, list[int]] = defaultdict(list)
+    for row, root in zip(item.idxs, item.root_idxs, strict=True):
+        rows[root].append(row)
+    sizes = {len(own) for own in rows.values()}
+    if len(rows) != channels or len(sizes) != 1 or None in rows:
+        return None
+    return torch.tensor([sorted(rows[channel]) for channel in range(channels)])
+
+
+def structured_from(
+    graph: tp.DependencyGraph,
+    layer_out: nn.Linear,
+    names: Mapping[nn.Module, str],
+    num_heads: Mapping[nn.Module, int],
+) -> StructuredGroup | None:
+    """See the group at the inputs of `layer_out` as heads or neurons.
+
+    Args:
+        graph: torch-pruning's graph of the traced model.
+        layer_out: The layer whose input channels are grouped.
+        names: Layers to qualified names.
+        num_heads: Fused `qkv` layers to their number of heads, as torch-pruning's pruners take it. Without it, each
+            channel of an attention is a unit of its own.
+
+    Returns:
+        The units, with block 0, or None where the group is neither heads nor neurons.
+
+    Raises:
+        CriterionError: The number of heads does not divide the channels.
+    """
+    channels = layer_out.in_features
+    coupled = _coupled(graph.get_pruning_group(layer_out, tp.prune_linear_in_channels, list(range(channels))))
+    if coupled is None:
+        return None
+    (layer_in, item), _ = coupled
+    rows = _rows_of_channels(item, channels)
+    if rows is None or rows.numel() != layer_in.out_features:
+        return None
+    parts = rows.shape[1]
+    units = num_heads.get(layer_in, channels)
+    if channels % units:
+        raise CriterionError(
+            f"{units} heads do not divide the {channels} channels of {names.get(layer_in, 'an attention')}: "
+            "pass the present num_heads to bind"
+        )
+    return StructuredGroup(
+        block=0,
+        family="neurons" if parts == 1 and layer_in not in num_heads else "heads",
+        n_units=units,
+        unit_size=channels // units,
+        layer_in=layer_in,
+        layer_out=layer_out,
+        name_in=names.get(layer_in, ""),
+        name_out=names.get(layer_out, ""),
+        # a head's rows: its q rows, then its k rows, then its v rows
+        in_rows=rows.view(units, -1, parts).transpose(1, 2).reshape(units, -1),
+        out_cols=torch.arange(channels).view(units, -1),
+    )
+
+
+def traced_groups(
+    graph: tp.DependencyGraph, names: Mapping[nn.Module, str], num_heads: Mapping[nn.Module, int]
+) -> list[StructuredGroup]:
+    """List every group of heads or neurons in a traced model, in the order of its modules.
+
+    Args:
+        graph: torch-pruning's graph.
+        names: Layers to qualified names.
+        num_heads: As for `structured_from`.
+
+    Returns:
+        The groups; `block` counts the groups of each family.
+    """
+    found: list[StructuredGroup] = []
+    counts: dict[Family, int] = {"heads": 0, "neurons": 0}
+    for layer in graph.model.modules():
+        if not isinstance(layer, nn.Linear) or layer not in graph.module2node:
+            continue
+        group = structured_from(graph, layer, names, num_heads)
+        if group is not None:
+            found.append(_in_block(group, counts[group.family]))
+            counts[group.family] += 1
+    return found
+
+
+def _in_block(group: StructuredGroup, block: int) -> StructuredGroup:
+    return StructuredGroup(**{**group.__dict__, "block": block})
+
+
+def spread(group: tp.Group, units: StructuredGroup, scores: Tensor) -> Tensor:
+    """Give every channel of a torch-pruning group the score of the unit that it belongs to.
+
+    torch-pruning averages channels to heads, so that a head's mean is its score again.
+
+    Args:
+        group: Started at the inputs of `units.layer_out` or at the outputs of `units.layer_in`.
+        units: The units that the group's channels belong to.
+        scores: (n_units,).
+
+    Returns:
+        One score for each index that the group starts from, in its order.
+    """
+    at_inputs = group[0].dep.target.module is units.layer_out
+    members = units.out_cols if at_inputs else units.in_rows
+    owner = torch.empty(members.numel(), dtype=torch.long)
+    owner[members.flatten()] = torch.arange(units.n_units).repeat_interleave(members.shape[1])
+    return scores[owner[torch.as_tensor(group[0].idxs)]]
+
+
+def family_known(model: nn.Module) -> bool:
+    """Whether some family of `encoders` shows the blocks of `model`."""
+    return any(family.matches(model) for family in FAMILIES)
+
+
+class UnitFinder:
+    """Finds the structured group that a torch-pruning group belongs to, among all groups of the same model.
+
+    The groups are listed once and again after a cut; `version` counts the listings.
+
+    Args:
+        model: The whole model, or None to go by the model that torch-pruning traced.
+        num_heads: As for `structured_from`; the mapping is read anew after every cut.
+    """
+
+    def __init__(self, model: nn.Module | None = None, num_heads: Mapping[nn.Module, int] | None = None) -> None:
+        self.version = 0
+        self.groups: list[StructuredGroup] = []
+        self._model = model
+        self._num_heads = num_heads if num_heads is not None else {}
+        self._family_known = model is not None and family_known(model)
+        self._graph: Callable[[], tp.DependencyGraph | None] = lambda: None
+        self._state: tuple[object, ...] = ()
+
+    def find(self, group: tp.Group) -> StructuredGroup | None:
+        """Return the units whose channels `group` holds, or None where it holds neither heads nor neurons."""
+        # torch-pruning has no public way from a group to its graph
+        self._refresh(group._DG)
+        return next((units for units in self.groups if _starts_at_units(group, units)), None)
+
+    def _refresh(self, graph: tp.DependencyGraph) -> None:
+        same_model = bool(self.groups) and (self._family_known or self._graph() is graph)
+        if same_model and self._state == _state(self.groups):
+            return
+        if self._model is not None and self._family_known:
+            self.groups = groups_of(self._model)
+        else:
+            names = {module: name for name, module in (self._model or graph.model).named_modules()}
+            self.groups = traced_groups(graph, names, self._num_heads)
+        self.version += 1
+        # a strong reference would keep a pruned model's whole graph in memory
+        self._graph = weakref.ref(graph)
+        self._state = _state(self.groups)
+
+
+def _starts_at_units(group: tp.Group, units: StructuredGroup) -> bool:
+    root, handler = group[0].dep.target.module, group[0].dep.handler
+    at_inputs = root is units.layer_out and handler == tp.prune_linear_in_channels
+    at_outputs = root is units.layer_in and handler == tp.prune_linear_out_channels
+    return at_inputs or at_outputs
+
+
+def _state(groups: list[StructuredGroup]) -> tuple[object, ...]:
+    """What changes when a layer is cut, trained on, or gets another gradient."""
+    return tuple(
+        (value.data_ptr(), tuple(value.shape), value._version)
+        for group in groups
+        for layer in (group.layer_in, group.layer_out)
+        for parameter in layer.parameters()
+        for value in (parameter, parameter.grad)
+        if value is not None
+    )

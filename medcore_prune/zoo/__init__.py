@@ -1,0 +1,46 @@
+"""The pocket pair: two small SAMs trained on phantom images, so that everything runs without a download.
+
+`reference` was trained on phantom objects, `adapted` was fine-tuned from it on phantom polyps, ultrasound and skin: the
+lineage of SAM and MedSAM at a fortieth of the size. Phantom images, pocket model: not a clinical result.
+"""
+
+from importlib.resources import as_file, files
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ..encoders import build_sam
+from ..errors import CheckpointError
+
+Role = Literal["adapted", "reference"]
+ROLES: tuple[Role, ...] = ("reference", "adapted")
+NOTICE = "phantom images, pocket model: not a clinical result"
+
+
+def pocket(role: Role, device: str | torch.device = "cpu") -> nn.Module:
+    """Load one of the two pocket models that ship with the package.
+
+    Args:
+        role: `"adapted"` (the MedSAM of the pair) or `"reference"` (its SAM).
+        device: Where the model lives.
+
+    Returns:
+        A segment-anything `Sam` at 96 px with 12 blocks of 12 heads, float32, in evaluation mode.
+
+    Raises:
+        CheckpointError: Unknown role, or the package was built without its weights.
+    """
+    if role not in ROLES:
+        raise CheckpointError(f"unknown pocket model {role!r}: expected one of {', '.join(ROLES)}")
+    resource = files(__package__) / f"pocket_{role}.safetensors"
+    if not resource.is_file():
+        raise CheckpointError(
+            f"{resource.name} is not in this installation: make it with `python -m medcore_prune.zoo.train`"
+        )
+    with as_file(resource) as path:
+        state = {name: value.float() for name, value in load_file(path).items()}
+    model = build_sam("pocket")
+    model.load_state_dict(state)
+    return model.to(device)

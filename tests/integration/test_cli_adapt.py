@@ -1,0 +1,59 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from skimage.io import imsave
+
+from medcore_prune.checkpoint import load_sam
+from medcore_prune.cli import cli
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+    for index in range(12):
+        mask = np.zeros((40, 56), np.uint8)
+        mask[8 + index : 30, 10:40] = 255
+        imsave(tmp_path / "set/images" / f"{index}.png", rng.integers(0, 255, (40, 56, 3), dtype=np.uint8))
+        imsave(tmp_path / "set/masks" / f"{index}.png", mask, check_contrast=False)
+    return tmp_path / "set"
+
+
+def test_adapt_from_nothing_then_from_the_result(images: Path, tmp_path: Path) -> None:
+    common = ["--data", f"own={images}", "--image-size", "48", "--steps", "2", "--batch-size", "2"]
+    first = CliRunner().invoke(cli, ["adapt", *common, "--out", str(tmp_path / "first.pth")])
+    assert first.exit_code == 0, first.output
+    again = CliRunner().invoke(
+        cli, ["adapt", *common, "--reference", str(tmp_path / "first.pth"), "--out", str(tmp_path / "second.pth")]
+    )
+    assert again.exit_code == 0, again.output
+    before, after = (load_sam("pocket", tmp_path / f"{name}.pth", image_size=48) for name in ("first", "second"))
+    weight = "image_encoder.blocks.3.mlp.lin1.weight"
+    assert not torch.equal(before.state_dict()[weight], after.state_dict()[weight])
+    record = json.loads((tmp_path / "second.json").read_text())
+    assert len(record["losses"]) == 2
+    assert (tmp_path / "second.split.json").exists()
+    assert not (tmp_path / "second.state.pt").exists()
+
+
+def test_mistakes_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "medcore_prune.cli",
+        "adapt",
+        "--data",
+        "nowhere",
+        "--out",
+        str(tmp_path / "a.pth"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: --data 'nowhere': expected NAME=DIR, for example kvasir=images/Kvasir-SEG"

@@ -1,0 +1,276 @@
+"""`medcore-bench baselines` and `report` end to end: untrained pocket models at 48 px on a few phantoms."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from medcore_prune.benchmarks import evaluating
+from medcore_prune.benchmarks.cli import cli
+from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.checkpoint import save_training_checkpoint
+from medcore_prune.criterion_registry import criteria
+from medcore_prune.encoders import build_sam
+from medcore_prune.errors import MedcorePruneError
+
+SIZE = 48
+PLUGIN = '''
+import torch
+from medcore_prune.criterion_registry import register_criterion
+
+@register_criterion("my_weights", source="a test")
+def my_weights(group):
+    """Mean absolute weight."""
+    return torch.stack([group.layer_in.weight[rows].abs().mean() for rows in group.in_rows])
+'''
+METHODS = "random,zero_fisher,medcore"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name an adapted model and its reference."""
+    place = tmp_path_factory.mktemp("pair")
+    model = build_sam("pocket", image_size=SIZE, seed=1)
+    save_training_checkpoint(place / "reference.pth", model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.image_encoder.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    save_training_checkpoint(place / "adapted.pth", model)
+    return ["--adapted", f"{place}/adapted.pth", "--reference", f"{place}/reference.pth", "--image-size", str(SIZE)]
+
+
+def _arguments(pair: list[str], out: Path, *more: str) -> list[str]:
+    few = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32", "--levels", "h50_m70"]
+    return ["baselines", *pair, *few, "--out", str(out), *more]
+
+
+def _run(arguments: list[str]) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+@pytest.fixture(scope="module")
+def whole(pair: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run that nothing disturbed, and what it printed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    result = _run(_arguments(pair, out, "--methods", METHODS))
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def _numbers(out: Path) -> dict[str, object]:
+    """Everything of the cells that must be the same whatever happened on the way."""
+    return {str(c.cell.path): (c.metrics, c.empty, c.plan, c.cost, c.inputs) for c in ResultStore.open(out).cells()}
+
+
+def test_every_cell_is_stored_and_says_what_it_is(whole: tuple[Path, str]) -> None:
+    cells = ResultStore.open(whole[0]).cells()
+    # random has 5 seeds, the others 1; 2 modes; two floors and the unpruned model; 3 data sets
+    assert len(cells) == (7 * 2 + 3) * 3
+    for cell in cells:
+        assert set(cell.versions) >= {"python", "torch", "medcore-prune"}
+        assert cell.images == 2
+        assert cell.inputs["adapted"] != cell.inputs["reference"]
+    pruned = next(c for c in cells if c.cell.method == "medcore")
+    assert pruned.inputs["calibration"]
+    assert pruned.cost["params_removed"] == pytest.approx(0.605, abs=0.01)
+
+
+def test_the_floors_come_first_and_the_notice_and_the_rank_are_printed(whole: tuple[Path, str]) -> None:
+    output = whole[1]
+    assert output.index("floor: box") < output.index("floor: ellipse") < output.index("zero_fisher  ")
+    assert "phantom images, pocket model: not a clinical result" in output
+    assert "Rank of medcore" in output
+    assert "own quotas" in output
+    assert "same per-block budget" in output
+    assert "Empty masks: of" in output
+
+
+def test_what_will_be_done_is_said_first(whole: tuple[Path, str]) -> None:
+    start = whole[1][: whole[1].index("calibration:")] if "calibration:" in whole[1] else whole[1]
+    assert re.search(r"work: 51 cells; at most 9 distinct plans, 54 masks", start)
+    assert re.search(r"about \d+ (s|min) if nothing is stored", start)
+
+
+def test_a_distinct_plan_is_evaluated_once(whole: tuple[Path, str]) -> None:
+    plans = list((whole[0] / "plans").glob("*.json"))
+    evaluations = list((whole[0] / "evaluations").glob("*.json"))
+    # MedCore alone may differ between the modes
+    assert len(plans) <= 8
+    assert len(evaluations) == (len(plans) + 3) * 3
+
+
+def test_the_report_renders_again_from_files_alone(whole: tuple[Path, str]) -> None:
+    page = whole[0] / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    result = _run(["report", str(whole[0])])
+    assert result.exit_code == 0, result.output
+    assert page.read_bytes() == before
+    assert b"data:image/png" in before
+    assert _run(["report", str(whole[0]), "--no-gallery"]).exit_code == 0
+    assert b"data:image/png" not in page.read_bytes()
+
+
+def test_agreement_and_stability_are_stored(whole: tuple[Path, str]) -> None:
+    agreement = json.loads((whole[0] / "analysis" / "agreement.json").read_text())
+    assert set(agreement["methods"]) == {"zero_fisher", "medcore"}
+    assert agreement["units"] == {"heads": 4, "neurons": 4}
+    stability = json.loads((whole[0] / "analysis" / "stability.json").read_text())
+    assert stability["samples"] == [1, 2]
+    assert stability["methods"]["medcore"]["heads"]["spearman"][-1] == pytest.approx(1.0)
+
+
+def test_methods_with_uniform_quotas_are_the_same_in_both_modes(whole: tuple[Path, str]) -> None:
+    table = pd.read_csv(whole[0] / "comparison.csv").set_index(["method", "level", "mode"])
+    for method in ("random", "zero_fisher"):
+        own, same = (table.loc[(method, "h50_m70", mode), "bf1"] for mode in ("own", "same"))
+        assert own == same
+
+
+def test_going_on_computes_nothing_anew(
+    whole: tuple[Path, str], pair: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("evaluated again")
+
+    before = _numbers(whole[0])
+    monkeypatch.setattr(evaluating, "prune", refuse)
+    result = _run(_arguments(pair, whole[0], "--methods", METHODS))
+    assert result.exit_code == 0, result.output
+    assert "51 stored already" in result.output
+    assert _numbers(whole[0]) == before
+
+
+def test_ctrl_c_and_a_kill_lead_to_the_same_numbers(whole: tuple[Path, str], pair: list[str], tmp_path: Path) -> None:
+    arguments = _arguments(pair, tmp_path, "--methods", METHODS)
+    code, said = _stop(arguments, signal.SIGINT, lambda: len(list(tmp_path.glob("cells/any/*/*.json"))) > 3)
+    assert code == 130
+    assert re.search(r"stopped; \d+ cells are kept in .*: the same command goes on from there", said)
+    code, _ = _stop(arguments, signal.SIGKILL, lambda: len(list(tmp_path.glob("cells/same/random/*.json"))) > 3)
+    assert code == -signal.SIGKILL
+    assert 9 < len(_numbers(tmp_path)) < 51
+    result = _run(arguments)
+    assert result.exit_code == 0, result.output
+    assert _numbers(tmp_path) == _numbers(whole[0])
+    assert not [path for path in tmp_path.rglob(".*") if "calibration" not in path.parts]
+
+
+def _stop(arguments: list[str], how: signal.Signals, when: Callable[[], bool]) -> tuple[int, str]:
+    """Start the command, send a signal when it has got far enough; return its exit code and standard error."""
+    command = [sys.executable, "-c", "from medcore_prune.benchmarks.cli import main; main()", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_until(when, process)
+    finally:
+        process.send_signal(how)
+        _, said = process.communicate()
+    return process.returncode, said
+
+
+def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < end, "the run wrote nothing"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "my_weights.py"
+    path.write_text(PLUGIN)
+    yield path
+    if "my_weights" in criteria:
+        criteria.unregister("my_weights")
+
+
+def test_a_registered_criterion_appears_in_table_and_list(pair: list[str], plugin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--methods", "my_weights,magnitude", "--plugin", str(plugin), "--compare", "my_weights", "--no-gallery"]
+    result = _run(_arguments(pair, out, *options))
+    assert result.exit_code == 0, result.output
+    assert "Rank of my_weights" in result.output
+    table = pd.read_csv(out / "comparison.csv")
+    assert set(table.loc[table["method"] == "my_weights", "level"]) == {"h50_m70"}
+    assert not (out / "gallery").exists()
+    listed = _run(["list", "--plugin", str(plugin)])
+    assert re.search(r"my_weights +free +– +uniform +a test", listed.output)
+    # another score under the same name: other plans, which are evaluated, not the old result
+    before = _numbers(out)
+    plugin.write_text(PLUGIN.replace(".abs()", ".neg()"))
+    criteria.unregister("my_weights")
+    again = _run(_arguments(pair, out, *options))
+    assert again.exit_code == 0, again.output
+    changed = [path for path, numbers in _numbers(out).items() if numbers != before[path]]
+    assert changed
+    assert all("my_weights" in path for path in changed)
+
+
+def test_a_failing_criterion_is_one_line(pair: list[str], plugin: Path, tmp_path: Path) -> None:
+    plugin.write_text(PLUGIN.replace(".abs().mean()", ".nonsense()"))
+    result = _run(_arguments(pair, tmp_path / "out", "--methods", "my_weights", "--plugin", str(plugin)))
+    assert isinstance(result.exception, MedcorePruneError)
+    assert re.fullmatch(
+        r"my_weights failed: AttributeError: 'Tensor' object has no attribute 'nonsense' \(my_weights.py, line 8\)",
+        str(result.exception),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--methods", "medcor"], "did you mean 'medcore'"),
+        (["--data", "polyps=/nowhere"], "/nowhere: expected a folder"),
+        (["--data", "a/b=/nowhere"], "data set name 'a/b'"),
+        (["--device", "nonsense"], "--device nonsense: not usable here"),
+        (["--adapted", "/nowhere.pth"], "no such file"),
+        (["--plugin", "/nowhere.py"], "there is no such file"),
+        (["--compare", "mine"], "--compare mine: no such method takes part"),
+        (["--eval-size", "64"], "eval_size differ"),
+    ],
+)
+def test_mistakes_are_said_before_any_work(
+    whole: tuple[Path, str], pair: list[str], tmp_path: Path, options: list[str], says: str
+) -> None:
+    out = whole[0] if "--eval-size" in options else tmp_path
+    result = _run([*_arguments(pair, out, "--methods", "magnitude"), *options])
+    assert isinstance(result.exception, MedcorePruneError)
+    assert says in str(result.exception)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_a_reference_is_asked_for(pair: list[str], tmp_path: Path) -> None:
+    without = [word for word in pair if "reference" not in word]
+    result = _run(_arguments(without, tmp_path, "--methods", "medcore,magnitude"))
+    assert "medcore compare with the checkpoint before adaptation: give --reference PATH" in str(result.exception)
+
+
+def test_a_damaged_result_is_named(whole: tuple[Path, str], pair: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert _run(_arguments(pair, out, "--methods", "magnitude")).exit_code == 0
+    victim = next(out.glob("cells/own/magnitude/*.json"))
+    victim.write_text(victim.read_text()[:50])
+    for arguments in (_arguments(pair, out, "--methods", "magnitude"), ["report", str(out)]):
+        result = _run(arguments)
+        assert isinstance(result.exception, MedcorePruneError)
+        assert f"{victim} is damaged" in str(result.exception)
+    victim.unlink()
+    assert _run(_arguments(pair, out, "--methods", "magnitude")).exit_code == 0
+    assert victim.exists()
+
+
+def test_a_report_of_nothing_is_an_error(tmp_path: Path) -> None:
+    result = _run(["report", str(tmp_path)])
+    assert "holds no results" in str(result.exception)

@@ -1,0 +1,74 @@
+"""Which methods take part, in which order and over which seeds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medcore_prune.benchmarks.announce import amount, duration
+from medcore_prune.benchmarks.inputs import Inputs
+from medcore_prune.benchmarks.methods import choose_methods, require_reference
+from medcore_prune.benchmarks.settings import COUNTS, Settings
+from medcore_prune.data import phantoms
+from medcore_prune.encoders import build_sam
+from medcore_prune.errors import MedcorePruneError, RegistryError
+
+
+def _settings(**given: object) -> Settings:
+    return Settings(out=Path("unused"), **given)  # type: ignore[arg-type]
+
+
+def test_lots_come_first_and_the_subject_last() -> None:
+    names = [method.name for method in choose_methods(_settings())]
+    assert names[:2] == ["random", "magnitude"]
+    assert names[-1] == "medcore"
+    assert {"zero_fisher", "vanilla_fisher", "original_medcore", "zero_fisher_full"} <= set(names)
+    assert "exact" not in names
+
+
+def test_another_subject_comes_last() -> None:
+    chosen = choose_methods(_settings(methods=("magnitude", "medcore", "random"), subject="magnitude"))
+    assert [method.name for method in chosen] == ["random", "medcore", "magnitude"]
+
+
+def test_a_slow_method_takes_part_when_it_is_named() -> None:
+    assert [method.name for method in choose_methods(_settings(methods=("exact",)))] == ["exact"]
+
+
+def test_seeds_belong_to_lots_and_to_calibration_samples() -> None:
+    chosen = choose_methods(_settings(methods=("random", "magnitude", "zero_fisher"), seeds=3))
+    assert {method.name: len(method.seeds) for method in chosen} == {"random": 5, "magnitude": 1, "zero_fisher": 3}
+    assert all(counts.random_seeds >= 5 for counts in COUNTS.values())
+
+
+def test_an_unknown_method_is_named_with_the_nearest() -> None:
+    with pytest.raises(RegistryError, match="did you mean 'medcore'"):
+        choose_methods(_settings(methods=("medcor",)))
+
+
+def test_methods_that_need_a_reference_are_refused_without_one() -> None:
+    chosen = choose_methods(_settings(methods=("random", "zero_fisher", "medcore")))
+    require_reference(chosen, True)
+    with pytest.raises(MedcorePruneError, match=r"medcore .*give --reference PATH, or --methods random,zero_fisher"):
+        require_reference(chosen, False)
+
+
+def test_the_work_is_counted_before_it_starts() -> None:
+    settings = _settings(methods=("random", "magnitude", "medcore"))
+    sets = {"phantom_skin": phantoms.make("phantom_skin", count=3)}
+    inputs = Inputs(build_sam("pocket", device="meta"), None, sets, lambda _: sets, True, True)
+    work = amount(choose_methods(settings), inputs, settings, stored=7)
+    # 4 levels x 7 seeds x 2 modes, two floors and the unpruned model; MedCore alone has two plans a level
+    assert work.cells == 4 * 7 * 2 + 3
+    assert work.plans == 4 * (5 + 1 + 2) + 1
+    assert (work.predictions, work.stored) == (3 * 33, 7)
+
+
+def test_durations_are_read_easily() -> None:
+    assert [duration(s) for s in (59.6, 200, 7300)] == ["60 s", "3 min", "2.0 h"]
+
+
+def test_counts_grow_with_the_run() -> None:
+    small, usual, full = COUNTS.values()
+    assert small.calibration < usual.calibration < full.calibration
+    assert replace(usual, calibration=full.calibration) != usual

@@ -1,0 +1,107 @@
+"""From methods to plans, and what is kept of an earlier run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from bench_store import run_record
+from tiny import tiny_sam
+from tiny_samples import TinySamples
+from torch import Tensor
+
+from medcore_prune.baseline import Baseline
+from medcore_prune.benchmarks.inputs import Inputs
+from medcore_prune.benchmarks.measure import Measured
+from medcore_prune.benchmarks.methods import Method
+from medcore_prune.benchmarks.planning import Job, make_jobs, plan_path
+from medcore_prune.benchmarks.records import CellResult
+from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.benchmarks.settings import Settings
+from medcore_prune.criteria.random import Random
+from medcore_prune.criterion import Cost, Criterion
+from medcore_prune.errors import CriterionError
+from medcore_prune.groups import StructuredGroup
+from medcore_prune.level import Level
+
+
+class Slow(Criterion):
+    """Counts how often it is asked."""
+
+    cost: ClassVar[Cost] = "slow"
+    asked = 0
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        type(self).asked += 1
+        return [torch.arange(group.n_units).double() for group in groups]
+
+
+@pytest.fixture
+def inputs() -> Inputs:
+    sets = {"tiny": TinySamples("tiny", 2)}
+    return Inputs(tiny_sam(), None, sets, lambda _: sets, False, False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore.create(tmp_path, run_record())
+
+
+def _settings(store: ResultStore) -> Settings:
+    return Settings(out=store.root, levels=(Level.parse("h50_m70"),))
+
+
+def _jobs(recipe: Baseline, seeds: tuple[int, ...], inputs: Inputs, store: ResultStore) -> list[Job]:
+    return make_jobs([Method("mine", recipe, "user", seeds)], inputs, {}, _settings(store), store)
+
+
+def _finish(jobs: Sequence[Job], store: ResultStore) -> None:
+    for job in jobs:
+        metrics = {"dice": 0.5}
+        store.write(CellResult(job.cell("tiny"), "key", metrics, {}, 2, job.plan.hash, {}, {"scoring": 9.0}, 77))
+
+
+def test_every_seed_has_a_plan_a_mode_and_plans_are_files(inputs: Inputs, store: ResultStore) -> None:
+    jobs = _jobs(Baseline(Random), (0, 1), inputs, store)
+    assert [(job.mode, job.seed) for job in jobs] == [("own", 0), ("same", 0), ("own", 1), ("same", 1)]
+    assert jobs[0].plan.hash == jobs[1].plan.hash
+    assert jobs[0].plan.hash != jobs[2].plan.hash
+    assert plan_path(store, jobs[0].plan.hash).is_file()
+    assert jobs[0].scoring.seconds > 0
+
+
+def test_a_slow_method_that_has_all_its_cells_is_not_asked_again(inputs: Inputs, store: ResultStore) -> None:
+    Slow.asked = 0
+    first = _jobs(Baseline(Slow), (0,), inputs, store)
+    again = _jobs(Baseline(Slow), (0,), inputs, store)
+    assert Slow.asked == 2
+    _finish(first, store)
+    kept = _jobs(Baseline(Slow), (0,), inputs, store)
+    assert Slow.asked == 2
+    assert [job.plan for job in kept] == [job.plan for job in again]
+    assert kept[0].scoring == Measured(9.0, 77)
+
+
+def test_a_slow_method_whose_plan_is_lost_is_asked_again(inputs: Inputs, store: ResultStore) -> None:
+    Slow.asked = 0
+    jobs = _jobs(Baseline(Slow), (0,), inputs, store)
+    _finish(jobs, store)
+    plan_path(store, jobs[0].plan.hash).unlink()
+    _jobs(Baseline(Slow), (0,), inputs, store)
+    assert Slow.asked == 2
+
+
+def test_errors_name_the_method(inputs: Inputs, store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> list[Tensor]:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(Slow, "score_all", broken)
+    with pytest.raises(CriterionError, match=r"mine failed: ZeroDivisionError: by nothing \(test_planning_job"):
+        _jobs(Baseline(Slow), (0,), inputs, store)
+
+
+def test_unusable_scores_name_the_method(inputs: Inputs, store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slow, "score_all", lambda self, groups: [])
+    with pytest.raises(CriterionError, match=r"mine: Slow returned 0 score tensors"):
+        _jobs(Baseline(Slow), (0,), inputs, store)

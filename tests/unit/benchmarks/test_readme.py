@@ -1,0 +1,47 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medcore_prune.benchmarks.readme import with_tables
+from medcore_prune.errors import MedcorePruneError
+
+ROOT = Path(__file__).resolve().parents[3]
+BLOCKS = [
+    (name, number, block)
+    for name in ("README.md", "CONTRIBUTING.md")
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL))
+    if "# not run" not in block
+]
+
+
+def test_tables_of_the_readme_are_current() -> None:
+    # other tests register methods of their own, so look from a fresh process
+    code = (
+        "from medcore_prune.benchmarks.readme import with_tables; from pathlib import Path; "
+        "text = Path('README.md').read_text(); assert with_tables(text) == text, 'run `make readme`'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_markers_are_needed() -> None:
+    with pytest.raises(MedcorePruneError, match="methods:start"):
+        with_tables("# no markers")
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert {name for name, _, _ in BLOCKS} == {"README.md", "CONTRIBUTING.md"}
+
+
+@pytest.mark.parametrize(("name", "number", "block"), BLOCKS, ids=lambda value: str(value)[:12])
+def test_python_blocks_run(name: str, number: int, block: str, tmp_path: Path) -> None:
+    check = "\nimport medcore_prune as mp\nprint(','.join(mp.available_baselines()))\n"
+    (tmp_path / "block.py").write_text(block + check)
+    done = subprocess.run([sys.executable, "block.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # a criterion that a user registers takes part by itself
+    for registered in re.findall(r'@register_criterion\("(\w+)"', block):
+        assert registered in done.stdout.splitlines()[-1].split(",")

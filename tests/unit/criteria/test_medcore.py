@@ -1,0 +1,84 @@
+import pytest
+import torch
+from scoring import micro_world
+from torch import Tensor
+
+from medcore_prune.criteria.balance import balanced_alpha
+from medcore_prune.criteria.medcore import Medcore
+from medcore_prune.criteria.reset import Reset, cross_fisher
+from medcore_prune.criteria.zero import Zero
+from medcore_prune.errors import CriterionError
+from medcore_prune.needs import Need
+from medcore_prune.statistics import Statistics
+
+
+def _scores(criterion: object) -> list[Tensor]:
+    return criterion.score_all(micro_world().groups)
+
+
+def test_alpha_one_is_the_zero_criterion_and_reads_no_reference() -> None:
+    poor = Statistics.from_tensors(fisher=micro_world().tensors.fisher)
+    full = Medcore(poor, alpha=1)
+    assert full.needs == {Need.FISHER}
+    for one, other in zip(_scores(full), _scores(Zero(poor)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_alpha_zero_is_the_reset_criterion() -> None:
+    statistics = micro_world().tensors.statistics()
+    for one, other in zip(_scores(Medcore(statistics, alpha=0)), _scores(Reset(statistics)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_reference_equal_to_the_model_leaves_the_zero_term() -> None:
+    world = micro_world()
+    own = {name: tuple(p.detach() for p in world.model.get_submodule(name).parameters()) for name in _names(world)}
+    world.tensors.reference_weights = own
+    statistics = world.tensors.statistics()
+    assert all(float(values.abs().sum()) == 0 for values in Reset(statistics).score_all(world.groups))
+    balanced, zero = Medcore(statistics).score_all(world.groups), Zero(statistics).score_all(world.groups)
+    for one, other in zip(balanced, zero, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def _names(world: object) -> list[str]:
+    return [name for group in world.groups for name in (group.name_in, group.name_out)]
+
+
+def test_balanced_terms_weigh_the_same() -> None:
+    zero, reset = torch.tensor([1.0, 3.0]), torch.tensor([10.0, 30.0])
+    alpha = balanced_alpha(zero, reset)
+    assert alpha == pytest.approx(20 / 22)
+    assert alpha * zero.mean() == pytest.approx(float((1 - alpha) * reset.mean()))
+    assert balanced_alpha(zero, torch.zeros(2)) == 1.0
+    assert balanced_alpha(torch.zeros(2), reset) == 1.0
+    assert balanced_alpha(torch.zeros(2), torch.zeros(2)) == 1.0
+
+
+def test_what_it_needs_depends_on_its_settings() -> None:
+    assert Medcore.needs_for() == {Need.FISHER, Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS}
+    assert Medcore.needs_for(reset_fisher="adapted") == {Need.FISHER, Need.REFERENCE_WEIGHTS}
+    assert Reset.needs_for(reset_fisher="adapted") == {Need.FISHER, Need.REFERENCE_WEIGHTS}
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), "half", [], [0.5, 2.0], ["balanced", 0.5]])
+def test_alpha_out_of_range(alpha: object) -> None:
+    with pytest.raises(CriterionError, match=r"alpha is .*: expected a number in \[0, 1\], one a block, or 'balanced'"):
+        Medcore(micro_world().tensors.statistics(), alpha=alpha)
+
+
+def test_alpha_for_too_few_blocks() -> None:
+    with pytest.raises(CriterionError, match="alpha has 1 numbers, but there is a block 1: give one a block"):
+        _scores(Medcore(micro_world().tensors.statistics(), alpha=[0.5]))
+
+
+@pytest.mark.parametrize("criterion", [Medcore, Reset])
+def test_an_unknown_fisher_of_the_reset_term(criterion: type) -> None:
+    with pytest.raises(CriterionError, match="unknown reset_fisher 'both': expected one of cross, adapted"):
+        criterion(micro_world().tensors.statistics(), reset_fisher="both")
+
+
+def test_cross_fisher_does_not_underflow() -> None:
+    tiny = torch.full((1, 1), 1e-30)
+    assert (tiny * tiny).item() == 0
+    torch.testing.assert_close(cross_fisher((tiny, None), (tiny, None))[0], tiny)

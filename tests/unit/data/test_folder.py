@@ -1,0 +1,156 @@
+"""A folder is checked as a whole before its first use, and read when asked for."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from medcore_prune.data import content_hash, image_hash
+from medcore_prune.data import folder as open_folder
+from medcore_prune.errors import DataError
+
+
+def test_samples_carry_image_mask_box_and_group(pairs, picture, square):
+    samples = open_folder(pairs)
+    assert (samples.name, len(samples), list(samples.ids)) == ("set", 3, ["a", "b", "c"])
+    sample = samples[1]
+    np.testing.assert_array_equal(sample.image, picture(1))
+    np.testing.assert_array_equal(sample.mask, square(x=1) > 0)
+    assert (sample.dataset, sample.name, sample.group, sample.box) == ("set", "b", "b", (1.0, 2.0, 4.0, 5.0))
+    assert [s.name for s in samples] == ["a", "b", "c"]
+    assert open_folder(pairs, name="other")[0].dataset == "other"
+    with pytest.raises(IndexError):
+        samples[3]
+
+
+def test_images_are_not_decoded_before_they_are_asked_for(pairs, monkeypatch):
+    read = []
+    # the package's `folder` is the function, not this module
+    monkeypatch.setattr(sys.modules[open_folder.__module__], "read_image", read.append)
+    open_folder(pairs)
+    assert read == []
+
+
+def test_hashes_are_of_pixels_not_of_files(pairs, picture, square, save):
+    before = open_folder(pairs).hashes()
+    assert before[0] == content_hash(picture(0), square(x=0) > 0)
+    (pairs / "images" / "a.png").unlink()
+    save(pairs / "images" / "a.bmp", picture(0))
+    save(pairs / "masks" / "b.png", square(x=3))
+    after = open_folder(pairs)
+    assert after.hashes()[0] == before[0]
+    assert after.hashes()[1] != before[1]
+    assert after.image_hashes()[1] == image_hash(picture(1))
+
+
+def test_all_problems_are_in_one_message(pairs, save, picture, square):
+    save(pairs / "images" / "lonely.png", picture(5))
+    save(pairs / "masks" / "widow.png", square())
+    for name in ("empty", "small", "broken", "page"):
+        save(pairs / "images" / f"{name}.png", picture(6))
+    save(pairs / "masks" / "empty.png", square(value=0))
+    save(pairs / "masks" / "small.png", square()[:, :-1])
+    (pairs / "masks" / "broken.png").write_bytes(b"\x89PNG\r\n")
+    save(pairs / "masks" / "page.png", square())
+    (pairs / "images" / "page.png").write_text("<html>")
+    save(pairs / "images" / "a.jpg", picture(7))
+    with pytest.raises(DataError) as caught:
+        open_folder(pairs)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{pairs}: 7 problems to mend before any work starts"
+    found = {line.split(":")[0].strip(): line for line in lines[1:]}
+    assert "broken.png" in found["cannot be read (2)"]
+    assert "images/page.png" in found["cannot be read (2)"]
+    assert found["empty mask (1)"].endswith(": masks/empty.png")
+    assert found["image without mask (1)"].endswith(": images/lonely.png")
+    assert found["mask without image (1)"].endswith(": masks/widow.png")
+    assert found["sizes differ (1)"].endswith(": images/small.png 10 x 8, mask 9 x 8")
+    assert "images/a.jpg and images/a.png" in found["two images of one name (1)"]
+    assert len(found) == 6
+
+
+def test_an_image_that_breaks_later_is_refused_when_hashed_and_when_read(pairs):
+    samples = open_folder(pairs)
+    (pairs / "images" / "b.png").unlink()
+    (pairs / "images" / "c.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"2 problems.*\n.*b\.png: no such file.*c\.png: expected an image"):
+        samples.hashes()
+    with pytest.raises(DataError, match=r"b\.png: no such file"):
+        samples[1]
+
+
+def test_masks_of_one_image_that_differ_in_size_are_refused(tmp_path, save, picture, square):
+    save(tmp_path / "benign" / "benign (1).png", picture(0))
+    save(tmp_path / "benign" / "benign (1)_mask.png", square())
+    save(tmp_path / "benign" / "benign (1)_mask_1.png", square()[:4])
+    with pytest.raises(DataError, match="its masks differ in size, 10 x 8, 10 x 4"):
+        open_folder(tmp_path)
+
+
+def test_boxes_from_a_file_replace_those_of_the_masks(pairs, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("name,x0,y0,x1,y1\nb,0,0,9,7\n")
+    samples = open_folder(pairs, boxes=boxes)
+    assert samples[1].box == (0.0, 0.0, 9.0, 7.0)
+    assert samples[0].box == (0.0, 2.0, 3.0, 5.0)
+    boxes.write_text("name,x0,y0,x1,y1\nz,0,0,9,7\n")
+    with pytest.raises(DataError, match=r"box without image \(1\): z"):
+        open_folder(pairs, boxes=boxes)
+
+
+def test_manifest_gives_groups_by_name(pairs):
+    (pairs / "manifest.csv").write_text("name,group\na,p1\nb,p1\nc,p2\n")
+    assert list(open_folder(pairs).groups) == ["p1", "p1", "p2"]
+
+
+def test_manifest_gives_pairs_names_and_groups(pairs, save, square):
+    save(pairs / "masks" / "a2.png", square(x=5))
+    rows = ["a,images/a.png,masks/a.png", "a2,images/a.png,masks/a2.png", "b,images/b.png,masks/b.png"]
+    manifest = pairs / "manifest.csv"
+    manifest.write_text("name,image,mask\n" + "\n".join([*rows, ",images/c.png,masks/c.png"]) + "\n")
+    samples = open_folder(pairs)
+    assert list(samples.ids) == ["a", "a2", "b", "c"]
+    assert samples[1].box[0] == 5.0
+    # masks that share an image stay together
+    assert samples.groups[0] == samples.groups[1] != samples.groups[2]
+    assert samples.image_hashes()[0] == samples.image_hashes()[1]
+    assert samples.hashes()[0] != samples.hashes()[1]
+
+
+def test_manifest_and_files_must_agree(pairs):
+    rows = [
+        "a,images/a.png,masks/gone.png,g",
+        "x,images/x.png,masks/x.png,g",
+        "y,images/x.png,masks/b.png,g",
+        "a,images/a.png,masks/a.png,g",
+        "z,,,g",
+    ]
+    (pairs / "manifest.csv").write_text("name,image,mask,group\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError) as caught:
+        open_folder(pairs)
+    text = str(caught.value)
+    assert "image without mask (1): images/a.png" in text
+    assert "listed in manifest.csv but not there (1): images/x.png and masks/x.png" in text
+    assert "mask without image (1): masks/b.png" in text
+    assert "name used twice in manifest.csv (1): a (line 5)" in text
+    assert "row of manifest.csv without image or mask (1): line 6" in text
+    assert "not listed in manifest.csv (3): images/b.png; images/c.png; masks/c.png" in text
+
+
+def test_an_image_without_a_group_is_refused_because_it_could_leak(pairs):
+    (pairs / "manifest.csv").write_text("name,group\na,p1\nb,p1\n")
+    with pytest.raises(DataError, match=r"no group in manifest\.csv \(1\): images/c\.png"):
+        open_folder(pairs)
+
+
+@pytest.mark.parametrize("text", ["id,patient\na,1\n", ""])
+def test_a_manifest_of_unknown_columns_is_refused(pairs, text):
+    (pairs / "manifest.csv").write_text(text)
+    with pytest.raises(DataError, match=r"manifest\.csv: expected the columns name,group or image,mask"):
+        open_folder(pairs)
+
+
+def test_a_manifest_that_is_no_text_is_refused(pairs):
+    (pairs / "manifest.csv").write_bytes(b"name,group\n\xff\xfe,1\n")
+    with pytest.raises(DataError, match="expected a CSV file in UTF-8"):
+        open_folder(pairs)

@@ -1,0 +1,177 @@
+"""Every kind of image and mask file has one decided reading."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from medcore_prune.data.images import image_shape, read_image, read_labels, read_mask
+from medcore_prune.errors import DataError
+
+RNG = np.random.default_rng(7)
+GRAY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+def test_gray_is_repeated(tmp_path, save):
+    image = read_image(save(tmp_path / "gray.png", GRAY))
+    assert image.shape == (5, 7, 3)
+    assert all(np.array_equal(image[:, :, channel], GRAY) for channel in range(3))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.npy", "A.PNG"])
+def test_rgb_is_kept(tmp_path, save, name):
+    np.testing.assert_array_equal(read_image(save(tmp_path / name, RGB)), RGB)
+
+
+def test_alpha_is_dropped_not_blended(tmp_path, save):
+    transparent = np.dstack([RGB, np.zeros((5, 7), np.uint8)])
+    np.testing.assert_array_equal(read_image(save(tmp_path / "rgba.png", transparent)), RGB)
+    gray_alpha = np.dstack([GRAY, np.zeros((5, 7), np.uint8)])
+    np.testing.assert_array_equal(read_image(save(tmp_path / "la.png", gray_alpha))[:, :, 1], GRAY)
+
+
+def test_palette_is_looked_up(tmp_path):
+    indexed = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), mode=None).convert("P")
+    indexed.putpalette([10, 20, 30, 200, 100, 50])
+    indexed.save(tmp_path / "palette.png")
+    image = read_image(tmp_path / "palette.png")
+    assert image[0, 0].tolist() == [10, 20, 30]
+    assert image[0, 1].tolist() == [200, 100, 50]
+
+
+def test_one_bit_images_become_black_and_white(tmp_path):
+    Image.fromarray(GRAY > 127).save(tmp_path / "bits.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "bits.png")[:, :, 0], np.where(GRAY > 127, 255, 0))
+
+
+def test_eight_bits_in_sixteen_come_back_exactly(tmp_path, save):
+    # 257 * v is v in both bytes; values that do not span the range must not be stretched
+    narrow = (GRAY // 4).astype(np.uint16) * 257
+    np.testing.assert_array_equal(read_image(save(tmp_path / "wide.png", narrow))[:, :, 0], GRAY // 4)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
+def test_sixteen_bits_are_scaled_by_the_images_own_range(tmp_path, save, name):
+    # a 12-bit detector: lowest value to 0, highest to 255, 1000 + 2048 of 1000..3550 to 204.8
+    image = read_image(save(tmp_path / name, np.array([[1000, 3550], [3048, 2275]], np.uint16)))
+    assert image[:, :, 0].tolist() == [[0, 255], [205, 128]]
+
+
+def test_sixteen_bit_colour_tiff(tmp_path):
+    tifffile.imwrite(tmp_path / "wide.tif", RGB.astype(np.uint16) * 257, photometric="rgb")
+    np.testing.assert_array_equal(read_image(tmp_path / "wide.tif"), RGB)
+    # 10-bit values would all be 0 to 3 if only their high byte were read
+    tifffile.imwrite(tmp_path / "ten.tif", np.dstack([[[0, 1020]]] * 3).astype(np.uint16), photometric="rgb")
+    assert read_image(tmp_path / "ten.tif")[0, :, 0].tolist() == [0, 255]
+
+
+def test_constant_float_image_is_black(tmp_path, save):
+    assert not read_image(save(tmp_path / "flat.npy", np.full((3, 3), 0.5))).any()
+
+
+@pytest.mark.parametrize("name", ["turned.png", "turned.tif"])
+@pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, -1), (8, 1)])
+def test_exif_orientation_is_applied(tmp_path, name, orientation, turn):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    kwargs = {"exif": exif} if name.endswith("png") else {"tiffinfo": dict(exif), "compression": "tiff_lzw"}
+    Image.fromarray(GRAY).save(tmp_path / name, **kwargs)
+    upright = np.rot90(GRAY, turn)
+    np.testing.assert_array_equal(read_image(tmp_path / name)[:, :, 0], upright)
+    assert image_shape(tmp_path / name) == upright.shape
+
+
+def test_a_tiff_on_its_side_that_pillow_garbles_is_refused(tmp_path):
+    Image.fromarray(GRAY).save(tmp_path / "side.tif", tiffinfo={0x0112: 6})
+    for read in (read_image, image_shape):
+        with pytest.raises(DataError, match=r"side\.tif: .*save it upright"):
+            read(tmp_path / "side.tif")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.gif", "a.npy"])
+def test_shape_from_the_header_is_that_of_the_image(tmp_path, save, name):
+    path = save(tmp_path / name, GRAY)
+    assert image_shape(path) == read_image(path).shape[:2] == (5, 7)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, read_labels, image_shape])
+def test_missing_and_foreign_files_are_refused(tmp_path, read):
+    with pytest.raises(DataError, match=r"gone\.png: no such file"):
+        read(tmp_path / "gone.png")
+    (tmp_path / "page.png").write_text("<html>404</html>")
+    with pytest.raises(DataError, match=r"page\.png: expected an image, could not read it"):
+        read(tmp_path / "page.png")
+
+
+@pytest.mark.parametrize("name", ["cut.jpg", "cut.png"])
+def test_a_file_cut_off_behind_its_header_is_refused_by_the_header_check(tmp_path, save, name):
+    path = save(tmp_path / name, RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match="could not read it"):
+        image_shape(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((3, 3), np.nan), "expected finite pixel values"),
+        (np.zeros((3, 3, 5), np.uint8), r"expected an image of shape \(H, W\)"),
+        (np.zeros((0, 3), np.uint8), "expected an image of shape"),
+        (np.array([{}], dtype=object), "could not read it"),
+    ],
+)
+def test_arrays_that_are_no_image_are_refused(tmp_path, values, message):
+    np.save(tmp_path / "odd.npy", values)
+    with pytest.raises(DataError, match=message):
+        read_image(tmp_path / "odd.npy")
+
+
+SQUARE = np.zeros((16, 16), bool)
+SQUARE[4:12, 4:12] = True
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("zero_one.png", SQUARE.astype(np.uint8)),
+        ("zero_255.png", SQUARE.astype(np.uint8) * 255),
+        ("lossy.jpg", SQUARE.astype(np.uint8) * 255),
+        ("lossy_colour.jpg", np.dstack([SQUARE.astype(np.uint8) * 255] * 3)),
+        ("green.png", np.dstack([SQUARE * 0, SQUARE * 128, SQUARE * 0]).astype(np.uint8)),
+        ("opaque.png", np.dstack([SQUARE * 255] * 3 + [SQUARE * 0 + 255]).astype(np.uint8)),
+        ("only_alpha.png", np.dstack([SQUARE * 0] * 3 + [SQUARE * 255]).astype(np.uint8)),
+        ("wide.png", SQUARE.astype(np.uint16) * 65535),
+        ("wide_one.tif", SQUARE.astype(np.uint16)),
+        ("labels.png", np.where(SQUARE, np.arange(16) % 3 + 1, 0).astype(np.uint8)),
+        ("bits.npy", SQUARE),
+        ("long.npy", SQUARE.astype(np.int64)),
+        ("float.npy", np.where(SQUARE, 0.9, 0.1)),
+        ("float_labels.npy", np.where(SQUARE, np.arange(16) % 3 + 1.0, 0.0)),
+    ],
+)
+def test_masks_of_every_kind_are_the_same_square(tmp_path, save, name, values):
+    np.testing.assert_array_equal(read_mask(save(tmp_path / name, values)), SQUARE)
+
+
+def test_anti_aliased_edges_are_cut_at_half(tmp_path, save):
+    values = np.array([[0, 60, 127, 128, 250, 255]], np.uint8)
+    assert read_mask(save(tmp_path / "soft.png", values)).tolist() == [[False, False, False, True, True, True]]
+
+
+def test_compression_noise_of_an_empty_lossy_mask_stays_background(tmp_path, save):
+    noise = np.tile(np.array([[0, 3]], np.uint8), (16, 8))
+    assert not read_mask(save(tmp_path / "noise.jpg", noise, quality=95)).any()
+
+
+def test_labels_keep_their_values(tmp_path, save):
+    values = np.array([[0, 1, 300], [7, 0, 7]], np.uint16)
+    np.testing.assert_array_equal(read_labels(save(tmp_path / "labels.png", values)), values)
+    with pytest.raises(DataError, match="label map of whole numbers"):
+        read_labels(save(tmp_path / "half.npy", np.array([[0.5, 1.0]])))
+
+
+def test_paths_may_be_strings(tmp_path: Path, save):
+    np.testing.assert_array_equal(read_image(str(save(tmp_path / "a.png", RGB))), RGB)

@@ -1,0 +1,145 @@
+"""Each known layout, on a tiny folder of its own."""
+
+import numpy as np
+import pytest
+
+from medcore_prune.data.folder import folder
+from medcore_prune.data.layouts import LAYOUTS, detect
+from medcore_prune.errors import DataError
+
+
+@pytest.fixture
+def fill(tmp_path, save, picture, square):
+    """Write a folder of images and masks by their relative names; return it."""
+
+    def write(images, masks):
+        for number, name in enumerate(images):
+            save(tmp_path / name, picture(number))
+        for number, name in enumerate(masks):
+            save(tmp_path / name, square(x=number % 6))
+        return tmp_path
+
+    return write
+
+
+def test_plain_and_kvasir(fill):
+    root = fill(["images/a.png", "images/b.jpg"], ["masks/b.png", "masks/a.jpg"])
+    assert detect(root) == "plain"
+    for layout in ("auto", "plain", "kvasir_seg"):
+        samples = folder(root, layout)
+        assert list(samples.ids) == list(samples.groups) == ["a", "b"]
+    assert samples[1].box == (0.0, 2.0, 3.0, 5.0)
+
+
+def test_masks_may_carry_a_suffix(fill):
+    root = fill(["images/a.png", "images/b_mask.png"], ["masks/a_mask.png", "masks/b_mask.png"])
+    assert [entry.masks[0].name for entry in folder(root).entries] == ["a_mask.png", "b_mask.png"]
+
+
+@pytest.mark.parametrize("inner", ["", "PNG/", "TIF/"])
+def test_clinicdb_groups_by_video_sequence(fill, inner):
+    frames = [f"{n}.tif" for n in (1, 25, 26, 103, 104, 612)]
+    root = fill([f"{inner}Original/{f}" for f in frames], [f"{inner}Ground Truth/{f}" for f in frames])
+    assert detect(root) == "cvc_clinicdb"
+    samples = folder(root)
+    groups = dict(zip(samples.ids, samples.groups, strict=True))
+    assert groups == {"1": "seq01", "25": "seq01", "26": "seq02", "103": "seq05", "104": "seq06", "612": "seq29"}
+
+
+def test_clinicdb_in_plain_folders_when_told_and_frames_of_unknown_number(fill):
+    names = ["027.png", "700.png", "x.png"]
+    root = fill([f"images/{n}" for n in names], [f"masks/{n}" for n in names])
+    assert list(folder(root, "cvc_clinicdb").groups) == ["seq02", "700", "x"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["images/p1.png", "images/p12.png"], ["masks/p12mask.png", "masks/p1mask.png"]),
+        (["images/1.png", "images/12.png"], ["masks/p12.png", "masks/p1.png"]),
+        (["1.tiff", "12.tiff"], ["p12.tiff", "p1.tiff", "c1.tiff", "m12.tiff"]),
+    ],
+)
+def test_colondb_pairs_by_number(fill, images, masks):
+    root = fill(images, masks)
+    assert detect(root) == "cvc_colondb"
+    samples = folder(root)
+    assert list(samples.ids) == ["1", "12"]
+    # the masks were drawn in the order 12, 1
+    assert [sample.box[0] for sample in samples] == [1.0, 0.0]
+
+
+def test_busi_merges_masks_and_skips_normal(fill, tmp_path):
+    root = fill(
+        ["benign/benign (1).png", "benign/benign (2).png", "malignant/malignant (1).png", "normal/normal (1).png"],
+        [
+            "benign/benign (1)_mask.png",
+            "benign/benign (1)_mask_1.png",
+            "benign/benign (2)_mask.png",
+            "malignant/malignant (1)_mask.png",
+            "normal/normal (1)_mask.png",
+        ],
+    )
+    assert detect(root) == "busi"
+    samples = folder(root)
+    assert list(samples.ids) == ["benign/benign (1)", "benign/benign (2)", "malignant/malignant (1)"]
+    # squares of columns 0 to 3 and 1 to 4
+    assert samples[0].box == (0.0, 2.0, 4.0, 5.0)
+    assert samples.notes == ("skipped 1 images of normal/: they show no lesion",)
+
+
+def test_isic_parts_are_taken_together(fill):
+    root = fill(
+        ["ISIC2018_Task1-2_Training_Input/ISIC_0000001.jpg", "ISIC2018_Task1-2_Test_Input/ISIC_0000002.jpg"],
+        [
+            "ISIC2018_Task1_Training_GroundTruth/ISIC_0000001_segmentation.png",
+            "ISIC2018_Task1_Test_GroundTruth/ISIC_0000002_segmentation.png",
+        ],
+    )
+    (root / "ISIC2018_Task1-2_Training_Input" / "LICENSE.txt").write_text("terms")
+    assert detect(root) == "isic2018"
+    assert sorted(folder(root).ids) == ["ISIC_0000001", "ISIC_0000002"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "suffix", "layout"),
+    [("imgs", "gts", ".npy", "medsam_npy"), ("images", "instances", ".png", "instances")],
+)
+def test_label_maps_give_a_sample_a_label(tmp_path, save, picture, square, images, masks, suffix, layout):
+    labels = np.where(square(x=5, y=4) > 0, 7, square(x=0, y=0, value=2)).astype(np.uint8)
+    save(tmp_path / images / f"one{suffix}", picture(0))
+    save(tmp_path / masks / f"one{suffix}", square())
+    save(tmp_path / images / f"two{suffix}", picture(1))
+    save(tmp_path / masks / f"two{suffix}", labels)
+    assert detect(tmp_path) == layout
+    samples = folder(tmp_path)
+    assert list(samples.ids) == ["one", "two#2", "two#7"]
+    assert list(samples.groups) == ["one", "two", "two"]
+    assert [sample.box for sample in samples][1:] == [(0.0, 0.0, 3.0, 3.0), (5.0, 4.0, 8.0, 7.0)]
+
+
+def test_unknown_layouts_and_folders(tmp_path):
+    with pytest.raises(DataError, match=r"recognised no layout; give one with layout=.*busi: .*plain: "):
+        folder(tmp_path)
+    with pytest.raises(DataError, match=f"unknown layout 'kvasir': expected auto or one of {', '.join(LAYOUTS)}"):
+        folder(tmp_path, layout="kvasir")
+    with pytest.raises(DataError, match="expected a folder of images and masks, there is none"):
+        folder(tmp_path / "gone")
+
+
+def test_a_folder_within_a_folder_is_suggested(fill):
+    root = fill(["Kvasir/images/a.png"], ["Kvasir/masks/a.png"])
+    with pytest.raises(DataError, match=r"recognised no layout; did you mean .*Kvasir\?"):
+        folder(root)
+
+
+@pytest.mark.parametrize("layout", ["plain", "cvc_clinicdb", "medsam_npy"])
+def test_a_layout_that_does_not_fit_says_which_folders_it_needs(tmp_path, layout):
+    with pytest.raises(DataError, match="expected the folders"):
+        folder(tmp_path, layout=layout)
+
+
+@pytest.mark.parametrize("layout", ["busi", "isic2018", "cvc_colondb"])
+def test_a_folder_without_images_is_refused(tmp_path, layout):
+    with pytest.raises(DataError, match="found none"):
+        folder(tmp_path, layout=layout)

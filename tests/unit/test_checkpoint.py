@@ -1,0 +1,144 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import TINY, tiny_sam
+
+from medcore_prune.checkpoint import load_sam, read_state_dict, require_aligned, save_training_checkpoint
+from medcore_prune.encoders import SamShape, build_sam
+from medcore_prune.errors import AlignmentError, CheckpointError
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+
+
+def test_plain_state_dict_as_sam_and_medsam_publish_it(tmp_path: Path) -> None:
+    model = tiny_sam(1)
+    torch.save(model.state_dict(), tmp_path / "sam.pth")
+    assert same_weights(load_sam(TINY, tmp_path / "sam.pth"), model)
+
+
+def test_training_checkpoint_of_medsam(tmp_path: Path) -> None:
+    model = tiny_sam(1)
+    content = {"model": model.state_dict(), "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}, "epoch": 3}
+    torch.save(content, tmp_path / "medsam.pth")
+    assert same_weights(load_sam(TINY, tmp_path / "medsam.pth"), model)
+
+
+def test_our_own_training_checkpoint_and_data_parallel_prefix(tmp_path: Path) -> None:
+    model = tiny_sam(1)
+    save_training_checkpoint(tmp_path / "own.pth", model, step=7)
+    assert same_weights(load_sam(TINY, tmp_path / "own.pth"), model)
+    torch.save({"module." + name: value for name, value in model.state_dict().items()}, tmp_path / "ddp.pth")
+    assert same_weights(load_sam(TINY, tmp_path / "ddp.pth"), model)
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    model = tiny_sam(1)
+    save_file(model.state_dict(), tmp_path / "sam.safetensors")
+    assert same_weights(load_sam(TINY, tmp_path / "sam.safetensors"), model)
+
+
+def test_prompt_encoder_is_frozen(tmp_path: Path) -> None:
+    model = load_sam(TINY)
+    assert not any(p.requires_grad for p in model.prompt_encoder.parameters())
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html><html>sign in</html>", "an HTML or XML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 375042383\n", "a Git LFS pointer"),
+        (b"not a checkpoint at all", "damaged, truncated, or holding more than tensors"),
+    ],
+)
+def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "sam_vit_b_01ec64.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"sam_vit_b_01ec64.*{reason}") as caught:
+        load_sam(TINY, path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file() -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: no such file"):
+        load_sam(TINY, "nowhere.pth")
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    torch.save(tiny_sam().state_dict(), tmp_path / "sam.pth")
+    whole = (tmp_path / "sam.pth").read_bytes()
+    (tmp_path / "sam.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"sam\.pth: not a checkpoint that can be read safely"):
+        load_sam(TINY, tmp_path / "sam.pth")
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("executed"),))  # type: ignore[return-value]
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Malicious()}, tmp_path / "evil.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
+    for name in ("evil.pth", "plain.pth"):
+        with pytest.raises(CheckpointError, match="holding more than tensors"):
+            load_sam(TINY, tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_names_or_shapes_that_do_not_fit_are_listed(tmp_path: Path) -> None:
+    torch.save(tiny_sam().state_dict(), tmp_path / "sam.pth")
+    wider = SamShape(**{**TINY.__dict__, "embed_dim": 28})
+    with pytest.raises(CheckpointError, match=r"pos_embed has shape \(1, 6, 6, 24\), expected \(1, 6, 6, 28\).*more"):
+        load_sam(wider, tmp_path / "sam.pth")
+    deeper = SamShape(**{**TINY.__dict__, "depth": 5})
+    with pytest.raises(CheckpointError, match=r"image_encoder\.blocks\.4\.norm1\.weight is missing"):
+        load_sam(deeper, tmp_path / "sam.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match=r"expected a dictionary of tensors .* got list"):
+        read_state_dict(tmp_path / "list.pth")
+
+
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    state = tiny_sam().state_dict()
+    state["image_encoder.blocks.1.mlp.lin1.bias"][3] = float("nan")
+    torch.save(state, tmp_path / "sam.pth")
+    with pytest.raises(CheckpointError, match=r"1 tensors hold NaN or infinity, first image_encoder\.blocks\.1\.mlp"):
+        load_sam(TINY, tmp_path / "sam.pth")
+
+
+def test_alignment_lists_the_first_differences() -> None:
+    require_aligned(tiny_sam(0), tiny_sam(1))
+    other = build_sam(SamShape(**{**TINY.__dict__, "window": 3}))
+    with pytest.raises(AlignmentError, match=r"blocks\.0\.attn\.rel_pos_h has shape \(5, 6\), expected \(7, 6\)"):
+        require_aligned(tiny_sam(), other)
+
+
+def test_another_image_size_resizes_positions(tmp_path: Path) -> None:
+    model = tiny_sam(1)
+    torch.save(model.state_dict(), tmp_path / "sam.pth")
+    larger = load_sam(TINY, tmp_path / "sam.pth", image_size=64)
+    assert larger.image_encoder.pos_embed.shape == (1, 8, 8, 24)
+    assert larger.image_encoder.blocks[1].attn.rel_pos_h.shape == (15, 6)
+    assert larger.image_encoder(torch.zeros(1, 3, 64, 64)).shape == (1, 16, 8, 8)
+    assert torch.equal(larger.image_encoder.blocks[0].attn.rel_pos_h, model.image_encoder.blocks[0].attn.rel_pos_h)
+
+
+@pytest.mark.parametrize("kind", ["vit_b", "vit_l", "vit_h"])
+def test_published_sizes(kind: str) -> None:
+    # parameters of SAM's image encoders: 89.7M, 308.3M, 637.0M
+    count = sum(p.numel() for p in build_sam(kind, "meta").image_encoder.parameters())
+    assert count == {"vit_b": 89_670_912, "vit_l": 308_278_272, "vit_h": 637_026_048}[kind]
+
+
+@pytest.mark.parametrize("size", [50, 0, -8])
+def test_an_image_size_that_patches_do_not_tile(size: int) -> None:
+    with pytest.raises(ValueError, match="multiple of the patch size 8"):
+        build_sam(TINY, image_size=size)

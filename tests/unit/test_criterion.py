@@ -1,0 +1,149 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+import torch_pruning as tp
+from scoring import DATASETS, micro_world
+from torch import Tensor
+
+from medcore_prune.criterion import Criterion, Need, check_scores, unit_scores
+from medcore_prune.criterion_registry import build_criterion
+from medcore_prune.errors import CriterionError, StatisticsError
+from medcore_prune.groups import StructuredGroup, groups_of
+from medcore_prune.statistics import Statistics
+
+
+class Place(Criterion):
+    """The index of a unit, plus 100 a block."""
+
+    def score(self, group: StructuredGroup) -> Tensor:
+        return torch.arange(group.n_units) + 100 * group.block
+
+
+class Counting(Criterion):
+    """Weight sums over the sum of all, counting how often all were taken."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        self.calls += 1
+        sums = [group.layer_out.weight.detach().abs().sum(0)[group.out_cols].sum(1) for group in groups]
+        return [values / sum(float(s.sum()) for s in sums) for values in sums]
+
+
+class Fixed(Criterion):
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def score(self, group: StructuredGroup) -> Tensor:
+        return self.value  # type: ignore[return-value]
+
+
+def test_a_criterion_is_a_torch_pruning_importance() -> None:
+    assert isinstance(Place(), tp.importance.Importance)
+
+
+def test_score_gives_score_all_and_the_reverse() -> None:
+    groups = micro_world().groups
+    assert [values.tolist() for values in Place().score_all(groups[:1])] == [[0, 1, 2]]
+    torch.testing.assert_close(Counting().score(groups[0]), Counting().score_all(groups[:1])[0])
+
+
+def test_a_criterion_without_scores() -> None:
+    with pytest.raises(CriterionError, match="Criterion has no scores: define score or score_all"):
+        Criterion().score(micro_world().groups[0])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(4), r"Fixed returned \(4,\) for the heads of block 0: expected a tensor of shape \(3,\)"),
+        (torch.zeros(3, 1), r"Fixed returned \(3, 1\) for the heads of block 0"),
+        ([0.0, 1.0, 2.0], r"Fixed returned list for the heads of block 0"),
+        (None, r"Fixed returned NoneType for the heads of block 0"),
+        (torch.tensor([0.0, float("nan"), 1.0]), "Fixed returned scores that are not finite for the heads of block 0"),
+    ],
+)
+def test_scores_that_cannot_be_used(value: object, message: str) -> None:
+    with pytest.raises(CriterionError, match=message):
+        unit_scores(Fixed(value), micro_world().model)
+    world = micro_world()
+    criterion = Fixed(value).bind(world.model)
+    with pytest.raises(CriterionError, match=message):
+        criterion(world.groups[0].tp_group)
+
+
+def test_too_few_scores() -> None:
+    with pytest.raises(CriterionError, match="int returned 0 score tensors for 4 groups"):
+        check_scores(3, micro_world().groups, [])
+
+
+def test_unit_scores_by_block_and_family() -> None:
+    scores = unit_scores(Place(), micro_world().model, mlp_group_size=4)
+    assert {key: len(values) for key, values in scores.items()} == {
+        (0, "heads"): 3,
+        (0, "neurons"): 6,
+        (1, "heads"): 3,
+        (1, "neurons"): 6,
+    }
+    assert scores[1, "heads"].tolist() == [100, 101, 102]
+    assert scores[0, "heads"].dtype == torch.float64
+
+
+def test_a_group_of_some_channels_gets_the_scores_of_those() -> None:
+    world = micro_world()
+    criterion = Place().bind(world.model)
+    # heads of two channels: channels 5, 0 and 1 belong to heads 2, 0 and 0
+    assert criterion(world.groups[0].tp_subgroup([5, 0, 1])).tolist() == [2, 0, 0]
+    assert criterion(world.groups[3].tp_subgroup([7, 3])).tolist() == [107, 103]
+
+
+def test_a_group_that_starts_at_the_first_layer() -> None:
+    world = micro_world()
+    mlp = world.model.image_encoder.blocks[1].mlp
+    graph = tp.DependencyGraph().build_dependency(mlp, torch.zeros(1, 6, dtype=torch.float64))
+    group = graph.get_pruning_group(mlp.lin1, tp.prune_linear_out_channels, [4, 2])
+    assert Place().bind(world.model)(group).tolist() == [104, 102]
+
+
+def test_unbound_it_goes_by_what_torch_pruning_traced() -> None:
+    group = micro_world().groups[2]
+    # one attention alone is block 0, and without the number of heads each channel is a unit
+    assert Place()(group.tp_group).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_scores_that_need_all_units_are_taken_once_a_state_of_the_model() -> None:
+    world = micro_world()
+    criterion = Counting().bind(world.model)
+    first = [criterion(group.tp_group) for group in world.groups]
+    assert criterion.calls == 1
+    with torch.no_grad():
+        world.groups[1].layer_out.weight.mul_(2)
+    second = [criterion(group.tp_group) for group in world.groups]
+    assert criterion.calls == 2
+    assert not torch.equal(first[0], second[0])
+    expected = Counting().score_all(groups_of(world.model))
+    torch.testing.assert_close(second[1], expected[1])
+
+
+def test_bind_refuses_statistics_that_lack_something() -> None:
+    world = micro_world()
+    poor = Statistics.from_tensors(fisher=world.tensors.fisher)
+    build_criterion("zero", statistics=poor).bind(world.model)
+    with pytest.raises(StatisticsError, match=r"hold no .*reference_weights"):
+        build_criterion("reset", statistics=poor).bind(world.model)
+
+
+def test_bind_refuses_statistics_of_a_model_that_was_cut() -> None:
+    world = micro_world()
+    criterion = build_criterion("zero", **world.inputs)
+    world.groups[1].tp_subgroup([0]).prune()
+    with pytest.raises(StatisticsError, match=r"lin1 has shape \(23, 6\), the statistics \(24, 6\)"):
+        unit_scores(criterion, world.model)
+
+
+def test_needs_default_to_the_class() -> None:
+    assert Place.needs_for(anything=1) == frozenset()
+    assert build_criterion("zero", **micro_world().inputs).needs == {Need.FISHER}
+    assert set(DATASETS) == {"a", "b"}

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from tiny import tiny_sam
+
+import medcore_prune as mp
+from medcore_prune.errors import RegistryError
+
+
+def test_everything_at_the_front_door_exists() -> None:
+    assert all(hasattr(mp, name) for name in mp.__all__)
+    assert callable(mp.plan)
+
+
+def test_plan_by_name_is_scores_and_budget() -> None:
+    model = tiny_sam()
+    plan = mp.plan(model, "h50_m50", "magnitude")
+    scores = mp.unit_scores(mp.get_baseline("magnitude").build(), model)
+    assert plan.hash == mp.make_plan(model, "h50_m50", scores=scores).hash
+    assert plan.criterion == "magnitude"
+    assert mp.prune(model, plan).image_encoder(torch.zeros(1, 3, 48, 48)).shape == (1, 16, 6, 6)
+
+
+def test_a_recipe_with_other_settings() -> None:
+    model = tiny_sam()
+    recipe = mp.get_baseline("magnitude").with_settings(p=1.0)
+    scores = mp.unit_scores(recipe.build(), model)
+    assert mp.plan(model, "h50_m50", recipe).hash == mp.plan_from_scores(model, "h50_m50", recipe, scores).hash
+
+
+def test_a_built_in_criterion_by_name_gets_uniform_quotas() -> None:
+    assert mp.plan(tiny_sam(), "h25_m50", "random", seed=3).quotas == "uniform"
+
+
+def test_only_some_blocks() -> None:
+    plan = mp.plan(tiny_sam(), "h50_m50", "magnitude", only=(3,))
+    assert [block.untouched for block in plan.blocks] == [True, True, True, False]
+
+
+def test_an_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(RegistryError, match="magnitude"):
+        mp.plan(tiny_sam(), "h50_m50", "magnitud")

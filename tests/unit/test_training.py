@@ -1,0 +1,148 @@
+import copy
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_sam
+
+from medcore_prune.data.pool import Augmentation, Batch, Pool
+from medcore_prune.errors import DataError, MedcorePruneError
+from medcore_prune.training import TrainSettings, fit, learning_rate_at
+
+SETTINGS = TrainSettings(steps=6, learning_rate=1e-3, warmup=2, save_every=2)
+
+
+@functools.cache
+def small_pool() -> Pool:
+    rng = np.random.default_rng(0)
+    scenes = []
+    for index in range(4):
+        image = rng.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+        mask = np.zeros((64, 64), bool)
+        mask[10 + index : 40, 12:50] = True
+        image[mask] += 120
+        scenes.append((image, [mask, ~mask]))
+    return Pool.of_scenes(scenes, 64)
+
+
+def batches(step: int) -> Batch:
+    return small_pool().batch(step, seed=0, count=2, size=48, prompts=2, augment=Augmentation())
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    first, again, other = batches(3), batches(3), batches(4)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.boxes, again.boxes)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_shapes_and_ranges_of_a_batch() -> None:
+    batch = batches(0)
+    assert batch.images.shape == (2, 3, 48, 48)
+    assert batch.masks.shape == (4, 1, 48, 48)
+    assert batch.boxes.shape == (4, 4)
+    for values in (batch.images, batch.masks):
+        assert float(values.min()) >= 0
+        assert float(values.max()) <= 1
+
+
+def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() -> None:
+    pool = small_pool()
+    for step in range(10):
+        batch = pool.batch(step, seed=1, count=4, size=48, augment=Augmentation())
+        for (x0, y0, x1, y1), mask in zip(batch.boxes.tolist(), batch.masks[:, 0] > 0.5, strict=True):
+            rows, columns = np.nonzero(mask.any(1).numpy())[0], np.nonzero(mask.any(0).numpy())[0]
+            slack = 20 / 1024 * 48
+            assert columns[0] - slack <= x0 <= columns[0]
+            assert columns[-1] <= x1 <= columns[-1] + slack
+            assert rows[0] - slack <= y0 <= rows[0]
+            assert rows[-1] <= y1 <= rows[-1] + slack
+
+
+def test_without_augmentation_boxes_are_exact() -> None:
+    batch = small_pool().in_order(0, 2, 64)
+    assert batch.boxes[0].tolist() == [12.0, 10.0, 49.0, 39.0]
+    assert torch.equal(
+        batch.masks[1, 0].bool(),
+        torch.zeros(64, 64)
+        .bool()
+        .index_put_((torch.arange(11, 40)[:, None], torch.arange(12, 50)), torch.tensor(True)),
+    )
+
+
+def test_pool_without_masks_is_refused() -> None:
+    with pytest.raises(DataError, match="no images to train on"):
+        Pool.of_scenes([], 32)
+    with pytest.raises(DataError, match="image 1 of the pool has no mask"):
+        Pool.of_scenes(
+            [(np.zeros((8, 8, 3), np.uint8), [np.ones((8, 8), bool)]), (np.zeros((8, 8, 3), np.uint8), [])], 8
+        )
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    rates = [learning_rate_at(step, TrainSettings(steps=10, learning_rate=1.0, warmup=2)) for step in range(11)]
+    assert rates[:2] == [0.5, 1.0]
+    assert rates[2] == 1.0
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert rates[10] == pytest.approx(0.0)
+
+
+def test_training_lowers_the_loss_and_leaves_the_prompt_encoder(tmp_path: Path) -> None:
+    model = tiny_sam()
+    prompts = copy.deepcopy(model.prompt_encoder.state_dict())
+    same = batches(0)
+    losses = fit(model, lambda _: same, TrainSettings(steps=40, learning_rate=5e-3, warmup=2), tmp_path / "state.pt")
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert all(torch.equal(value, prompts[name]) for name, value in model.prompt_encoder.state_dict().items())
+    assert not model.training
+
+
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    whole = tiny_sam()
+    expected = fit(whole, batches, SETTINGS, tmp_path / "whole.pt")
+
+    def killed(step: int) -> Batch:
+        if step == 5:
+            raise KeyboardInterrupt
+        return batches(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_sam(), killed, SETTINGS, tmp_path / "state.pt")
+    resumed = tiny_sam()
+    assert fit(resumed, batches, SETTINGS, tmp_path / "state.pt") == expected
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+def test_validation_keeps_the_best_weights(tmp_path: Path) -> None:
+    scores = iter([1.0, 3.0, 2.0])
+    seen = []
+
+    def validate(model: torch.nn.Module) -> float:
+        seen.append(model.state_dict()["mask_decoder.iou_token.weight"].clone())
+        return next(scores)
+
+    model = tiny_sam()
+    settings = TrainSettings(steps=6, learning_rate=1e-3, warmup=1, validate_every=2)
+    fit(model, batches, settings, tmp_path / "state.pt", validate=validate)
+    assert torch.equal(model.state_dict()["mask_decoder.iou_token.weight"], seen[1])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
+    def broken(step: int) -> Batch:
+        batch = batches(step)
+        return batch if step < 3 else Batch(batch.images * float("nan"), batch.boxes, batch.masks)
+
+    with pytest.raises(MedcorePruneError, match=r"loss of step 3 is not finite"):
+        fit(tiny_sam(), broken, SETTINGS, tmp_path / "state.pt")
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
+
+
+def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt")
+    with pytest.raises(MedcorePruneError, match="other settings"):
+        fit(tiny_sam(), batches, TrainSettings(steps=9, learning_rate=1e-3), tmp_path / "state.pt")
+    (tmp_path / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(MedcorePruneError, match="no training state"):
+        fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt")
