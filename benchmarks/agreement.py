@@ -1,5 +1,8 @@
-"""How far Fisher scores can be trusted: their rank correlation with exact interventions on a sample of units."""
+"""How far Fisher scores can be trusted: their rank correlation with exact interventions on a sample of units, and
+whether the reference responds to the images at all.
+"""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +15,11 @@ from ..budget import default_protect
 from ..criterion import unit_scores
 from ..data.subset import Subset
 from ..data.types import SampleSet
+from ..fisher import prunable_layers
 from ..groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..interventions import RiskData, exact_interventions
-from ..statistics import Statistics
+from ..needs import Need
+from ..statistics import Role, Statistics
 from .inputs import Inputs
 from .methods import Method
 from .settings import Settings
@@ -90,7 +95,39 @@ def exact_agreement(
     counts = {
         family: sum(len(u) for g, u in zip(groups, units, strict=True) if g.family == family) for family in FAMILY_NAMES
     }
-    return {"units": counts, "images": settings.counts.exact_images, "data_sets": len(inputs.sets), "methods": rows}
+    return {
+        "units": counts,
+        "images": settings.counts.exact_images,
+        "data_sets": len(inputs.sets),
+        "methods": rows,
+        "reference_fisher": reference_strength(statistics, inputs.adapted),
+    }
+
+
+def reference_strength(statistics: Statistics, model: nn.Module) -> dict[str, float]:
+    """Mean Fisher of the reference over that of the adapted model, at the default lambda_B.
+
+    Cross-Fisher (Eq. 11) is the root of their product. Where a reference does not respond to the images its Fisher is
+    next to nothing, and so is the reset term.
+
+    Args:
+        statistics: Of the adapted model and its reference.
+        model: For the names of its layers.
+
+    Returns:
+        Data set to ratio; empty where the reference's Fisher was not collected.
+    """
+    if not statistics.has(Need.REFERENCE_FISHER):
+        return {}
+    layers = list(prunable_layers(model))
+
+    def total(dataset: str, which: Role) -> float:
+        pairs = (statistics.fisher(dataset, layer, which=which) for layer in layers)
+        return sum(float(tensor.double().sum()) for pair in pairs for tensor in pair)
+
+    return {
+        name: total(name, "reference") / max(total(name, "adapted"), sys.float_info.min) for name in statistics.datasets
+    }
 
 
 def _exact(

@@ -11,6 +11,9 @@ from .tables import percent
 
 T = TypeVar("T")
 
+FAINT_REFERENCE = 1e-3
+"""Ratio of the models' Fisher below which the reset term is said to hardly count: its root weighs 3 %."""
+
 
 def agreement(found: Mapping[str, Any], order: Sequence[str]) -> Grid:
     """Rank correlation of each method's scores with the exact interventions."""
@@ -28,9 +31,21 @@ def agreement(found: Mapping[str, Any], order: Sequence[str]) -> Grid:
         rows,
         [
             f"Exact: the change of the boundary-aware loss when a unit is set to zero, or back to the reference; "
-            f"{units} drawn at random, {found['images']} calibration images of each data set."
+            f"{units} drawn at random, {found['images']} calibration images of each data set.",
+            *_reference(found.get("reference_fisher", {})),
         ],
     )
+
+
+def _reference(ratios: Mapping[str, float]) -> list[str]:
+    """How the reference's Fisher compares with the adapted model's, and what follows where it is next to nothing."""
+    if not ratios:
+        return []
+    line = "Mean Fisher of the reference over the adapted model's: "
+    line += ", ".join(f"{ratio:.2g} on {name}" for name, ratio in ratios.items())
+    if min(ratios.values()) < FAINT_REFERENCE:
+        return [f"{line}. Next to nothing: this reference hardly responds to the images, and resets hardly count."]
+    return [f"{line}."]
 
 
 def stability(found: Mapping[str, Any], order: Sequence[str]) -> Grid:

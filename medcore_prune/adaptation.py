@@ -1,21 +1,25 @@
-"""Adapting a SAM to one's own images: the fine-tuning that turns SAM into MedSAM, and training from nothing."""
+"""Adapting a SAM to one's own images: the fine-tuning that turns SAM into MedSAM."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .data.pool import Augmentation, Batch, Pool
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError
+from .protocol import embed
 from .training import TrainSettings, batch_loss, fit
 
 # images are pooled a little larger than the input, so that zooming in does not blur
 _POOL_SCALE = 4 / 3
 _VALIDATION_BATCH = 32
+
+BLIND_BELOW = 0.02
+"""`image_dependence` below which a model is said to ignore its images."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,24 @@ def validation_loss(model: nn.Module, pool: Pool) -> float:
         batch = pool.in_order(start, min(start + _VALIDATION_BATCH, len(pool)), size)
         total += float(batch_loss(model, batch.to(device))) * len(batch.images)
     return total / len(pool)
+
+
+@torch.no_grad()
+def image_dependence(model: nn.Module, images: Tensor) -> float:
+    """Deviation of the image embedding over images, as a share of its whole deviation.
+
+    A small model that is trained from nothing can end in a place where it answers with the box alone: its embedding is
+    the same whatever the image, and no statistic of its encoder means anything.
+
+    Args:
+        model: A `Sam`.
+        images: (B, 3, S, S) different images from `protocol.preprocess`, B at least 2.
+
+    Returns:
+        In [0, 1]; 0 for an encoder that ignores its input.
+    """
+    embedding = embed(model, images)
+    return float(embedding.std(0).mean() / embedding.std().clamp(min=1e-12))
 
 
 def pool_size(model: nn.Module) -> int:

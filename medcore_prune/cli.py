@@ -1,17 +1,23 @@
 """`medcore-prune`: one's own checkpoint and data."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import torch
+from torch import nn
 
-from .adaptation import AdaptSettings, adapt
+from .adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from .checkpoint import load_sam, save_training_checkpoint
 from .command_line import run
 from .data import split
 from .data.named import named_folders
-from .encoders import SHAPES
+from .data.types import SampleSet
+from .encoders import SHAPES, geometry_of
+from .errors import CheckpointError
 from .files import write_json_atomic
+from .protocol import batch_of
+from .zoo import pocket
 
 
 @click.group()
@@ -28,12 +34,27 @@ def _fractions(_context: click.Context, _option: click.Parameter, value: str) ->
     return train, validation, test
 
 
+def _start(kind: str, reference: Path | None, device: str, image_size: int | None) -> nn.Module:
+    if reference is not None:
+        return load_sam(kind, reference, device=device, image_size=image_size)
+    if kind != "pocket":
+        raise CheckpointError(f"--model {kind} needs a checkpoint to start from: give --reference PATH")
+    return pocket("reference", device, image_size)
+
+
+def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 16) -> torch.Tensor:
+    """Encoder inputs of the first images of each data set."""
+    chosen = [samples[index] for samples in sets.values() for index in range(min(count, len(samples)))]
+    device = next(model.parameters()).device
+    return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).image_size, device)[0]
+
+
 @cli.command("adapt")
 @click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="pocket", show_default=True)
 @click.option(
     "--reference",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint to start from, such as sam_vit_b_01ec64.pth; without it training starts from nothing.",
+    help="Checkpoint to start from, such as sam_vit_b_01ec64.pth.  [default: the pocket pair's reference]",
 )
 @click.option("--data", "data", multiple=True, required=True, metavar="NAME=DIR", help="A folder of images and masks.")
 @click.option("--layout", default="auto", show_default=True, help="Layout of the folders.")
@@ -75,7 +96,7 @@ def adapt_command(
     """
     sets = named_folders(data, layout)
     roles = split(sets, seed=split_seed, fractions=fractions)
-    model = load_sam(kind, reference, device=device, image_size=image_size)
+    model = _start(kind, reference, device, image_size)
     settings = AdaptSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     state = out.with_suffix(".state.pt")
     if not resume:
@@ -84,23 +105,31 @@ def adapt_command(
         if any(len(part) for part in images.values()):
             click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
     losses = adapt(model, roles.train, roles.validation, settings, state)
+    dependence = image_dependence(model, _some_images(roles.train, model))
     roles.save(out.with_suffix(".split.json"))
     write_json_atomic(
         out.with_suffix(".json"),
         {
             "model": kind,
-            "reference": str(reference) if reference else None,
+            "reference": str(reference) if reference else "pocket pair, reference",
             "data": list(data),
             "split_seed": split_seed,
             "fractions": list(fractions),
             "settings": settings.__dict__,
             "losses": losses,
+            "image_dependence": dependence,
             "torch": torch.__version__,
         },
     )
     save_training_checkpoint(out, model, step=settings.steps)
     state.unlink(missing_ok=True)
     click.echo(f"mean loss of the last {min(100, steps)} steps: {sum(losses[-100:]) / len(losses[-100:]):.4f}")
+    if dependence < BLIND_BELOW:
+        click.echo(
+            f"warning: the embedding hardly changes with the image ({dependence:.4f} of its deviation): the model "
+            "answers with the box alone; start from a trained checkpoint, or lower the learning rate",
+            err=True,
+        )
     click.echo(f"written: {out}")
 
 

@@ -1,17 +1,17 @@
 """The pocket pair: two small SAMs trained on phantom images, so that everything runs without a download.
 
-`reference` was trained on phantom objects, `adapted` was fine-tuned from it on phantom polyps, ultrasound and skin: the
-lineage of SAM and MedSAM at a fortieth of the size. Phantom images, pocket model: not a clinical result.
+`reference` was last trained on phantom objects, `adapted` was fine-tuned from it on phantom polyps, ultrasound and
+skin: the lineage of SAM and MedSAM at a fortieth of the size. How both were trained is in `zoo.train`. Phantom images,
+pocket model: not a clinical result.
 """
 
 from importlib.resources import as_file, files
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from ..encoders import build_sam
+from ..checkpoint import load_sam
 from ..errors import CheckpointError
 
 Role = Literal["adapted", "reference"]
@@ -19,15 +19,16 @@ ROLES: tuple[Role, ...] = ("reference", "adapted")
 NOTICE = "phantom images, pocket model: not a clinical result"
 
 
-def pocket(role: Role, device: str | torch.device = "cpu") -> nn.Module:
+def pocket(role: Role, device: str | torch.device = "cpu", image_size: int | None = None) -> nn.Module:
     """Load one of the two pocket models that ship with the package.
 
     Args:
         role: `"adapted"` (the MedSAM of the pair) or `"reference"` (its SAM).
         device: Where the model lives.
+        image_size: Another input side in pixels than the 96 that it was trained at; positions are resized.
 
     Returns:
-        A segment-anything `Sam` at 96 px with 12 blocks of 12 heads, float32, in evaluation mode.
+        A segment-anything `Sam` with 12 blocks of 12 heads, float32, in evaluation mode.
 
     Raises:
         CheckpointError: Unknown role, or the package was built without its weights.
@@ -40,7 +41,4 @@ def pocket(role: Role, device: str | torch.device = "cpu") -> nn.Module:
             f"{resource.name} is not in this installation: make it with `python -m medcore_prune.zoo.train`"
         )
     with as_file(resource) as path:
-        state = {name: value.float() for name, value in load_file(path).items()}
-    model = build_sam("pocket")
-    model.load_state_dict(state)
-    return model.to(device)
+        return load_sam("pocket", path, device=device, image_size=image_size)

@@ -11,6 +11,7 @@ from skimage.io import imsave
 
 from medcore_prune.checkpoint import load_sam
 from medcore_prune.cli import cli
+from medcore_prune.errors import CheckpointError
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_adapt_from_nothing_then_from_the_result(images: Path, tmp_path: Path) -> None:
+def test_adapt_from_the_pocket_pair_then_from_the_result(images: Path, tmp_path: Path) -> None:
     common = ["--data", f"own={images}", "--image-size", "48", "--steps", "2", "--batch-size", "2"]
     first = CliRunner().invoke(cli, ["adapt", *common, "--out", str(tmp_path / "first.pth")])
     assert first.exit_code == 0, first.output
@@ -41,6 +42,14 @@ def test_adapt_from_nothing_then_from_the_result(images: Path, tmp_path: Path) -
     assert len(record["losses"]) == 2
     assert (tmp_path / "second.split.json").exists()
     assert not (tmp_path / "second.state.pt").exists()
+
+
+def test_a_large_model_does_not_start_from_nothing(images: Path, tmp_path: Path) -> None:
+    asked = ["adapt", "--model", "vit_b", "--data", f"own={images}", "--out", str(tmp_path / "a.pth")]
+    result = CliRunner().invoke(cli, asked)
+    assert isinstance(result.exception, CheckpointError)
+    assert "--model vit_b needs a checkpoint to start from" in str(result.exception)
+    assert not list(tmp_path.glob("a.*"))
 
 
 def test_mistakes_are_one_line_and_exit_code_1(tmp_path: Path) -> None:

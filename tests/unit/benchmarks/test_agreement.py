@@ -4,9 +4,12 @@ import pytest
 import torch
 from tiny import tiny_sam
 
-from medcore_prune.benchmarks.agreement import draw_units, spearman
+from medcore_prune.benchmarks.agreement import draw_units, reference_strength, spearman
+from medcore_prune.benchmarks.analysis_tables import agreement
 from medcore_prune.benchmarks.stability import _mean, _overlap
+from medcore_prune.fisher import prunable_layers
 from medcore_prune.groups import groups_of
+from medcore_prune.statistics import Statistics
 
 
 def test_units_are_drawn_from_blocks_that_may_be_pruned() -> None:
@@ -48,3 +51,22 @@ def test_stability_of_equal_and_of_reversed_scores() -> None:
     assert _overlap(scores, scores, "heads", model, "h50_m30") == 1.0
     # 30 % of the lowest and 30 % of the highest have nothing in common
     assert _overlap(reverse, scores, "neurons", model, "h50_m30") == 0.0
+
+
+def constant_fisher(value: float) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    layers = prunable_layers(tiny_sam())
+    return {n: (torch.full_like(x.weight, value), torch.full_like(x.bias, value)) for n, x in layers.items()}
+
+
+@pytest.mark.parametrize(("factor", "says"), [(0.25, "0.25 on a."), (1e-6, "1e-06 on a. Next to nothing")])
+def test_a_reference_that_does_not_respond_is_named(factor: float, says: str) -> None:
+    both = Statistics.from_tensors({"a": constant_fisher(3.0)}, {"a": constant_fisher(3.0 * factor)})
+    ratios = reference_strength(both, tiny_sam())
+    assert ratios == {"a": pytest.approx(factor)}
+    row = {family: {"zero": 0.5} for family in ("heads", "neurons")}
+    found = {"methods": {"m": row}, "units": {"heads": 1}, "images": 1, "reference_fisher": ratios}
+    assert any(says in line for line in agreement(found, ["m"]).footer)
+
+
+def test_without_a_reference_nothing_is_said_of_it() -> None:
+    assert reference_strength(Statistics.from_tensors({"a": constant_fisher(1.0)}), tiny_sam()) == {}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medcore_prune import zoo
-from medcore_prune.adaptation import AdaptSettings
+from medcore_prune.adaptation import BLIND_BELOW, AdaptSettings, image_dependence
 from medcore_prune.data import phantoms
 from medcore_prune.encoders import blocks_of, geometry_of
 from medcore_prune.errors import CheckpointError
@@ -71,5 +71,18 @@ def test_training_goes_through_and_its_weights_load(tmp_path: Path, monkeypatch:
 
 
 def test_stages_build_on_each_other_with_distinct_states() -> None:
-    assert [stage.role for stage in STAGES] == ["reference", "adapted", "adapted"]
+    assert [stage.role for stage in STAGES if stage.role] == ["reference", "adapted"]
+    assert STAGES[-1].role == "adapted"
     assert len({stage.name for stage in STAGES}) == len(STAGES)
+
+
+def test_both_models_look_at_the_image() -> None:
+    batch = EvaluationSet(phantoms.make("phantom_polyp_a", seed=1, count=8), 96).images
+    for role in zoo.ROLES:
+        assert image_dependence(zoo.pocket(role), batch) > 0.1
+
+
+def test_a_blind_model_is_told_from_a_seeing_one() -> None:
+    model = zoo.pocket("adapted")
+    batch = torch.rand((4, 3, 96, 96), generator=torch.Generator().manual_seed(0))
+    assert image_dependence(model, batch[:1].expand_as(batch)) < BLIND_BELOW < image_dependence(model, batch)
