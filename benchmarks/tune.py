@@ -46,9 +46,9 @@ _QUOTAS: tuple[Trial, ...] = (
 TRIALS: dict[str, tuple[Trial, ...]] = {
     "magnitude": tuple({"p": p} for p in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
     "zero_fisher": tuple(
-        {"lambda_b": lambda_b, "quotas": quotas}
+        {"lambda_b": lambda_b, **quotas}
         for lambda_b in (1.0, 5.0, 20.0)
-        for quotas in ("uniform", "sensitivity")
+        for quotas in ({"quotas": "uniform"}, {"quotas": "sensitivity", "tau": 0.5})
     ),
     "vanilla_fisher": _QUOTAS,
     "original_medcore": _QUOTAS,

@@ -1,9 +1,9 @@
 """How much the zero and the reset intervention count in a block: alpha of Eq. 7."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import CriterionError
@@ -18,13 +18,16 @@ def checked_alpha(alpha: Alpha) -> float | tuple[float, ...] | Literal["balanced
     Raises:
         CriterionError: Something else, or a number outside of [0, 1].
     """
-    if alpha == "balanced":
+    if isinstance(alpha, str) and alpha == "balanced":
         return "balanced"
-    numbers = (alpha,) if isinstance(alpha, int | float | str) else tuple(alpha)
-    if not numbers or not all(isinstance(a, int | float) and math.isfinite(a) and 0 <= a <= 1 for a in numbers):
+    try:
+        # numpy's and torch's numbers are numbers too
+        numbers = np.asarray(alpha, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty((0, 0))
+    if numbers.ndim > 1 or not numbers.size or not bool(np.all((numbers >= 0) & (numbers <= 1))):
         raise CriterionError(f"alpha is {alpha!r}: expected a number in [0, 1], one a block, or 'balanced'")
-    values = tuple(float(a) for a in numbers)
-    return values[0] if isinstance(alpha, int | float) else values
+    return tuple(numbers.tolist()) if numbers.ndim else float(numbers)
 
 
 def balanced_alpha(zero: Tensor, reset: Tensor) -> float:

@@ -26,7 +26,8 @@ class Medcore(Criterion):
     """Dual intervention: what matters when zeroed, and what adaptation changed where it matters.
 
     S_k(g) = alpha_b I_zero(g) + (1 - alpha_b) I_reset(g)  (Eq. 7) on each data set k, by the Fisher (Eq. 10) and the
-    Cross-Fisher (Eq. 11, 12); then the mean and deviation over data sets (Eq. 13).
+    Cross-Fisher (Eq. 11, 12); then the mean and deviation over data sets (Eq. 13). The gamma of Q = S / c^gamma (Eq. 8)
+    orders groups of different cost, which only a plan compares: `mp.plan(..., ranking="global", gamma=1.0)`.
 
     Args:
         statistics: With `Need.FISHER` and, unless alpha is 1, `Need.REFERENCE_WEIGHTS` and (for the Cross-Fisher)

@@ -10,6 +10,7 @@ with one Fisher and one score.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -118,8 +119,8 @@ class Aggregator:
     def __post_init__(self) -> None:
         if self.aggregation not in _DIVISIONS:
             raise CriterionError(f"unknown aggregation {self.aggregation!r}: expected one of {', '.join(_DIVISIONS)}")
-        if not (math.isfinite(self.beta) and self.beta >= 0):
-            raise CriterionError(f"beta is {self.beta:g}: expected a finite number of at least 0")
+        if not isinstance(self.beta, Real) or not (math.isfinite(self.beta) and self.beta >= 0):
+            raise CriterionError(f"beta is {self.beta!r}: expected a finite number of at least 0")
 
     def score(
         self,

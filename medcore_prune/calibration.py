@@ -25,7 +25,7 @@ from .collectors import COLLECTORS
 from .data.splits import FRACTIONS, Split
 from .data.types import SampleSet
 from .errors import StatisticsError
-from .fingerprint import model_hash, weights_hash
+from .fingerprint import model_hash
 from .fisher import BOTH_LOSSES, Accumulator, prunable_layers
 from .needs import Need
 from .progress import track
@@ -99,12 +99,12 @@ def calibrate(
     if reference is not None and any(need.needs_reference for need in wanted):
         require_aligned(model, reference)
         models["reference"] = reference
-    if not data:
-        raise StatisticsError("calibration needs images: give data=, a split or training samples by data set")
+    drawn = _draw(data, samples, seed)
+    if batch_size < 1:
+        raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
     _check_losses(losses)
     cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
-    drawn = (data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)).calibration(samples, seed)
     jobs = [
         job
         for role, loaded in models.items()
@@ -128,6 +128,20 @@ def _needs(needs: Collection[Need] | None, reference: nn.Module | None) -> froze
     return frozenset(needs)
 
 
+def _draw(data: Split | Mapping[str, SampleSet] | None, samples: int, seed: int) -> dict[str, SampleSet]:
+    if not isinstance(data, Split | Mapping):
+        got = type(data).__name__
+        raise StatisticsError(
+            f"calibration needs images: expected data=, a split or {{name: training samples}}, got {got}"
+        )
+    parts = data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)
+    if not parts.train:
+        raise StatisticsError("calibration needs images: there is no training data set")
+    if empty := [name for name, images in parts.train.items() if not len(images)]:
+        raise StatisticsError(f"data set {empty[0]!r} has no training image to calibrate on: leave it out")
+    return parts.calibration(samples, seed)
+
+
 def _check_losses(losses: Sequence[str]) -> None:
     if tuple(losses) not in (BOTH_LOSSES, BOTH_LOSSES[:1]):
         raise StatisticsError(f"losses {tuple(losses)!r}: expected ('plain',) or ('plain', 'band')")
@@ -146,7 +160,7 @@ def _jobs(
     shards: Shards,
     cache: Path,
 ) -> Iterator[Job]:
-    settings = replace(settings, model_hash=model_hash(model), weights_hash=weights_hash(model))
+    settings = replace(settings, model_hash=model_hash(model))
     for dataset, samples in drawn.items():
         named = tuple(zip(samples.ids, samples.hashes(), strict=True))
         for span in _spans(len(samples), shards):
@@ -225,7 +239,7 @@ def _seconds_per_sample(job: Job, batch: range) -> float:
 
 
 def _stored_weights(reference: nn.Module, cache: Path) -> FilePart:
-    header = Header("weights", "reference", model_hash=model_hash(reference), weights_hash=weights_hash(reference))
+    header = Header("weights", "reference", model_hash=model_hash(reference))
     path = cache / f"reference-weights-{header.model_hash[:24]}" / "weights.safetensors"
     if not path.exists():
         layers = prunable_layers(reference).items()

@@ -32,14 +32,18 @@ def read_batch(samples: SampleSet, span: range, model: nn.Module) -> tuple[Tenso
         Images (B, 3, S, S), boxes (B, 4), masks (B, 1, S, S) of 0 and 1, and names for errors.
 
     Raises:
-        DataError: A mask is empty: it has no box and no boundary.
+        DataError: A mask is empty at the input size: it has no boundary.
     """
     device, size = next(model.parameters()).device, geometry_of(model).image_size
     read = [samples[index] for index in span]
-    if empty := [sample.name for sample in read if not sample.mask.any()]:
-        raise DataError(f"{samples.name}/{empty[0]} has an empty mask: calibration needs an object in every image")
+    resized = [resize_mask(sample.mask, size) for sample in read]
+    if empty := [sample.name for sample, mask in zip(read, resized, strict=True) if not mask.any()]:
+        raise DataError(
+            f"{samples.name}/{empty[0]} has an empty mask at {size} px: calibration needs an object in every image, so "
+            "leave this one out"
+        )
     images, boxes = batch_of([(sample.image, sample.box) for sample in read], size, device)
-    masks = torch.stack([torch.from_numpy(resize_mask(sample.mask, size)) for sample in read])
+    masks = torch.stack([torch.from_numpy(mask) for mask in resized])
     return images, boxes, masks[:, None].float().to(device), [f"{samples.name}/{sample.name}" for sample in read]
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .data.splits import Split
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError
@@ -132,7 +133,7 @@ def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> 
 
 def evaluate(
     model: nn.Module,
-    data: Mapping[str, SampleSet],
+    data: Split | Mapping[str, SampleSet],
     *,
     eval_size: int = 256,
     tolerance_px: float = 2.0,
@@ -144,7 +145,7 @@ def evaluate(
 
     Args:
         model: A `Sam`, pruned or not.
-        data: Data set name to images, e.g. `split(...).test`.
+        data: A split, whose test part is evaluated, or images by data set.
         eval_size: Side in pixels of the grid on which masks are compared.
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         postprocess: `"medsam"` or `"logits"`.
@@ -155,11 +156,13 @@ def evaluate(
         A row an image and data set.
 
     Raises:
-        DataError: An empty data set.
+        DataError: No data set, or an empty one.
     """
+    if not isinstance(data, Split | Mapping):
+        raise DataError(f"expected a split or {{name: images}} to evaluate on, got {type(data).__name__}")
     size = geometry_of(model).image_size
     tables = []
-    for samples in data.values():
+    for samples in (data.test if isinstance(data, Split) else data).values():
         images = EvaluationSet(samples, size, eval_size)
         masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
         tables.append(score(masks, images, tolerance_px=tolerance_px))

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from .adapters import as_criterion
 from .baseline import Baseline, get_baseline
-from .criterion import unit_scores
+from .criterion import Criterion, unit_scores
 from .data.types import SampleSet
+from .errors import CriterionError
 from .groups import Family
 from .level import Level
 from .planning import Plan, make_plan
@@ -20,7 +21,7 @@ Scores = Mapping[tuple[int, Family], Tensor]
 def plan(
     model: nn.Module,
     level: Level | str,
-    criterion: str | Baseline | tp.importance.Importance = "medcore",
+    criterion: str | Baseline | tp.importance.Importance | type[Criterion] = "medcore",
     *,
     statistics: Statistics | None = None,
     reference: nn.Module | None = None,
@@ -29,6 +30,9 @@ def plan(
     protect: int | None = None,
     only: Collection[int] | None = None,
     mlp_group_size: int = 1,
+    ranking: str = "block",
+    gamma: float | None = None,
+    cost: str = "params",
 ) -> Plan:
     """Score a model's heads and neurons and choose what goes at a level.
 
@@ -36,8 +40,8 @@ def plan(
         model: The adapted model, theta_M; not touched.
         level: `h50_m70`, or a `Level`.
         criterion: A registered baseline or criterion by name, or a recipe such as
-            `get_baseline("medcore").with_settings(beta=0.5)`, or a `Criterion` or torch-pruning importance object. What
-            is no recipe gets uniform quotas.
+            `get_baseline("medcore").with_settings(beta=0.5)`, or a `Criterion` (class or object) or torch-pruning
+            importance object. What is no recipe gets uniform quotas.
         statistics: From `calibrate`, where the recipe reads any.
         reference: The checkpoint that the model was adapted from, for criteria that run it.
         data: Data sets by name, for criteria that run the network.
@@ -45,6 +49,8 @@ def plan(
         protect: How many of the deepest blocks keep everything; None for a sixth of them.
         only: Prune these blocks alone; the level then means shares of their units.
         mlp_group_size: Neurons that go together.
+        ranking, gamma, cost: `"global"` puts all groups under one cost budget by Q = S / c^gamma (Eq. 8), c being
+            `"params"` or `"flops"`; see `make_plan`.
 
     Returns:
         The plan: plain data to print, save, edit and hand to `prune`.
@@ -59,7 +65,7 @@ def plan(
         built = as_criterion(criterion, seed)
         recipe = Baseline(type(built), name=type(criterion).__name__)
     else:
-        recipe = get_baseline(criterion) if isinstance(criterion, str) else criterion
+        recipe = _recipe(criterion)
         built = recipe.build(statistics, model, seed, reference, data)
     scores = unit_scores(built, model, mlp_group_size)
     return plan_from_scores(
@@ -71,6 +77,22 @@ def plan(
         protect=protect,
         only=only,
         mlp_group_size=mlp_group_size,
+        ranking=ranking,
+        gamma=gamma,
+        cost=cost,
+    )
+
+
+def _recipe(criterion: object) -> Baseline:
+    if isinstance(criterion, str):
+        return get_baseline(criterion)
+    if isinstance(criterion, Baseline):
+        return criterion
+    if isinstance(criterion, type) and issubclass(criterion, Criterion):
+        return Baseline(criterion, name=criterion.__name__)
+    raise CriterionError(
+        f"{criterion!r} is no criterion: expected a registered name, a Baseline, a Criterion or a torch-pruning "
+        "importance; register a plain function first"
     )
 
 
@@ -84,6 +106,9 @@ def plan_from_scores(
     protect: int | None = None,
     only: Collection[int] | None = None,
     mlp_group_size: int = 1,
+    ranking: str = "block",
+    gamma: float | None = None,
+    cost: str = "params",
 ) -> Plan:
     """Choose what goes at a level from scores taken before: for several levels, score once.
 
@@ -93,7 +118,7 @@ def plan_from_scores(
         recipe: Says how the budget is spread over blocks.
         scores: (block, family) to (n_units,), as `unit_scores` returns them.
         statistics: Read for the block sensitivity s_b of sensitivity quotas.
-        protect, only, mlp_group_size: As for `plan`.
+        protect, only, mlp_group_size, ranking, gamma, cost: As for `plan`; under `"global"` there are no quotas.
 
     Returns:
         The plan.
@@ -102,18 +127,22 @@ def plan_from_scores(
         StatisticsError: Sensitivity quotas without a Fisher.
         BudgetError: The level cannot be met.
     """
+    quotas = "uniform" if ranking == "global" else recipe.quotas
     sensitivity = None
-    if recipe.quotas == "sensitivity" and statistics is not None:
+    if quotas == "sensitivity" and statistics is not None:
         sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
     return make_plan(
         model,
         level,
         scores=scores,
-        quotas=recipe.quotas,
+        quotas=quotas,
         sensitivity=sensitivity,
         tau=recipe.tau,
         protect=protect,
         only=only,
         mlp_group_size=mlp_group_size,
+        ranking=ranking,
+        gamma=gamma,
+        cost=cost,
         criterion_name=recipe.name,
     )

@@ -21,13 +21,3 @@ def model_hash(model: nn.Module) -> str:
     """SHA-256 (hex) of everything that a model computes with: sizes, parameters and buffers."""
     blocks = [(block.num_heads, block.head_dim, block.window) for block in blocks_of(model)]
     return _digest(sorted(model.state_dict().items()), f"{geometry_of(model)} {blocks}\n")
-
-
-def weights_hash(model: nn.Module) -> str:
-    """SHA-256 (hex) of the prunable parameters alone, the weights that scores multiply."""
-    return _digest(
-        (f"{block.layer_names[role]}.{name}", value)
-        for block in blocks_of(model)
-        for role, layer in block.layers.items()
-        for name, value in layer.named_parameters(recurse=False)
-    )

@@ -71,7 +71,10 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
     Raises:
         DataError: The box is empty, not finite, or wholly outside of the image.
     """
-    x0, y0, x1, y1 = (float(v) for v in box)
+    corners = np.asarray(box, dtype=np.float64).reshape(-1)
+    if len(corners) != 4:
+        raise DataError(f"expected one box x0, y0, x1, y1, got {len(corners)} numbers")
+    x0, y0, x1, y1 = corners.tolist()
     height, width = shape
     if not all(np.isfinite([x0, y0, x1, y1])) or x1 < x0 or y1 < y0:
         raise DataError(f"box {tuple(box)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")

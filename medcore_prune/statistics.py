@@ -6,6 +6,7 @@ band term (METHOD section 5):
     F = (sum g0^2 + lambda_B sum 2 g0 g1 + lambda_B^2 sum g1^2) / n
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,9 +18,9 @@ from .defaults import DEFAULTS
 from .encoders import blocks_of
 from .errors import StatisticsError
 from .files import atomic_write
-from .fingerprint import weights_hash
+from .fingerprint import model_hash
 from .needs import Need
-from .statistics_checks import check_layer, check_together
+from .statistics_checks import check_layer, check_same_weights, check_together
 from .statistics_file import FilePart, Header, MemoryPart, Part, write_part
 
 Role = Literal["adapted", "reference"]
@@ -54,7 +55,12 @@ class Statistics:
         self._parts: dict[tuple[str, str, str], list[Part]] = {}
         for part in parts:
             header = part.header
-            self._parts.setdefault((header.kind, header.role, header.dataset), []).append(part)
+            found = self._parts.setdefault((header.kind, header.role, header.dataset), [])
+            # every calibration brings its own copy of the reference's weights, which are no sum: one is kept
+            if header.kind == "weights" and found:
+                check_same_weights(found[0], part)
+            else:
+                found.append(part)
         check_together(self._parts)
 
     def __repr__(self) -> str:
@@ -127,6 +133,8 @@ class Statistics:
 
     def _combined(self, parts: Sequence[Part], parameter: str, lambda_b: float) -> Tensor:
         header = parts[0].header
+        if not 0 <= lambda_b < math.inf:
+            raise StatisticsError(f"lambda_b is {lambda_b!r}: expected a finite number of at least 0")
         if lambda_b and "band" not in header.losses and header.kind != "weights":
             raise StatisticsError(
                 f"lambda_b {lambda_b:g} asked of statistics collected for lambda_b 0 alone: "
@@ -182,18 +190,16 @@ class Statistics:
         """Check that the statistics were taken on this model as it is now.
 
         Raises:
-            StatisticsError: A layer's shape differs, or the prunable weights are others.
+            StatisticsError: A layer's shape, or any weight of the model, is another.
         """
         for block in blocks_of(model):
             for role, layer in block.layers.items():
                 for parts in self._parts.values():
                     check_layer(parts[0], block.layer_names[role], tuple(layer.weight.shape))
-        known = {h.weights_hash for h in self._headers() if h.role == "adapted"} - {""}
-        if known and known != {weights_hash(model)}:
+        # of the whole model: gradients depend on the decoder and everything else as well
+        known = {part.header.model_hash for part in self.parts if part.header.role == "adapted"} - {""}
+        if known and known != {model_hash(model)}:
             raise StatisticsError("the statistics were taken on other weights than this model's: calibrate this model")
-
-    def _headers(self) -> list[Header]:
-        return [part.header for part in self.parts]
 
     def block_sensitivity(self, model: nn.Module, lambda_b: float = DEFAULTS.lambda_b) -> list[float]:
         """Sensitivity of each block: its mean Fisher over data sets and prunable parameters.

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from .errors import StatisticsError
 from .statistics_file import Part
 
@@ -15,6 +17,22 @@ def check_layer(part: Part, layer_name: str, shape: tuple[int, ...]) -> None:
             f"{layer_name} has shape {shape}, the statistics {part.shape(key)}: "
             "the model was changed since; calibrate it again"
         )
+
+
+def check_same_weights(first: Part, second: Part) -> None:
+    """Refuse two copies of the reference's weights that are not the same.
+
+    Raises:
+        StatisticsError: They differ.
+    """
+    hashes = {first.header.model_hash, second.header.model_hash}
+    if len(hashes) == 1 and "" not in hashes:
+        return
+    same = set(first.names) == set(second.names) and all(
+        torch.equal(first.tensor(name), second.tensor(name)) for name in first.names
+    )
+    if not same:
+        raise StatisticsError("the statistics come from different reference weights: merge like with like")
 
 
 def check_together(grouped: Mapping[tuple[str, str, str], Sequence[Part]]) -> None:

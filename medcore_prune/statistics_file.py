@@ -22,7 +22,7 @@ from torch import Tensor
 from .errors import StatisticsError
 from .files import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "medcore_prune"
 
 
@@ -38,7 +38,6 @@ class Header:
         losses: Names of the losses whose gradients were summed.
         band_radius_px: Radius of the boundary band in pixels of the grid in `defaults`.
         model_hash: Of all parameters of the model; empty where unknown.
-        weights_hash: Of the prunable parameters alone; empty where unknown.
         mixed_precision: Whether the forward pass ran in bfloat16.
     """
 
@@ -49,7 +48,6 @@ class Header:
     losses: tuple[str, ...] = ("plain", "band")
     band_radius_px: float = 3.0
     model_hash: str = ""
-    weights_hash: str = ""
     mixed_precision: bool = False
 
     @property

@@ -93,8 +93,12 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
     # all groups have been built and checked: from here on nothing can fail half-way
     family = family_of(pruned)
     blocks = family.blocks(pruned)
+    trainable = {name: parameter.requires_grad for name, parameter in pruned.named_parameters()}
     for cut in cuts:
         cut.prune()
+    # torch-pruning makes new parameters, which would need gradients even where the old ones were frozen
+    for name, parameter in pruned.named_parameters():
+        parameter.requires_grad_(trainable[name])
     for block, part in zip(blocks, plan.blocks, strict=True):
         family.set_num_heads(block, len(part.keep_heads))
     return pruned

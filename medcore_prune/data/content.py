@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from .types import Box
+
 
 def image_hash(image: npt.NDArray[np.uint8]) -> str:
     """Return the SHA-256 (hex) of an image's shape and pixels; the file format does not matter.
@@ -15,18 +17,19 @@ def image_hash(image: npt.NDArray[np.uint8]) -> str:
     return _digest(image)
 
 
-def content_hash(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> str:
-    """Return the SHA-256 (hex) of an image's and its mask's shapes and pixels.
+def content_hash(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], box: Box | None = None) -> str:
+    """Return the SHA-256 (hex) of a sample: its image's and its mask's shapes and pixels, and its box if it has one.
 
     Args:
         image: (H, W, 3) uint8.
         mask: (H, W) bool.
+        box: A box prompt that is not the mask's own; None where the mask tells it.
     """
-    return _digest(image, mask.astype(np.uint8))
+    return _digest(image, mask.astype(np.uint8), extra="" if box is None else repr(tuple(map(float, box))))
 
 
-def _digest(*arrays: npt.NDArray[np.uint8]) -> str:
-    digest = hashlib.sha256()
+def _digest(*arrays: npt.NDArray[np.uint8], extra: str = "") -> str:
+    digest = hashlib.sha256(extra.encode())
     for array in arrays:
         digest.update(f"{'x'.join(map(str, array.shape))};".encode())
         digest.update(np.ascontiguousarray(array).data)

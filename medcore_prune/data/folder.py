@@ -70,7 +70,7 @@ class FolderSet:
         return (self[index] for index in range(len(self)))
 
     def hashes(self) -> Sequence[str]:
-        """SHA-256 of each sample's image and mask pixels (hex), in order; reads all files on the first call.
+        """SHA-256 of each sample's image, mask and given box (hex), in order; reads all files on the first call.
 
         Raises:
             DataError: Files that cannot be read, all in one message.
@@ -91,7 +91,7 @@ class FolderSet:
         for index, entry in enumerate(self.entries):
             together.setdefault(entry.image, []).append(index)
         hashes = [("", "")] * len(self)
-        problems = Listing()
+        problems: dict[Path, str] = {}
 
         def visit(item: tuple[Path, list[int]]) -> None:
             path, indices = item
@@ -99,12 +99,16 @@ class FolderSet:
                 image = read_image(path)
                 alone = image_hash(image)
                 for index in indices:
-                    hashes[index] = content_hash(image, mask_of(self.entries[index])), alone
+                    entry = self.entries[index]
+                    hashes[index] = content_hash(image, mask_of(entry), self.boxes.get(entry.name)), alone
             except DataError as error:
-                problems.report("cannot be read", str(error))
+                problems[path] = str(error)
 
         _for_each(visit, list(together.items()), f"hashing {self.name}")
-        _refuse(self.root, problems)
+        found = Listing()
+        for path in sorted(problems):
+            found.report("cannot be read", problems[path])
+        _refuse(self.root, found)
         return hashes
 
 

@@ -23,6 +23,7 @@ LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})
 
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 0x0102
+_FEW = 32  # distinct colours up to which a lossless mask is taken for classes rather than shades
 # modes that numpy gets as they are; all others go through Pillow's conversion to 8-bit RGB
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F"})
 
@@ -47,32 +48,66 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
 
     Lossy files (JPEG, WebP) are cut at half of the range, so that compression noise is background. Others: any
     non-zero value if there is one such value or all values lie in the lower half of the type's range (0/1 masks,
-    labels); else more than half of the range (0/255 masks, also anti-aliased ones). Of several channels the
-    brightest counts; alpha counts only if it is all that varies.
+    labels); else more than half of the range (0/255 masks, also anti-aliased ones). Of a few colours, and of a palette
+    that begins with black, everything but black counts; of other channels the brightest; alpha counts only if it is
+    all that varies.
 
     Raises:
-        DataError: Missing, damaged, or no image.
+        DataError: Missing, damaged, no image, or labels from 1 on beside a value near the end of the range, such as a
+            "void" of 255: what is object and what is not is then anybody's guess.
     """
     path = Path(path)
-    return binarise(_one_channel(_load(path), path), lossy=path.suffix.lower() in LOSSY_SUFFIXES)
+    values = _load(path, indices=True)
+    lossy = path.suffix.lower() in LOSSY_SUFFIXES
+    if not lossy and _few_colours(values):
+        return np.asarray(values.any(axis=2))
+    channel = _one_channel(values, path)
+    if not lossy:
+        _refuse_void(channel, path)
+    return binarise(channel, lossy=lossy)
 
 
 def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     """Read a label map as (H, W) int64: 0 is background, every other value an object of its own.
 
-    A 0/255 mask is one object, 255. Lossy files hold no labels and become 0/1.
+    A 0/255 mask is one object, 255. Of a palette that begins with black the indices are the labels. Lossy files hold no
+    labels and become 0/1.
 
     Raises:
-        DataError: Missing, damaged, no image, or values that are no whole numbers.
+        DataError: Missing, damaged, no image, in colour, or values that are no whole numbers.
     """
     path = Path(path)
-    values = _one_channel(_load(path), path)
+    loaded = _load(path, indices=True)
+    if _few_colours(loaded):
+        raise DataError(f"{path}: expected a label map of one channel, got colours: save the labels as numbers")
+    values = _one_channel(loaded, path)
     if path.suffix.lower() in LOSSY_SUFFIXES:
         return binarise(values, lossy=True).astype(np.int64)
     labels = values.astype(np.int64)
     if not np.array_equal(labels, values):
         raise DataError(f"{path}: expected a label map of whole numbers, got fractions")
     return labels
+
+
+def _few_colours(values: npt.NDArray[np.generic]) -> bool:
+    """Whether the channels differ and the colours are so few that each must be a class."""
+    if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
+        return False
+    if np.array_equal(values[:, :, 0], values[:, :, 1]) and np.array_equal(values[:, :, 1], values[:, :, 2]):
+        return False
+    codes = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    return len(np.unique(codes)) <= _FEW
+
+
+def _refuse_void(values: npt.NDArray[np.generic], path: Path) -> None:
+    if values.dtype != np.uint8:
+        return
+    found = np.unique(values[values > 0])
+    if 1 < len(found) <= _FEW and found[0] == 1 and found[-1] > 127:
+        raise DataError(
+            f"{path}: holds the values {', '.join(map(str, found))}: neither a 0/255 mask nor labels alone; save what "
+            "is object as 255 and all else as 0"
+        )
 
 
 def binarise(values: npt.NDArray[np.generic], lossy: bool = False) -> npt.NDArray[np.bool_]:
@@ -113,14 +148,17 @@ def _header_shape(path: Path) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def _load(path: Path) -> npt.NDArray[np.generic]:
-    """Return the stored values, (H, W) or (H, W, C); palettes are looked up, EXIF orientation is applied."""
+def _load(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
+    """Return the stored values, (H, W) or (H, W, C); EXIF orientation is applied.
+
+    Palettes are looked up; with `indices`, those that begin with black give their indices instead.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
-        return _load_with_pillow(path)
+        return _load_with_pillow(path, indices)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -128,7 +166,7 @@ def _load(path: Path) -> npt.NDArray[np.generic]:
         ) from error
 
 
-def _load_with_pillow(path: Path) -> npt.NDArray[np.generic]:
+def _load_with_pillow(path: Path, indices: bool) -> npt.NDArray[np.generic]:
     try:
         opened = Image.open(path)
     except UnidentifiedImageError:
@@ -145,9 +183,18 @@ def _load_with_pillow(path: Path) -> npt.NDArray[np.generic]:
         # TIFF files are turned while they load, after which their orientation is 1
         image.load()
         upright = ImageOps.exif_transpose(image)
+        if indices and upright.mode == "P" and (upright.getpalette() or [])[:3] == [0, 0, 0] and not _is_gray(upright):
+            return np.asarray(upright)
         if upright.mode.endswith("A") or "transparency" in upright.info:
             return np.asarray(upright.convert("RGBA"))
         return np.asarray(upright if upright.mode in _PLAIN_MODES else upright.convert("RGB"))
+
+
+def _is_gray(image: Image.Image) -> bool:
+    """Whether a palette image is an ordinary gray one, whose colours are values rather than names of classes."""
+    palette = np.array(image.getpalette(), dtype=np.int64).reshape(-1, 3)
+    used = palette[[index for _, index in image.getcolors(256) or [] if index < len(palette)]]
+    return bool(np.array_equal(used, used[:, :1].repeat(3, axis=1)))
 
 
 def _to_rgb8(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:

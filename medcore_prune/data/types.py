@@ -54,7 +54,7 @@ class SampleSet(Protocol):
     def __iter__(self) -> Iterator[Sample]: ...
 
     def hashes(self) -> Sequence[str]:
-        """SHA-256 of each sample's image and mask pixels (hex), in order."""
+        """SHA-256 of each sample's image and mask pixels, and of a box that is not the mask's own (hex), in order."""
         ...
 
 

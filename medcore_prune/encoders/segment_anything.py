@@ -120,7 +120,8 @@ def build_sam(
             model = _modules(shape)
     else:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            # not torch.manual_seed, which reseeds every GPU as well
+            torch.random.default_generator.manual_seed(seed)
             model = _modules(shape)
         model.to(device)
     model.prompt_encoder.requires_grad_(False)

@@ -11,7 +11,7 @@ from medcore_prune.errors import StatisticsError
 from medcore_prune.statistics import Statistics
 from medcore_prune.statistics_file import FilePart, Header, write_part
 
-HEADER = Header("fisher", "adapted", "kvasir", (("1.png", "ab"), ("2.png", "cd")), model_hash="m", weights_hash="w")
+HEADER = Header("fisher", "adapted", "kvasir", (("1.png", "ab"), ("2.png", "cd")), model_hash="m")
 
 
 def written(path: Path) -> Path:
@@ -68,7 +68,7 @@ def test_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(StatisticsError, match="no such statistics file"):
         FilePart(tmp_path / "none.safetensors")
     save_file({"a": torch.ones(2)}, weights, metadata={"medcore_prune": '{"format": 99}'})
-    with pytest.raises(StatisticsError, match="expected format 1, got 99"):
+    with pytest.raises(StatisticsError, match="expected format 2, got 99"):
         FilePart(weights)
     save_file({"a": torch.ones(2)}, weights, metadata={"medcore_prune": '{"format": 1, "header": {}}'})
     with pytest.raises(StatisticsError, match="header is not one of this package's"):
