@@ -103,8 +103,8 @@ def _calibration(store: ResultStore) -> Sequence[str]:
     if found:
         samples = ", ".join(f"{count} of {name}" for name, count in found["samples"].items())
         lines.append(
-            f"Calibration, once for all methods, levels and modes: {found['seconds']:.1f} s ({samples}; "
-            f"{found['state']['draws']} drawn)."
+            f"Calibration, once for all methods, levels and modes: {found['seconds']:.1f} s, peak "
+            f"{found['peak_bytes'] / 1e6:.0f} MB ({samples}; {found['draws']} drawn); what a cache held took no time."
         )
     return lines
 

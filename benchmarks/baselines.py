@@ -1,5 +1,6 @@
 """`medcore-bench baselines`: the controlled comparison of the paper's Table 5, after the floors, without recovery."""
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..data.named import parse_named
 from ..encoders import SHAPES
 from ..level import COMPARISON_LEVELS
 from .comparison import Comparison
+from .exclusive import exclusive
 from .options import LevelList, joined
 from .report import render
 from .settings import COUNTS, SUBJECT, Counts, Settings
@@ -51,6 +53,7 @@ _INTERRUPTED = 130
     "--tolerance",
     "tolerance_px",
     type=click.FloatRange(min=0),
+    callback=lambda _context, _option, value: _finite(value),
     default=2.0,
     show_default=True,
     help="Of Boundary F1, in pixels of the 256 grid.",
@@ -88,15 +91,22 @@ def command(
     )
     comparison = None
     try:
-        comparison = Comparison.prepare(settings)
-        comparison.run()
-        render(comparison.store, gallery=settings.gallery, subject=settings.subject)
+        with exclusive(settings.out):
+            comparison = Comparison.prepare(settings)
+            comparison.run()
+            render(comparison.store, gallery=settings.gallery, subject=settings.subject)
     except KeyboardInterrupt:
         stored = len(comparison.store.cells()) if comparison else 0
         click.echo(
             f"\nstopped; {stored} cells are kept in {settings.out}: the same command goes on from there", err=True
         )
         sys.exit(_INTERRUPTED)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no distance")
+    return value
 
 
 def _counts(amount: str, calibration: int | None, images: int | None) -> Counts:

@@ -1,7 +1,6 @@
 """The controlled comparison, from settings to stored results: the steps in order, each of which can be gone on with."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,8 +16,9 @@ from .announce import amount, describe, duration, estimated_seconds, notice
 from .evaluating import Evaluator, digest
 from .gallery import make_gallery
 from .inputs import Inputs, load_inputs
+from .measure import measured
 from .methods import Method, choose_methods, require_reference
-from .planning import EXPERIMENT, make_jobs
+from .planning import EXPERIMENT, Job, make_jobs
 from .results import ResultStore
 from .settings import Settings
 from .stability import stability
@@ -71,7 +71,7 @@ class Comparison:
         evaluator.samples_of.update({number: digest(each) for number, each in statistics.items()})
         evaluator.run(jobs)
         if statistics:
-            self._analyse(statistics[0])
+            self._analyse(statistics[0], jobs)
         if settings.gallery:
             make_gallery(evaluator, jobs)
 
@@ -81,42 +81,73 @@ class Comparison:
         if not needs:
             return {}
         statistics = {}
-        start = time.perf_counter()
-        for number in range(self.settings.seeds):
-            statistics[number] = calibrate(
-                self.inputs.adapted,
-                self.inputs.reference,
-                self.inputs.calibration(number),
-                self.settings.counts.calibration,
-                needs,
-                cache_dir=self.settings.calibration_folder,
-                seed=number,
-                shards=_shards(self.settings.counts.calibration) if number == 0 else None,
-            )
-        seconds = time.perf_counter() - start
-        state = {"needs": sorted(needs), "draws": len(statistics)}
-        self._once("calibration", state, lambda: {"seconds": seconds, "samples": statistics[0].counts})
+        with measured() as taken:
+            for number in range(self.settings.seeds):
+                statistics[number] = calibrate(
+                    self.inputs.adapted,
+                    self.inputs.reference,
+                    self.inputs.calibration(number),
+                    self.settings.counts.calibration,
+                    needs,
+                    cache_dir=self.settings.calibration_folder,
+                    seed=number,
+                    shards=_shards(self.settings.counts.calibration) if number == 0 else None,
+                )
+        # a run that is gone on with finds most of it stored: what earlier parts took is added
+        earlier = self.store.analysis("calibration") or {}
+        record = {
+            "needs": sorted({*needs, *earlier.get("needs", [])}),
+            "draws": max(len(statistics), earlier.get("draws", 0)),
+            "seconds": taken.seconds + earlier.get("seconds", 0.0),
+            "peak_bytes": max(taken.peak_bytes, earlier.get("peak_bytes", 0)),
+            "samples": statistics[0].counts,
+        }
+        self.store.write_analysis("calibration", record)
         return statistics
 
-    def _analyse(self, statistics: Statistics) -> None:
+    def _analyse(self, statistics: Statistics, jobs: Sequence[Job]) -> None:
         """Correlate scores with exact interventions, and with those of fewer samples."""
-        if not (methods := fisher_methods(self.methods)):
-            return
+        methods = {method.name: method for method in fisher_methods(self.methods)}
+        plans = {
+            name: [job.plan.hash for job in jobs if (job.method, job.seed) == (name, method.seeds[0])]
+            for name, method in methods.items()
+        }
+        # plans tell one score from another even where the code of a criterion changed out of sight
+        of_method = {
+            name: {"fingerprint": method.fingerprint, "plans": plans[name]} for name, method in methods.items()
+        }
+        counts = self.settings.counts
         state = {
             "samples": digest(statistics),
-            "methods": {method.name: method.describe() for method in methods},
             "levels": [str(level) for level in self.settings.levels],
-            "units": self.settings.counts.exact_units,
-            "images": self.settings.counts.exact_images,
+            "units": counts.exact_units,
+            "images": counts.exact_images,
         }
-        self._once("stability", state, lambda: stability(methods, self.inputs.adapted, statistics, self.settings))
-        self._once("agreement", state, lambda: exact_agreement(methods, self.inputs, statistics, self.settings))
+        for name, analyse in (
+            ("stability", lambda chosen: stability(chosen, self.inputs.adapted, statistics, self.settings)),
+            ("agreement", lambda chosen: exact_agreement(chosen, self.inputs, statistics, self.settings)),
+        ):
+            self._add_analysis(name, state, of_method, methods, analyse)
 
-    def _once(self, name: str, state: dict[str, Any], make: Callable[[], dict[str, Any]]) -> None:
-        """Store an analysis unless it is there for the same state."""
-        stored = self.store.analysis(name)
-        if stored is None or stored.get("state") != state:
-            self.store.write_analysis(name, {"state": state, **make()})
+    def _add_analysis(
+        self,
+        name: str,
+        state: Mapping[str, Any],
+        of_method: Mapping[str, Any],
+        methods: Mapping[str, Method],
+        analyse: Callable[[list[Method]], dict[str, Any]],
+    ) -> None:
+        """Analyse the methods whose stored analysis is not of the same scores; those of other methods stay."""
+        stored = self.store.analysis(name) or {}
+        if stored.get("state") != state:
+            stored = {}
+        known = stored.get("of_method", {})
+        open_methods = [method for key, method in methods.items() if known.get(key) != of_method[key]]
+        if open_methods:
+            made = analyse(open_methods)
+            rows = {**stored.get("methods", {}), **made["methods"]}
+            kept = {"state": state, "of_method": {**known, **of_method}, **made, "methods": rows}
+            self.store.write_analysis(name, kept)
 
 
 def _shards(samples: int) -> list[int]:

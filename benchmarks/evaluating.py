@@ -149,7 +149,8 @@ class Evaluator:
             cell = job.cell(dataset)
             key = self.key(job.plan.hash, dataset)
             stored = self.store.read(cell) if self.store.has(cell) else None
-            if stored is None or (stored.plan, stored.evaluation) != (job.plan.hash, key):
+            now = (job.plan.hash, key, job.scored_by)
+            if stored is None or (stored.plan, stored.evaluation, stored.settings.get("method")) != now:
                 self._write(cell, job.plan.hash, self._cost(job.plan), job)
 
     def _cost(self, plan: Plan) -> dict[str, float]:
@@ -180,7 +181,11 @@ class Evaluator:
             seconds={"evaluation": evaluation.seconds, **({"scoring": job.scoring.seconds} if job else {})},
             peak_bytes=job.scoring.peak_bytes if job else 0,
             inputs=inputs,
-            settings={**self._scoring_settings, "quotas": job.plan.quotas if job else None},
+            settings={
+                **self._scoring_settings,
+                "quotas": job.plan.quotas if job else None,
+                "method": job.scored_by if job else None,
+            },
             versions=self._versions,
         )
         self.store.write(result)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from skimage import io, measure, transform
 
 from ..data.subset import Subset
@@ -35,18 +36,27 @@ def choose(evaluator: Evaluator, dataset: str) -> list[int]:
 def make_gallery(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
     """Store the pictures and contours that the report shows: own quotas, the first seed, every method and level.
 
-    What is stored already for the same plans and images is left as it is.
+    What is stored already for the same plans and images is left as it is, other methods' too.
     """
-    shown = {f"{job.level}/{job.method}": job.plan for job in jobs if (job.mode, job.seed) == (_MODE, _SEED)}
+    wanted = {f"{job.level}/{job.method}": job.plan for job in jobs if (job.mode, job.seed) == (_MODE, _SEED)}
     chosen = {name: choose(evaluator, name) for name in evaluator.inputs.sets}
-    state = {"plans": {key: plan.hash for key, plan in shown.items()}, "chosen": chosen}
-    earlier = evaluator.store.analysis(ANALYSIS)
-    if earlier is not None and earlier.get("state") == state:
+    earlier = evaluator.store.analysis(ANALYSIS) or {}
+    if earlier.get("state", {}).get("chosen") != chosen:
+        earlier = {}
+    known = earlier.get("state", {}).get("plans", {})
+    shown: dict[str, Plan | None] = {key: plan for key, plan in wanted.items() if known.get(key) != plan.hash}
+    if not earlier:
+        shown = {UNPRUNED: None, **shown}
+    if not shown:
         return
+    state = {"plans": {**known, **{key: plan.hash for key, plan in wanted.items()}}, "chosen": chosen}
     images = {name: _few(evaluator, name, places) for name, places in chosen.items()}
-    pictures = [picture for name, (few, _) in images.items() for picture in _pictures(evaluator.store, name, few)]
-    for key, name, masks in track(_masks(evaluator, images, shown), "gallery", total=len(images) * (len(shown) + 1)):
-        _add(pictures, images[name][1], key, name, masks)
+    pictures = earlier.get("pictures") or [
+        picture for name, (few, _) in images.items() for picture in _pictures(evaluator.store, name, few)
+    ]
+    for key, name, masks in track(_masks(evaluator, images, shown), "gallery", total=len(images) * len(shown)):
+        rows = score(masks, images[name][1], tolerance_px=evaluator.settings.tolerance_px)
+        _add(pictures, rows, key, name, masks)
     evaluator.store.write_analysis(ANALYSIS, {"state": state, "pictures": pictures})
 
 
@@ -83,17 +93,15 @@ def _small(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _masks(
-    evaluator: Evaluator, images: Mapping[str, tuple[Subset, EvaluationSet]], plans: Mapping[str, Plan]
+    evaluator: Evaluator, images: Mapping[str, tuple[Subset, EvaluationSet]], plans: Mapping[str, Plan | None]
 ) -> Iterator[tuple[str, str, Masks]]:
-    models = {UNPRUNED: None, **plans}
-    for key, plan in models.items():
+    for key, plan in plans.items():
         model = evaluator.inputs.adapted if plan is None else prune(evaluator.inputs.adapted, plan)
         for name, (_, ready) in images.items():
             yield key, name, predict(model, ready, postprocess=POSTPROCESS)
 
 
-def _add(pictures: list[dict[str, Any]], ready: EvaluationSet, key: str, name: str, masks: Masks) -> None:
-    rows = score(masks, ready)
+def _add(pictures: list[dict[str, Any]], rows: pd.DataFrame, key: str, name: str, masks: Masks) -> None:
     own = [picture for picture in pictures if picture["dataset"] == name]
     for picture, mask, bf1, dice in zip(own, masks, rows["bf1"], rows["dice"], strict=True):
         picture["predicted"][key] = {"contours": contours(mask), "bf1": float(bf1), "dice": float(dice)}

@@ -4,14 +4,15 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from ..checkpoint import load_sam, require_aligned
-from ..data import phantoms, split
+from ..command_line import check_device
+from ..data import Split, phantoms, split
 from ..data.named import named_folders
 from ..data.subset import Subset
 from ..data.types import SampleSet, subset_hash
@@ -55,10 +56,11 @@ class Inputs:
 
     @cached_property
     def hashes(self) -> dict[str, str | None]:
-        """SHA-256 of both models and of every test set."""
+        """SHA-256 of both models, of every test set, and of the first calibration sample."""
         hashes: dict[str, str | None] = {"adapted": model_hash(self.adapted)}
         hashes["reference"] = None if self.reference is None else model_hash(self.reference)
-        return hashes | {f"data/{name}": subset_hash(samples) for name, samples in self.sets.items()}
+        hashes |= {f"data/{name}": subset_hash(samples) for name, samples in self.sets.items()}
+        return hashes | {"calibration": sample_hash(self.calibration(0))}
 
 
 def sample_hash(sets: Sets) -> str:
@@ -72,21 +74,11 @@ def load_inputs(settings: Settings) -> Inputs:
     Raises:
         MedcorePruneError: A checkpoint, the pair's alignment, or the data cannot be used as they are.
     """
-    _check_device(settings.device)
+    check_device(settings.device)
     adapted, reference = load_models(settings)
     sets, calibration = (_real if settings.data else _phantom)(settings)
     is_pocket = settings.adapted is None
     return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket)
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0][:100]
-        raise MedcorePruneError(
-            f"--device {name}: not usable here ({reason}); expected cpu, or cuda on a GPU"
-        ) from error
 
 
 def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
@@ -115,6 +107,7 @@ def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
     counts = settings.counts
     seed = _VALIDATION_SEED if settings.role == "validation" else _TEST_SEED
 
+    @cache
     def draw(number: int) -> Sets:
         own = _CALIBRATION_SEED + _NEXT_DRAW * number
         return {name: phantoms.make(name, seed=own, count=counts.calibration) for name in PHANTOM_SETS}
@@ -126,13 +119,46 @@ def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
     named = settings.data or {}
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
-    roles = split(
-        named_folders([f"{name}={place}" for name, place in named.items()], settings.layout), settings.split_seed
-    )
+    folders = named_folders([f"{name}={place}" for name, place in named.items()], settings.layout)
+    roles = _roles(folders, settings)
     chosen = roles.roles()[settings.role]
+    for checkpoint in (settings.adapted, settings.reference):
+        _refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
     sets = {name: samples if most is None else _some(samples, most) for name, samples in chosen.items()}
-    return sets, lambda number: roles.calibration(settings.counts.calibration, number)
+    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number))
+
+
+def split_file(checkpoint: Path) -> Path:
+    """Where `medcore-prune adapt` writes the split beside a checkpoint."""
+    return checkpoint.with_suffix(".split.json")
+
+
+def _roles(folders: Sets, settings: Settings) -> Split:
+    """The split that the adapted model was made with, where it is known and of the same sets; else a new one."""
+    known = split_file(settings.adapted) if settings.adapted is not None else None
+    if known is None or not known.is_file() or set(Split.stored_hashes(known)) != set(folders):
+        return split(folders, settings.split_seed)
+    return Split.load(known, folders)
+
+
+def _refuse_seen(chosen: Sets, checkpoint: Path | None) -> None:
+    """Refuse to report on images that a checkpoint was trained on, as far as the split beside it tells."""
+    if checkpoint is None or not split_file(checkpoint).is_file():
+        return
+    trained = set().union(*Split.stored_hashes(split_file(checkpoint), "train").values())
+    seen = [
+        f"{name}/{sample}"
+        for name, samples in chosen.items()
+        for sample, digest in zip(samples.ids, samples.hashes(), strict=True)
+        if digest in trained
+    ]
+    if seen:
+        more = f" and {len(seen) - 3} more" if len(seen) > 3 else ""
+        raise DataError(
+            f"{checkpoint} was trained on {', '.join(seen[:3])}{more}: use the split that it was made with, the same "
+            "--data and --split-seed"
+        )
 
 
 def _some(samples: SampleSet, most: int) -> SampleSet:

@@ -1,5 +1,8 @@
 """Which methods take part, in which order, over which seeds."""
 
+import hashlib
+import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +39,17 @@ class Method:
     def calibrated(self) -> bool:
         """Whether its result depends on the calibration sample."""
         return bool(self.needs) or self.recipe.cost == "slow"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the settings and of the source code of the criterion: what its scores come from."""
+        criterion = self.recipe.criterion
+        code = getattr(criterion, "function", criterion)
+        try:
+            source = inspect.getsource(code)
+        except (OSError, TypeError):
+            source = repr(code)
+        return hashlib.sha256(json.dumps([self.describe(), source], sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return what reports say about the method, as plain values."""

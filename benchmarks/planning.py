@@ -1,5 +1,6 @@
 """Scores to plans: what each method would remove at each level, in both quota modes."""
 
+import hashlib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from ..errors import CriterionError, MedcorePruneError
 from ..planning import Plan, make_plan
 from ..progress import track
 from ..statistics import Statistics
-from .inputs import Inputs
+from .inputs import Inputs, sample_hash
 from .measure import Measured, measured
 from .methods import Method
 from .records import Cell
@@ -32,6 +33,7 @@ class Job:
         seed: Of the method or of its calibration sample.
         plan: What goes.
         scoring: What scoring took, the same for all plans of a method and seed.
+        scored_by: See the function `scored_by`.
     """
 
     method: str
@@ -40,6 +42,7 @@ class Job:
     seed: int
     plan: Plan
     scoring: Measured
+    scored_by: str = ""
 
     def cell(self, dataset: str) -> Cell:
         """Where the result on a data set belongs."""
@@ -56,7 +59,8 @@ def make_jobs(
     """Score every method under every seed and plan every level and mode; plans are stored as files.
 
     Scoring is quick beside evaluation, so that a run that is gone on with scores again: a method whose code or
-    settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have.
+    settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have, as
+    long as their code, settings and calibration sample are the same.
 
     Args:
         methods: What takes part.
@@ -91,13 +95,23 @@ def _stored(method: Method, seed: int, inputs: Inputs, settings: Settings, store
             if not store.has(cell):
                 return []
             result = store.read(cell)
+            if result.settings.get("method") != scored_by(method, seed, inputs, settings):
+                return []
             path = plan_path(store, result.plan)
             if not path.is_file():
                 return []
             plan = Plan.load(path)
             scoring = Measured(result.seconds.get("scoring", 0.0), result.peak_bytes)
-            jobs.append(Job(method.name, mode, level, seed, plan, scoring))
+            jobs.append(Job(method.name, mode, level, seed, plan, scoring, result.settings["method"]))
     return jobs
+
+
+def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> str:
+    """Hash what a method's scores come from: its code, its settings, and the calibration sample of a slow one."""
+    if method.recipe.cost != "slow":
+        return method.fingerprint
+    sample = sample_hash(inputs.calibration(seed % settings.seeds))
+    return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
 
 
 @contextmanager
@@ -122,6 +136,7 @@ def _plan(
     with measured() as scoring, _naming(method.name):
         criterion = recipe.build(statistics, model, seed, inputs.reference, data)
         scores = unit_scores(criterion, model)
+    origin = scored_by(method, seed, inputs, settings)
     sensitivity = None
     if recipe.quotas == "sensitivity" and statistics is not None:
         sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
@@ -137,4 +152,4 @@ def _plan(
                 tau=recipe.tau,
                 criterion_name=method.name,
             )
-            yield Job(method.name, mode, str(level), seed, plan, scoring)
+            yield Job(method.name, mode, str(level), seed, plan, scoring, origin)

@@ -7,7 +7,9 @@ import click
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..errors import ResultsError
 from ..files import write_text_atomic
+from ..registry import unknown_name
 from . import analysis_tables, frames, maps, plots, tables
 from .grid import Grid
 from .page import page
@@ -27,7 +29,10 @@ _Draw = Callable[[Theme], Figure | None]
 @click.option("--gallery/--no-gallery", default=True, show_default=True, help="Show pictures of the images.")
 def command(folder: Path, compare: str | None, gallery: bool) -> None:
     """Render the results in DIR again: tables, figures, report.html. Nothing is computed anew."""
-    render(ResultStore.open(folder), gallery=gallery, subject=compare)
+    store = ResultStore.open(folder)
+    if compare is not None and compare not in store.run.get("methods", {}):
+        raise ResultsError(unknown_name("method of these results", compare, sorted(store.run.get("methods", {}))))
+    render(store, gallery=gallery, subject=compare)
 
 
 def render(store: ResultStore, *, gallery: bool = True, subject: str | None = None) -> Path:
@@ -45,6 +50,8 @@ def render(store: ResultStore, *, gallery: bool = True, subject: str | None = No
         ResultsError: A stored file is damaged, or there is no finished row yet.
     """
     summary = summarise(store, subject)
+    if not summary.rows:
+        raise ResultsError(f"{store.root} holds no finished row yet: run the comparison again to go on")
     for name, frame in _frames(summary).items():
         write_text_atomic(store.root / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     details = _details(store, summary)

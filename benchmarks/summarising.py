@@ -51,9 +51,13 @@ def summarise(store: ResultStore, subject: str | None = None) -> Summary:
     groups = {name: list(evaluation.images["group"]) for name, evaluation in labels.items()}
     bootstrap = Bootstrap(groups, seeds=draws, draws=int(run.get("draws", 5000)))
     drawn = {place: _draw(found, evaluations, bootstrap, place[2] in calibrated) for place, found in complete.items()}
-    floors = {place[2]: values for place, values in drawn.items() if place[2].startswith(FLOOR_PREFIX)}
     order = _order(complete, run.get("methods", {}), subject)
-    rows = [_row(place, complete[place], drawn[place], floors) for place in order]
+    floors = [place for place in order if place[2].startswith(FLOOR_PREFIX)]
+    means = {place: _by_dataset(found) for place, found in complete.items()}
+    rows = [
+        _row(place, complete[place], drawn[place], means[place], [(drawn[f].points, means[f]) for f in floors])
+        for place in order
+    ]
     return Summary(
         rows=rows,
         differences=_differences(drawn, order, subject),
@@ -65,6 +69,7 @@ def summarise(store: ResultStore, subject: str | None = None) -> Summary:
         incomplete=[place for place in by_place if place not in complete],
         calibration_draws=draws,
         notice=str(run.get("notice", "")),
+        tolerance_px=float(run.get("identity", {}).get("tolerance_px", 2.0)),
     )
 
 
@@ -112,23 +117,44 @@ def _draw(found: _Found, evaluations: Mapping[str, Evaluation], bootstrap: Boots
     return _Drawn(points, draws)
 
 
-def _row(place: Place, found: _Found, drawn: _Drawn, floors: Mapping[str, _Drawn]) -> Row:
-    mode, level, method = place
-    results = [result for of_set in found.values() for result in of_set]
-    is_floor = method in floors
-    below = [
+_Means: TypeAlias = dict[str, dict[str, float]]
+
+
+def _by_dataset(found: _Found) -> _Means:
+    """Data set to the means of its metrics, over seeds too."""
+    return {
+        name: {m: float(np.mean([r.metrics[m] for r in of_set])) for m in METRICS} for name, of_set in found.items()
+    }
+
+
+def _below(own: Mapping[str, float], floors: Sequence[Mapping[str, float]]) -> frozenset[str]:
+    return frozenset(
         metric
         for metric, higher in METRICS.items()
-        if not is_floor and any(_worse(drawn.points[metric], floor.points[metric], higher) for floor in floors.values())
-    ]
+        if any(_worse(own[metric], floor[metric], higher) for floor in floors)
+    )
+
+
+def _row(
+    place: Place,
+    found: _Found,
+    drawn: _Drawn,
+    means: _Means,
+    floors: Sequence[tuple[Mapping[str, float], _Means]],
+) -> Row:
+    mode, level, method = place
+    results = [result for of_set in found.values() for result in of_set]
+    if method.startswith(FLOOR_PREFIX):
+        floors = []
     return Row(
         mode,
         level,
         method,
         {metric: interval(drawn.points[metric], drawn.draws[metric]) for metric in METRICS},
-        {name: {m: float(np.mean([r.metrics[m] for r in of_set])) for m in METRICS} for name, of_set in found.items()},
+        means,
         {key: float(np.mean([result.cost[key] for result in results])) for key in results[0].cost},
-        frozenset(below),
+        _below(drawn.points, [points for points, _ in floors]),
+        {name: _below(own, [of_floor[name] for _, of_floor in floors]) for name, own in means.items()},
         {kind: sum(result.empty.get(kind, 0) for result in results) for kind in ("one", "both")},
         max(len(of_set) for of_set in found.values()),
     )

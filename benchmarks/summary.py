@@ -32,6 +32,7 @@ class Row:
         by_dataset: Data set to metric means.
         cost: Shares removed and what is left, averaged over seeds.
         below_floor: Metrics in which a floor is better.
+        below_floor_on: The same on each data set.
         empty: Images where one mask, or both, are empty, over all seeds.
         seeds: How many seeds it is the mean of.
     """
@@ -43,6 +44,7 @@ class Row:
     by_dataset: Mapping[str, Mapping[str, float]]
     cost: Mapping[str, float]
     below_floor: frozenset[str]
+    below_floor_on: Mapping[str, frozenset[str]]
     empty: Mapping[str, int]
     seeds: int
 
@@ -104,6 +106,7 @@ class Summary:
         incomplete: Rows left out because a data set is missing.
         calibration_draws: Number of calibration samples.
         notice: What every output of the run says, if anything.
+        tolerance_px: Of BF1, in pixels of the 256 grid.
     """
 
     rows: Sequence[Row]
@@ -116,6 +119,7 @@ class Summary:
     incomplete: Sequence[Place] = field(default_factory=list)
     calibration_draws: int = 1
     notice: str = ""
+    tolerance_px: float = 2.0
 
     @cached_property
     def levels(self) -> list[str]:

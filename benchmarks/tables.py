@@ -78,7 +78,8 @@ def footer(summary: Summary, mode: str) -> list[str]:
     )
     lines = [
         *_notice(summary),
-        f"{BELOW_FLOOR} worse than a floor, which uses no network. HD95: lower is better.",
+        f"{BELOW_FLOOR} worse than a floor, which uses no network. BF1: within {summary.tolerance_px:g} px of the 256 "
+        "grid; at 1 and 3 px in comparison.csv. HD95: lower is better.",
         f"[low, high]: {CONFIDENCE:.0%} bootstrap over groups within each data set"
         + (f", nested over {summary.calibration_draws} calibration samples" if summary.calibration_draws > 1 else "")
         + f". {counted}.",
@@ -166,7 +167,7 @@ def by_dataset(summary: Summary, metric: str) -> Grid:
     """One metric on each data set, own quotas."""
     names = list(summary.groups)
     rows = [
-        [row.level, label(row), *(number(metric, row.by_dataset[name][metric]) for name in names)]
+        [row.level, label(row), *(_on_dataset(row, metric, name) for name in names)]
         for row in summary.rows
         if row.mode in ("any", "own")
     ]
@@ -174,6 +175,15 @@ def by_dataset(summary: Summary, metric: str) -> Grid:
         f"{METRIC_NAMES[metric]} by data set, {MODES['own']}",
         ["level", "method", *names],
         rows,
-        _notice(summary),
+        [
+            *_notice(summary),
+            f"{BELOW_FLOOR} worse than a floor.",
+            empty_line([row for row in summary.rows if row.mode in ("any", "own")], sum(summary.images.values())),
+        ],
         left=2,
     )
+
+
+def _on_dataset(row: Row, metric: str, dataset: str) -> str:
+    text = number(metric, row.by_dataset[dataset][metric])
+    return f"{BELOW_FLOOR} {text}" if metric in row.below_floor_on[dataset] else text

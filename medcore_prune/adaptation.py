@@ -1,5 +1,6 @@
 """Adapting a SAM to one's own images: the fine-tuning that turns SAM into MedSAM."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from .data.pool import Augmentation, Batch, Pool
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError
+from .fingerprint import model_hash
 from .protocol import embed
 from .training import TrainSettings, batch_loss, fit
 
@@ -73,7 +75,9 @@ def adapt_pool(
         validate_every=settings.validate_every if validation is not None else 0,
     )
     validate = None if validation is None else lambda trained: -validation_loss(trained, validation)
-    return fit(model, batches, training, state_path, validate=validate)
+    parts = (model_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
+    identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
+    return fit(model, batches, training, state_path, validate=validate, identity=identity)
 
 
 @torch.no_grad()

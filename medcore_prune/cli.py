@@ -9,7 +9,7 @@ from torch import nn
 
 from .adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from .checkpoint import load_sam, save_training_checkpoint
-from .command_line import run
+from .command_line import check_device, run
 from .data import split
 from .data.named import named_folders
 from .data.types import SampleSet
@@ -87,13 +87,14 @@ def adapt_command(
     """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
 
     Trains on the training split only and keeps the weights that are best on the validation split. The split is
-    written beside the checkpoint; `medcore-bench baselines` with the same --data and --split-seed uses the same one.
+    written beside the checkpoint, where `medcore-bench baselines` with the same --data finds it.
 
     \b
     Example:
       medcore-prune adapt --model vit_b --reference sam_vit_b_01ec64.pth \\
           --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
     """
+    check_device(device)
     sets = named_folders(data, layout)
     roles = split(sets, seed=split_seed, fractions=fractions)
     model = _start(kind, reference, device, image_size)

@@ -3,8 +3,24 @@
 import sys
 
 import click
+import torch
 
 from .errors import MedcorePruneError
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that torch cannot use here.
+
+    Raises:
+        MedcorePruneError: In one line, with torch's own reason.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0][:100]
+        raise MedcorePruneError(
+            f"--device {name}: not usable here ({reason}); expected cpu, or cuda on a GPU"
+        ) from error
 
 
 def run(command: click.Command) -> None:
@@ -13,4 +29,8 @@ def run(command: click.Command) -> None:
         command()
     except MedcorePruneError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        # a folder that cannot be written, a disk that is full
+        click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
         sys.exit(1)

@@ -72,8 +72,11 @@ def learning_rate_at(step: int, settings: TrainSettings) -> float:
 class _State:
     """Everything that a killed training needs to go on as if nothing had happened."""
 
-    def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, settings: TrainSettings, path: Path) -> None:
-        self.model, self.optimiser, self.settings, self.path = model, optimiser, settings, path
+    def __init__(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer, settings: TrainSettings, path: Path, identity: str
+    ) -> None:
+        self.model, self.optimiser, self.path = model, optimiser, path
+        self.belongs_to = {"settings": asdict(settings), "identity": identity}
         self.step, self.losses = 0, list[float]()
         self.best, self.best_score = None, -math.inf  # type: dict[str, Tensor] | None, float
         if path.exists():
@@ -82,13 +85,16 @@ class _State:
     def _load(self) -> None:
         try:
             stored = torch.load(self.path, map_location="cpu", weights_only=True)
-            fits = stored["settings"] == asdict(self.settings)
+            fits = stored["belongs_to"] == self.belongs_to
         except Exception as error:
             raise MedcorePruneError(
                 f"{self.path} is no training state ({type(error).__name__}): remove it to start over"
             ) from error
         if not fits:
-            raise MedcorePruneError(f"{self.path} belongs to a training with other settings: remove it to start over")
+            raise MedcorePruneError(
+                f"{self.path} belongs to a training with other images, another start or other settings: remove it to "
+                "start over"
+            )
         self.model.load_state_dict(stored["model"])
         self.optimiser.load_state_dict(stored["optimizer"])
         self.step, self.losses = stored["step"], stored["losses"]
@@ -96,7 +102,7 @@ class _State:
 
     def save(self) -> None:
         state = {
-            "settings": asdict(self.settings),
+            "belongs_to": self.belongs_to,
             "model": self.model.state_dict(),
             "optimizer": self.optimiser.state_dict(),
             "step": self.step,
@@ -133,6 +139,7 @@ def fit(
     *,
     validate: Validate | None = None,
     label: str = "training",
+    identity: str = "",
 ) -> list[float]:
     """Train a model in place; the prompt encoder stays frozen.
 
@@ -143,6 +150,8 @@ def fit(
         state_path: Where the state is kept; an existing one of the same settings is gone on with.
         validate: A score of the model, higher is better, taken every `validate_every` steps.
         label: Shown beside the progress bar.
+        identity: Of what the settings do not tell, the images and the weights to start from; a stored state of another
+            one is refused.
 
     Returns:
         The loss of every step.
@@ -152,7 +161,7 @@ def fit(
     """
     device = next(model.parameters()).device
     model.get_submodule("prompt_encoder").requires_grad_(False)
-    state = _State(model, _optimiser(model, settings), settings, Path(state_path))
+    state = _State(model, _optimiser(model, settings), settings, Path(state_path), identity)
     model.train()
     for step in track(range(state.step, settings.steps), label, total=settings.steps, done=state.step):
         for group in state.optimiser.param_groups:

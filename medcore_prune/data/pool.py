@@ -3,8 +3,10 @@
 A batch depends on the pool, the seed and the step alone, so a resumed training sees what an uninterrupted one would.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -77,6 +79,14 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of all images and masks, in order."""
+        digest = hashlib.sha256()
+        for part in (self.images, self.masks, *self._of_image):
+            digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()
 
     @classmethod
     def of_scenes(cls, scenes: Iterable[tuple[np.ndarray, Sequence[np.ndarray]]], size: int) -> "Pool":

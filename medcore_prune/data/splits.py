@@ -73,6 +73,27 @@ class Split:
         write_json_atomic(path, {"format": _FORMAT, "seed": self.seed, "fractions": list(self.fractions), **roles})
 
     @staticmethod
+    def stored_hashes(path: str | os.PathLike[str], role: str | None = None) -> dict[str, set[str]]:
+        """Read the content hashes of a manifest without its images.
+
+        Args:
+            path: What `save` wrote.
+            role: One role, or None for all of them.
+
+        Returns:
+            Data set name to the hashes of its samples.
+
+        Raises:
+            DataError: No manifest.
+        """
+        stored = _read(Path(path))
+        found: dict[str, set[str]] = {}
+        for each in ROLES if role is None else (role,):
+            for name, samples in stored[each].items():
+                found.setdefault(name, set()).update(samples.values())
+        return found
+
+    @staticmethod
     def load(path: str | os.PathLike[str], sets: Mapping[str, SampleSet]) -> "Split":
         """Read a manifest and find its samples again.
 

@@ -14,13 +14,17 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from skimage.io import imsave
 
 from medcore_prune.baseline import get_baseline
 from medcore_prune.benchmarks import evaluating
 from medcore_prune.benchmarks.cli import cli
+from medcore_prune.benchmarks.exclusive import exclusive
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.checkpoint import save_training_checkpoint
+from medcore_prune.cli import cli as medcore_prune_cli
 from medcore_prune.criterion_registry import criteria
+from medcore_prune.data import phantoms
 from medcore_prune.encoders import build_sam
 from medcore_prune.errors import MedcorePruneError
 
@@ -282,3 +286,68 @@ def test_a_damaged_result_is_named(whole: tuple[Path, str], pair: list[str], tmp
 def test_a_report_of_nothing_is_an_error(tmp_path: Path) -> None:
     result = _run(["report", str(tmp_path)])
     assert "holds no results" in str(result.exception)
+
+
+def test_a_report_without_a_finished_row_or_against_an_unknown_method_is_an_error(
+    whole: tuple[Path, str], tmp_path: Path
+) -> None:
+    page = whole[0] / "report.html"
+    before = page.read_bytes()
+    result = _run(["report", str(whole[0]), "--compare", "medcor"])
+    assert "did you mean 'medcore'" in str(result.exception)
+    assert page.read_bytes() == before
+    (tmp_path / "run.json").write_bytes((whole[0] / "run.json").read_bytes())
+    assert "holds no finished row yet" in str(_run(["report", str(tmp_path)]).exception)
+
+
+def test_a_second_run_on_the_same_folder_is_refused(pair: list[str], tmp_path: Path) -> None:
+    with exclusive(tmp_path / "out"):
+        result = _run(_arguments(pair, tmp_path / "out", "--methods", "magnitude"))
+    assert "another run is writing to" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def phantom_folder(tmp_path: Path) -> Path:
+    """A folder of images and masks, as a user has it."""
+    for kind in ("images", "masks"):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+    for index, sample in enumerate(phantoms.make("phantom_skin", seed=3, count=10, size=SIZE)):
+        imsave(tmp_path / "own/images" / f"{index}.png", sample.image)
+        imsave(tmp_path / "own/masks" / f"{index}.png", sample.mask.astype("uint8") * 255, check_contrast=False)
+    return tmp_path / "own"
+
+
+def test_a_folder_goes_through_adaptation_and_comparison_with_one_split(phantom_folder: Path, tmp_path: Path) -> None:
+    data = ["--data", f"own={phantom_folder}", "--image-size", str(SIZE)]
+    adapted = tmp_path / "adapted.pth"
+    few = ["--steps", "2", "--batch-size", "2", "--split-seed", "4", "--fractions", "0.6,0.1,0.3"]
+    done = CliRunner().invoke(medcore_prune_cli, ["adapt", *data, *few, "--out", str(adapted)])
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "out"
+    compared = ["--adapted", str(adapted), "--methods", "magnitude,zero_fisher", "--quick", "--levels", "h50_m70"]
+    compared += ["--eval-size", "32", "--calibration", "2", "--no-gallery", "--out", str(out)]
+    result = _run(["baselines", *data, *compared])
+    assert result.exit_code == 0, result.output
+    # the split of the adaptation, not a new one
+    test = json.loads(adapted.with_suffix(".split.json").read_text())["test"]["own"]
+    assert len(test) == 3
+    tables = [pd.read_csv(path, dtype=str) for path in (out / "evaluations").glob("*.csv")]
+    assert tables
+    assert all(set(table["name"]) <= set(test) for table in tables)
+    # other data sets beside it: images that were trained on are not reported on
+    other = ["--data", f"other={phantom_folder}", "--image-size", str(SIZE)]
+    refused = _run(["baselines", *other, *compared[:-1], str(tmp_path / "refused")])
+    assert "was trained on other/" in str(refused.exception)
+
+
+def test_going_on_with_fewer_methods_keeps_what_was_analysed(pair: list[str], tmp_path: Path) -> None:
+    both, one = ("zero_fisher,vanilla_fisher", "zero_fisher")
+    assert _run(_arguments(pair, tmp_path, "--methods", both, "--compare", "zero_fisher")).exit_code == 0
+    seconds = json.loads((tmp_path / "analysis" / "calibration.json").read_text())["seconds"]
+    assert _run(_arguments(pair, tmp_path, "--methods", one, "--compare", "zero_fisher")).exit_code == 0
+    for name in ("agreement", "stability"):
+        assert set(json.loads((tmp_path / "analysis" / f"{name}.json").read_text())["methods"]) == set(both.split(","))
+    predicted = json.loads((tmp_path / "analysis" / "gallery.json").read_text())["pictures"][0]["predicted"]
+    assert set(predicted) == {"unpruned", "h50_m70/zero_fisher", "h50_m70/vanilla_fisher"}
+    assert json.loads((tmp_path / "analysis" / "calibration.json").read_text())["seconds"] >= seconds

@@ -143,7 +143,7 @@ def test_an_object_that_vanishes_at_the_input_size_is_named(tmp_path: Path) -> N
     image, mask = np.zeros((480, 480, 3), np.uint8), np.zeros((480, 480), bool)
     mask[20:22, 20:22] = True
     speck = Sample("a", "speck", image, mask, (20, 20, 21, 21), "g")
-    with pytest.raises(DataError, match=r"chosen/speck has an empty mask at 48 px"):
+    with pytest.raises(DataError, match=r"a/speck has an empty mask at 48 px"):
         calibrate(tmp_path, {"a": Chosen([speck], ["x"])}, samples=1)
 
 

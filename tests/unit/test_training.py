@@ -146,3 +146,15 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tmp_path: Path) -
     (tmp_path / "state.pt").write_bytes(b"nothing")
     with pytest.raises(MedcorePruneError, match="no training state"):
         fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt")
+
+
+def test_a_state_of_another_start_is_refused(tmp_path: Path) -> None:
+    fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt", identity="one")
+    with pytest.raises(MedcorePruneError, match="belongs to a training with other images, another start"):
+        fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt", identity="other")
+
+
+def test_a_pool_is_known_by_its_pixels() -> None:
+    first = small_pool()
+    other = Pool.of_scenes([(np.zeros((64, 64, 3), np.uint8), [np.ones((64, 64), bool)])], 64)
+    assert first.hash == small_pool().hash != other.hash

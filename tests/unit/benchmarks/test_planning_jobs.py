@@ -1,5 +1,6 @@
 """From methods to plans, and what is kept of an earlier run."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -59,7 +60,11 @@ def _jobs(recipe: Baseline, seeds: tuple[int, ...], inputs: Inputs, store: Resul
 def _finish(jobs: Sequence[Job], store: ResultStore) -> None:
     for job in jobs:
         metrics = {"dice": 0.5}
-        store.write(CellResult(job.cell("tiny"), "key", metrics, {}, 2, job.plan.hash, {}, {"scoring": 9.0}, 77))
+        settings = {"method": job.scored_by}
+        seconds = {"scoring": 9.0}
+        store.write(
+            CellResult(job.cell("tiny"), "key", metrics, {}, 2, job.plan.hash, {}, seconds, 77, settings=settings)
+        )
 
 
 def test_every_seed_has_a_plan_a_mode_and_plans_are_files(inputs: Inputs, store: ResultStore) -> None:
@@ -81,6 +86,20 @@ def test_a_slow_method_that_has_all_its_cells_is_not_asked_again(inputs: Inputs,
     assert Slow.asked == 2
     assert [job.plan for job in kept] == [job.plan for job in again]
     assert kept[0].scoring == Measured(9.0, 77)
+
+
+def test_a_slow_method_whose_code_or_sample_changed_is_asked_again(inputs: Inputs, store: ResultStore) -> None:
+    class Reversed(Slow):
+        def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+            return [-scores for scores in super().score_all(groups)]
+
+    first = _jobs(Baseline(Slow), (0,), inputs, store)
+    _finish(first, store)
+    assert _jobs(Baseline(Reversed), (0,), inputs, store)[0].plan.hash != first[0].plan.hash
+    other = {"tiny": TinySamples("tiny", 3)}
+    asked = Slow.asked
+    _jobs(Baseline(Slow), (0,), dataclasses.replace(inputs, calibration=lambda _: other), store)
+    assert Slow.asked == asked + 1
 
 
 def test_a_slow_method_whose_plan_is_lost_is_asked_again(inputs: Inputs, store: ResultStore) -> None:
