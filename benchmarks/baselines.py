@@ -14,7 +14,7 @@ from ..encoders import SHAPES
 from ..level import COMPARISON_LEVELS
 from .comparison import Comparison
 from .exclusive import exclusive
-from .options import LevelList, joined
+from .options import GridSize, LevelList, joined
 from .report import render
 from .settings import COUNTS, SUBJECT, Counts, Settings
 
@@ -34,6 +34,12 @@ _INTERRUPTED = 130
     metavar="NAME=DIR",
     help="A folder of images and masks; may be repeated.  [default: three phantom polyp sets]",
 )
+@click.option(
+    "--boxes",
+    multiple=True,
+    metavar="NAME=CSV",
+    help="Box prompts of a data set, columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
+)
 @click.option("--layout", type=click.Choice(["auto", *LAYOUTS]), default="auto", show_default=True)
 @click.option("--levels", type=LevelList(), default=joined(COMPARISON_LEVELS), show_default=True)
 @click.option("--methods", metavar="NAME,...", help="Baselines or criteria.  [default: all but the slow ones]")
@@ -47,7 +53,11 @@ _INTERRUPTED = 130
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option(
-    "--eval-size", type=click.IntRange(min=8), default=256, show_default=True, help="Side of the masks' grid."
+    "--eval-size",
+    type=GridSize(),
+    default=256,
+    show_default=True,
+    help="Side of the grid that masks are compared on, in pixels, or `original` for each image's own size.",
 )
 @click.option(
     "--tolerance",
@@ -66,6 +76,7 @@ _INTERRUPTED = 130
 @click.option("--gallery/--no-gallery", default=True, show_default=True, help="Keep and show pictures of the images.")
 def command(
     data: tuple[str, ...],
+    boxes: tuple[str, ...],
     methods: str | None,
     plugin: tuple[str, ...],
     compare: str,
@@ -83,6 +94,7 @@ def command(
     settings = Settings(
         counts=_counts(amount or "default", calibration, images),
         data=parse_named(data),
+        boxes=parse_named(boxes, "--boxes"),
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()) if methods else (),
         plugins=plugin,
         subject=compare,

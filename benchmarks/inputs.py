@@ -119,7 +119,7 @@ def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
     named = settings.data or {}
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
-    folders = named_folders([f"{name}={place}" for name, place in named.items()], settings.layout)
+    folders = named_folders(named, settings.layout, settings.boxes)
     roles = _roles(folders, settings)
     chosen = roles.roles()[settings.role]
     for checkpoint in (settings.adapted, settings.reference):

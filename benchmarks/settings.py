@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..evaluation import EvalSize
 from ..level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]
@@ -59,6 +60,7 @@ class Settings:
         model: A name in `encoders.SHAPES`.
         adapted, reference: Checkpoints; None for the pocket pair.
         data: Data set name to folder; empty for the phantom polyp sets.
+        boxes: Data set name to a CSV file of box prompts in place of those of the masks.
         layout: Of the folders.
         image_size: Input side in pixels, if not the model's own.
         levels: What is asked to go.
@@ -69,7 +71,7 @@ class Settings:
         split_seed: Of the roles of real images.
         role: `test`, or `validation` for settling open choices.
         device: Where models run.
-        eval_size: Side in pixels of the grid that masks are compared on.
+        eval_size: Side in pixels of the grid that masks are compared on, or `original`.
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         batch_size: Images a forward pass.
         cache: Folder of calibration statistics; None for one within `out`.
@@ -83,6 +85,7 @@ class Settings:
     adapted: Path | None = None
     reference: Path | None = None
     data: Mapping[str, Path] | None = None
+    boxes: Mapping[str, Path] | None = None
     layout: str = "auto"
     image_size: int | None = None
     levels: tuple[Level, ...] = COMPARISON_LEVELS
@@ -93,7 +96,7 @@ class Settings:
     split_seed: int = 0
     role: Literal["test", "validation"] = "test"
     device: str = "cpu"
-    eval_size: int = 256
+    eval_size: EvalSize = 256
     tolerance_px: float = 2.0
     batch_size: int = 16
     cache: Path | None = None

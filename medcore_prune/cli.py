@@ -11,7 +11,7 @@ from .adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from .checkpoint import load_sam, save_training_checkpoint
 from .command_line import check_device, run
 from .data import split
-from .data.named import named_folders
+from .data.named import named_folders, parse_named
 from .data.types import SampleSet
 from .encoders import SHAPES, geometry_of
 from .errors import CheckpointError
@@ -95,7 +95,7 @@ def adapt_command(
           --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
     """
     check_device(device)
-    sets = named_folders(data, layout)
+    sets = named_folders(parse_named(data), layout)
     roles = split(sets, seed=split_seed, fractions=fractions)
     model = _start(kind, reference, device, image_size)
     settings = AdaptSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)

@@ -1,6 +1,8 @@
 """How good a model's masks are: images in, one row of metrics an image out."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,10 @@ from .metrics import MaskMetrics, evaluate_mask, resize_mask
 from .progress import track
 from .protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
 
-Masks = npt.NDArray[np.bool_]
+Masks = Sequence[npt.NDArray[np.bool_]]
+"""One (H, W) mask an image."""
+EvalSize = int | Literal["original"]
+"""Side in pixels of the square grid on which masks are compared, or each image's own size."""
 FLOORS = {"box": box_mask, "ellipse": ellipse_mask}
 _METRICS = tuple(MaskMetrics.__dataclass_fields__)
 
@@ -28,30 +33,36 @@ class EvaluationSet:
     Args:
         samples: Images, masks and boxes.
         input_size: Side of the model's input in pixels.
-        eval_size: Side in pixels of the square grid on which masks are compared (METHOD section 10).
+        eval_size: Side in pixels of the square grid on which masks are compared (METHOD section 10), or `"original"`.
+
+    Attributes:
+        shapes: (H, W) of the grid of each image.
 
     Raises:
         DataError: The set is empty, or the evaluation grid has no pixel.
     """
 
-    def __init__(self, samples: SampleSet, input_size: int, eval_size: int = 256) -> None:
+    def __init__(self, samples: SampleSet, input_size: int, eval_size: EvalSize = 256) -> None:
         if not len(samples):
             raise DataError(f"data set {samples.name!r} holds no image to evaluate on")
-        if eval_size < 1:
-            raise DataError(f"the evaluation grid must have at least 1 pixel a side, got {eval_size}")
-        self.name, self.input_size, self.eval_size = samples.name, input_size, eval_size
+        if eval_size != "original" and (not isinstance(eval_size, int) or eval_size < 1):
+            raise DataError(f"the evaluation grid: expected at least 1 pixel a side, or 'original', got {eval_size!r}")
+        self.name, self.input_size = samples.name, input_size
         self.ids, self.groups = list(samples.ids), list(samples.groups)
         images, boxes, self.true_masks, self.eval_boxes = [], [], [], []
+        self.shapes: list[tuple[int, int]] = []
         for sample in samples:
             image, box = batch_of([(sample.image, sample.box)], input_size)
             images.append(image)
             boxes.append(box)
-            self.true_masks.append(resize_mask(sample.mask, eval_size))
             height, width = sample.mask.shape
+            rows, columns = (height, width) if eval_size == "original" else (eval_size, eval_size)
+            self.shapes.append((rows, columns))
+            self.true_masks.append(sample.mask if eval_size == "original" else resize_mask(sample.mask, eval_size))
             x0, y0, x1, y1 = sample.box
             # the far edges of the last pixels, so that the scaled box covers them whole
             scaled = (x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height)
-            left, top, right, bottom = (value * eval_size for value in scaled)
+            left, top, right, bottom = (value * n for value, n in zip(scaled, (columns, rows) * 2, strict=True))
             self.eval_boxes.append((left, top, right - 1, bottom - 1))
         self.images, self.boxes = torch.cat(images), torch.cat(boxes)
 
@@ -78,17 +89,25 @@ def predict(
         progress: Show how far it is.
 
     Returns:
-        (N, E, E) bool.
+        A mask an image.
     """
     device = next(model.parameters()).device
-    shape = (images.eval_size, images.eval_size)
-    masks = []
+    masks: list[npt.NDArray[np.bool_]] = []
     starts = range(0, len(images), batch_size)
     for start in track(starts, f"predicting {images.name}", total=len(starts), show=progress):
         part = slice(start, start + batch_size)
         logits = low_res_logits(model, images.images[part].to(device), images.boxes[part].to(device))
-        masks.append(masks_from_logits(logits, shape, postprocess).cpu().numpy())
-    return np.concatenate(masks)
+        masks += _on_grids(logits, images.shapes[part], postprocess)
+    return masks
+
+
+def _on_grids(
+    logits: torch.Tensor, shapes: Sequence[tuple[int, int]], postprocess: Postprocess
+) -> list[npt.NDArray[np.bool_]]:
+    if len(set(shapes)) == 1:
+        return list(masks_from_logits(logits, shapes[0], postprocess).cpu().numpy())
+    pairs = zip(logits, shapes, strict=True)
+    return [masks_from_logits(one[None], shape, postprocess)[0].cpu().numpy() for one, shape in pairs]
 
 
 def floor_masks(name: str, images: EvaluationSet) -> Masks:
@@ -99,28 +118,26 @@ def floor_masks(name: str, images: EvaluationSet) -> Masks:
         images: Whose boxes.
 
     Returns:
-        (N, E, E) bool.
+        A mask an image.
     """
     if name not in FLOORS:
         raise DataError(f"unknown floor {name!r}: expected one of {', '.join(FLOORS)}")
-    shape = (images.eval_size, images.eval_size)
-    return np.stack([FLOORS[name](box, shape) for box in images.eval_boxes])
+    return [FLOORS[name](box, shape) for box, shape in zip(images.eval_boxes, images.shapes, strict=True)]
 
 
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
     """Compare predicted masks with the true ones.
 
     Args:
-        masks: (N, E, E) bool, in the set's order.
+        masks: A mask an image, in the set's order.
         images: The true masks.
-        tolerance_px: Of Boundary F1, in pixels of the 256 grid; scaled with other grids.
+        tolerance_px: Of Boundary F1, in pixels of the 256 grid; scaled with the root of another grid's area.
 
     Returns:
         A row an image: `dataset`, `name`, `group`, and the fields of `MaskMetrics`.
     """
-    scale = images.eval_size / 256
     rows = [
-        evaluate_mask(predicted, true, tolerance_px=tolerance_px, pixel_scale=scale)
+        evaluate_mask(predicted, true, tolerance_px=tolerance_px, pixel_scale=math.sqrt(true.size) / 256)
         for predicted, true in zip(masks, images.true_masks, strict=True)
     ]
     table = pd.DataFrame([[getattr(row, name) for name in _METRICS] for row in rows], columns=list(_METRICS))
@@ -135,7 +152,7 @@ def evaluate(
     model: nn.Module,
     data: Split | Mapping[str, SampleSet],
     *,
-    eval_size: int = 256,
+    eval_size: EvalSize = 256,
     tolerance_px: float = 2.0,
     postprocess: Postprocess = "medsam",
     batch_size: int = 16,
@@ -146,7 +163,7 @@ def evaluate(
     Args:
         model: A `Sam`, pruned or not.
         data: A split, whose test part is evaluated, or images by data set.
-        eval_size: Side in pixels of the grid on which masks are compared.
+        eval_size: Side in pixels of the grid on which masks are compared, or `"original"` for each image's own.
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         postprocess: `"medsam"` or `"logits"`.
         batch_size: Images at a time.

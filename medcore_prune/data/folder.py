@@ -1,6 +1,7 @@
 """Images with masks from a folder: everything is checked before the first use, pixels are read when asked for."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from .types import Box, Sample
 T = TypeVar("T")
 
 _THREADS = min(8, os.cpu_count() or 1)
+_MANY_FRAMES = 20
 _LONG = 500  # from here on a loop over files shows its progress
 
 
@@ -127,14 +129,15 @@ def folder(
         path: The folder.
         layout: A name of `LAYOUTS`, or `"auto"` to recognise it.
         name: Name of the data set; the folder's name by default.
-        boxes: CSV file of box prompts (`boxes_from_csv`) that replace those of the masks.
+        boxes: CSV file of box prompts (`boxes_from_csv`), one for every sample, in place of those of the masks.
 
     Returns:
         The samples, ordered by file name (or as the manifest has them).
 
     Raises:
         DataError: No such folder or layout; images without masks, masks without images, unreadable files, empty
-            masks, sizes that differ, boxes of unknown names: all of them in one message.
+            masks, sizes that differ, boxes that are missing, of unknown names, or outside of their image: all of them
+            in one message.
     """
     root = Path(path)
     if not root.is_dir():
@@ -145,12 +148,39 @@ def folder(
     listing = honour_manifest(root, kind.scan(root), kind.labels)
     checked = _check_files(listing, kind.labels)
     given = boxes_from_csv(boxes) if boxes is not None else {}
-    for unknown in sorted(given.keys() - {entry.name for entry in checked.entries}):
-        checked.report("box without image", unknown)
+    if boxes is not None:
+        _check_boxes(checked, given)
     _refuse(root, checked)
     if not checked.entries:
         raise DataError(f"{root}: expected images with masks ({kind.title}), found none" + _noted(checked.notes))
+    if _may_be_frames(checked.entries):
+        checked.notes.append(
+            "numbered images without groups: if they are frames of videos, neighbours may fall on both sides of a "
+            "split; a manifest.csv with the columns name,group keeps each video together"
+        )
     return FolderSet(name or root.resolve().name, root, tuple(checked.entries), tuple(checked.notes), given)
+
+
+def _check_boxes(listing: Listing, given: Mapping[str, Box]) -> None:
+    """Report boxes that no sample asks for, samples without one, and boxes outside of their image."""
+    names = {entry.name for entry in listing.entries}
+    for unknown in sorted(given.keys() - names):
+        listing.report("box without image", unknown)
+    for entry in listing.entries:
+        if entry.name not in given:
+            listing.report("image without box", entry.name)
+            continue
+        x0, y0, x1, y1 = given[entry.name]
+        height, width = image_shape(entry.image)
+        if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
+            listing.report("box outside of its image", f"{entry.name} ({width} x {height})")
+
+
+def _may_be_frames(entries: Sequence[Entry]) -> bool:
+    """Whether many images are known by a number alone and each is a group of its own."""
+    groups = {entry.group for entry in entries}
+    numbered = all(re.fullmatch(r"[A-Za-z]?0*\d+", entry.name) for entry in entries)
+    return numbered and len(groups) == len(entries) >= _MANY_FRAMES
 
 
 def mask_of(entry: Entry) -> npt.NDArray[np.bool_]:

@@ -79,12 +79,14 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a CSV file with the columns name,{','.join(_CORNERS)}")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        missing = [column for column in ("name", *_CORNERS) if column not in (reader.fieldnames or [])]
-        if missing:
-            raise DataError(f"{path}: expected the columns name,{','.join(_CORNERS)}, missing {', '.join(missing)}")
-        rows = list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns, rows = reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: expected a CSV file in UTF-8, could not read it ({error})") from error
+    if missing := [column for column in ("name", *_CORNERS) if column not in columns]:
+        raise DataError(f"{path}: expected the columns name,{','.join(_CORNERS)}, missing {', '.join(missing)}")
     boxes: dict[str, Box] = {}
     problems = []
     for line, row in enumerate(rows, start=2):

@@ -4,7 +4,9 @@ import torch
 from tiny import tiny_sam
 
 from medcore_prune.data import phantoms
+from medcore_prune.data.splits import Split
 from medcore_prune.data.subset import Subset
+from medcore_prune.data.types import Sample
 from medcore_prune.errors import DataError
 from medcore_prune.evaluation import EvaluationSet, evaluate, floor_masks, macro_average, predict, score
 from medcore_prune.predictor import Predictor
@@ -16,7 +18,7 @@ def images() -> EvaluationSet:
 
 
 def test_a_row_an_image(images: EvaluationSet) -> None:
-    table = score(np.stack(images.true_masks), images)
+    table = score(images.true_masks, images)
     assert list(table.columns[:3]) == ["dataset", "name", "group"]
     assert len(table) == 3
     assert table["dice"].tolist() == table["bf1"].tolist() == [1.0, 1.0, 1.0]
@@ -26,7 +28,7 @@ def test_a_row_an_image(images: EvaluationSet) -> None:
 def test_batches_do_not_change_masks_and_agree_with_the_predictor(images: EvaluationSet) -> None:
     model = tiny_sam()
     masks = predict(model, images, batch_size=2)
-    assert masks.shape == (3, 128, 128)
+    assert [mask.shape for mask in masks] == [(128, 128)] * 3
     assert np.array_equal(masks, predict(model, images, batch_size=3))
     sample = phantoms.make("phantom_skin", seed=5, count=3)[1]
     alone = Predictor(model).set_image(sample.image).predict(sample.box)
@@ -68,3 +70,52 @@ def test_evaluation_leaves_the_model_alone(images: EvaluationSet) -> None:
     predict(model, images)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_each_image_at_its_own_size() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((40, 60), bool)
+    mask[10:30, 20:50] = True
+    first = Sample("a", "one", rng.integers(0, 255, (40, 60, 3), dtype=np.uint8), mask, (20, 10, 49, 29), "one")
+    samples = [first, Sample("a", "two", first.image[:20], mask[:20], (20, 10, 49, 19), "two")]
+    images = EvaluationSet(Fixed(samples), 48, "original")
+    masks = predict(tiny_sam(), images)
+    assert [each.shape for each in masks] == [(40, 60), (20, 60)]
+    assert np.array_equal(masks[0], Predictor(tiny_sam()).set_image(first.image).predict(first.box))
+    assert np.array_equal(floor_masks("box", images)[0], mask)
+    # 2 px of the 256 grid are a fraction of a pixel here: a contour that is one pixel off is off
+    moved = [np.roll(each, 1, axis=1) for each in images.true_masks]
+    assert score(moved, images)["bf1"].max() < 0.9
+    assert score(images.true_masks, images)["bf1"].min() == 1.0
+    with pytest.raises(DataError, match="or 'original', got 'own'"):
+        EvaluationSet(Fixed(samples), 48, "own")  # type: ignore[arg-type]
+
+
+def test_a_split_is_evaluated_on_its_test_part() -> None:
+    parts = {name: {"skin": phantoms.make("phantom_skin", seed=seed, count=1)} for seed, name in enumerate("abc")}
+    whole = Split(parts["a"], parts["b"], parts["c"], 0, (0.7, 0.1, 0.2))
+    table = evaluate(tiny_sam(), whole, progress=False)
+    assert list(table["name"]) == list(parts["c"]["skin"].ids)
+    with pytest.raises(DataError, match="expected a split or"):
+        evaluate(tiny_sam(), parts["c"]["skin"], progress=False)  # type: ignore[arg-type]
+
+
+class Fixed:
+    """Samples at hand, as a set."""
+
+    name = "a"
+
+    def __init__(self, samples: list[Sample]) -> None:
+        self._samples = samples
+
+    ids = property(lambda self: [sample.name for sample in self._samples])
+    groups = property(lambda self: [sample.group for sample in self._samples])
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+    def hashes(self) -> list[str]:
+        return self.ids

@@ -3,7 +3,9 @@ import torch
 from tiny import tiny_sam
 
 import medcore_prune as mp
-from medcore_prune.errors import RegistryError
+from medcore_prune.criteria.magnitude import Magnitude
+from medcore_prune.errors import CriterionError, RegistryError
+from medcore_prune.fisher import prunable_layers
 
 
 def test_everything_at_the_front_door_exists() -> None:
@@ -39,3 +41,26 @@ def test_only_some_blocks() -> None:
 def test_an_unknown_method_names_the_nearest() -> None:
     with pytest.raises(RegistryError, match="magnitude"):
         mp.plan(tiny_sam(), "h50_m50", "magnitud")
+
+
+def test_all_groups_under_one_cost_budget() -> None:
+    model = tiny_sam()
+    plan = mp.plan(model, "h50_m50", "magnitude", ranking="global", gamma=1.0, cost="flops")
+    assert (plan.quotas, plan.notes["gamma"], plan.notes["cost"]) == ("global", 1.0, "flops")
+    assert plan.hash != mp.plan(model, "h50_m50", "magnitude", ranking="global", gamma=0.0).hash
+    # a method with sensitivity quotas has none there
+    statistics = mp.Statistics.from_tensors(
+        {
+            "a": {
+                name: (torch.ones_like(x.weight), torch.ones_like(x.bias)) for name, x in prunable_layers(model).items()
+            }
+        }
+    )
+    assert mp.plan(model, "h50_m50", "vanilla_fisher", statistics=statistics, ranking="global").quotas == "global"
+
+
+def test_a_class_is_built_and_a_plain_function_is_refused() -> None:
+    model = tiny_sam()
+    assert mp.plan(model, "h50_m50", Magnitude).hash == mp.plan(model, "h50_m50", "magnitude").hash
+    with pytest.raises(CriterionError, match="register a plain function first"):
+        mp.plan(model, "h50_m50", lambda group: None)  # type: ignore[arg-type]

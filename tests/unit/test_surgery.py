@@ -127,3 +127,11 @@ def test_the_whole_sam_still_predicts_after_pruning() -> None:
     with masked(model, plan):
         expected = low_res_logits(model, images, boxes)
     torch.testing.assert_close(low_res_logits(prune(model, plan), images, boxes), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_layers_stay_frozen() -> None:
+    model = tiny_sam()
+    model.image_encoder.requires_grad_(False)  # type: ignore[union-attr,operator]
+    pruned = prune(model, random_plan(model, 3))
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert {name: parameter.requires_grad for name, parameter in pruned.named_parameters()} == flags

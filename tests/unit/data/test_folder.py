@@ -89,10 +89,10 @@ def test_masks_of_one_image_that_differ_in_size_are_refused(tmp_path, save, pict
 
 def test_boxes_from_a_file_replace_those_of_the_masks(pairs, tmp_path):
     boxes = tmp_path / "boxes.csv"
-    boxes.write_text("name,x0,y0,x1,y1\nb,0,0,9,7\n")
+    boxes.write_text("name,x0,y0,x1,y1\na,1,1,4,4\nb,0,0,9,7\nc,1,1,4,4\n")
     samples = open_folder(pairs, boxes=boxes)
     assert samples[1].box == (0.0, 0.0, 9.0, 7.0)
-    assert samples[0].box == (0.0, 2.0, 3.0, 5.0)
+    assert samples[0].box == (1.0, 1.0, 4.0, 4.0)
     boxes.write_text("name,x0,y0,x1,y1\nz,0,0,9,7\n")
     with pytest.raises(DataError, match=r"box without image \(1\): z"):
         open_folder(pairs, boxes=boxes)
@@ -154,3 +154,31 @@ def test_a_manifest_that_is_no_text_is_refused(pairs):
     (pairs / "manifest.csv").write_bytes(b"name,group\n\xff\xfe,1\n")
     with pytest.raises(DataError, match="expected a CSV file in UTF-8"):
         open_folder(pairs)
+
+
+def test_boxes_must_be_there_for_all_and_on_their_image(pairs, tmp_path):
+    (tmp_path / "boxes.csv").write_text("name,x0,y0,x1,y1\na,1,1,4,4\nb,50,1,60,4\n")
+    with pytest.raises(DataError) as caught:
+        open_folder(pairs, boxes=tmp_path / "boxes.csv")
+    assert "image without box (1): c" in str(caught.value)
+    assert "box outside of its image (1): b (10 x 8)" in str(caught.value)
+    (tmp_path / "latin.csv").write_bytes("name,x0,y0,x1,y1\nä,1,1,4,4\n".encode("latin-1"))
+    with pytest.raises(DataError, match="expected a CSV file in UTF-8"):
+        open_folder(pairs, boxes=tmp_path / "latin.csv")
+
+
+def test_boxes_are_content(pairs, tmp_path):
+    (tmp_path / "boxes.csv").write_text("name,x0,y0,x1,y1\n" + "".join(f"{name},1,1,4,4\n" for name in "abc"))
+    own, given = open_folder(pairs), open_folder(pairs, boxes=tmp_path / "boxes.csv")
+    assert set(own.hashes()).isdisjoint(given.hashes())
+    assert own.image_hashes() == given.image_hashes()
+
+
+def test_numbered_frames_without_groups_are_noted(tmp_path, save, picture, square):
+    for number in range(20):
+        save(tmp_path / "images" / f"{number}.png", picture(number))
+        save(tmp_path / "masks" / f"{number}.png", square())
+    assert any("frames of videos" in note for note in open_folder(tmp_path).notes)
+    rows = "".join(f"{number},v{number // 5}\n" for number in range(20))
+    (tmp_path / "manifest.csv").write_text(f"name,group\n{rows}")
+    assert not open_folder(tmp_path).notes

@@ -175,3 +175,40 @@ def test_labels_keep_their_values(tmp_path, save):
 
 def test_paths_may_be_strings(tmp_path: Path, save):
     np.testing.assert_array_equal(read_image(str(save(tmp_path / "a.png", RGB))), RGB)
+
+
+def palette_file(place: Path, indices: np.ndarray, colours: list[tuple[int, int, int]]) -> Path:
+    image = Image.fromarray(indices.astype(np.uint8), mode="P")
+    image.putpalette([value for colour in colours for value in colour])
+    image.save(place)
+    return place
+
+
+INDICES = np.array([[0, 1, 1], [2, 0, 3]])
+VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+
+
+def test_of_a_class_palette_the_indices_are_labels_and_all_but_black_is_object(tmp_path):
+    place = palette_file(tmp_path / "voc.png", INDICES, VOC)
+    np.testing.assert_array_equal(read_labels(place), INDICES)
+    np.testing.assert_array_equal(read_mask(place), INDICES > 0)
+    # a palette that does not begin with black is looked up
+    white_first = palette_file(tmp_path / "w.png", np.array([[0, 1]]), [(255, 255, 255), (0, 0, 0)])
+    np.testing.assert_array_equal(read_mask(white_first), [[True, False]])
+    gray = palette_file(tmp_path / "g.png", np.array([[0, 1, 2]]), [(0, 0, 0), (60, 60, 60), (255, 255, 255)])
+    np.testing.assert_array_equal(read_mask(gray), [[False, False, True]])
+
+
+def test_every_colour_of_a_few_is_object_and_no_label(tmp_path, save):
+    colours = np.array(VOC, np.uint8)[INDICES]
+    colours[1, 2] = (192, 0, 0)
+    place = save(tmp_path / "colours.png", colours)
+    np.testing.assert_array_equal(read_mask(place), INDICES > 0)
+    with pytest.raises(DataError, match="expected a label map of one channel, got colours"):
+        read_labels(place)
+
+
+def test_labels_with_a_void_are_refused(tmp_path, save):
+    void = np.array([[0, 1, 1], [1, 255, 0]], np.uint8)
+    with pytest.raises(DataError, match="holds the values 1, 255: neither a 0/255 mask nor labels alone"):
+        read_mask(save(tmp_path / "void.png", void))

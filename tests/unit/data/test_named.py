@@ -29,8 +29,12 @@ def test_problems_of_all_folders_are_reported_together(tmp_path: Path) -> None:
         pixels = np.zeros((20, 20), np.uint8)
         pixels[5:15, 5:15] = value
         imsave(tmp_path / "good" / kind / "1.png", pixels, check_contrast=False)
-    assert len(named_folders([f"good={tmp_path / 'good'}"])["good"]) == 1
+    assert len(named_folders({"good": tmp_path / "good"})["good"]) == 1
     with pytest.raises(DataError) as caught:
-        named_folders([f"a={tmp_path / 'none'}", f"good={tmp_path / 'good'}", f"b={tmp_path / 'nothing'}"])
+        named_folders(
+            {"a": tmp_path / "none", "good": tmp_path / "good", "b": tmp_path / "nothing"},
+            boxes={"bad": tmp_path / "boxes.csv"},
+        )
     assert "none" in str(caught.value)
     assert "nothing" in str(caught.value)
+    assert "--boxes bad=...: there is no --data bad=..." in str(caught.value)
