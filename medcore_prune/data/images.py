@@ -102,7 +102,7 @@ def _few_colours(values: npt.NDArray[np.generic]) -> bool:
 def _refuse_void(values: npt.NDArray[np.generic], path: Path) -> None:
     if values.dtype != np.uint8:
         return
-    found = np.unique(values[values > 0])
+    found = np.setdiff1d(values, 0)
     if 1 < len(found) <= _FEW and found[0] == 1 and found[-1] > 127:
         raise DataError(
             f"{path}: holds the values {', '.join(map(str, found))}: neither a 0/255 mask nor labels alone; save what "
@@ -193,7 +193,8 @@ def _load_with_pillow(path: Path, indices: bool) -> npt.NDArray[np.generic]:
 def _is_gray(image: Image.Image) -> bool:
     """Whether a palette image is an ordinary gray one, whose colours are values rather than names of classes."""
     palette = np.array(image.getpalette(), dtype=np.int64).reshape(-1, 3)
-    used = palette[[index for _, index in image.getcolors(256) or [] if index < len(palette)]]
+    indices = np.unique(np.asarray(image))
+    used = palette[indices[indices < len(palette)]]
     return bool(np.array_equal(used, used[:, :1].repeat(3, axis=1)))
 
 

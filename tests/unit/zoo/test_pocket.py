@@ -7,9 +7,10 @@ import torch
 from medcore_prune import zoo
 from medcore_prune.adaptation import BLIND_BELOW, AdaptSettings, image_dependence
 from medcore_prune.data import phantoms
-from medcore_prune.encoders import blocks_of, geometry_of
+from medcore_prune.encoders import blocks_of, build_sam, geometry_of
 from medcore_prune.errors import CheckpointError
 from medcore_prune.evaluation import EvaluationSet, floor_masks, predict, score
+from medcore_prune.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_LEVELS
 from medcore_prune.planning import make_plan
 from medcore_prune.surgery import verify
 from medcore_prune.zoo.train import STAGES, Stage, save_weights, train_stage
@@ -52,7 +53,28 @@ def test_adapted_beats_the_floor_and_the_reference_on_validation_phantoms() -> N
     assert bf1["adapted"] > bf1["reference"] + 0.1
 
 
-@pytest.mark.parametrize("level", ["h40_m30", "h84_m95"])
+NAMED_LEVELS = tuple(dict.fromkeys(map(str, (*COMPARISON_LEVELS, *ONE_TIME_LEVELS))))
+
+
+def test_named_levels_give_distinct_plans_but_for_the_plateau() -> None:
+    model = zoo.pocket("adapted")
+    plans = {level: make_plan(model, level) for level in NAMED_LEVELS}
+    # METHOD section 7: with two protected blocks at most 110 of 144 heads can go, which both levels ask for
+    assert plans.pop("h80_m95").hash == plans["h84_m95"].hash
+    assert len({plan.hash for plan in plans.values()}) == len(plans) == 5
+    second = [make_plan(model, level, only=(10, 11), protect=0) for level in SEQUENTIAL_LEVELS]
+    assert len({plan.hash for plan in second}) == 3
+
+
+def test_named_levels_remove_the_fractions_that_they_remove_of_vit_b() -> None:
+    small, large = zoo.pocket("adapted"), build_sam("vit_b", "meta")
+    for level in NAMED_LEVELS:
+        for family in ("heads", "neurons"):
+            fractions = [make_plan(model, level).effective_fraction(family) for model in (small, large)]
+            assert fractions[0] == pytest.approx(fractions[1], abs=0.01)
+
+
+@pytest.mark.parametrize("level", NAMED_LEVELS)
 def test_removal_equals_masking_on_trained_weights(level: str) -> None:
     model = zoo.pocket("adapted")
     images = torch.rand((1, 3, 96, 96), generator=torch.Generator().manual_seed(0))
