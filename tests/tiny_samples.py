@@ -1,6 +1,6 @@
 """A few drawn images with masks, made when asked for, as a data set for `tiny_sam`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -47,3 +47,33 @@ class TinySamples:
     def hashes(self) -> list[str]:
         made = (self._make(index) for index in range(len(self)))
         return [content_hash(sample.image, sample.mask) for sample in made]
+
+
+class Fixed:
+    """Samples at hand, as a set; each is known by its name unless hashes are given."""
+
+    name = "fixed"
+
+    def __init__(self, samples: Sequence[Sample], hashes: Sequence[str] | None = None) -> None:
+        self._samples = list(samples)
+        self._hashes = list(hashes) if hashes is not None else self.ids
+
+    @property
+    def ids(self) -> list[str]:
+        return [sample.name for sample in self._samples]
+
+    @property
+    def groups(self) -> list[str]:
+        return [sample.group for sample in self._samples]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self._samples)
+
+    def hashes(self) -> list[str]:
+        return self._hashes

@@ -8,6 +8,7 @@ import pytest
 import torch
 from skimage.io import imsave
 from tiny import tiny_sam
+from tiny_samples import Fixed
 
 import medcore_prune as mp
 from medcore_prune.data.types import Sample, SampleSet
@@ -27,29 +28,10 @@ def calibrate(place: Path, data: Any, **options: Any) -> mp.Statistics:
     return mp.calibrate(tiny_sam(), tiny_sam(seed=1), data, **options)
 
 
-class Chosen:
-    """Some samples of a set, as a set of its own."""
-
-    def __init__(self, samples: list[Sample], hashes: list[str]) -> None:
-        self.name, self._samples, self._hashes = "chosen", samples, hashes
-
-    ids = property(lambda self: [sample.name for sample in self._samples])
-    groups = property(lambda self: [sample.group for sample in self._samples])
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-    def hashes(self) -> list[str]:
-        return self._hashes
-
-
-def halves() -> tuple[Chosen, Chosen]:
+def halves() -> tuple[Fixed, Fixed]:
     whole = images()
     parts = [(list(whole)[part], list(whole.hashes())[part]) for part in (slice(0, 2), slice(2, 4))]
-    return Chosen(*parts[0]), Chosen(*parts[1])
+    return Fixed(*parts[0]), Fixed(*parts[1])
 
 
 def test_merged_shards_score_as_one_run(tmp_path: Path) -> None:
@@ -144,7 +126,7 @@ def test_an_object_that_vanishes_at_the_input_size_is_named(tmp_path: Path) -> N
     mask[20:22, 20:22] = True
     speck = Sample("a", "speck", image, mask, (20, 20, 21, 21), "g")
     with pytest.raises(DataError, match=r"a/speck has an empty mask at 48 px"):
-        calibrate(tmp_path, {"a": Chosen([speck], ["x"])}, samples=1)
+        calibrate(tmp_path, {"a": Fixed([speck], ["x"])}, samples=1)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +142,7 @@ def test_an_object_that_vanishes_at_the_input_size_is_named(tmp_path: Path) -> N
 )
 def test_refusals(data: Any, options: dict[str, Any], says: str, tmp_path: Path) -> None:
     if data == {"a": "empty"}:
-        data = {"a": Chosen([], [])}
+        data = {"a": Fixed([], [])}
     elif data == {"a": "images"}:
         data = {"a": images()}
     elif data == "one set":

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_sam
+from tiny_samples import Fixed
 
 from medcore_prune.data import phantoms
 from medcore_prune.data.splits import Split
@@ -98,24 +99,3 @@ def test_a_split_is_evaluated_on_its_test_part() -> None:
     assert list(table["name"]) == list(parts["c"]["skin"].ids)
     with pytest.raises(DataError, match="expected a split or"):
         evaluate(tiny_sam(), parts["c"]["skin"], progress=False)  # type: ignore[arg-type]
-
-
-class Fixed:
-    """Samples at hand, as a set."""
-
-    name = "a"
-
-    def __init__(self, samples: list[Sample]) -> None:
-        self._samples = samples
-
-    ids = property(lambda self: [sample.name for sample in self._samples])
-    groups = property(lambda self: [sample.group for sample in self._samples])
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-    def hashes(self) -> list[str]:
-        return self.ids
