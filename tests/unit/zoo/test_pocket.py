@@ -44,13 +44,13 @@ def test_unknown_role() -> None:
 def test_adapted_beats_the_floor_and_the_reference_on_validation_phantoms() -> None:
     means: dict[str, list[float]] = {"adapted": [], "reference": [], "ellipse": []}
     for name in POLYPS:
-        images = EvaluationSet(phantoms.make(name, seed=1, count=8), 96)
+        images = EvaluationSet(phantoms.make(name, seed=1, count=16), 96)
         for role in zoo.ROLES:
             means[role].append(score(predict(zoo.pocket(role), images), images)["bf1"].mean())
         means["ellipse"].append(score(floor_masks("ellipse", images), images)["bf1"].mean())
     bf1 = {who: float(np.mean(values)) for who, values in means.items()}
-    assert bf1["adapted"] > bf1["ellipse"] + 0.1
-    assert bf1["adapted"] > bf1["reference"] + 0.1
+    assert bf1["adapted"] > bf1["ellipse"] + 0.2
+    assert bf1["adapted"] > bf1["reference"] + 0.2
 
 
 NAMED_LEVELS = tuple(dict.fromkeys(map(str, (*COMPARISON_LEVELS, *ONE_TIME_LEVELS))))
