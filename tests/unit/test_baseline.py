@@ -45,7 +45,7 @@ def column_sum(group: StructuredGroup) -> Tensor:
     [
         ("random", set(), 5.0, None, "uniform", "arXiv 2205.05676"),
         ("magnitude", set(), 5.0, None, "uniform", "arXiv 1506.02626"),
-        ("zero_fisher", {Need.FISHER}, 20.0, "pooled", "sensitivity", "arXiv 1905.10650"),
+        ("zero_fisher", {Need.FISHER}, 1.0, "pooled", "sensitivity", "arXiv 1905.10650"),
         ("vanilla_fisher", {Need.FISHER}, 0.0, "pooled", "sensitivity", "arXiv 1801.05787"),
         ("original_medcore", {Need.FISHER, Need.REFERENCE_WEIGHTS}, 0.0, "pooled", "sensitivity", "arXiv 2605.13688"),
         ("medcore", BOTH, 5.0, "mean_std", "sensitivity", "arXiv 2605.13688"),

@@ -70,7 +70,7 @@ def test_foreign_files(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, weights, metadata={"medcore_prune": '{"format": 99}'})
     with pytest.raises(StatisticsError, match="expected format 2, got 99"):
         FilePart(weights)
-    save_file({"a": torch.ones(2)}, weights, metadata={"medcore_prune": '{"format": 1, "header": {}}'})
+    save_file({"a": torch.ones(2)}, weights, metadata={"medcore_prune": '{"format": 2, "header": {}}'})
     with pytest.raises(StatisticsError, match="header is not one of this package's"):
         FilePart(weights)
 
