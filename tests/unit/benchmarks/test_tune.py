@@ -2,9 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny import tiny_sam
+from tiny_samples import TinySamples
 
 from medcore_prune.baseline import available_baselines, get_baseline
+from medcore_prune.benchmarks import tune
+from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.tune import TRIALS, Outcome, best
+from medcore_prune.planning import make_plan
 
 
 def test_every_method_gets_the_same_number_of_distinct_trials() -> None:
@@ -41,3 +46,17 @@ def test_recipes_are_the_best_trials_on_record(method: str) -> None:
     chosen = max(trials, key=lambda trial: trial["bf1"])["settings"]
     recipe = get_baseline(method)
     assert {name: recipe.setting(name) for name in chosen} == chosen
+
+
+def test_a_killed_tuning_finds_its_scores_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = {"tiny": TinySamples("tiny", 2)}
+    inputs = Inputs(tiny_sam(), None, sets, lambda _: sets, False, False)
+    plan = make_plan(inputs.adapted, "h50_m50")
+    place = tmp_path / "scores.json"
+    score = tune._Judge(inputs, place).bf1(plan)
+    monkeypatch.setattr(tune, "prune", lambda *_: pytest.fail("scored again"))
+    assert tune._Judge(inputs, place).bf1(plan) == score
+    # scores of another model are of no use
+    other = Inputs(tiny_sam(seed=3), None, sets, lambda _: sets, False, False)
+    with pytest.raises(pytest.fail.Exception, match="scored again"):
+        tune._Judge(other, place).bf1(plan)
