@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..groups import FAMILY_NAMES
 from .plot_style import Theme, looks
@@ -88,8 +89,9 @@ def forest(summary: Summary, theme: Theme, mode: str = "own") -> Figure | None:
             axis.set_yticks(range(len(methods)), methods)
             axis.set_title(level if row == 0 else "")
             axis.set_xlabel(f"Δ {METRIC_NAMES[metric]}")
+            axis.xaxis.set_major_locator(MaxNLocator(4))
         axes[row, 0].set_ylim(len(methods) - 0.4, -0.6)
-    figure.tight_layout(w_pad=1.2)
+    figure.tight_layout(w_pad=1.8)
     return figure
 
 
