@@ -10,7 +10,7 @@ from torch import nn
 from .adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from .checkpoint import load_sam, save_training_checkpoint
 from .command_line import check_device, run
-from .data import split
+from .data import Split, split
 from .data.named import named_folders, parse_named
 from .data.types import SampleSet
 from .encoders import SHAPES, geometry_of
@@ -47,6 +47,21 @@ def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 1
     chosen = [samples[index] for samples in sets.values() for index in range(min(count, len(samples)))]
     device = next(model.parameters()).device
     return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).image_size, device)[0]
+
+
+def _say_roles(roles: Split) -> None:
+    for role, images in roles.roles().items():
+        if any(len(part) for part in images.values()):
+            click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
+
+
+def _warn_if_blind(dependence: float) -> None:
+    if dependence < BLIND_BELOW:
+        click.echo(
+            f"warning: the embedding hardly changes with the image ({dependence:.4f} of its deviation): the model "
+            "answers with the box alone; start from a trained checkpoint, or lower the learning rate",
+            err=True,
+        )
 
 
 @cli.command("adapt")
@@ -102,9 +117,7 @@ def adapt_command(
     state = out.with_suffix(".state.pt")
     if not resume:
         state.unlink(missing_ok=True)
-    for role, images in (("train", roles.train), ("validation", roles.validation), ("test", roles.test)):
-        if any(len(part) for part in images.values()):
-            click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
+    _say_roles(roles)
     losses = adapt(model, roles.train, roles.validation, settings, state)
     dependence = image_dependence(model, _some_images(roles.train, model))
     roles.save(out.with_suffix(".split.json"))
@@ -125,12 +138,7 @@ def adapt_command(
     save_training_checkpoint(out, model, step=settings.steps)
     state.unlink(missing_ok=True)
     click.echo(f"mean loss of the last {min(100, steps)} steps: {sum(losses[-100:]) / len(losses[-100:]):.4f}")
-    if dependence < BLIND_BELOW:
-        click.echo(
-            f"warning: the embedding hardly changes with the image ({dependence:.4f} of its deviation): the model "
-            "answers with the box alone; start from a trained checkpoint, or lower the learning rate",
-            err=True,
-        )
+    _warn_if_blind(dependence)
     click.echo(f"written: {out}")
 
 
