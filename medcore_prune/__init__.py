@@ -35,6 +35,7 @@ from .metrics import evaluate_mask  # noqa: E402
 from .planning import Plan, make_plan  # noqa: E402
 from .plugin import load_plugin  # noqa: E402
 from .predictor import Predictor  # noqa: E402
+from .pruned_file import load, save  # noqa: E402
 from .statistics import Statistics  # noqa: E402
 from .surgery import masked, prune, verify  # noqa: E402
 from .version import __version__  # noqa: E402
@@ -64,6 +65,7 @@ __all__ = [
     "get_baseline",
     "get_criterion",
     "groups_of",
+    "load",
     "load_plugin",
     "load_sam",
     "make_plan",
@@ -74,6 +76,7 @@ __all__ = [
     "register_baseline",
     "register_criterion",
     "require_aligned",
+    "save",
     "unit_scores",
     "verify",
     "zoo",

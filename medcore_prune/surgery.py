@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .encoders import family_of
 from .errors import SurgeryError
 from .groups import StructuredGroup, groups_of
+from .lineage import lineage_of, remember_cut
 from .plan_record import BlockPlan, Plan
 
 
@@ -76,13 +77,15 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
         inplace: Change `model` itself instead of a copy.
 
     Returns:
-        The pruned model. Kept weights are bit for bit what they were.
+        The pruned model. Kept weights are bit for bit what they were. It remembers the plan (`lineage`), so that
+        `save` can name what was kept by the indices of the whole model.
 
     Raises:
         SurgeryError: The plan does not fit, or a group's indices do not fit the layers; nothing is changed then.
     """
     plan.check_fits(model)
     pruned = model if inplace else copy.deepcopy(model)
+    before = lineage_of(pruned)
     cuts = []
     for group in groups_of(pruned):
         dropped = _channels_to_drop(group, plan.blocks[group.block])
@@ -101,6 +104,7 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
         parameter.requires_grad_(trainable[name])
     for block, part in zip(blocks, plan.blocks, strict=True):
         family.set_num_heads(block, len(part.keep_heads))
+    remember_cut(pruned, before, plan)
     return pruned
 
 

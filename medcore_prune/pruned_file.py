@@ -1,0 +1,217 @@
+"""Pruned models as files: one safetensors file that holds all there is to build the model again.
+
+Weights beside a JSON header in the file's metadata (`pruned_header`); nothing in it is executed, and the checkpoints
+that the model came from are not needed again.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .encoders import SamShape, blocks_of, build_sam
+from .encoders.sam_shape import kind_of, shape_of, whole_sizes
+from .errors import CheckpointError, MedcorePruneError
+from .files import atomic_write
+from .fingerprint import model_hash
+from .lineage import Lineage, lineage_of, remember
+from .plan_record import BlockPlan, Plan
+from .pruned_header import PROTOCOL, PrunedHeader, is_pruned_metadata
+from .surgery import prune
+from .version import __version__
+
+_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+
+
+def save(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    plan: Plan | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model, pruned or not, as one file that `load` builds it from; whole or not at all.
+
+    Args:
+        model: A whole `Sam` on any device, in any floating type, which is kept.
+        path: A name that ends in `.safetensors`.
+        plan: What was cut, in the indices of the whole model. None takes what the model remembers: `prune` tells it,
+            also where it was pruned twice, and `load` does.
+        provenance: JSON values worth keeping, added to those that a loaded model remembers: hashes of the parents and
+            of the images, criterion, level. The package's version is added.
+
+    Raises:
+        CheckpointError: No whole `Sam`, weights that are not finite, a cut that no plan explains, or provenance that
+            is no JSON.
+    """
+    place = Path(path)
+    if place.suffix != ".safetensors":
+        raise CheckpointError(f"{place}: expected a name that ends in .safetensors")
+    header = _header_of(model, plan, provenance or {})
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    _check_finite(place, state)
+    _build(place, header, {name: (tuple(value.shape), value.dtype) for name, value in state.items()})
+    with atomic_write(place) as temporary:
+        save_file(state, temporary, metadata=header.encode())
+
+
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn.Module:
+    """Build a model from what `save` wrote; its outputs are those of the saved one, bit for bit.
+
+    The structure is built without memory and checked against the file before a weight is read. Half precision stays
+    half: a `Sam` computes in float32, so call `.float()` on a half one to run it.
+
+    The model follows MedSAM's protocol (`Predictor`, `evaluate`). Under segment-anything's own `SamPredictor`, which
+    scales the long side to the input and pads instead of resizing to a square, it runs: `pixel_mean` 0 and `pixel_std`
+    255 make that predictor's normalisation a plain scaling to [0, 1] rather than SAM's mean and deviation. What
+    remains different is the padding of images that are not square, and that each image's own range is not stretched to
+    [0, 1]; expect masks a little worse than `Predictor`'s there, and the same kind on square images of full range.
+
+    Args:
+        path: What `save` wrote.
+        device: Where the model goes.
+
+    Returns:
+        A `Sam` in evaluation mode. It remembers its plan and provenance, so that it can be pruned, recovered and saved
+        again.
+
+    Raises:
+        CheckpointError: Missing, truncated, of another kind or of a newer format, a header that was changed or does
+            not fit the tensors, or weights that are damaged or not finite.
+    """
+    place = Path(path)
+    with _opened(place, device) as (file, header):
+        names = list(file.keys())
+        found = {name: _slice_kind(place, file, name) for name in names}
+        model = _build(place, header, found)
+        # a copy: the file may be replaced while the model is in use
+        state = {name: file.get_tensor(name).clone() for name in names}
+    _check_finite(place, state)
+    model.load_state_dict(state, assign=True)
+    kept = next(iter(state.values()))
+    for name in ("pixel_mean", "pixel_std"):
+        # not among the weights, so that building without memory left them empty
+        value = torch.tensor(PROTOCOL[name], dtype=kept.dtype, device=kept.device)
+        model.register_buffer(name, value.view(-1, 1, 1), persistent=False)
+    if model_hash(model) != header.model_hash:
+        raise CheckpointError(f"{place}: the weights are not those that were written: copy or write the file anew")
+    remember(model, Lineage(header.plan, header.provenance))
+    return model
+
+
+def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
+    """Read what a file says about its model, without its weights.
+
+    Raises:
+        CheckpointError: As for `load`.
+    """
+    with _opened(Path(path), "cpu") as (_, header):
+        return header
+
+
+def is_pruned_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one that `save` wrote; False for any other, missing ones included."""
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            return is_pruned_metadata(file.metadata())
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any]) -> PrunedHeader:
+    try:
+        shape = shape_of(model)
+    except MedcorePruneError as error:
+        raise CheckpointError(f"cannot be saved: {error}") from error
+    known = lineage_of(model)
+    plan = plan or known.plan or _whole_plan(shape)
+    _check_explains(plan, model, shape)
+    kept = {**known.provenance, **provenance, "medcore_prune": __version__}
+    return PrunedHeader(kind_of(shape), shape, plan, kept, model_hash(model))
+
+
+def _whole_plan(shape: SamShape) -> Plan:
+    """The plan that keeps everything."""
+    sizes = enumerate(whole_sizes(shape))
+    blocks = (BlockPlan(index, h, n, tuple(range(h)), tuple(range(n))) for index, (h, n) in sizes)
+    return Plan("h0_m0", tuple(blocks))
+
+
+def _check_explains(plan: Plan, model: nn.Module, shape: SamShape) -> None:
+    if [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
+        raise CheckpointError(
+            "the plan is not for the whole model: give the one in its indices (Plan.then combines two), or leave plan "
+            "out for a model that prune has cut"
+        )
+    left = [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
+    for block, expected in zip(blocks_of(model), left, strict=True):
+        if (block.num_heads, block.neurons) != expected:
+            raise CheckpointError(
+                f"the plan does not explain the model: block {block.index} has {block.num_heads} heads and "
+                f"{block.neurons} neurons, the plan leaves {expected[0]} and {expected[1]}: give the plan that cut it"
+            )
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise CheckpointError(f"{path}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}")
+
+
+@contextmanager
+def _opened(path: Path, device: str | torch.device) -> Iterator[tuple[Any, PrunedHeader]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected one that medcore_prune.save wrote")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            yield file, PrunedHeader.decode(path, file.metadata() or {})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CheckpointError(
+            f"{path}: expected a file that medcore_prune.save wrote; damaged, truncated or something else ({reason})"
+        ) from error
+
+
+def _slice_kind(path: Path, file: Any, name: str) -> tuple[tuple[int, ...], torch.dtype]:
+    part = file.get_slice(name)
+    dtype = part.get_dtype()
+    if dtype not in _DTYPES:
+        raise CheckpointError(f"{path}: {name} is {dtype}, expected one of {', '.join(_DTYPES)}")
+    return tuple(part.get_shape()), _DTYPES[dtype]
+
+
+def _check_backed(path: Path, shape: SamShape, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> None:
+    """Refuse sizes that no tensor of the file bears out, before anything is built from them."""
+    side = shape.image_size // shape.patch_size
+    position = found.get("image_encoder.pos_embed", ((), None))[0]
+    blocks = len({name.split(".")[2] for name in found if name.startswith("image_encoder.blocks.")})
+    if tuple(position) != (1, side, side, shape.embed_dim) or blocks != shape.depth:
+        raise CheckpointError(
+            f"{path}: the structure does not fit the weights: the header names {shape.depth} blocks of {side} x {side} "
+            f"tokens of {shape.embed_dim}, the tensors are {blocks} blocks and positions {tuple(position)}"
+        )
+
+
+def _build(path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> nn.Module:
+    """Build the structure on the meta device, which takes no memory, and compare it with the tensors that there are."""
+    _check_backed(path, header.shape, found)
+    try:
+        model = prune(build_sam(header.shape, "meta"), header.plan, inplace=True)
+    except (MedcorePruneError, AssertionError, RuntimeError, ArithmeticError, TypeError) as error:
+        raise CheckpointError(f"{path}: the header names a model that cannot be built ({error})") from error
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    wrong = [name for name in sorted({*expected, *found}) if name not in found or expected.get(name) != found[name][0]]
+    if wrong:
+        first = wrong[0]
+        has = found[first][0] if first in found else "nothing"
+        raise CheckpointError(
+            f"{path}: the structure does not fit the weights: {len(wrong)} differ, first {first}: expected "
+            f"{expected.get(first, 'nothing')}, got {has}"
+        )
+    return model
