@@ -1,8 +1,9 @@
-"""Fine-tuning of a SAM under MedSAM's protocol: Dice plus binary cross-entropy, AdamW, warm-up and cosine."""
+"""Fine-tuning of a SAM under MedSAM's protocol: any loss, AdamW, warm-up and cosine, gone on with after a kill."""
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,13 +11,28 @@ from torch import Tensor, nn
 
 from .data.pool import Batch
 from .errors import MedcorePruneError
-from .files import atomic_write
 from .losses import plain_loss
 from .progress import track
 from .protocol import decode, embed, input_logits
+from .training_state import TrainRecord, TrainState, Validate
 
 BatchMaker = Callable[[int], Batch]
-Validate = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a batch.
+
+    Attributes:
+        total: Scalar to go down.
+        terms: Its parts by name, scalars that are only recorded.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Objective = Callable[[nn.Module, Batch], Loss]
 
 
 @dataclass(frozen=True)
@@ -51,14 +67,32 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
-def batch_loss(model: nn.Module, batch: Batch, mixed_precision: bool = False) -> Tensor:
-    """Mean Dice + BCE of a batch at the input grid; the encoder runs once an image, whatever the prompts."""
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says about a batch.
+
+    Attributes:
+        features: (B, C, h, w), the image encoder's output.
+        logits: (B * k, 1, S, S) float32 at the input grid, k prompts an image.
+    """
+
+    features: Tensor
+    logits: Tensor
+
+
+def outputs_of(model: nn.Module, batch: Batch, mixed_precision: bool = False) -> Outputs:
+    """Run a model on a batch; the encoder runs once an image, whatever the prompts."""
     device = batch.images.device
     with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision and has_bfloat16(device)):
         embeddings = embed(model, batch.images)
         prompts = len(batch.boxes) // len(batch.images)
         logits = decode(model, embeddings.repeat_interleave(prompts, dim=0), batch.boxes)
-    return plain_loss(input_logits(logits.float(), batch.images.shape[-1]), batch.masks).mean()
+    return Outputs(embeddings, input_logits(logits.float(), batch.images.shape[-1]))
+
+
+def batch_loss(model: nn.Module, batch: Batch, mixed_precision: bool = False) -> Tensor:
+    """Mean Dice + BCE of a batch at the input grid."""
+    return plain_loss(outputs_of(model, batch, mixed_precision).logits, batch.masks).mean()
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
@@ -67,59 +101,6 @@ def learning_rate_at(step: int, settings: TrainSettings) -> float:
         return settings.learning_rate * (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-class _State:
-    """Everything that a killed training needs to go on as if nothing had happened."""
-
-    def __init__(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, settings: TrainSettings, path: Path, identity: str
-    ) -> None:
-        self.model, self.optimiser, self.path = model, optimiser, path
-        self.belongs_to = {"settings": asdict(settings), "identity": identity}
-        self.step, self.losses = 0, list[float]()
-        self.best, self.best_score = None, -math.inf  # type: dict[str, Tensor] | None, float
-        if path.exists():
-            self._load()
-
-    def _load(self) -> None:
-        try:
-            stored = torch.load(self.path, map_location="cpu", weights_only=True)
-            fits = stored["belongs_to"] == self.belongs_to
-        except Exception as error:
-            raise MedcorePruneError(
-                f"{self.path} is no training state ({type(error).__name__}): remove it to start over"
-            ) from error
-        if not fits:
-            raise MedcorePruneError(
-                f"{self.path} belongs to a training with other images, another start or other settings: remove it to "
-                "start over"
-            )
-        self.model.load_state_dict(stored["model"])
-        self.optimiser.load_state_dict(stored["optimizer"])
-        self.step, self.losses = stored["step"], stored["losses"]
-        self.best, self.best_score = stored["best"], stored["best_score"]
-
-    def save(self) -> None:
-        state = {
-            "belongs_to": self.belongs_to,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimiser.state_dict(),
-            "step": self.step,
-            "losses": self.losses,
-            "best": self.best,
-            "best_score": self.best_score,
-        }
-        with atomic_write(self.path) as temporary:
-            torch.save(state, temporary)
-
-    def judge(self, validate: Validate) -> None:
-        self.model.eval()
-        score = validate(self.model)
-        self.model.train()
-        if score > self.best_score:
-            self.best_score = score
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
 
 def _optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
@@ -131,57 +112,116 @@ def _optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
+def train(
+    model: nn.Module,
+    batches: BatchMaker,
+    settings: TrainSettings,
+    state_path: str | Path | None = None,
+    *,
+    objective: Objective | None = None,
+    validate: Validate | None = None,
+    validate_start: bool = False,
+    patience: int = 0,
+    label: str = "training",
+    identity: str = "",
+    progress: bool = True,
+) -> TrainRecord:
+    """Train a model in place; the prompt encoder is frozen and stays so, and what was frozen before stays frozen.
+
+    Args:
+        model: A `Sam`; ends in evaluation mode with the best validated weights, or the last ones.
+        batches: The batch of each step, a function of the step alone.
+        settings: Steps, learning rate and so on.
+        state_path: Where the state is kept; an existing one of the same settings is gone on with. None for nowhere.
+        objective: Loss of a batch; Dice + BCE by default.
+        validate: Scores of the model, taken every `validate_every` steps and after the last; the first one, higher is
+            better, chooses the weights.
+        validate_start: Look before the first step too, so that the start is among the weights to choose from.
+        patience: Validations in a row without a better one after which to stop; 0 for never.
+        label: Shown beside the progress bar.
+        identity: Of what the settings do not tell, the images, the objective and the weights to start from; a stored
+            state of another one is refused.
+        progress: Show how far it is.
+
+    Returns:
+        Losses, terms and validations.
+
+    Raises:
+        MedcorePruneError: The loss or its gradient stops being finite (the last saved state stays), or the state file
+            does not fit.
+    """
+    model.get_submodule("prompt_encoder").requires_grad_(False)
+    belongs_to = {"settings": asdict(settings), "identity": identity}
+    place = None if state_path is None else Path(state_path)
+    state = TrainState(model, _optimiser(model, settings), belongs_to, place)
+    objective = objective or (lambda trained, batch: Loss(batch_loss(trained, batch, settings.mixed_precision)))
+    every = settings.validate_every if validate else 0
+    model.train()
+    try:
+        if validate and every and validate_start and not state.record.validations:
+            state.judge(validate)
+        for step in track(
+            range(state.step, settings.steps), label, total=settings.steps, done=state.step, show=progress
+        ):
+            if patience and state.record.stale >= patience:
+                state.record.stopped_early = True
+                break
+            start = time.perf_counter()
+            _take_step(state, objective, batches(step), settings)
+            state.record.seconds += time.perf_counter() - start
+            last = state.step == settings.steps
+            judged = bool(every) and (state.step % every == 0 or last)
+            if validate and judged:
+                state.judge(validate)
+            if state.step % settings.save_every == 0 or judged or last:
+                state.save()
+    finally:
+        state.optimiser.zero_grad(set_to_none=True)
+        model.eval()
+    if state.best is not None:
+        model.load_state_dict(state.best)
+    return state.record
+
+
+def _take_step(state: TrainState, objective: Objective, batch: Batch, settings: TrainSettings) -> None:
+    model = state.model
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate_at(state.step, settings)
+    loss = objective(model, batch.to(next(model.parameters()).device))
+    values = torch.stack([loss.total.detach(), *(term.detach() for term in loss.terms.values())]).tolist()
+    if not all(map(math.isfinite, values)):
+        raise _not_finite("loss", state)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.total.backward()
+    norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], settings.clip_norm)
+    # a gradient that is not finite would spoil every weight, and the state saved next with them
+    if not bool(torch.isfinite(norm)):
+        raise _not_finite("gradient", state)
+    state.optimiser.step()
+    state.step += 1
+    state.record.add(values[0], dict(zip(loss.terms, values[1:], strict=True)))
+
+
+def _not_finite(what: str, state: TrainState) -> MedcorePruneError:
+    return MedcorePruneError(
+        f"the {what} of step {state.step} is not finite: lower the learning rate; {state.last_good}"
+    )
+
+
 def fit(
     model: nn.Module,
     batches: BatchMaker,
     settings: TrainSettings,
     state_path: str | Path,
     *,
-    validate: Validate | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
     label: str = "training",
     identity: str = "",
 ) -> list[float]:
-    """Train a model in place; the prompt encoder stays frozen.
-
-    Args:
-        model: A `Sam`; ends in evaluation mode with the best validated weights, or the last ones.
-        batches: The batch of each step, a function of the step alone.
-        settings: Steps, learning rate and so on.
-        state_path: Where the state is kept; an existing one of the same settings is gone on with.
-        validate: A score of the model, higher is better, taken every `validate_every` steps.
-        label: Shown beside the progress bar.
-        identity: Of what the settings do not tell, the images and the weights to start from; a stored state of another
-            one is refused.
+    """Train a model in place on Dice + BCE with one score to choose by; arguments and errors as for `train`.
 
     Returns:
         The loss of every step.
-
-    Raises:
-        MedcorePruneError: The loss stops being finite (the last saved state stays), or the state file does not fit.
     """
-    device = next(model.parameters()).device
-    model.get_submodule("prompt_encoder").requires_grad_(False)
-    state = _State(model, _optimiser(model, settings), settings, Path(state_path), identity)
-    model.train()
-    for step in track(range(state.step, settings.steps), label, total=settings.steps, done=state.step):
-        for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate_at(step, settings)
-        loss = batch_loss(model, batches(step).to(device), settings.mixed_precision)
-        if not bool(torch.isfinite(loss)):
-            raise MedcorePruneError(
-                f"the loss of step {step} is not finite: lower the learning rate; {state_path} has the last good state"
-            )
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], settings.clip_norm)
-        state.optimiser.step()
-        state.step, last = step + 1, step + 1 == settings.steps
-        state.losses.append(loss.item())
-        if validate and settings.validate_every and (state.step % settings.validate_every == 0 or last):
-            state.judge(validate)
-        if state.step % settings.save_every == 0 or last:
-            state.save()
-    if state.best is not None:
-        model.load_state_dict(state.best)
-    model.eval()
-    return state.losses
+    scores: Validate | None = None if validate is None else lambda trained: {"score": validate(trained)}
+    return train(model, batches, settings, state_path, validate=scores, label=label, identity=identity).losses

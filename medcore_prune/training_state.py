@@ -1,0 +1,128 @@
+"""What a training has come to so far, in memory and as a file that a killed one goes on from."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import MedcorePruneError
+from .files import atomic_write
+
+Validate = Callable[[nn.Module], Mapping[str, float]]
+"""Named scores of a model, higher is better; the first of them chooses the weights."""
+
+
+@dataclass
+class TrainRecord:
+    """What happened in a training.
+
+    Attributes:
+        losses: The loss of every step.
+        terms: Name of a part of the loss to its value at every step.
+        validations: For each look at the validation images `step`, the steps done before it, and the scores by name.
+        best_step: Steps behind the weights that were kept; None where no validation chose.
+        stopped_early: Whether validations that got no better ended it.
+        seconds: Time spent, that of interrupted runs up to their last saved state included.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
+    validations: list[dict[str, float]] = field(default_factory=list)
+    best_step: int | None = None
+    stopped_early: bool = False
+    seconds: float = 0.0
+
+    def add(self, loss: float, terms: Mapping[str, float]) -> None:
+        """Append one step."""
+        self.losses.append(loss)
+        for name, value in terms.items():
+            self.terms.setdefault(name, []).append(value)
+
+    @property
+    def stale(self) -> int:
+        """Validations since the best one."""
+        return sum(1 for each in self.validations if self.best_step is not None and each["step"] > self.best_step)
+
+
+class TrainState:
+    """Everything that a killed training needs to go on as if nothing had happened.
+
+    Args:
+        model: What is trained; takes over the weights of a stored state.
+        optimiser: Its optimiser, likewise.
+        belongs_to: JSON values that tell this training from another one.
+        path: Where the state is kept, and read from where there is one; None keeps it in memory alone.
+
+    Raises:
+        MedcorePruneError: The file is no training state, or another training's.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer, belongs_to: Mapping[str, Any], path: Path | None
+    ) -> None:
+        self.model, self.optimiser, self.path = model, optimiser, path
+        self.belongs_to = dict(belongs_to)
+        self.step, self.record = 0, TrainRecord()
+        self.best: dict[str, Tensor] | None = None
+        self.best_score = -math.inf
+        if path is not None and path.exists():
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+            fits = stored["belongs_to"] == self.belongs_to
+        except Exception as error:
+            raise MedcorePruneError(
+                f"{path} is no training state ({type(error).__name__}): remove it to start over"
+            ) from error
+        if not fits:
+            raise MedcorePruneError(
+                f"{path} belongs to a training with other images, another start or other settings: remove it to "
+                "start over"
+            )
+        self.model.load_state_dict(stored["model"])
+        self.optimiser.load_state_dict(stored["optimizer"])
+        self.step, self.best, self.best_score = stored["step"], stored["best"], stored["best_score"]
+        # a state that was written before there were terms has losses alone
+        self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
+
+    def save(self) -> None:
+        """Write the state, whole or not at all; nothing where there is no path."""
+        if self.path is None:
+            return
+        rest = {name: value for name, value in vars(self.record).items() if name != "losses"}
+        state = {
+            "belongs_to": self.belongs_to,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimiser.state_dict(),
+            "step": self.step,
+            "losses": self.record.losses,
+            "record": rest,
+            "best": self.best,
+            "best_score": self.best_score,
+        }
+        with atomic_write(self.path) as temporary:
+            torch.save(state, temporary)
+
+    def judge(self, validate: Validate) -> None:
+        """Look at the validation images and keep the weights if they are the best so far."""
+        self.model.eval()
+        scores = dict(validate(self.model))
+        self.model.train()
+        self.record.validations.append({"step": self.step, **scores})
+        score = next(iter(scores.values()))
+        if score > self.best_score:
+            self.best_score, self.record.best_step = score, self.step
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    @property
+    def last_good(self) -> str:
+        """Words that say where the last weights before a failure are."""
+        if self.path is not None and self.path.exists():
+            return f"{self.path} has the last good state"
+        return "no state was saved, and the model holds the weights before that step"
