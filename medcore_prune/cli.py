@@ -1,145 +1,40 @@
-"""`medcore-prune`: one's own checkpoint and data."""
+"""`medcore-prune`: one's own checkpoint and data, one command a step."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from importlib import import_module
 
 import click
-import torch
-from torch import nn
 
-from .adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
-from .checkpoint import load_sam, save_training_checkpoint
-from .command_line import check_device, run
-from .data import Split, split
-from .data.named import named_folders, parse_named
-from .data.types import SampleSet
-from .encoders import SHAPES, geometry_of
-from .errors import CheckpointError
-from .files import write_json_atomic
-from .protocol import batch_of
-from .zoo import pocket
+from .command_line import run
+
+COMMANDS = {
+    "adapt": "adapt",
+    "inspect": "inspect",
+    "phantoms": "phantoms",
+    "prune": "prune",
+}
+"""Commands to the modules of `commands` that hold them, each as a click command called `command`."""
 
 
-@click.group()
+class _Steps(click.Group):
+    """Imports a command when it is asked for, so that none waits for what another needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f".commands.{COMMANDS[cmd_name]}", __package__).command
+        return command
+
+
+@click.group(cls=_Steps)
 @click.version_option(package_name="medcore-prune")
 def cli() -> None:
-    """Adapt and prune your own SAM or MedSAM checkpoint."""
+    """Make a SAM or MedSAM smaller: adapt it to your images, prune it, recover it, and use what is left.
 
-
-def _fractions(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, float, float]:
-    try:
-        train, validation, test = (float(part) for part in value.split(","))
-    except ValueError as error:
-        raise click.BadParameter("expected three numbers such as 0.7,0.1,0.2") from error
-    return train, validation, test
-
-
-def _start(kind: str, reference: Path | None, device: str, image_size: int | None) -> nn.Module:
-    if reference is not None:
-        return load_sam(kind, reference, device=device, image_size=image_size)
-    if kind != "pocket":
-        raise CheckpointError(f"--model {kind} needs a checkpoint to start from: give --reference PATH")
-    return pocket("reference", device, image_size)
-
-
-def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 16) -> torch.Tensor:
-    """Encoder inputs of the first images of each data set."""
-    chosen = [samples[index] for samples in sets.values() for index in range(min(count, len(samples)))]
-    device = next(model.parameters()).device
-    return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).image_size, device)[0]
-
-
-def _say_roles(roles: Split) -> None:
-    for role, images in roles.roles().items():
-        if any(len(part) for part in images.values()):
-            click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
-
-
-def _warn_if_blind(dependence: float) -> None:
-    if dependence < BLIND_BELOW:
-        click.echo(
-            f"warning: the embedding hardly changes with the image ({dependence:.4f} of its deviation): the model "
-            "answers with the box alone; start from a trained checkpoint, or lower the learning rate",
-            err=True,
-        )
-
-
-@cli.command("adapt")
-@click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="pocket", show_default=True)
-@click.option(
-    "--reference",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint to start from, such as sam_vit_b_01ec64.pth.  [default: the pocket pair's reference]",
-)
-@click.option("--data", "data", multiple=True, required=True, metavar="NAME=DIR", help="A folder of images and masks.")
-@click.option("--layout", default="auto", show_default=True, help="Layout of the folders.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The adapted checkpoint.")
-@click.option("--steps", type=click.IntRange(1), default=AdaptSettings.steps, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=AdaptSettings.batch_size, show_default=True)
-@click.option("--learning-rate", type=float, default=AdaptSettings.learning_rate, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of batches and augmentation.")
-@click.option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of the images.")
-@click.option("--fractions", callback=_fractions, default="0.7,0.1,0.2", show_default=True, help="Of the three roles.")
-@click.option("--image-size", type=int, help="Another input side in pixels than the model's own.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
-def adapt_command(
-    kind: str,
-    reference: Path | None,
-    data: tuple[str, ...],
-    layout: str,
-    out: Path,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    split_seed: int,
-    fractions: tuple[float, float, float],
-    image_size: int | None,
-    device: str,
-    resume: bool,
-) -> None:
-    """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
-
-    Trains on the training split only and keeps the weights that are best on the validation split. The split is
-    written beside the checkpoint, where `medcore-bench baselines` with the same --data finds it.
-
-    \b
-    Example:
-      medcore-prune adapt --model vit_b --reference sam_vit_b_01ec64.pth \\
-          --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
+    Every command runs without options on a small built-in model and drawn images, in seconds.
     """
-    check_device(device)
-    sets = named_folders(parse_named(data), layout)
-    roles = split(sets, seed=split_seed, fractions=fractions)
-    model = _start(kind, reference, device, image_size)
-    settings = AdaptSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    state = out.with_suffix(".state.pt")
-    if not resume:
-        state.unlink(missing_ok=True)
-    _say_roles(roles)
-    losses = adapt(model, roles.train, roles.validation, settings, state)
-    dependence = image_dependence(model, _some_images(roles.train, model))
-    roles.save(out.with_suffix(".split.json"))
-    write_json_atomic(
-        out.with_suffix(".json"),
-        {
-            "model": kind,
-            "reference": str(reference) if reference else "pocket pair, reference",
-            "data": list(data),
-            "split_seed": split_seed,
-            "fractions": list(fractions),
-            "settings": settings.__dict__,
-            "losses": losses,
-            "image_dependence": dependence,
-            "torch": torch.__version__,
-        },
-    )
-    save_training_checkpoint(out, model, step=settings.steps)
-    state.unlink(missing_ok=True)
-    click.echo(f"mean loss of the last {min(100, steps)} steps: {sum(losses[-100:]) / len(losses[-100:]):.4f}")
-    _warn_if_blind(dependence)
-    click.echo(f"written: {out}")
 
 
 def main() -> None:

@@ -1,0 +1,192 @@
+"""Models and images of a command: found, loaded and checked before any work starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from torch import nn
+
+from ..checkpoint import load_sam, require_aligned
+from ..data import Split, phantoms
+from ..data.checkpoint_split import refuse_seen, split_beside
+from ..data.named import named_folders, parse_named
+from ..data.types import SampleSet, subset_hash
+from ..encoders import geometry_of
+from ..errors import CheckpointError, DataError
+from ..lineage import lineage_of
+from ..pruned_file import is_pruned_file, load
+from ..surgery import prune
+from ..zoo import NOTICE, pocket
+
+POCKET = "pocket"
+PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
+_PHANTOM_SEEDS = {"train": 3, "validation": 1, "test": 0}
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How model files are read.
+
+    Attributes:
+        kind: A name in `encoders.SHAPES`, for files that do not know it.
+        image_size: Another input side in pixels than the model's own.
+        device: Where models go.
+    """
+
+    kind: str = POCKET
+    image_size: int | None = None
+    device: str = "cpu"
+
+    def read(self, place: str, role: str = "adapted") -> nn.Module:
+        """Load a model from what was named on the command line.
+
+        Args:
+            place: A file of this tool, a SAM or MedSAM checkpoint, or `pocket`.
+            role: Which of the pocket pair `pocket` is.
+
+        Returns:
+            A `Sam` in float32.
+
+        Raises:
+            CheckpointError: The file cannot be used, or an image size was asked for that its weights are not of.
+        """
+        if place == POCKET and not Path(place).exists():
+            if self.kind != POCKET:
+                raise CheckpointError(f"--model {self.kind} needs a checkpoint: give the file in place of `pocket`")
+            return pocket("reference" if role == "reference" else "adapted", self.device, self.image_size)
+        if not is_pruned_file(place):
+            return load_sam(self.kind, place, device=self.device, image_size=self.image_size)
+        model = load(place, self.device)
+        if self.image_size not in (None, geometry_of(model).image_size):
+            raise CheckpointError(
+                f"{place} is for {geometry_of(model).image_size} px: leave --image-size out, or prune again at another"
+            )
+        # half precision is for storage: segment-anything computes positions in float32
+        return model.float()
+
+
+def read_pair(options: ModelOptions, adapted: str, reference: str | None) -> tuple[nn.Module, nn.Module | None]:
+    """Load the model to prune, and the checkpoint that it was fine-tuned from.
+
+    Where the model was pruned before, the reference is cut by the same plan, so that both still correspond.
+
+    Raises:
+        MedcorePruneError: A file cannot be used, or the two do not align.
+    """
+    model = options.read(adapted)
+    if reference is None and adapted != POCKET:
+        return model, None
+    base = options.read(reference or POCKET, "reference")
+    plan = lineage_of(model).plan
+    if plan is not None and lineage_of(base).plan is None and plan.removed("heads") + plan.removed("neurons"):
+        base = prune(base, plan)
+    require_aligned(model, base)
+    return model, base
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images are read.
+
+    Attributes:
+        data, boxes: `NAME=PLACE` words; no data means phantoms.
+        layout: Of the folders.
+        split_seed: Of a new split.
+    """
+
+    data: tuple[str, ...] = ()
+    boxes: tuple[str, ...] = ()
+    layout: str = "auto"
+    split_seed: int = 0
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the images are drawn by this package."""
+        return not self.data
+
+    def sets(self) -> dict[str, SampleSet]:
+        """Open the folders.
+
+        Raises:
+            DataError: Every problem of every folder at once.
+        """
+        return named_folders(parse_named(self.data), self.layout, parse_named(self.boxes, "--boxes"))
+
+    def roles(self, checkpoint: str, phantom_counts: Mapping[str, int]) -> Split:
+        """Return train, validation and test images, and say where the roles come from.
+
+        Args:
+            checkpoint: The split beside it is taken where there is one of the same sets.
+            phantom_counts: Images of each phantom set, by role.
+
+        Raises:
+            DataError: Folders that cannot be used, or a known split that they no longer fit.
+        """
+        if self.is_phantom:
+            if self.boxes:
+                raise DataError("--boxes goes with --data: phantom images have boxes of their own")
+            click.echo(f"images: phantoms ({', '.join(PHANTOM_SETS)}); give --data NAME=DIR for your own", err=True)
+            return phantom_split(phantom_counts)
+        split, known = split_beside(self.sets(), None if checkpoint == POCKET else checkpoint, self.split_seed)
+        where = f"the one beside {checkpoint}" if known else f"a new one, --split-seed {self.split_seed}"
+        counted = "; ".join(_counted(role, part) for role, part in split.roles().items())
+        click.echo(f"split: {where}; {counted}", err=True)
+        return split
+
+    def role(self, role: str, checkpoints: list[str], phantom_count: int) -> dict[str, SampleSet]:
+        """Return the images of one role, or `all` of them, after refusing what a checkpoint was trained on.
+
+        Raises:
+            DataError: As for `roles`; images that were trained on; no image in the role.
+        """
+        if role == "all":
+            return self.sets() if self.data else phantom_split({"test": phantom_count}).test
+        chosen = self.roles(checkpoints[0], {role: phantom_count}).roles()[role]
+        if not any(len(samples) for samples in chosen.values()):
+            raise DataError(f"there is no {role} image in this split: use --role all, or another split")
+        for checkpoint in checkpoints if role == "test" else ():
+            refuse_seen(chosen, checkpoint)
+        return chosen
+
+
+def _counted(role: str, sets: Mapping[str, SampleSet]) -> str:
+    return f"{role} " + (", ".join(f"{len(part)} of {name}" for name, part in sets.items()) or "none")
+
+
+def phantom_split(counts: Mapping[str, int]) -> Split:
+    """Draw phantom polyps apart from the images that the pocket pair was trained on.
+
+    Args:
+        counts: Images of each set, by role; a role that is not named has none.
+    """
+    drawn: dict[str, dict[str, SampleSet]] = {
+        role: {name: phantoms.make(name, seed=seed, count=counts[role]) for name in PHANTOM_SETS if role in counts}
+        for role, seed in _PHANTOM_SEEDS.items()
+    }
+    return Split(drawn["train"], drawn["validation"], drawn["test"], 0, (0.7, 0.1, 0.2))
+
+
+def require_own_images(options: ModelOptions, images: ImageOptions) -> None:
+    """Refuse to calibrate or train a model of one's own on drawn images.
+
+    Raises:
+        DataError: No data for another model than the pocket pair.
+    """
+    if options.kind != POCKET and images.is_phantom:
+        raise DataError(f"--model {options.kind} needs images of yours: give --data NAME=DIR; phantoms tell it nothing")
+
+
+def say_notice(images: ImageOptions) -> None:
+    """Say what phantom results are not."""
+    if images.is_phantom:
+        click.echo(NOTICE)
+
+
+def data_record(split: Split) -> dict[str, Any]:
+    """One hash for each role's images of each data set, as JSON."""
+    return {
+        role: {name: {"images": len(part), "sha256": subset_hash(part)} for name, part in sets.items()}
+        for role, sets in split.roles().items()
+    }

@@ -1,0 +1,93 @@
+"""`medcore-prune inspect`: what is inside a model file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..cost import CONVENTIONS, Cost, count
+from ..encoders import build_sam, geometry_of
+from ..encoders.sam_shape import kind_of, shape_of
+from ..errors import MedcorePruneError
+from ..fingerprint import model_hash
+from ..lineage import Lineage, lineage_of
+from ..planning import Plan, make_plan
+from ..pruned_file import is_pruned_file, load
+from .blocks import blocks_table, draw_blocks
+from .inputs import POCKET, ModelOptions
+from .options import FILE, MODEL_FILE, kind_options
+
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+@click.command(name="inspect")
+@click.argument("model", default=POCKET, metavar=f"[{MODEL_FILE}]")
+@kind_options
+@click.option("--convention", type=click.Choice(list(CONVENTIONS)), default="paper", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, the plan included.")
+@click.option("--out", type=FILE, help="Also draw what is left of every block, as .png or .svg.")
+def command(model: str, kind: str, image_size: int | None, convention: str, as_json: bool, out: Path | None) -> None:
+    """Show what is inside a model file: sizes, what is left of every block, and where it comes from.
+
+    Reads files of this tool, and SAM or MedSAM checkpoints (say which with --model). The file is loaded and checked on
+    the way: a damaged one is refused.
+
+    \b
+    Example:
+      medcore-prune inspect small.safetensors --out blocks.png
+    """
+    if out is not None and out.suffix not in _PICTURES:
+        raise MedcorePruneError(f"--out {out}: expected a name that ends in one of {', '.join(_PICTURES)}")
+    # half precision is shown as it is stored
+    loaded = load(model) if is_pruned_file(model) else ModelOptions(kind, image_size).read(model)
+    shape, lineage = shape_of(loaded), lineage_of(loaded)
+    whole = build_sam(shape, "meta")
+    plan = lineage.plan or make_plan(whole, "h0_m0")
+    before, after = count(whole, convention=convention), count(loaded, convention=convention)
+    facts = {
+        "file": model,
+        "kind": kind_of(shape),
+        "image_size": geometry_of(loaded).image_size,
+        "precision": str(next(loaded.parameters()).dtype).removeprefix("torch."),
+        "sha256 of the model": model_hash(loaded),
+        "level": plan.level,
+    }
+    if as_json:
+        click.echo(json.dumps(_record(facts, before, after, plan, lineage), indent=1, sort_keys=True))
+    else:
+        _say(facts, before, after, plan, lineage)
+    if out is not None:
+        draw_blocks(plan, f"{Path(model).name}: {plan.level}", out)
+        click.echo(f"drawn: {out}", err=as_json)
+
+
+def _record(facts: Mapping[str, Any], before: Cost, after: Cost, plan: Plan, lineage: Lineage) -> dict[str, Any]:
+    cost = {"params": after.params, "params_whole": before.params, "flops": after.flops, "flops_whole": before.flops}
+    return {**facts, **cost, "plan": json.loads(plan.to_json()), "provenance": dict(lineage.provenance)}
+
+
+def _say(facts: Mapping[str, Any], before: Cost, after: Cost, plan: Plan, lineage: Lineage) -> None:
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")
+    click.echo(f"parameters of the encoder: {after.params_m:.3f}M of {before.params_m:.3f}M")
+    click.echo(f"FLOPs of the encoder: {after.flops_g:.3f}G of {before.flops_g:.3f}G ({after.convention})")
+    click.echo()
+    click.echo(blocks_table(plan, after, bars=True).text())
+    if lineage.provenance:
+        click.echo("\nwhere it comes from:")
+        _say_tree(lineage.provenance, "  ")
+
+
+def _say_tree(values: Mapping[str, Any], indent: str) -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            click.echo(f"{indent}{name}:")
+            _say_tree(value, indent + "  ")
+        elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+            for number, entry in enumerate(value):
+                click.echo(f"{indent}{name} {number}:")
+                _say_tree(entry if isinstance(entry, Mapping) else {"": entry}, indent + "  ")
+        else:
+            click.echo(f"{indent}{name}: {'none' if value is None else value}")

@@ -1,0 +1,44 @@
+"""`medcore-prune phantoms`: drawn images with exact masks as a folder, to try the other commands on."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from ..data import phantoms
+from ..errors import DataError
+from ..files import atomic_write
+from ..progress import track
+from .options import FOLDER, seed_option
+
+
+@click.command(name="phantoms")
+@click.option("--set", "name", type=click.Choice(phantoms.available()), default="phantom_polyp_a", show_default=True)
+@click.option("--count", type=click.IntRange(1, 100_000), default=12, show_default=True, help="Images.")
+@click.option("--size", type=click.IntRange(32, 4096), default=128, show_default=True, help="Side in pixels.")
+@seed_option("Of the set; other seeds give other images.")
+@click.option("--out", type=FOLDER, default=Path("phantoms"), show_default=True, help="A folder that is new or empty.")
+def command(name: str, count: int, size: int, seed: int, out: Path) -> None:
+    """Draw phantom images with masks into a folder, to try the other commands on before using images of yours.
+
+    Writes images/ and masks/ with equal names, and boxes.csv with the box of every mask: the layout that --data reads
+    and the table that `predict --boxes` reads. Drawn images, not clinical data.
+
+    \b
+    Example:
+      medcore-prune phantoms --count 12 --out phantoms
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise DataError(f"--out {out} is not empty: choose a folder that is new, so that nothing of yours is mixed in")
+    rows = ["name,x0,y0,x1,y1"]
+    samples = phantoms.make(name, seed=seed, count=count, size=size)
+    for sample in track(samples, "drawing phantoms", total=count):
+        pictures = {"images": sample.image, "masks": sample.mask.astype(np.uint8) * 255}
+        for kind, pixels in pictures.items():
+            with atomic_write(out / kind / f"{sample.name}.png") as temporary:
+                Image.fromarray(pixels).save(temporary)
+        rows.append(",".join([sample.name, *(f"{corner:g}" for corner in sample.box)]))
+    with atomic_write(out / "boxes.csv") as temporary:
+        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    click.echo(f"written: {count} images with masks in {out}, first {samples.ids[0]}")

@@ -1,0 +1,136 @@
+"""`medcore-prune prune`: remove heads and neurons, prove it, and write a file that needs nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..command_line import check_device
+from ..data.checkpoint_split import split_file
+from ..errors import CheckpointError
+from ..files import write_json_atomic, write_text_atomic
+from ..level import Level
+from ..plugin import load_plugin
+from ..pruned_file import save
+from .inputs import (
+    POCKET,
+    ImageOptions,
+    ModelOptions,
+    read_pair,
+    require_own_images,
+    say_notice,
+)
+from .options import FILE, FOLDER, MODEL_FILE, OneLevel, data_options, device_option, kind_options, seed_option
+from .prune_report import report_text
+from .pruning import PruneSettings, history_of, run_pruning, say
+
+_DEFAULT_LEVEL = Level.parse("h50_m70")
+_CORRECTION_SAMPLES = 64
+
+
+@click.command(name="prune")
+@click.option(
+    "--adapted",
+    default=POCKET,
+    show_default=True,
+    metavar=MODEL_FILE,
+    help="The model to prune: what `adapt` wrote, a MedSAM .pth, a file of this tool, or the built-in pocket model.",
+)
+@click.option(
+    "--reference",
+    metavar=MODEL_FILE,
+    help="The checkpoint that it was fine-tuned from, which the default method reads.  [default: the pocket pair's]",
+)
+@kind_options
+@data_options
+@click.option("--level", type=OneLevel(), help="h50_m70: half of the heads, 70 % of the neurons.  [default: h50_m70]")
+@click.option(
+    "--target", metavar="KIND=SHARE%", help="Instead of --level: params=60% or flops=60%, shared out by itself."
+)
+@click.option("--method", default="medcore", show_default=True, help="What ranks them; see `medcore-bench list`.")
+@click.option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; may be repeated.")
+@click.option("--protect", type=click.IntRange(0), help="Deepest blocks left whole.  [default: depth / 6]")
+@click.option(
+    "--calibration",
+    type=click.IntRange(1),
+    default=PruneSettings.calibration,
+    show_default=True,
+    metavar="N",
+    help="Training images of each set to score on; the paper takes 128.",
+)
+@click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
+@click.option("--verify", type=click.IntRange(1), default=4, show_default=True, help="Images to prove the cut on.")
+@seed_option("Of the calibration draw.")
+@device_option
+@click.option("--cache", type=FOLDER, help="Calibration statistics.  [default: the user's cache]")
+@click.option("--plan-out", type=FILE, help="Also write what was kept, block by block, as JSON.")
+@click.option("--out", type=FILE, default=Path("pruned.safetensors"), show_default=True, help="The pruned model.")
+def command(
+    adapted: str,
+    reference: str | None,
+    data: tuple[str, ...],
+    boxes: tuple[str, ...],
+    layout: str,
+    split_seed: int,
+    kind: str,
+    image_size: int | None,
+    device: str,
+    level: Level | None,
+    target: str | None,
+    plugin: tuple[str, ...],
+    correct: bool,
+    plan_out: Path | None,
+    out: Path,
+    **given: Any,
+) -> None:
+    """Remove attention heads and MLP neurons from a model, and write what is left as one file.
+
+    Scores every head and neuron on training images of yours (never on test images), removes the least important ones
+    physically, and compares the outputs with those of the model with the same units zeroed. The file loads with
+    medcore_prune.load, without the checkpoints it came from; a report and the split of the images lie beside it.
+
+    \b
+    Example:
+      medcore-prune prune --level h50_m70 --calibration 4 --out small.safetensors
+
+    \b
+    With SAM ViT-B and your own images:
+      medcore-prune prune --model vit_b --adapted medsam_vit_b.pth --reference sam_vit_b_01ec64.pth \\
+          --data kvasir=Kvasir-SEG --level h50_m70 --calibration 128 --correct --out medsam_h50_m70.safetensors
+    """
+    if level is not None and target is not None:
+        raise click.UsageError("--level and --target both say how much goes: give one")
+    check_device(device)
+    _check_out(out, adapted, reference)
+    for each in plugin:
+        load_plugin(each)
+    options = ModelOptions(kind, image_size, device)
+    images = ImageOptions(data, boxes, layout, split_seed)
+    require_own_images(options, images)
+    settings = PruneSettings(
+        level=None if target else level or _DEFAULT_LEVEL,
+        target=target,
+        correct=_CORRECTION_SAMPLES if correct else 0,
+        **given,
+    )
+    model, base = read_pair(options, adapted, reference)
+    roles = images.roles(adapted, {"train": max(settings.calibration, settings.correct)})
+    done = run_pruning(model, base, roles, settings)
+    record = history_of(model, {**done.record, "files": {"adapted": adapted, "reference": reference or POCKET}})
+    if plan_out is not None:
+        done.plan.save(plan_out)
+    if not images.is_phantom:
+        roles.save(split_file(out))
+    write_json_atomic(out.with_suffix(".report.json"), record)
+    write_text_atomic(out.with_suffix(".report.md"), report_text(done, out.name))
+    save(done.model, out, provenance=record)
+    say(done)
+    say_notice(images)
+    click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
+
+
+def _check_out(out: Path, *inputs: str | None) -> None:
+    if out.suffix != ".safetensors":
+        raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
+    if any(name and Path(name).exists() and out.exists() and out.samefile(name) for name in inputs):
+        raise CheckpointError(f"--out {out} is the model that is read: choose another name")

@@ -1,0 +1,237 @@
+"""What `medcore-prune prune` does, step by step: calibrate, plan, cut, prove, correct, recover, write."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import nn
+
+from ..baseline import get_baseline
+from ..calibration import calibrate
+from ..cost import Cost, count
+from ..data import Split
+from ..data.types import SampleSet, subset_hash
+from ..encoders import geometry_of
+from ..errors import SurgeryError
+from ..facade import plan as make_plan
+from ..fingerprint import model_hash
+from ..level import Level
+from ..lineage import lineage_of
+from ..planning import Plan
+from ..progress import track
+from ..protocol import batch_of
+from ..statistics import Statistics
+from ..surgery import prune, verify
+from .inputs import data_record
+
+LARGEST_DIFFERENCE = 1e-4
+"""Relative difference of masked and physically pruned outputs above which nothing is written; rounding is 1e-6."""
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """What is asked for.
+
+    Attributes:
+        level: What goes; None where `target` says it.
+        target: Such as `params=60%`; heads and neurons are then split automatically.
+        method: A registered baseline or criterion.
+        calibration: Images of each data set.
+        seed: Of the calibration draw and of stochastic methods.
+        protect: How many of the deepest blocks keep everything; None for the default.
+        correct: Calibration images of each set for the training-free correction; 0 for none.
+        verify: Images that masked and physical removal are compared on.
+        cache: Folder of calibration statistics; None for the user's cache.
+    """
+
+    level: Level | None = None
+    target: str | None = None
+    method: str = "medcore"
+    calibration: int = 16
+    seed: int = 0
+    protect: int | None = None
+    correct: int = 0
+    verify: int = 4
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What came of it.
+
+    Attributes:
+        model: The small model.
+        plan: What was cut, in the indices of the model that it was cut from.
+        before, after: Cost of the encoder.
+        difference: Largest relative difference of masked and physical outputs over the compared images.
+        record: All that is worth keeping, as JSON.
+    """
+
+    model: nn.Module
+    plan: Plan
+    before: Cost
+    after: Cost
+    difference: float
+    record: dict[str, Any]
+
+
+def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings) -> Pruned:
+    """Prune a model on the training images of a split; the test images are not looked at.
+
+    Raises:
+        MedcorePruneError: A level that cannot be met, images that cannot be used, or a cut model that does not give
+            what the masked one gives.
+    """
+    drawn = roles.calibration(settings.calibration, settings.seed)
+    statistics = _statistics(model, reference, roles, settings)
+    plan = _plan(model, reference, drawn, statistics, settings)
+    difference = compare(model, plan, drawn, settings.verify)
+    small = prune(model, plan)
+    before, after = count(model), count(small)
+    correction = _correct(small, model, roles, settings)
+    record = {
+        "adapted": {"sha256": model_hash(model), "image_size": geometry_of(model).image_size},
+        "reference": None if reference is None else {"sha256": model_hash(reference)},
+        "data": data_record(roles),
+        "calibration": {name: {"images": len(part), "sha256": subset_hash(part)} for name, part in drawn.items()},
+        "method": settings.method,
+        "level": plan.level,
+        "target": settings.target,
+        "seed": settings.seed,
+        "plan": plan.hash,
+        "cost": cost_record(before, after),
+        "masked_vs_removed": {
+            "images": min(settings.verify, sum(map(len, drawn.values()))),
+            "largest_relative_difference": difference,
+        },
+        "corrected": correction,
+        "recovered": None,
+        "torch": torch.__version__,
+    }
+    return Pruned(small, plan, before, after, difference, record)
+
+
+def _statistics(
+    model: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings
+) -> Statistics | None:
+    needs = get_baseline(settings.method).needs
+    if not needs:
+        return None
+    return calibrate(model, reference, roles, settings.calibration, needs, seed=settings.seed, cache_dir=settings.cache)
+
+
+def _plan(
+    model: nn.Module,
+    reference: nn.Module | None,
+    drawn: Mapping[str, SampleSet],
+    statistics: Statistics | None,
+    settings: PruneSettings,
+) -> Plan:
+    if settings.target is None:
+        assert settings.level is not None, "a command gives a level or a target"
+        return make_plan(
+            model,
+            settings.level,
+            settings.method,
+            statistics=statistics,
+            reference=reference,
+            data=drawn,
+            seed=settings.seed,
+            protect=settings.protect,
+        )
+    from ..automatic import automatic_plan
+
+    found = automatic_plan(
+        model,
+        settings.target,
+        settings.method,
+        statistics=statistics,
+        data=drawn,
+        samples=settings.calibration,
+        protect=settings.protect,
+    )
+    return getattr(found, "plan", found)
+
+
+@torch.no_grad()
+def compare(model: nn.Module, plan: Plan, sets: Mapping[str, SampleSet], most: int) -> float:
+    """Prove on images that removing heads and neurons gives what zeroing them gives.
+
+    Args:
+        model: The model before the cut.
+        plan: What goes.
+        sets: Images to compare on, taken in turn from each set.
+        most: How many.
+
+    Returns:
+        The largest absolute difference of encoder outputs, relative to the largest output of its image.
+
+    Raises:
+        SurgeryError: It is more than `LARGEST_DIFFERENCE`: something is wrong, and nothing should be written.
+    """
+    size, device = geometry_of(model).image_size, next(model.parameters()).device
+    turns = range(max((len(samples) for samples in sets.values()), default=0))
+    chosen = [samples[turn] for turn in turns for samples in sets.values() if turn < len(samples)][:most]
+    worst = 0.0
+    for sample in track(chosen, "comparing masked and removed", total=len(chosen)):
+        worst = max(worst, verify(model, plan, batch_of([(sample.image, sample.box)], size, device)[0]))
+    if not worst <= LARGEST_DIFFERENCE:
+        raise SurgeryError(
+            f"the pruned model's outputs differ from the masked model's by {worst:.1e} of the largest, expected at "
+            f"most {LARGEST_DIFFERENCE:.0e}: nothing was written; please report this with the model's shape"
+        )
+    return worst
+
+
+def _correct(small: nn.Module, teacher: nn.Module, roles: Split, settings: PruneSettings) -> dict[str, Any] | None:
+    if not settings.correct:
+        return None
+    from ..correction import correct
+
+    report: Any = correct(small, teacher, roles, samples=settings.correct, seed=settings.seed)
+    return {"samples": settings.correct, "seconds": round(float(getattr(report, "seconds", 0.0)), 3)}
+
+
+def cost_record(before: Cost, after: Cost) -> dict[str, Any]:
+    """Parameters and FLOPs of the encoder, as the paper counts them, as JSON."""
+    return {
+        "params_before": before.params,
+        "params_after": after.params,
+        "params_removed": after.params_removed(before),
+        "flops_before": before.flops,
+        "flops_after": after.flops,
+        "flops_removed": after.flops_removed(before),
+        "convention": before.convention,
+    }
+
+
+def history_of(model: nn.Module, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance of a model that was cut: this cut, and those before it where there were any."""
+    earlier = lineage_of(model).provenance.get("before")
+    mine = lineage_of(model).provenance
+    before = [*(earlier or []), {k: v for k, v in mine.items() if k != "before"}] if mine else []
+    return {**record, **({"before": before} if before else {})}
+
+
+def settings_with(settings: PruneSettings, **changes: Any) -> PruneSettings:
+    """Return the settings with some changed."""
+    return dataclasses.replace(settings, **changes)
+
+
+def say(done: Pruned) -> None:
+    """Print what was cut and what is left."""
+    plan, before, after = done.plan, done.before, done.after
+    heads, neurons = (plan.effective_fraction(family) for family in ("heads", "neurons"))
+    click.echo(f"level {plan.level}: {heads:.1%} of the heads and {neurons:.1%} of the MLP neurons are gone")
+    for family in plan.notes.get("saturated", ()):
+        click.echo(f"note: the {family} are saturated: every block that may be pruned is at its minimum")
+    click.echo(f"parameters {before.params_m:.2f}M -> {after.params_m:.2f}M ({after.params_removed(before):.1%} off)")
+    click.echo(f"FLOPs {before.flops_g:.2f}G -> {after.flops_g:.2f}G ({after.flops_removed(before):.1%} off), encoder")
+    click.echo(
+        f"masked = removed on {done.record['masked_vs_removed']['images']} images: largest relative difference "
+        f"{done.difference:.1e}"
+    )

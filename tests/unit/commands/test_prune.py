@@ -1,0 +1,144 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tiny import TINY, tiny_batch, tiny_sam
+from tiny_samples import TinySamples
+from torch import nn
+
+import medcore_prune as mp
+from medcore_prune.cli import cli
+from medcore_prune.commands.inputs import ModelOptions, read_pair
+from medcore_prune.commands.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
+from medcore_prune.data import Split
+from medcore_prune.errors import CheckpointError, DataError, MedcorePruneError, SurgeryError
+from medcore_prune.level import Level
+from medcore_prune.lineage import lineage_of
+from medcore_prune.pruned_file import read_header
+
+LEVEL = Level.parse("h50_m70")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDCORE_PRUNE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["prune", *words])
+
+
+def tiny_split() -> Split:
+    return Split({"own": TinySamples("own", 4)}, {}, {"own": TinySamples("other", 2)}, 0, (0.7, 0.1, 0.2))
+
+
+def test_the_whole_way_on_a_tiny_model(here: Path) -> None:
+    model, reference, roles = tiny_sam(0), tiny_sam(1), tiny_split()
+    settings = PruneSettings(level=LEVEL, calibration=3, cache=here / "cache")
+    done = run_pruning(model, reference, roles, settings)
+    assert 0 < done.difference < LARGEST_DIFFERENCE
+    assert done.after.params < done.before.params
+    assert done.record["calibration"]["own"]["images"] == 3
+    assert done.record["masked_vs_removed"]["images"] == 3
+    # calibration read the training images, nothing looked at the test images' masks
+    assert roles.test["own"].read == []  # type: ignore[attr-defined]
+    assert lineage_of(done.model).plan == done.plan
+
+
+def test_a_cut_that_changes_outputs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_sam()
+    plan = mp.make_plan(model, LEVEL)
+    monkeypatch.setattr("medcore_prune.commands.pruning.verify", lambda *_: 0.01)
+    with pytest.raises(SurgeryError, match=r"differ from the masked model's by 1.0e-02 .* nothing was written"):
+        compare(model, plan, {"own": TinySamples("own", 2)}, 2)
+
+
+def test_files_report_and_split_lie_beside_the_model(here: Path) -> None:
+    first = CliRunner().invoke(cli, ["phantoms", "--count", "12", "--out", "drawn"])
+    assert first.exit_code == 0, first.output
+    words = ["--data", "own=drawn", "--method", "magnitude", "--verify", "2"]
+    result = run(*words, "--plan-out", "plan.json", "--out", "a.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "masked = removed on 2 images: largest relative difference" in result.output
+    header = read_header(here / "a.safetensors")
+    record = json.loads((here / "a.report.json").read_text())
+    assert {**record, "medcore_prune": mp.__version__} == header.provenance
+    assert mp.Plan.load(here / "plan.json").hash == header.plan.hash == record["plan"]
+    assert f"{record['masked_vs_removed']['largest_relative_difference']:.1e}" in (here / "a.report.md").read_text()
+    # a second cut takes the split that lies beside the first, and keeps what the first said
+    again = run(*words, "--adapted", "a.safetensors", "--level", "h10_m20", "--out", "b.safetensors")
+    assert again.exit_code == 0, again.output
+    assert "split: the one beside a.safetensors" in again.output
+    second = read_header(here / "b.safetensors")
+    assert second.provenance["before"][0]["plan"] == record["plan"]
+    assert second.plan.blocks[0].heads == 12
+    assert second.plan.removed("heads") > header.plan.removed("heads")
+    assert {p.name for p in here.iterdir()} >= {"b.split.json", "b.report.md", "b.report.json"}
+
+
+def test_the_reference_follows_a_model_that_was_pruned_before(here: Path) -> None:
+    model = mp.zoo.pocket("adapted")
+    mp.save(mp.prune(model, mp.make_plan(model, "h40_m30")), here / "a.safetensors")
+    small, base = read_pair(ModelOptions(), "a.safetensors", "pocket")
+    assert base is not None
+    mp.require_aligned(small, base)
+    assert lineage_of(base).plan == lineage_of(small).plan
+    assert read_pair(ModelOptions(), "a.safetensors", None)[1] is None
+
+
+def test_half_precision_is_read_to_compute_with(here: Path) -> None:
+    model: nn.Module = tiny_sam()
+    mp.save(model.half(), here / "half.safetensors")
+    read = ModelOptions().read("half.safetensors")
+    images, boxes, _ = tiny_batch(1)
+    assert torch.isfinite(mp.protocol.low_res_logits(read, images, boxes)).all()  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointError, match=r"half\.safetensors is for 48 px"):
+        ModelOptions(image_size=2 * TINY.image_size).read("half.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "vit_b"], "vit_b needs images of yours: give --data"),
+        (["--out", "a.pth"], r"ends in \.safetensors"),
+        (["--method", "nothing"], "nothing"),
+        (["--device", "abacus"], "--device abacus: not usable here"),
+        (["--adapted", "nowhere.pth"], "no such file"),
+        (["--boxes", "own=boxes.csv"], "--boxes goes with --data"),
+        (["--level", "h99_m99", "--method", "random", "--protect", "12"], "cannot protect 12 of 12"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_written(here: Path, words: list[str], message: str) -> None:
+    result = run(*words)
+    assert isinstance(result.exception, MedcorePruneError), result.output
+    with pytest.raises(MedcorePruneError, match=message):
+        raise result.exception
+    assert not list(here.glob("*.*"))
+
+
+def test_two_ways_to_say_how_much_is_a_usage_error() -> None:
+    result = run("--level", "h50_m70", "--target", "params=50%")
+    assert result.exit_code == 2
+    assert "--level and --target both say how much goes" in result.output
+
+
+def test_the_input_is_not_overwritten(here: Path) -> None:
+    model = tiny_sam()
+    mp.save(model, here / "a.safetensors")
+    before = (here / "a.safetensors").read_bytes()
+    result = run("--adapted", "a.safetensors", "--out", "a.safetensors")
+    assert isinstance(result.exception, CheckpointError)
+    assert "is the model that is read" in str(result.exception)
+    assert (here / "a.safetensors").read_bytes() == before
+
+
+def test_a_calibrated_method_without_a_reference_says_so(here: Path) -> None:
+    mp.save(tiny_sam(), here / "a.safetensors")
+    result = run("--adapted", "a.safetensors", "--calibration", "1")
+    assert isinstance(result.exception, MedcorePruneError)
+    assert "reference" in str(result.exception)
+    assert not isinstance(result.exception, DataError)
