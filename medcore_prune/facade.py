@@ -61,13 +61,7 @@ def plan(
         StatisticsError: The statistics lack what the recipe needs, or belong to other shapes.
         BudgetError: The level cannot be met.
     """
-    if isinstance(criterion, tp.importance.Importance):
-        built = as_criterion(criterion, seed)
-        recipe = Baseline(type(built), name=type(criterion).__name__)
-    else:
-        recipe = _recipe(criterion)
-        built = recipe.build(statistics, model, seed, reference, data)
-    scores = unit_scores(built, model, mlp_group_size)
+    recipe, scores = scored(model, criterion, statistics, reference, data, seed, mlp_group_size)
     return plan_from_scores(
         model,
         level,
@@ -81,6 +75,29 @@ def plan(
         gamma=gamma,
         cost=cost,
     )
+
+
+def scored(
+    model: nn.Module,
+    criterion: str | Baseline | tp.importance.Importance | type[Criterion],
+    statistics: Statistics | None = None,
+    reference: nn.Module | None = None,
+    data: Mapping[str, SampleSet] | None = None,
+    seed: int = 0,
+    mlp_group_size: int = 1,
+) -> tuple[Baseline, Scores]:
+    """Score every unit once, for any number of plans by `plan_from_scores`; arguments and errors as of `plan`.
+
+    Returns:
+        The recipe that says how the budget is spread, and (block, family) to scores.
+    """
+    if isinstance(criterion, tp.importance.Importance):
+        built = as_criterion(criterion, seed)
+        recipe = Baseline(type(built), name=type(criterion).__name__)
+    else:
+        recipe = _recipe(criterion)
+        built = recipe.build(statistics, model, seed, reference, data)
+    return recipe, unit_scores(built, model, mlp_group_size)
 
 
 def _recipe(criterion: object) -> Baseline:

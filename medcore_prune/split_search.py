@@ -1,0 +1,239 @@
+"""The greedy search for how a target splits between heads and neurons (METHOD section 3, Proposition 3.4).
+
+If one more percent saved by heads moves the contour farther than one more percent saved by neurons, moving budget from
+heads to neurons lowers the boundary error at equal compression. So the search starts from the unpruned model and, chunk
+by chunk, lets the family go on whose chunk has the lower marginal boundary leverage.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .cost import Cost, count
+from .errors import BudgetError, DataError
+from .evaluation import EvaluationSet
+from .groups import FAMILY_NAMES, Family
+from .level import Level
+from .leverage import BAND_PX, GRID_PX, QUANTILE, Before
+from .plan_record import Plan
+from .pooled import PooledValues
+from .progress import track
+from .protocol import input_logits, low_res_logits
+from .surgery import masked
+from .target import Target
+
+State = tuple[int, int]
+"""Heads and neurons that are gone, over the whole encoder."""
+
+CHUNK = 0.05
+_ALL = Level(1 - 1e-6, 1 - 1e-6)
+_SLACK = 1e-9
+_MAPS_KEPT = 3  # of the present state and of one candidate a family
+
+
+@dataclass(frozen=True)
+class PathStep:
+    """One step of the search.
+
+    Attributes:
+        family: Which family went on.
+        units: How many of its units.
+        heads, neurons: Shares of all units that are gone after it.
+        removed: Share of the target's unit that is gone after it.
+        leverage: Family to the boundary leverage of its next chunk, in px per percent; without a family that had
+            nothing left to give.
+        why: The reason for the choice.
+    """
+
+    family: Family
+    units: int
+    heads: float
+    neurons: float
+    removed: float
+    leverage: Mapping[Family, float]
+    why: str
+
+
+class SplitSearch:
+    """Finds splits for any number of targets; what one search measured, the next one knows.
+
+    Args:
+        model: The adapted `Sam`, in evaluation mode; masked while it runs, not touched.
+        planner: Makes the plan of a level.
+        images: Calibration or training images, on the grid of `GRID_PX`.
+        chunk: Share of a family's units that goes in a step, in (0, 1].
+        around, band_px, q: See `leverage.Before` and `leverage.BoundaryLeverage`.
+        batch_size: Images at a time.
+
+    Raises:
+        BudgetError: A chunk out of range.
+        DataError: No images.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        planner: Callable[[Level], Plan],
+        images: Sequence[EvaluationSet],
+        *,
+        chunk: float = CHUNK,
+        around: str = "truth",
+        band_px: int = BAND_PX[0],
+        q: float = QUANTILE,
+        batch_size: int = 16,
+    ) -> None:
+        if not 0 < chunk <= 1:
+            raise BudgetError(f"chunk is {chunk:g}: expected a share of a family's units above 0 and at most 1")
+        if not images:
+            raise DataError("the split is measured on images: expected at least one data set")
+        self.model, self._planner, self._batch_size = model, planner, batch_size
+        self._around, self._band_px, self._q = around, band_px, q
+        self._inputs = [(s.images, s.boxes, torch.from_numpy(np.stack(s.true_masks))[:, None]) for s in images]
+        self.dense = count(model)
+        full = planner(_ALL)
+        self.total: State = (sum(b.heads for b in full.blocks), sum(b.neurons for b in full.blocks))
+        self.most: State = (full.removed("heads"), full.removed("neurons"))
+        self.protected, self.depth = len(full.protected), len(full.blocks)
+        self.chunk: State = (max(1, round(chunk * self.total[0])), max(1, round(chunk * self.total[1])))
+        self._plans: dict[State, Plan] = {}
+        self._costs: dict[State, Cost] = {}
+        self._displaced: dict[tuple[State, State], float] = {}
+        self._maps: dict[State, Tensor] = {}
+
+    def run(self, target: Target, *, progress: bool = True) -> tuple[Plan, list[PathStep]]:
+        """Find the split of a target.
+
+        Args:
+            target: How much is to go.
+            progress: Show how far it is.
+
+        Returns:
+            The plan that is nearest to the target, by a unit, and the steps that led to it.
+
+        Raises:
+            BudgetError: So much cannot go; the message says how much can.
+        """
+        self.require_reachable(target)
+        state, path = (0, 0), list[PathStep]()
+        for _ in track(range(sum(self.total)), f"splitting {target}", total=self._steps(target), show=progress):
+            options = {family: found for family in FAMILY_NAMES if (found := self._next(state, family, target))}
+            if not options:
+                options = self._last(state, target)
+            if not options:
+                break
+            family, step = self._choose(state, options, target)
+            state = options[family]
+            path.append(step)
+        return self.plan(state), path
+
+    def require_reachable(self, target: Target) -> None:
+        """Refuse a target beyond what the encoder can give up.
+
+        Raises:
+            BudgetError: It is; the message names the most that can go.
+        """
+        most = self.removed(self.most, target)
+        if target.fraction > most + _SLACK:
+            floored = int(1e4 * most) / 100
+            raise BudgetError(
+                f"target {target}: at most {floored:g} % of the encoder's {target.unit} can go: {self.protected} of "
+                f"{self.depth} blocks are protected, each other one keeps a head and 5 % of its neurons; ask for less, "
+                "or protect fewer blocks"
+            )
+
+    def plan(self, state: State) -> Plan:
+        """Return the plan that removes so many heads and neurons."""
+        if state not in self._plans:
+            self._plans[state] = self._planner(Level(state[0] / self.total[0], state[1] / self.total[1]))
+        return self._plans[state]
+
+    def removed(self, state: State, target: Target) -> float:
+        """Share of the target's unit that is gone in a state."""
+        if state not in self._costs:
+            self._costs[state] = count(self.model, self.plan(state))
+        return target.reached(self._costs[state], self.dense)
+
+    def displacement(self, state: State, after: State) -> float:
+        """Quantile over the band of how far the contour moves from one state to another, in pixels."""
+        if (state, after) not in self._displaced:
+            maps, pool = (self._low_res(state), self._low_res(after)), PooledValues()
+            start = 0
+            for _, _, truth in self._inputs:
+                for place in range(0, len(truth), self._batch_size):
+                    masks = truth[place : place + self._batch_size]
+                    part = slice(start, start + len(masks))
+                    start += len(masks)
+                    old, new = (input_logits(each[part], GRID_PX) for each in maps)
+                    before = Before.of(old, masks.to(old.device), around=self._around, band_px=self._band_px)
+                    pool.add(torch.cat(before.in_band(new)))
+            self._displaced[state, after] = pool.quantile(self._q)
+        return self._displaced[state, after]
+
+    def _steps(self, target: Target) -> int:
+        """About how many steps there will be: the chunks of the whole way, by what has to go."""
+        chunks = sum(-(-most // chunk) for most, chunk in zip(self.most, self.chunk, strict=True))
+        return max(1, round(chunks * target.fraction / max(self.removed(self.most, target), _SLACK)))
+
+    def _next(self, state: State, family: Family, target: Target) -> State | None:
+        """The state after a family's next chunk, a smaller one where a whole one is too much; None for nothing."""
+        place = FAMILY_NAMES.index(family)
+        low, high = 0, min(self.chunk[place], self.most[place] - state[place])
+        allowed = target.fraction + _SLACK
+        if self.removed(_gone(state, place, high), target) > allowed:
+            while high - low > 1:  # removes too much with `high` units, not with `low`
+                middle = (low + high) // 2
+                fits = self.removed(_gone(state, place, middle), target) <= allowed
+                low, high = (middle, high) if fits else (low, middle)
+            high = low
+        found = _gone(state, place, high)
+        return found if self.removed(found, target) > self.removed(state, target) else None
+
+    def _last(self, state: State, target: Target) -> dict[Family, State]:
+        """One unit more where that is nearer to the target than to stop: of the family that gets nearest."""
+        gaps = {None: target.fraction - self.removed(state, target)}
+        states = {}
+        for place, family in enumerate(FAMILY_NAMES):
+            if state[place] < self.most[place]:
+                states[family] = _gone(state, place, 1)
+                gaps[family] = abs(self.removed(states[family], target) - target.fraction)
+        nearest = min(gaps, key=gaps.__getitem__)
+        return {} if nearest is None else {nearest: states[nearest]}
+
+    def _choose(self, state: State, options: Mapping[Family, State], target: Target) -> tuple[Family, PathStep]:
+        before = self.removed(state, target)
+        leverage = {
+            family: self.displacement(state, after) / (100 * (self.removed(after, target) - before))
+            for family, after in options.items()
+        }
+        family = min(leverage, key=leverage.__getitem__)
+        after = options[family]
+        why = "lower leverage" if len(options) > 1 else "nothing else fits"
+        shares = [gone / total for gone, total in zip(after, self.total, strict=True)]
+        units = sum(after) - sum(state)
+        return family, PathStep(family, units, *shares, self.removed(after, target), leverage, why)
+
+    @torch.no_grad()
+    def _low_res(self, state: State) -> Tensor:
+        """Low-resolution logits of all images, (images, 1, h, w); those of the last few states are kept."""
+        if state in self._maps:
+            self._maps[state] = self._maps.pop(state)
+            return self._maps[state]
+        device = next(self.model.parameters()).device
+        with masked(self.model, self.plan(state)):
+            parts = [
+                low_res_logits(self.model, images[i : i + size].to(device), boxes[i : i + size].to(device))
+                for images, boxes, _ in self._inputs
+                for size in [self._batch_size]
+                for i in range(0, len(images), size)
+            ]
+        self._maps[state] = torch.cat(parts)
+        while len(self._maps) > _MAPS_KEPT:
+            del self._maps[next(iter(self._maps))]
+        return self._maps[state]
+
+
+def _gone(state: State, place: int, units: int) -> State:
+    return (state[0] + units, state[1]) if place == 0 else (state[0], state[1] + units)
