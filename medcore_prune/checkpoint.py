@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .attention import set_attention
 from .encoders import SamShape, build_sam
 from .errors import AlignmentError, CheckpointError
 from .files import atomic_write
@@ -102,6 +103,7 @@ def load_sam(
     device: str | torch.device = "cpu",
     image_size: int | None = None,
     seed: int = 0,
+    attention: str = "segment-anything",
 ) -> nn.Module:
     """Build a SAM and load its weights.
 
@@ -111,14 +113,16 @@ def load_sam(
         device: Where the model lives.
         image_size: Another input side in pixels; positions are resized as segment-anything's fine-tuners do.
         seed: Of untrained weights.
+        attention: How attention is computed, see `set_attention`: `"sdpa"` takes less memory.
 
     Returns:
         A segment-anything `Sam` in evaluation mode.
 
     Raises:
+        MedcorePruneError: Unknown kind or attention, or an image size that does not fit.
         CheckpointError: The file cannot be read, or its names or shapes are not this kind's.
     """
-    model = build_sam(kind, device, image_size, seed)
+    model = set_attention(build_sam(kind, device, image_size, seed), attention)
     if path is None:
         return model
     state = read_state_dict(path, device)

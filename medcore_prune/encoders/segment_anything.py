@@ -1,5 +1,6 @@
 """SAM and MedSAM: segment-anything's `ImageEncoderViT`, alone or inside a full `Sam`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from torch import nn
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
 from ..errors import MedcorePruneError
 from .family import Block, Geometry
+from .sdpa import Attention, SdpaAttention
 
 from segment_anything.modeling import (  # isort: skip
     ImageEncoderViT,
@@ -132,6 +134,7 @@ class SegmentAnythingFamily:
     """Shows the blocks of segment-anything's encoder."""
 
     name = "segment_anything"
+    attentions: Mapping[str, type[nn.Module]] = {"segment-anything": Attention, "sdpa": SdpaAttention}
 
     def matches(self, model: nn.Module) -> bool:
         return isinstance(model, (Sam, ImageEncoderViT))
