@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medcore_prune.benchmarks.measure import measured
+from medcore_prune.measure import measured
 
 
 def test_peak_is_the_most_alive_at_a_time() -> None:

@@ -1,0 +1,85 @@
+"""Seconds and peak memory of a piece of work."""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+@dataclass
+class Measured:
+    """What the work took.
+
+    Attributes:
+        seconds: Wall-clock time.
+        peak_bytes: Most bytes in tensors made during the work that were alive at the same time, on any device. What
+            was there before, the process's own memory and pages of mapped files are not in it.
+    """
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+class _TensorBytes(TorchDispatchMode):
+    """Counts the bytes of the storages that operations return, for as long as they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive, self.peak = 0, 0
+        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would import its compiler, seconds that are not the work's
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        before = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs or {})) if isinstance(t, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and id(tensor.untyped_storage()) not in before:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self._known:
+            return
+
+        def gone(_: object) -> None:
+            self.alive -= size
+            self._known.pop(key, None)
+
+        self._known[key] = weakref.ref(storage, gone)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+
+
+@contextmanager
+def measured() -> Iterator[Measured]:
+    """Measure the block.
+
+    Yields:
+        Filled in when the block ends.
+    """
+    result, counter = Measured(), _TensorBytes()
+    start = time.perf_counter()
+    try:
+        with counter:
+            yield result
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    finally:
+        result.seconds, result.peak_bytes = time.perf_counter() - start, counter.peak
