@@ -1,13 +1,14 @@
 """Inputs and output gradients of linear layers, caught by hooks while a model runs forward and backward.
 
 No weight gradient is ever formed by autograd: all parameters are frozen, the graph starts at the output of the first
-watched layer, and each sample's weight gradient is put together from what the hooks saw.
+watched layer, and each sample's weight gradient is put together from what the taps behind the layers saw.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,30 +45,51 @@ class LayerBatch:
 Consume = Callable[[str, LayerBatch], None]
 
 
+class _Tap(torch.autograd.Function):
+    """The identity on a layer's output; its backward sees the layer's input beside the gradient of its output.
+
+    The input is kept as autograd keeps tensors, so that under activation checkpointing it is recomputed rather than
+    held, and what is recomputed is never counted a second time: only the graph of the losses runs backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, inputs: Tensor, start: Tensor, seen: Callable[..., None]) -> Tensor:
+        ctx.save_for_backward(inputs)
+        ctx.seen, ctx.start = seen, start.shape
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        below, _, _, _ = ctx.needs_input_grad
+        ctx.seen(ctx.saved_tensors[0].detach(), gradients[0].detach(), below)
+        return gradients[0] if below else None, None, gradients[0].new_zeros(ctx.start), None
+
+
 class Watch:
     """Runs the backward passes and hands each layer's `LayerBatch` on as soon as it is complete."""
 
     def __init__(self, consume: Consume) -> None:
         self._consume = consume
-        self._roots: list[Tensor] = []
-        self._inputs: dict[str, Tensor] = {}
+        # every tap hangs on it, so that the graph reaches down to the first watched layer and no further
+        self._start = torch.zeros((), requires_grad=True)
+        self._deepest: list[Tensor] = []
         self._gradients: dict[str, list[Tensor]] = {}
         self._samples, self._last = 0, False
 
-    def forward_hook(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Keep the layer's input and listen for the gradient of its output."""
-        if not output.requires_grad:
-            output.requires_grad_(True)
-            self._roots.append(output)
-        self._inputs[name] = inputs[0].detach()
-        output.register_hook(partial(self._gradient_hook, name))
+    def forward_hook(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Put a tap behind the layer."""
+        start = self._start.to(output.device)
+        tapped: Tensor = _Tap.apply(output, inputs[0], start, partial(self._seen, name))  # type: ignore[no-untyped-call]
+        return tapped
 
-    def _gradient_hook(self, name: str, gradient: Tensor) -> None:
-        seen = self._gradients.setdefault(name, [])
-        seen.append(gradient.detach())
-        if self._last:
-            folded = [self._by_sample(tensor) for tensor in (self._inputs.pop(name), *self._gradients.pop(name))]
-            self._consume(name, LayerBatch(folded[0], tuple(folded[1:])))
+    def _seen(self, name: str, inputs: Tensor, gradient: Tensor, below: bool) -> None:
+        if not below:
+            self._deepest.append(gradient)
+        if not self._last:
+            self._gradients.setdefault(name, []).append(gradient)
+            return
+        folded = [self._by_sample(tensor) for tensor in (inputs, *self._gradients.pop(name, ()), gradient)]
+        self._consume(name, LayerBatch(folded[0], tuple(folded[1:])))
 
     def _by_sample(self, tensor: Tensor) -> Tensor:
         # windows are partitioned sample by sample, so folding them back is a reshape
@@ -89,15 +111,15 @@ class Watch:
             _require_finite("loss", loss.detach()[:, None], names)
             self._last = number == len(losses) - 1
             # samples do not mix in evaluation mode, so the gradient of the sum holds each sample's own
-            gradients = torch.autograd.grad(loss.sum(), self._roots, retain_graph=not self._last)
-            for gradient in gradients:
+            torch.autograd.grad(loss.sum(), self._start, retain_graph=not self._last)
+            for gradient in self._deepest:
                 _require_finite("gradient", gradient.reshape(self._samples, -1), names)
+            self._deepest.clear()
         self.clear()
 
     def clear(self) -> None:
         """Forget everything caught."""
-        self._roots.clear()
-        self._inputs.clear()
+        self._deepest.clear()
         self._gradients.clear()
 
 
