@@ -19,6 +19,7 @@ if (_checkout / "setup.cfg").exists():
 
 from . import data, zoo  # noqa: E402
 from .adaptation import AdaptSettings, adapt  # noqa: E402
+from .attention import set_attention  # noqa: E402
 from .baseline import Baseline, available_baselines, get_baseline, register_baseline  # noqa: E402
 from .calibration import calibrate  # noqa: E402
 from .checkpoint import load_sam, require_aligned  # noqa: E402
@@ -77,6 +78,7 @@ __all__ = [
     "register_criterion",
     "require_aligned",
     "save",
+    "set_attention",
     "unit_scores",
     "verify",
     "zoo",
