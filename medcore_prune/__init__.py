@@ -20,9 +20,14 @@ if (_checkout / "setup.cfg").exists():
 from . import data, zoo  # noqa: E402
 from .adaptation import AdaptSettings, adapt  # noqa: E402
 from .attention import set_attention  # noqa: E402
+from .automatic import automatic_plan  # noqa: E402
 from .baseline import Baseline, available_baselines, get_baseline, register_baseline  # noqa: E402
 from .calibration import calibrate  # noqa: E402
+from .cascade import Cascaded, cascade, second_pass  # noqa: E402
 from .checkpoint import load_sam, require_aligned  # noqa: E402
+from .checkpointing import checkpointing, set_checkpointing  # noqa: E402
+from .correction import correct  # noqa: E402
+from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection  # noqa: E402
 from .cost import count  # noqa: E402
 from .criterion import Criterion, Need, unit_scores  # noqa: E402
 from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion  # noqa: E402
@@ -32,33 +37,54 @@ from .evaluation import evaluate  # noqa: E402
 from .facade import plan, plan_from_scores  # noqa: E402
 from .groups import StructuredGroup, groups_of  # noqa: E402
 from .level import Level  # noqa: E402
+from .leverage import BoundaryLeverage  # noqa: E402
 from .metrics import evaluate_mask  # noqa: E402
 from .planning import Plan, make_plan  # noqa: E402
 from .plugin import load_plugin  # noqa: E402
 from .predictor import Predictor  # noqa: E402
 from .pruned_file import load, save  # noqa: E402
+from .recovery import recover, seconds_per_step  # noqa: E402
+from .recovery_history import RecoveryHistory  # noqa: E402
+from .recovery_objective import RecoveryWeights  # noqa: E402
+from .recovery_settings import RecoverySettings  # noqa: E402
+from .recovery_store import RecoveryStore  # noqa: E402
 from .statistics import Statistics  # noqa: E402
 from .surgery import masked, prune, verify  # noqa: E402
+from .target import Target  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = [
     "AdaptSettings",
     "Baseline",
+    "BoundaryLeverage",
+    "Cascaded",
+    "CorrectionReport",
+    "CorrectionSettings",
     "Criterion",
+    "LayerCorrection",
     "Level",
     "MedcorePruneError",
     "Need",
     "Plan",
     "Predictor",
+    "RecoveryHistory",
+    "RecoverySettings",
+    "RecoveryStore",
+    "RecoveryWeights",
     "Statistics",
     "StructuredGroup",
+    "Target",
     "__version__",
     "adapt",
+    "automatic_plan",
     "available_baselines",
     "available_criteria",
     "build_criterion",
     "build_sam",
     "calibrate",
+    "cascade",
+    "checkpointing",
+    "correct",
     "count",
     "data",
     "evaluate",
@@ -74,11 +100,15 @@ __all__ = [
     "plan",
     "plan_from_scores",
     "prune",
+    "recover",
     "register_baseline",
     "register_criterion",
     "require_aligned",
     "save",
+    "second_pass",
+    "seconds_per_step",
     "set_attention",
+    "set_checkpointing",
     "unit_scores",
     "verify",
     "zoo",

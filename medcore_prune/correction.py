@@ -1,0 +1,160 @@
+"""Training-free correction: after a cut, fit what is left of each layer to what the unpruned network computes.
+
+For each block in order, `proj` and then `lin2`, with X the kept inputs in the cut network, corrected so far, and T a
+target taken from the dense network on the same tokens (METHOD section 12):
+
+    (X' X + r I) W = X' T + r W_old,   r = ridge * mean diagonal of X' X
+
+All sums are means over tokens within a data set, then over data sets, so that each set weighs the same. No label is
+read and nothing is trained.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from .correction_report import CorrectionReport, CorrectionSettings
+from .correction_run import CorrectionRun, state_shapes
+from .data.splits import FRACTIONS, Split
+from .data.types import SampleSet
+from .encoders import blocks_of, geometry_of
+from .errors import StatisticsError, SurgeryError
+from .hidden_states import ADDING_LAYERS, bytes_of, room_for
+from .progress import track
+from .token_weights import adding_layers
+
+_GIGABYTE = 1e9
+
+
+@torch.inference_mode(False)
+def correct(
+    small: nn.Module,
+    teacher: nn.Module,
+    data: Split | Mapping[str, SampleSet],
+    *,
+    samples: int = 64,
+    seed: int = 0,
+    ridge: float = 1e-3,
+    weighting: str = "none",
+    target: str = "stream",
+    bias: bool = False,
+    batch_size: int = 8,
+    memory_limit_gb: float = 4.0,
+    progress: bool = True,
+) -> CorrectionReport:
+    """Fit `proj` and `lin2` of every block of a pruned model to the unpruned one, in place and without labels.
+
+    All or nothing: when anything fails, the pruned model is as it was.
+
+    Args:
+        small: The pruned model, at any level, also a recovered one. Only weights of `proj` and `lin2` change, and
+            their biases where `bias` is set.
+        teacher: The model that it was cut from; left as it is.
+        data: A split, whose training part is drawn from as `calibrate` draws, or training samples by data set.
+        samples: Images drawn from each data set; a smaller set is taken whole.
+        seed: Of the draw.
+        ridge: Pull towards the weights left by the cut, relative to the mean diagonal of X' X; at least 0.
+        weighting: `"none"`, `"band"` or `"gradient"`, see `token_weights`; the latter two take a whole `Sam`.
+        target: `"stream"` takes the cut network's residual stream to the dense one's; `"layer"` asks the layer alone
+            to give what it gives in the dense network.
+        bias: Fit the biases too.
+        batch_size: Images at a time; changes the result by rounding alone.
+        memory_limit_gb: Residual streams beyond this many gigabytes go to a memory-mapped temporary file. They take
+            2 * 4 bytes * images * tokens * channels: 25 MB an image for ViT-B at 1024 pixels.
+        progress: Show how far it is.
+
+    Returns:
+        The relative residual of every layer before and after, tokens used, seconds.
+
+    Raises:
+        SurgeryError: The two models do not belong together.
+        StatisticsError: A setting that cannot be, no data, values that are not finite, or equations without a
+            solution.
+        DataError: An image that cannot be used.
+    """
+    start = time.perf_counter()
+    settings = CorrectionSettings(ridge, weighting, target, bias)
+    _check_pair(small, teacher, bias)
+    if batch_size < 1:
+        raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
+    drawn = _drawn(data, samples, seed)
+    counts = {name: len(images) for name, images in drawn.items()}
+    shapes = state_shapes(teacher, sum(counts.values()))
+    with (
+        _restored_on_error(small, bias),
+        _evaluating(small, teacher),
+        torch.no_grad(),
+        room_for(shapes, memory_limit_gb * _GIGABYTE) as states,
+    ):
+        run = CorrectionRun(small, teacher, drawn, states, settings, batch_size)
+        run.read_images(progress)
+        pairs = list(zip(blocks_of(teacher), blocks_of(small), strict=True))
+        blocks = track(pairs, "correction", total=len(pairs), show=progress)
+        layers = tuple(run.fit(dense, cut, role) for dense, cut in blocks for role in ADDING_LAYERS)
+        error = run.stream_error()
+    return CorrectionReport(settings, layers, counts, error, bytes_of(shapes), time.perf_counter() - start)
+
+
+def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:
+    if small is teacher:
+        raise SurgeryError("the pruned model and its teacher are one object: give the unpruned model as teacher")
+    ours, theirs = geometry_of(small), geometry_of(teacher)
+    if ours != theirs:
+        raise SurgeryError(
+            f"the pruned model and its teacher differ in size, {ours} and {theirs}: give the model that it was cut from"
+        )
+    windows = [[block.window for block in blocks_of(model)] for model in (small, teacher)]
+    if windows[0] != windows[1]:
+        raise SurgeryError(
+            f"the pruned model has attention windows {windows[0]}, its teacher {windows[1]}: give the model that it "
+            "was cut from"
+        )
+    if bias and (bare := [name for name, layer in adding_layers(small).items() if layer.bias is None]):
+        raise SurgeryError(f"{bare[0]} has no bias to fit: leave bias=False")
+
+
+def _drawn(data: Split | Mapping[str, SampleSet], samples: int, seed: int) -> dict[str, SampleSet]:
+    if not isinstance(data, Split | Mapping):
+        got = type(data).__name__
+        raise StatisticsError(f"a correction needs images: expected a split or {{name: training samples}}, got {got}")
+    parts = data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)
+    drawn = parts.calibration(samples, seed)
+    empty = [name for name, images in drawn.items() if not len(images)]
+    if empty or not drawn:
+        what = f"data set {empty[0]!r} has no training image" if empty else "there is no training data set"
+        raise StatisticsError(f"a correction needs images: {what}")
+    return drawn
+
+
+@contextmanager
+def _restored_on_error(small: nn.Module, bias: bool) -> Iterator[None]:
+    """Keep what is going to be written, and put it back when the block raises, be it by the user's interrupt."""
+    layers = adding_layers(small).values()
+    kept = [(parameter, parameter.detach().clone()) for layer in layers for parameter in _written(layer, bias)]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for parameter, value in kept:
+                parameter.copy_(value)
+        raise
+
+
+def _written(layer: nn.Linear, bias: bool) -> list[nn.Parameter]:
+    return [layer.weight, layer.bias] if bias else [layer.weight]
+
+
+@contextmanager
+def _evaluating(*models: nn.Module) -> Iterator[None]:
+    """Models in evaluation mode, each module's mode restored afterwards."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,152 @@
+"""The residual stream of an encoder, block by block: what a layer reads, what it adds, and what the stream was before.
+
+A block adds to the stream twice: `x + proj(...)`, then `+ lin2(...)`. Windowed blocks pad the image to whole windows;
+tokens of the padding are left out here, for nothing reads what a layer gives for them.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import Block, blocks_of, encoder_of
+
+ADDING_LAYERS = ("proj", "lin2")
+"""The layers of a block that add to the residual stream, in order."""
+
+
+Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
+"""Name to the shape and dtype of a tensor."""
+
+
+class _Enough(Exception):  # noqa: N818  # no error: nothing went wrong
+    """Stops a forward pass: the rest is not needed."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One layer of one block on a batch, without the tokens of padding.
+
+    Attributes:
+        inputs: (B, h, w, in).
+        before: (B, h, w, D), the residual stream that the layer's output is added to.
+        output: (B, h, w, D).
+    """
+
+    inputs: Tensor
+    before: Tensor
+    output: Tensor
+
+    @property
+    def after(self) -> Tensor:
+        """The residual stream behind the layer, (B, h, w, D)."""
+        return self.before + self.output
+
+
+def fold_windows(tokens: Tensor, batch: int, side: int, window: int) -> Tensor:
+    """Put tokens of windows back into images and drop what is padding.
+
+    Args:
+        tokens: (B * n * n, window, window, C) with the windows of each image row by row, or any shape of as many
+            elements in that order; (B, side, side, C) where `window` is 0.
+        batch: B.
+        side: Tokens along one side of the image.
+        window: Side of a window in tokens, 0 for none.
+
+    Returns:
+        (B, side, side, C).
+    """
+    channels = tokens.shape[-1]
+    if not window:
+        return tokens.reshape(batch, side, side, channels)
+    n = -(-side // window)
+    grid = tokens.reshape(batch, n, n, window, window, channels).transpose(2, 3)
+    return grid.reshape(batch, n * window, n * window, channels)[:, :side, :side]
+
+
+def first_tokens(model: nn.Module, images: Tensor) -> Tensor:
+    """Return what enters the first block: (B, 3, S, S) to (B, h, w, D)."""
+    first: list[Tensor] = []
+
+    def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        first.append(args[0])
+        raise _Enough
+
+    handle = model.get_submodule(blocks_of(model)[0].name).register_forward_pre_hook(catch)
+    try:
+        encoder_of(model)(images)
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+    return first[0]
+
+
+def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observed:
+    """Run one block as far as a layer that adds to the stream.
+
+    Args:
+        model: What the block belongs to.
+        block: Which one.
+        tokens: (B, h, w, D), what enters it.
+        role: `"proj"` or `"lin2"`.
+
+    Returns:
+        The layer's inputs and output, and the stream before it.
+    """
+    caught: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def catch(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            caught[name] = (args[0], output)
+            if name == role:
+                raise _Enough
+
+        return hook
+
+    handles = [block.layers[name].register_forward_hook(catch(name)) for name in ADDING_LAYERS]
+    try:
+        model.get_submodule(block.name)(tokens)
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    batch, side = tokens.shape[:2]
+    attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
+    if role == "proj":
+        return Observed(attended[0], tokens, attended[1])
+    return Observed(caught["lin2"][0], tokens + attended[1], caught["lin2"][1])
+
+
+@contextmanager
+def room_for(shapes: Shapes, limit_bytes: float) -> Iterator[dict[str, Tensor]]:
+    """Make room for large tensors: in memory, or in a temporary file that is memory-mapped when they are too large.
+
+    Args:
+        shapes: Name to shape and dtype.
+        limit_bytes: Of all of them together that may be held in memory.
+
+    Yields:
+        Name to a tensor of arbitrary values on the CPU, of no use when the block ends.
+    """
+    if bytes_of(shapes) <= limit_bytes:
+        yield {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+        return
+    with tempfile.TemporaryDirectory(prefix="medcore_prune-") as place:
+        yield {name: _mapped(Path(place) / name, *shape) for name, shape in shapes.items()}
+
+
+def bytes_of(shapes: Shapes) -> int:
+    """Size of what `room_for` makes room for."""
+    return sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in shapes.values())
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    size: Any = torch.Size(shape).numel()
+    return torch.from_file(str(path), shared=True, size=size, dtype=dtype).reshape(shape)

@@ -1,0 +1,110 @@
+"""A linear layer fitted by least squares from sums over tokens: weighted, with a ridge towards the weights it had.
+
+    (X' D X + R) W = X' D T + R W_old,   R = ridge * mean diagonal of X' D X
+
+X are the layer's inputs, T what it should give, D the weights of the tokens. X' D X, X' D T and T' D T are all that is
+kept, in float64, so any number of images goes through in the memory of one layer (METHOD section 12).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .errors import StatisticsError
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What least squares found for one layer.
+
+    Attributes:
+        weight: (out, in) float64.
+        bias: (out,) float64, or None where it was not asked for.
+        residual_before, residual_after: sqrt(sum D (T - X W)^2 / sum D T^2) with the old and the new weights, at least
+            0; a bias that is not fitted counts as part of X W, and T is then taken without it.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    residual_before: float
+    residual_after: float
+
+
+class NormalEquations:
+    """The sums of one layer.
+
+    Args:
+        layer: Whose weights are fitted; read again by `solve`, never written.
+        bias: Whether the bias is fitted too; the layer must have one then.
+    """
+
+    def __init__(self, layer: nn.Linear, *, bias: bool = False) -> None:
+        self._layer, self._bias = layer, bias
+        inputs, device = layer.in_features + bias, layer.weight.device
+        self._xx = torch.zeros((inputs, inputs), dtype=torch.float64, device=device)
+        self._xt = torch.zeros((inputs, layer.out_features), dtype=torch.float64, device=device)
+        self._tt = torch.zeros((), dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, inputs: Tensor, targets: Tensor, weights: Tensor | None = None, share: float = 1.0) -> None:
+        """Add tokens.
+
+        Args:
+            inputs: X, (..., in).
+            targets: T, (..., out), the bias included.
+            weights: (...) at least 0, or None for 1 each.
+            share: A factor for all of these tokens, at least 0.
+        """
+        x, t = inputs.double().flatten(0, -2), targets.double().flatten(0, -2)
+        if self._bias:
+            x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+        elif self._layer.bias is not None:
+            t = t - self._layer.bias.double()
+        weighted = x * share if weights is None else x * (share * weights.double().reshape(-1, 1))
+        scale = share if weights is None else share * weights.double().reshape(-1, 1)
+        self._xx += weighted.T @ x
+        self._xt += weighted.T @ t
+        self._tt += (t.square() * scale).sum()
+
+    @torch.no_grad()
+    def solve(self, ridge: float, name: str = "the layer") -> Solution:
+        """Solve for the weights; the bias is held to no old value, for shifting it harms nothing.
+
+        Args:
+            ridge: r relative to the mean diagonal of X' D X, at least 0.
+            name: What to call the layer in an error.
+
+        Raises:
+            StatisticsError: The sums are not finite, or the equations have no single solution.
+        """
+        if not all(bool(torch.isfinite(value).all()) for value in (self._xx, self._xt, self._tt)):
+            raise StatisticsError(
+                f"{name}: inputs or targets are not finite on some image, so no weights can be fitted: check both "
+                "models and the images with `evaluate` first"
+            )
+        old, size = self._old(), self._layer.in_features
+        penalty = torch.zeros(len(old), dtype=torch.float64, device=old.device)
+        penalty[:size] = ridge * self._xx.diagonal()[:size].mean()
+        factor, failed = torch.linalg.cholesky_ex(self._xx + penalty.diag())
+        if int(failed):
+            raise StatisticsError(
+                f"{name}: its inputs do not determine {len(old)} weights an output: expected more images or a larger "
+                f"ridge than {ridge:g}"
+            )
+        new = torch.cholesky_solve(self._xt + penalty[:, None] * old, factor)
+        return Solution(
+            weight=new[:size].T,
+            bias=new[size] if self._bias else None,
+            residual_before=self._residual(old),
+            residual_after=self._residual(new),
+        )
+
+    def _old(self) -> Tensor:
+        weight = self._layer.weight.detach().double().T
+        return torch.cat([weight, self._layer.bias.detach().double()[None]]) if self._bias else weight
+
+    def _residual(self, weights: Tensor) -> float:
+        left = self._tt - 2 * (weights * self._xt).sum() + (weights * (self._xx @ weights)).sum()
+        # what rounding leaves of a perfect fit can be below zero
+        return float((left.clamp(min=0.0) / self._tt.clamp(min=1e-300)).sqrt())

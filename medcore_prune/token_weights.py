@@ -1,0 +1,82 @@
+"""Which tokens the least squares of a correction cares for, without labels: all alike, the contour's, the gradient's.
+
+Every weighting has mean 1 over the tokens of each image, so that it says where to look within an image and never which
+image counts more (METHOD section 12).
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .defaults import DEFAULTS
+from .encoders import blocks_of, geometry_of
+from .hidden_states import ADDING_LAYERS, fold_windows
+from .layer_gradients import LayerBatch, watching
+from .losses import band_radius, boundary_band, boundary_loss
+from .protocol import input_logits, low_res_logits
+
+TokenWeights = Mapping[str, Tensor]
+"""Qualified name of a layer to (B, h, w) weights of its tokens; layers that are not named weigh all alike."""
+
+
+def adding_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the layers that add to the residual stream by qualified name, in order."""
+    return {block.layer_names[role]: block.layers[role] for block in blocks_of(model) for role in ADDING_LAYERS}
+
+
+def no_weights(_teacher: nn.Module, _images: Tensor, _boxes: Tensor) -> TokenWeights:
+    """All tokens alike."""
+    return {}
+
+
+@torch.no_grad()
+def band_weights(teacher: nn.Module, images: Tensor, boxes: Tensor) -> TokenWeights:
+    """Weigh a token 1 + lambda_B * the share of its patch that lies in the boundary band, the same for all layers.
+
+    The band is that of the mask that the teacher predicts (Eq. 9's B), so no label is read.
+    """
+    logits = input_logits(low_res_logits(teacher, images, boxes).float(), images.shape[-1])
+    band = boundary_band(logits > 0, band_radius(images.shape[-1]))
+    share = F.avg_pool2d(band, geometry_of(teacher).patch_size)[:, 0]
+    weights = _mean_one(1 + DEFAULTS.lambda_b * share)
+    return dict.fromkeys(adding_layers(teacher), weights)
+
+
+def gradient_weights(teacher: nn.Module, images: Tensor, boxes: Tensor) -> TokenWeights:
+    """Weigh a token by the squared gradient of the teacher's loss with respect to the layer's output there.
+
+    An error e of the output changes the loss by e' dL/d(output) to first order, whose square, the Fisher's view of e,
+    is bounded by |e|^2 |dL/d(output)|^2: the weight is the second factor. L is L_bnd of Eq. 9 against the mask that
+    the teacher itself predicts, so no label is read.
+    """
+    side, found = geometry_of(teacher).tokens_side, {}
+    windows = {block.layer_names["proj"]: block.window for block in blocks_of(teacher)}
+
+    def consume(name: str, batch: LayerBatch) -> None:
+        squares = batch.gradients[0].square().sum(-1, keepdim=True)
+        found[name] = _mean_one(fold_windows(squares, len(images), side, windows.get(name, 0))[..., 0])
+
+    with watching(teacher, adding_layers(teacher), consume) as watch:
+        logits = input_logits(low_res_logits(teacher, images, boxes).float(), images.shape[-1])
+        mask = (logits.detach() > 0).float()
+        band = boundary_band(mask, band_radius(images.shape[-1]))
+        loss = boundary_loss(logits, mask, band, DEFAULTS.lambda_b)
+        watch.backward([loss], [f"image {index}" for index in range(len(images))])
+    return found
+
+
+def _mean_one(weights: Tensor) -> Tensor:
+    """Scale (B, h, w) to mean 1 an image; an image without any weight counts all its tokens alike."""
+    weights = weights.float()
+    mean = weights.mean((1, 2), keepdim=True)
+    return torch.where(mean > 0, weights / mean, 1.0)
+
+
+WEIGHTINGS: dict[str, Callable[[nn.Module, Tensor, Tensor], TokenWeights]] = {
+    "none": no_weights,
+    "band": band_weights,
+    "gradient": gradient_weights,
+}
+"""Name to a function of teacher, images (B, 3, S, S) and boxes (B, 4)."""
