@@ -1,0 +1,174 @@
+"""How long a model takes, and how much memory, on this machine: measured so that models can be compared.
+
+Runs of all models are interleaved, so that a machine that is busy for a while is busy for all of them alike, and the
+median counts. Inputs are noise: the time does not depend on what an image shows.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import encoder_of, geometry_of
+from .errors import MedcorePruneError
+from .measure import measured
+from .protocol import low_res_logits
+
+Inputs = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time and memory of forward passes over one batch.
+
+    Attributes:
+        median_ms, p10_ms, p90_ms: Wall-clock time of a batch: median, tenth and ninetieth percentile.
+        peak_bytes: Most bytes of tensors alive during a pass, weights and input apart.
+        batch: Images in the batch.
+        part: What ran: a name in `PARTS`.
+        device: Where it ran.
+        threads: Threads that a processor's operators may use.
+    """
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    peak_bytes: int
+    batch: int
+    part: str
+    device: str
+    threads: int
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput at the median."""
+        return 1e3 * self.batch / self.median_ms
+
+
+def _run_encoder(model: nn.Module, inputs: Inputs) -> object:
+    return encoder_of(model)(inputs[0])
+
+
+def _run_model(model: nn.Module, inputs: Inputs) -> object:
+    return low_res_logits(model, *inputs)
+
+
+PARTS: dict[str, Callable[[nn.Module, Inputs], object]] = {
+    # what pruning makes smaller
+    "encoder": _run_encoder,
+    # image and box to low-resolution logits
+    "model": _run_model,
+}
+
+
+def _inputs(model: nn.Module, batch: int) -> Inputs:
+    device, size = next(model.parameters()).device, geometry_of(model).image_size
+    images = torch.rand((batch, 3, size, size), generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[size / 4, size / 4, size / 2, size / 2]]).repeat(batch, 1)
+    dtype = next(model.parameters()).dtype
+    return images.to(device, dtype), boxes.to(device)
+
+
+def _synchronise(device: torch.device) -> None:
+    # kernels of a GPU are queued: without waiting only the queueing would be timed
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _timed_ms(run: Callable[[], object], device: torch.device) -> float:
+    _synchronise(device)
+    start = time.perf_counter()
+    run()
+    _synchronise(device)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    if device.type != "cuda":
+        with measured() as cost:
+            run()
+        return cost.peak_bytes
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    _synchronise(device)
+    return int(torch.cuda.max_memory_allocated(device) - before)
+
+
+def _percentile(times_ms: list[float], percent: int) -> float:
+    if len(times_ms) == 1:
+        return times_ms[0]
+    return statistics.quantiles(times_ms, n=100, method="inclusive")[percent - 1]
+
+
+@torch.no_grad()
+def compare_latency(
+    models: Mapping[str, nn.Module], *, batch: int = 1, repeats: int = 10, warmup: int = 2, part: str = "encoder"
+) -> dict[str, Latency]:
+    """Time several models in turn, round after round.
+
+    Args:
+        models: By name, on whatever devices they are; all in evaluation mode.
+        batch: Images at a time.
+        repeats: Rounds that count.
+        warmup: Rounds before them.
+        part: `"encoder"`, or `"model"` for image and box to logits.
+
+    Returns:
+        A `Latency` a model, in the same order.
+
+    Raises:
+        MedcorePruneError: Unknown part, or counts that are not positive.
+    """
+    if part not in PARTS:
+        raise MedcorePruneError(f"unknown part {part!r}: expected one of {', '.join(PARTS)}")
+    if batch < 1 or repeats < 1 or warmup < 0:
+        raise MedcorePruneError(
+            f"batch {batch}, repeats {repeats}, warmup {warmup}: expected at least 1, 1 and 0 to measure anything"
+        )
+    devices = {name: next(model.parameters()).device for name, model in models.items()}
+    inputs = {name: _inputs(model, batch) for name, model in models.items()}
+    runs = {name: _bound(PARTS[part], model, inputs[name]) for name, model in models.items()}
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(warmup + repeats):
+        for name, run in runs.items():
+            elapsed_ms = _timed_ms(run, devices[name])
+            if number >= warmup:
+                times[name].append(elapsed_ms)
+    return {
+        name: Latency(
+            median_ms=statistics.median(times[name]),
+            p10_ms=_percentile(times[name], 10),
+            p90_ms=_percentile(times[name], 90),
+            peak_bytes=_peak_bytes(run, devices[name]),
+            batch=batch,
+            part=part,
+            device=str(devices[name]),
+            threads=torch.get_num_threads(),
+        )
+        for name, run in runs.items()
+    }
+
+
+def _bound(run: Callable[[nn.Module, Inputs], object], model: nn.Module, inputs: Inputs) -> Callable[[], object]:
+    return lambda: run(model, inputs)
+
+
+def measure_latency(
+    model: nn.Module, *, batch: int = 1, repeats: int = 10, warmup: int = 2, part: str = "encoder"
+) -> Latency:
+    """Time one model; to compare models, time them together with `compare_latency`.
+
+    Args:
+        model, batch, repeats, warmup, part: As for `compare_latency`.
+
+    Returns:
+        What it took.
+
+    Raises:
+        MedcorePruneError: As for `compare_latency`.
+    """
+    return compare_latency({"": model}, batch=batch, repeats=repeats, warmup=warmup, part=part)[""]
