@@ -36,6 +36,7 @@ from .errors import MedcorePruneError  # noqa: E402
 from .evaluation import evaluate  # noqa: E402
 from .facade import plan, plan_from_scores  # noqa: E402
 from .groups import StructuredGroup, groups_of  # noqa: E402
+from .latency import Latency, compare_latency, measure_latency  # noqa: E402
 from .level import Level  # noqa: E402
 from .leverage import BoundaryLeverage  # noqa: E402
 from .metrics import evaluate_mask  # noqa: E402
@@ -61,6 +62,7 @@ __all__ = [
     "CorrectionReport",
     "CorrectionSettings",
     "Criterion",
+    "Latency",
     "LayerCorrection",
     "Level",
     "MedcorePruneError",
@@ -84,6 +86,7 @@ __all__ = [
     "calibrate",
     "cascade",
     "checkpointing",
+    "compare_latency",
     "correct",
     "count",
     "data",
@@ -97,6 +100,7 @@ __all__ = [
     "load_sam",
     "make_plan",
     "masked",
+    "measure_latency",
     "plan",
     "plan_from_scores",
     "prune",
