@@ -5,6 +5,7 @@ never computed twice; a killed run goes on where it stopped and ends in the same
 """
 
 import copy
+import math
 import os
 import shutil
 import time
@@ -21,12 +22,13 @@ from torch import nn
 
 from .calibration_job import Job, Runner, read_batch
 from .checkpoint import require_aligned
+from .collector import stored_shapes
 from .collectors import COLLECTORS
 from .data.splits import FRACTIONS, Split
 from .data.types import SampleSet
 from .errors import StatisticsError
 from .fingerprint import model_hash
-from .fisher import BOTH_LOSSES, Accumulator, prunable_layers
+from .fisher import BOTH_LOSSES, prunable_layers
 from .needs import Need
 from .progress import track
 from .statistics import Statistics
@@ -34,11 +36,6 @@ from .statistics_file import FilePart, Header, write_part
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
 
-_COLLECTED_BY = {
-    Need.FISHER: ("adapted", "fisher"),
-    Need.MEAN_GRADIENT: ("adapted", "gradient"),
-    Need.REFERENCE_FISHER: ("reference", "fisher"),
-}
 _FIRST_SHARD = 8
 
 
@@ -105,11 +102,12 @@ def calibrate(
     _check_losses(losses)
     cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
+    models = {role: _on(loaded, device) for role, loaded in models.items()}
     jobs = [
         job
-        for role, loaded in models.items()
-        if (names := [collector for need, (of, collector) in _COLLECTED_BY.items() if of == role and need in wanted])
-        for job in _jobs(replace(settings, role=role), _on(loaded, device), drawn, names, shards, cache)
+        for role in models
+        if (names := [need.kind for need in Need if need in wanted and need.role == role and need.kind in COLLECTORS])
+        for job in _jobs(replace(settings, role=role), models, drawn, names, shards, cache)
     ]
     _run(jobs, batch_size, save_every_s, cache, progress)
     parts = [part for job in jobs for part in job.parts()]
@@ -154,18 +152,21 @@ def _on(model: nn.Module, device: str | torch.device | None) -> nn.Module:
 
 def _jobs(
     settings: Header,
-    model: nn.Module,
+    models: Mapping[str, nn.Module],
     drawn: Mapping[str, SampleSet],
     collectors: Sequence[str],
     shards: Shards,
     cache: Path,
 ) -> Iterator[Job]:
-    settings = replace(settings, model_hash=model_hash(model))
+    model, reference = models[settings.role], models.get("reference")
+    read = reference if any(COLLECTORS[name].reads_reference for name in collectors) else None
+    read_hash = "" if read is None else model_hash(read)
+    settings = replace(settings, model_hash=model_hash(model), reference_hash=read_hash)
     for dataset, samples in drawn.items():
         named = tuple(zip(samples.ids, samples.hashes(), strict=True))
         for span in _spans(len(samples), shards):
             header = replace(settings, dataset=dataset, samples=named[span.start : span.stop])
-            yield Job(header, model, samples, span, collectors, cache)
+            yield Job(header, model, samples, span, collectors, cache, read)
 
 
 def _spans(count: int, shards: Shards) -> list[range]:
@@ -195,11 +196,10 @@ def _run(jobs: Sequence[Job], batch_size: int, save_every_s: float, cache: Path,
 def _bytes(jobs: Iterable[Job]) -> int:
     """Size of the files that these jobs will write."""
     return sum(
-        parameter.numel() * max(4, parameter.element_size()) * len(COLLECTORS[name].sums(job.header.losses))
+        math.prod(shape) * max(4, next(job.model.parameters()).element_size())
         for job in jobs
         for name in job.missing
-        for layer in prunable_layers(job.model).values()
-        for parameter in layer.parameters()
+        for shape in stored_shapes(COLLECTORS[name], job.header.losses, job.model).values()
     )
 
 
@@ -227,7 +227,7 @@ def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, range]], cache: Pa
 def _seconds_per_sample(job: Job, batch: range) -> float:
     """Time two samples, the second time where the first was quick enough to be mostly warming up."""
     batch = batch[:2]
-    trial = Accumulator(job.model, job.missing, job.header.losses, mixed_precision=job.header.mixed_precision)
+    trial = job.accumulator()
     elapsed = 0.0
     for _ in range(2):
         start = time.perf_counter()

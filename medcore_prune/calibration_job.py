@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .collectors import COLLECTORS
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError, StatisticsError
@@ -52,12 +53,13 @@ class Job:
     """Samples to sum, and where the sums go.
 
     Attributes:
-        header: Of the files to write; its kind is left empty.
+        header: Of the files to write; its kind is left empty, and `reference_hash` is for those that read a reference.
         model: What runs.
         samples: All samples of the data set.
         span: Those of this job.
         collectors: What to collect.
         cache: Folder of all jobs.
+        reference: The reference, for collectors that read it.
     """
 
     header: Header
@@ -66,16 +68,31 @@ class Job:
     span: range
     collectors: Sequence[str]
     cache: Path
+    reference: nn.Module | None = None
 
     @cached_property
     def folder(self) -> Path:
-        """Named by everything that the numbers depend on."""
-        digest = hashlib.sha256(json.dumps(asdict(self.header), sort_keys=True).encode()).hexdigest()
+        """Named by everything that the numbers of all collectors depend on."""
+        fields = {name: value for name, value in asdict(self.header).items() if name != "reference_hash"}
+        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
         return self.cache / f"{self.header.role}-{digest[:24]}"
+
+    def header_of(self, collector: str) -> Header:
+        """What the file of a collector says; some sums depend on the reference as well, the others serve any."""
+        read = self.header.reference_hash if COLLECTORS[collector].reads_reference else ""
+        return replace(self.header, kind=collector, reference_hash=read)
 
     def path(self, collector: str) -> Path:
         """Where the finished sums of a collector are kept."""
-        return self.folder / f"{collector}.safetensors"
+        other = self.header_of(collector).reference_hash[:24]
+        return self.folder / f"{'-'.join(filter(None, (collector, other)))}.safetensors"
+
+    def accumulator(self) -> Accumulator:
+        """Make empty sums of what is missing."""
+        header = self.header
+        return Accumulator(
+            self.model, self.missing, header.losses, header.band_radius_px, header.mixed_precision, self.reference
+        )
 
     @cached_property
     def missing(self) -> list[str]:
@@ -85,7 +102,13 @@ class Job:
     @cached_property
     def partial_path(self) -> Path:
         """Where the sums of an unfinished run are kept."""
-        return self.folder / f"partial-{'-'.join(self.missing)}.safetensors"
+        return self.folder / f"partial-{'-'.join(self.path(name).stem for name in self.missing)}.safetensors"
+
+    @property
+    def partial_header(self) -> Header:
+        """What the file of an unfinished run says."""
+        read = max(self.header_of(name).reference_hash for name in self.missing)
+        return replace(self.header, kind="partial", reference_hash=read)
 
     @cached_property
     def partial(self) -> FilePart | None:
@@ -93,7 +116,7 @@ class Job:
         if not self.missing or not self.partial_path.exists():
             return None
         part = FilePart(self.partial_path)
-        if part.header != replace(self.header, kind="partial") or not 0 < part.progress <= len(self.span):
+        if part.header != self.partial_header or not 0 < part.progress <= len(self.span):
             raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return part
 
@@ -117,7 +140,7 @@ class Job:
         """
         parts = [FilePart(self.path(name)) for name in self.collectors]
         for name, part in zip(self.collectors, parts, strict=True):
-            if part.header != replace(self.header, kind=name) or part.progress >= 0:
+            if part.header != self.header_of(name) or part.progress >= 0:
                 raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return parts
 
@@ -132,9 +155,7 @@ class Runner:
 
     def __init__(self, job: Job, save_every_s: float) -> None:
         self._job, self._save_every_s, self._saved = job, save_every_s, time.monotonic()
-        self._sums = Accumulator(
-            job.model, job.missing, job.header.losses, job.header.band_radius_px, job.header.mixed_precision
-        )
+        self._sums = job.accumulator()
         if job.partial:
             for key, value in self._flat().items():
                 value.copy_(job.partial.tensor(key))
@@ -153,8 +174,7 @@ class Runner:
         if self._sums.count == len(self._job.span):
             self._finish()
         elif time.monotonic() - self._saved >= self._save_every_s:
-            header = replace(self._job.header, kind="partial")
-            write_part(self._job.partial_path, header, self._flat(), progress=self._sums.count)
+            write_part(self._job.partial_path, self._job.partial_header, self._flat(), progress=self._sums.count)
             self._saved = time.monotonic()
 
     def _finish(self) -> None:
@@ -164,5 +184,5 @@ class Runner:
                     f"{key} of {self._job.header.dataset} overflows: the model's gradients are too large to square"
                 )
         for name, sums in self._sums.sums.items():
-            write_part(self._job.path(name), replace(self._job.header, kind=name), sums)
+            write_part(self._job.path(name), self._job.header_of(name), sums)
         self._job.partial_path.unlink(missing_ok=True)

@@ -9,24 +9,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .collectors import COLLECTORS
+from .collector import LOSSES, stored_shapes
+from .collectors import COLLECTORS, prunable_layers
 from .defaults import DEFAULTS
-from .encoders import blocks_of
 from .layer_gradients import LayerBatch, watching
 from .losses import band_radius, band_term, boundary_band, plain_loss
 from .protocol import input_logits, low_res_logits
 
-BOTH_LOSSES = ("plain", "band")
+__all__ = ["BOTH_LOSSES", "Accumulator", "prunable_layers"]
+
+BOTH_LOSSES = LOSSES
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "plain": lambda logits, mask, band: plain_loss(logits, mask),
     "band": band_term,
 }
-
-
-def prunable_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers that pruning cuts, by qualified name, shallowest block first."""
-    return {block.layer_names[role]: layer for block in blocks_of(model) for role, layer in block.layers.items()}
 
 
 class Accumulator:
@@ -39,11 +36,15 @@ class Accumulator:
             serves every lambda_B.
         band_radius_px: Of the boundary band, on the grid named in `defaults`.
         mixed_precision: Run the forward pass in bfloat16; sums stay float32.
+        reference: The checkpoint that the model was fine-tuned from, for collectors that read it; on the same device.
 
     Attributes:
-        sums: Collector name to tensors named `<sum>/<layer>.weight` and `<sum>/<layer>.bias`; float32, or float64
-            where the model is.
+        sums: Collector name to tensors named `<sum>/<name>`, as `Collector.shapes` says; float32, or float64 where the
+            model is.
         count: Samples summed.
+
+    Raises:
+        StatisticsError: A collector reads a reference and there is none.
     """
 
     def __init__(
@@ -53,29 +54,27 @@ class Accumulator:
         losses: Sequence[str] = BOTH_LOSSES,
         band_radius_px: float = DEFAULTS.band_radius_px,
         mixed_precision: bool = False,
+        reference: nn.Module | None = None,
     ) -> None:
         self.model, self.losses = model, tuple(losses)
         self._layers = prunable_layers(model)
         self._band_radius_px, self._mixed_precision = band_radius_px, mixed_precision
+        self._collectors = {name: COLLECTORS[name](model, reference) for name in collectors}
         self.sums = {name: self._zeros(name) for name in collectors}
         self.count = 0
 
     def _zeros(self, collector: str) -> dict[str, Tensor]:
+        like = next(iter(self._layers.values())).weight
+        dtype = torch.promote_types(like.dtype, torch.float32)
         return {
-            f"{name}/{layer_name}.{kind}": torch.zeros_like(
-                parameter, dtype=torch.promote_types(parameter.dtype, torch.float32), requires_grad=False
-            )
-            for name in COLLECTORS[collector].sums(self.losses)
-            for layer_name, layer in self._layers.items()
-            for kind, parameter in (("weight", layer.weight), ("bias", layer.bias))
+            key: torch.zeros(shape, dtype=dtype, device=like.device)
+            for key, shape in stored_shapes(COLLECTORS[collector], self.losses, self.model).items()
         }
 
     def _consume(self, layer_name: str, batch: LayerBatch) -> None:
-        for collector, sums in self.sums.items():
-            names = COLLECTORS[collector].sums(self.losses)
-            for name, (weight, bias) in zip(names, COLLECTORS[collector].contribute(batch), strict=True):
-                sums[f"{name}/{layer_name}.weight"].add_(weight)
-                sums[f"{name}/{layer_name}.bias"].add_(bias)
+        for name, collector in self._collectors.items():
+            for key, value in collector.contribute(layer_name, batch):
+                self.sums[name][key].add_(value)
 
     def add(self, images: Tensor, boxes: Tensor, masks: Tensor, names: Sequence[str] | None = None) -> None:
         """Add a batch with one box an image.

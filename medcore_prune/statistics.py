@@ -9,36 +9,25 @@ band term (METHOD section 5):
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from .collectors import layout_of
 from .defaults import DEFAULTS
+from .directional import Direction
 from .encoders import blocks_of
 from .errors import StatisticsError
 from .files import atomic_write
 from .fingerprint import model_hash
-from .needs import Need
-from .statistics_checks import check_layer, check_same_weights, check_together
-from .statistics_file import FilePart, Header, MemoryPart, Part, write_part
+from .needs import Need, Role
+from .statistics_checks import check_same_weights, check_shapes, check_together
+from .statistics_file import FilePart, Part, write_part
+from .statistics_memory import flat, memory_part
 
-Role = Literal["adapted", "reference"]
 Pair: TypeAlias = tuple[Tensor, Tensor]
 Layers: TypeAlias = Mapping[str, Pair]
-
-_STORED_AS: dict[Need, tuple[str, str]] = {
-    Need.FISHER: ("fisher", "adapted"),
-    Need.REFERENCE_FISHER: ("fisher", "reference"),
-    Need.MEAN_GRADIENT: ("gradient", "adapted"),
-    Need.REFERENCE_WEIGHTS: ("weights", "reference"),
-}
-# coefficient of each sum as a power of lambda_B
-_POWERS = {
-    "fisher": {"plain_plain": 0, "plain_band": 1, "band_band": 2},
-    "gradient": {"plain": 0, "band": 1},
-    "weights": {"value": 0},
-}
 
 
 class Statistics:
@@ -106,43 +95,86 @@ class Statistics:
         Raises:
             StatisticsError: Not collected, damaged, or not finite.
         """
-        weight, bias = self._mean("fisher", which, dataset, layer_name, lambda_b)
+        weight, bias = self._pair("fisher", which, dataset, layer_name, lambda_b)
         # three sums cancel to a square, whose rounding may fall below zero
         return weight.clamp_(min=0), bias.clamp_(min=0)
 
     def mean_gradient(self, dataset: str, layer_name: str, lambda_b: float = DEFAULTS.lambda_b) -> Pair:
         """Gradient of the mean loss of one data set, shaped like the layer's weight and bias."""
-        return self._mean("gradient", "adapted", dataset, layer_name, lambda_b)
+        return self._pair("gradient", "adapted", dataset, layer_name, lambda_b)
 
     def reference_weights(self, layer_name: str) -> Pair:
         """The reference's weight and bias of one layer, theta_S of Eq. 12; float32."""
-        return self._mean("weights", "reference", "", layer_name, 0.0)
+        return self._pair("weights", "reference", "", layer_name, 0.0)
 
-    def _mean(self, kind: str, role: str, dataset: str, layer_name: str, lambda_b: float) -> Pair:
+    def directional(
+        self, dataset: str, layer_name: str, direction: Direction = "zero", lambda_b: float = DEFAULTS.lambda_b
+    ) -> Tensor:
+        """Directional Fisher of each unit on one data set: the mean of squared per-sample slopes, E[d^2].
+
+        Args:
+            dataset: Name of the data set.
+            layer_name: Qualified name of the unit's `proj` or `lin2`.
+            direction: `zero` for the slope along removal, `reset` along the way back to the reference.
+            lambda_b: Weight of the boundary band, at least 0.
+
+        Returns:
+            Float32 (n_units,), non-negative: heads, or single neurons.
+
+        Raises:
+            StatisticsError: Not collected, damaged, or not finite.
+        """
+        return self.mean(f"directional_{direction}", dataset, f"{layer_name}.units", lambda_b).clamp_(min=0)
+
+    def mean(
+        self, kind: str, dataset: str, name: str, lambda_b: float = DEFAULTS.lambda_b, role: Role = "adapted"
+    ) -> Tensor:
+        """Mean over the samples of one data set of any tensor that a collector sums.
+
+        Args:
+            kind: Name of the collector in `COLLECTORS`.
+            dataset: Name of the data set.
+            name: What the collector calls the tensor, e.g. `<layer>.gram`.
+            lambda_b: Weight of the boundary band, at least 0.
+            role: The model that it was collected of.
+
+        Returns:
+            Float32, in the collector's shape.
+
+        Raises:
+            StatisticsError: Not collected, damaged, not finite, or of a collector that is not there.
+        """
         parts = self._find(kind, role, dataset)
         count = sum(part.header.count for part in parts) if kind != "weights" else 1
-        weight, bias = (self._combined(parts, f"{layer_name}.{name}", lambda_b) for name in ("weight", "bias"))
-        return weight.div_(count).float(), bias.div_(count).float()
+        return self._combined(parts, name, lambda_b).div_(count).float()
+
+    def _pair(self, kind: str, role: Role, dataset: str, layer_name: str, lambda_b: float) -> Pair:
+        weight, bias = (self.mean(kind, dataset, f"{layer_name}.{name}", lambda_b, role) for name in ("weight", "bias"))
+        return weight, bias
 
     def _find(self, kind: str, role: str, dataset: str) -> list[Part]:
         if parts := self._parts.get((kind, role, dataset)):
             return parts
         if kind != "weights" and dataset not in self.datasets:
             self.samples(dataset)
-        raise StatisticsError(_missing([need for need, stored in _STORED_AS.items() if stored == (kind, role)]))
+        known = [need for need in Need if (need.kind, need.role) == (kind, role)]
+        raise StatisticsError(_missing(known) if known else f"the statistics hold no {kind} of the {role} model")
 
     def _combined(self, parts: Sequence[Part], parameter: str, lambda_b: float) -> Tensor:
         header = parts[0].header
+        layout = layout_of(header.kind)
+        if layout is None:
+            raise StatisticsError(f"no collector is called {header.kind!r}: load the plug-in that brings it")
         if not 0 <= lambda_b < math.inf:
             raise StatisticsError(f"lambda_b is {lambda_b!r}: expected a finite number of at least 0")
-        if lambda_b and "band" not in header.losses and header.kind != "weights":
+        if lambda_b and "band" not in header.losses and any(layout.powers.values()):
             raise StatisticsError(
                 f"lambda_b {lambda_b:g} asked of statistics collected for lambda_b 0 alone: "
                 "calibrate with losses=('plain', 'band')"
             )
         total: Tensor | None = None
         for part in parts:
-            for name, power in _POWERS[header.kind].items():
+            for name, power in layout.powers.items():
                 if power and not lambda_b:
                     continue
                 value = part.tensor(f"{name}/{parameter}")
@@ -173,7 +205,7 @@ class Statistics:
 
     def has(self, need: Need) -> bool:
         """Whether `need` was collected, for every data set."""
-        kind, role = _STORED_AS[need]
+        kind, role = need.kind, need.role
         wanted = [""] if kind == "weights" else self.datasets
         return bool(wanted) and all((kind, role, dataset) in self._parts for dataset in wanted)
 
@@ -192,10 +224,8 @@ class Statistics:
         Raises:
             StatisticsError: A layer's shape, or any weight of the model, is another.
         """
-        for block in blocks_of(model):
-            for role, layer in block.layers.items():
-                for parts in self._parts.values():
-                    check_layer(parts[0], block.layer_names[role], tuple(layer.weight.shape))
+        for parts in self._parts.values():
+            check_shapes(parts[0], model)
         # of the whole model: gradients depend on the decoder and everything else as well
         known = {part.header.model_hash for part in self.parts if part.header.role == "adapted"} - {""}
         if known and known != {model_hash(model)}:
@@ -271,6 +301,7 @@ class Statistics:
         mean_gradient: Mapping[str, Layers] | None = None,
         reference_weights: Layers | None = None,
         count: int = 1,
+        others: Mapping[Need, Mapping[str, Mapping[str, Tensor]]] | None = None,
     ) -> "Statistics":
         """Build statistics from tensors of one's own, the same for every lambda_B.
 
@@ -280,30 +311,20 @@ class Statistics:
             mean_gradient: Likewise, the gradient of the mean loss.
             reference_weights: Layer name to the reference's (weight, bias).
             count: Number of samples that the means are said to stand for.
+            others: What else there is: need to data set to the collector's name of a tensor to its mean over samples.
         """
-        collected = (
-            ("fisher", "adapted", fisher),
-            ("fisher", "reference", reference_fisher),
-            ("gradient", "adapted", mean_gradient),
-        )
-        parts = [
-            _memory_part(kind, role, dataset, layers, count)
-            for kind, role, by_dataset in collected
-            for dataset, layers in (by_dataset or {}).items()
-        ]
+        pairs = {Need.FISHER: fisher, Need.REFERENCE_FISHER: reference_fisher, Need.MEAN_GRADIENT: mean_gradient}
+        named: dict[Need, Mapping[str, Mapping[str, Tensor]]] = {
+            need: {dataset: flat(layers) for dataset, layers in (by_dataset or {}).items()}
+            for need, by_dataset in pairs.items()
+        }
         if reference_weights is not None:
-            parts.append(_memory_part("weights", "reference", "", reference_weights, 1))
-        return cls(parts)
-
-
-def _memory_part(kind: str, role: str, dataset: str, layers: Layers, count: int) -> MemoryPart:
-    samples = tuple((f"{dataset}/{index}", "") for index in range(count)) if kind != "weights" else ()
-    tensors: dict[str, Tensor] = {}
-    for layer_name, pair in layers.items():
-        for name, value in zip(("weight", "bias"), pair, strict=True):
-            for key, power in _POWERS[kind].items():
-                tensors[f"{key}/{layer_name}.{name}"] = value.detach() * count if not power else torch.zeros_like(value)
-    return MemoryPart(Header(kind, role, dataset, samples), tensors)
+            named[Need.REFERENCE_WEIGHTS] = {"": flat(reference_weights)}
+        return cls(
+            memory_part(need, dataset, tensors, count)
+            for need, by_dataset in {**named, **(others or {})}.items()
+            for dataset, tensors in by_dataset.items()
+        )
 
 
 def _file_name(text: str) -> str:

@@ -3,20 +3,33 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import nn
 
+from .collectors import layout_of
 from .errors import StatisticsError
-from .statistics_file import Part
+from .statistics_file import Header, Part
 
 
-def check_layer(part: Part, layer_name: str, shape: tuple[int, ...]) -> None:
-    key = next((key for key in part.names if key.endswith(f"/{layer_name}.weight")), None)
-    if key is None:
-        raise StatisticsError(f"the statistics hold nothing for layer {layer_name}: they belong to another model")
-    if part.shape(key) != shape:
-        raise StatisticsError(
-            f"{layer_name} has shape {shape}, the statistics {part.shape(key)}: "
-            "the model was changed since; calibrate it again"
-        )
+def check_shapes(part: Part, model: nn.Module) -> None:
+    """Check that a part holds every tensor that its collector would store of this model, in the same shape.
+
+    Statistics of a kind that no loaded collector knows are not looked at.
+
+    Raises:
+        StatisticsError: A tensor is absent or of another shape.
+    """
+    layout = layout_of(part.header.kind)
+    shapes = layout.shapes(model) if layout else {}
+    keys = {key.split("/", 1)[1]: key for key in part.names}
+    for name, shape in shapes.items():
+        layer_name = name.rpartition(".")[0]
+        if name not in keys:
+            raise StatisticsError(f"the statistics hold nothing for layer {layer_name}: they belong to another model")
+        if part.shape(keys[name]) != shape:
+            raise StatisticsError(
+                f"{layer_name} has shape {shape}, the statistics {part.shape(keys[name])}: "
+                "the model was changed since; calibrate it again"
+            )
 
 
 def check_same_weights(first: Part, second: Part) -> None:
@@ -36,12 +49,16 @@ def check_same_weights(first: Part, second: Part) -> None:
 
 
 def check_together(grouped: Mapping[tuple[str, str, str], Sequence[Part]]) -> None:
+    """Refuse parts of different models, settings or samples, and samples that are counted twice.
+
+    Args:
+        grouped: Parts by kind, role and data set.
+
+    Raises:
+        StatisticsError: The message says what does not belong together.
+    """
     headers = [part.header for parts in grouped.values() for part in parts]
-    for role in ("adapted", "reference"):
-        if len({h.model_hash for h in headers if h.role == role} - {""}) > 1:
-            raise StatisticsError(
-                f"the statistics of the {role} model come from different weights: merge like with like"
-            )
+    _check_models(headers)
     if len({(h.losses, h.band_radius_px, h.mixed_precision) for h in headers if h.kind != "weights"}) > 1:
         raise StatisticsError("the statistics were collected with different losses or settings: merge like with like")
     by_dataset: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {}
@@ -58,3 +75,12 @@ def check_together(grouped: Mapping[tuple[str, str, str], Sequence[Part]]) -> No
             raise StatisticsError(
                 f"the statistics of {dataset} were not all collected on the same samples: merge whole runs"
             )
+
+
+def _check_models(headers: Sequence[Header]) -> None:
+    hashes = {role: {h.model_hash for h in headers if h.role == role} - {""} for role in ("adapted", "reference")}
+    hashes["reference"] |= {h.reference_hash for h in headers} - {""}
+    if different := [role for role, known in hashes.items() if len(known) > 1]:
+        raise StatisticsError(
+            f"the statistics of the {different[0]} model come from different weights: merge like with like"
+        )

@@ -1,8 +1,8 @@
 """One part of the calibration statistics: additive sums over some samples, in memory or in a safetensors file.
 
 A file holds a JSON header (what was summed, over which samples, on which model) and float tensors named
-`<sum>/<layer>.weight` and `<sum>/<layer>.bias`. Files are memory-mapped, read tensor by tensor, and each tensor is
-checked against its checksum when it is first read.
+`<sum>/<layer>.weight`, `<sum>/<layer>.bias`, or what else the collector calls them. Files are memory-mapped, read
+tensor by tensor, and each tensor is checked against its checksum when it is first read.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Header:
     """What a part was summed over.
 
     Attributes:
-        kind: Name of the collector (`fisher`, `gradient`), or `weights` for a copy of the prunable weights.
+        kind: Name of the collector (`fisher`, `gradient` and so on), or `weights` for a copy of the prunable weights.
         role: `adapted` or `reference`, the model.
         dataset: Data set; empty for `weights`.
         samples: (name, SHA-256 of the pixels) of every sample, in the order of summation.
@@ -39,6 +39,7 @@ class Header:
         band_radius_px: Radius of the boundary band in pixels of the grid in `defaults`.
         model_hash: Of all parameters of the model; empty where unknown.
         mixed_precision: Whether the forward pass ran in bfloat16.
+        reference_hash: Of all parameters of the reference, where the sums depend on it; else empty.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Header:
     band_radius_px: float = 3.0
     model_hash: str = ""
     mixed_precision: bool = False
+    reference_hash: str = ""
 
     @property
     def count(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medcore_prune.data.types import Sample
 from medcore_prune.encoders import SamShape, build_sam
 from medcore_prune.groups import StructuredGroup, groups_of
+from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 
 MICRO = SamShape(16, 4, 6, 2, 3, (1,), 2, 8, 2, 8, 8)
@@ -77,6 +78,7 @@ class Tensors:
     reference_fisher: dict[str, Layers]
     mean_gradient: dict[str, Layers]
     reference_weights: Layers
+    others: dict[Need, dict[str, dict[str, Tensor]]]
 
     @classmethod
     def random(cls, layers: dict[str, nn.Linear], seed: int = 0) -> "Tensors":
@@ -85,9 +87,12 @@ class Tensors:
             {name: random_layers(layers, seed + 20 + k) for k, name in enumerate(DATASETS)},
             {name: random_layers(layers, seed + 30 + k, signed=True) for k, name in enumerate(DATASETS)},
             random_layers(layers, seed + 40, signed=True),
+            {},
         )
 
-    def mapped(self, function: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]]) -> "Tensors":
+    def mapped(
+        self, function: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]], other: Callable[[str, Tensor], Tensor]
+    ) -> "Tensors":
         def over(layers: Layers) -> Layers:
             return {name: function(name, *pair) for name, pair in layers.items()}
 
@@ -95,7 +100,11 @@ class Tensors:
             {name: over(layers) for name, layers in sets.items()}
             for sets in (self.fisher, self.reference_fisher, self.mean_gradient)
         ]
-        return Tensors(*by_dataset, over(self.reference_weights))
+        others = {
+            need: {name: {key: other(key, value) for key, value in tensors.items()} for name, tensors in sets.items()}
+            for need, sets in self.others.items()
+        }
+        return Tensors(*by_dataset, over(self.reference_weights), others)
 
     def statistics(self) -> Statistics:
         """The same as `Statistics`, with as many samples a data set as `DATASETS` says."""
@@ -106,6 +115,7 @@ class Tensors:
                 mean_gradient={name: self.mean_gradient[name]},
                 reference_weights=self.reference_weights if name == "a" else None,
                 count=count,
+                others={need: {name: sets[name]} for need, sets in self.others.items()},
             )
             for name, count in DATASETS.items()
         )
@@ -141,13 +151,20 @@ class World:
         model.load_state_dict(self.model.state_dict())
         reference.load_state_dict(self.reference.state_dict())
         index: dict[str, tuple[int, Tensor]] = {}
+        units: dict[str, Tensor] = {}
         for group, order in zip(self.groups, orders, strict=True):
             index[group.name_in] = (0, _moved(group.in_rows, order))
             index[group.name_out] = (1, _moved(group.out_cols, order))
+            units[group.name_out] = order
 
         def move(name: str, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
             dim, where = index[name]
             return weight.index_select(dim, where), bias[where] if dim == 0 else bias
+
+        def move_other(key: str, value: Tensor) -> Tensor:
+            name, _, what = key.rpartition(".")
+            channels = index[name][1]
+            return value[units[name]] if what == "units" else value[channels][:, channels]
 
         for name in index:
             for sam in (model, reference):
@@ -156,7 +173,7 @@ class World:
                 with torch.no_grad():
                     layer.weight.copy_(weight)
                     layer.bias.copy_(bias)
-        return replace(self, model=model, reference=reference, tensors=self.tensors.mapped(move))
+        return replace(self, model=model, reference=reference, tensors=self.tensors.mapped(move, move_other))
 
 
 def _moved(members: Tensor, order: Tensor) -> Tensor:
@@ -174,7 +191,31 @@ def micro_world(seed: int = 0) -> World:
     tensors.reference_weights = {
         name: tuple(p.detach().clone() for p in reference.get_submodule(name).parameters()) for name in layers
     }
+    tensors.others = random_others({g.name_out: (g.n_units, g.layer_out.in_features) for g in groups_of(model)}, seed)
     return World(model, reference, tensors, seed)
+
+
+def random_others(layers: dict[str, tuple[int, int]], seed: int = 0) -> dict[Need, dict[str, dict[str, Tensor]]]:
+    """Squared slopes of every unit and Gram matrices of 40 inputs; layer to numbers of units and inputs."""
+    rng = torch.Generator().manual_seed(seed + 50)
+
+    def slopes(n_units: int, _: int) -> Tensor:
+        return torch.rand(n_units, generator=rng)
+
+    def gram(_: int, inputs: int) -> Tensor:
+        drawn = torch.randn((40, inputs), generator=rng)
+        return drawn.T @ drawn
+
+    made = {
+        Need.DIRECTIONAL_ZERO: ("units", slopes),
+        Need.DIRECTIONAL_RESET: ("units", slopes),
+        Need.GRAM: ("gram", gram),
+        Need.WEIGHTED_GRAM: ("gram", gram),
+    }
+    return {
+        need: {data: {f"{name}.{what}": make(*sizes) for name, sizes in layers.items()} for data in DATASETS}
+        for need, (what, make) in made.items()
+    }
 
 
 def _layers(group: StructuredGroup) -> list[tuple[str, nn.Linear]]:

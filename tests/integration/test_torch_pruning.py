@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch_pruning as tp
 from plain_vit import PlainViT, plain_vit
-from scoring import Tensors, micro_world
+from scoring import Tensors, micro_world, random_others
 from torch import Tensor, nn
 
 from medcore_prune.adapters import as_criterion
@@ -27,7 +27,15 @@ def _statistics(model: PlainViT) -> object:
     layers = {
         f"blocks.{b}.{name}": block.get_submodule(name) for b, block in enumerate(model.blocks) for name in LAYERS
     }
-    return Tensors.random(layers).statistics()
+    tensors = Tensors.random(layers)
+    tensors.others = random_others({name: _sizes(model, name) for name in layers if name.endswith(("proj", "fc2"))})
+    return tensors.statistics()
+
+
+def _sizes(model: PlainViT, layer_out: str) -> tuple[int, int]:
+    """Units and inputs of an output layer: heads of an attention, neurons of an MLP."""
+    inputs, owner = model.get_submodule(layer_out).in_features, model.get_submodule(layer_out.rpartition(".")[0])
+    return getattr(owner, "num_heads", inputs), inputs
 
 
 def _pruned(model: PlainViT, importance: object, pruner: type = tp.pruner.BasePruner, **options: object) -> PlainViT:

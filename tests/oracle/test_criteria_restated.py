@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medcore_prune.criterion_registry import build_criterion, criteria
 from medcore_prune.groups import StructuredGroup
+from medcore_prune.needs import Need
 from medcore_prune.protocol import batch_of, input_logits, low_res_logits
 
 Scores = list[Tensor]
@@ -150,6 +151,95 @@ def _original_medcore(world: World, **_: object) -> Scores:
     zeros = over_family_mean(world, zero(world, fisher))
     resets = over_family_mean(world, reset(world, fisher, None))
     return over_family_mean(world, [(z + r) / 2 for z, r in zip(zeros, resets, strict=True)])
+
+
+def half_squared_slopes(world: World, need: Need, dataset: str) -> Scores:
+    """METHOD section 12: 1/2 E[d^2] of each unit."""
+    found = world.tensors.others[need][dataset]
+    return [0.5 * found[f"{g.name_out}.units"].double() for g in world.groups]
+
+
+@replica("directional_zero", beta=0.4)
+def _directional_zero(world: World, beta: float) -> Scores:
+    parts = [half_squared_slopes(world, Need.DIRECTIONAL_ZERO, k) for k in DATASETS]
+    return mean_and_std(world, parts, beta, [0.5, 0.5])
+
+
+@replica("directional_reset", aggregation="pooled")
+def _directional_reset(world: World, aggregation: str) -> Scores:
+    first, second = (half_squared_slopes(world, Need.DIRECTIONAL_RESET, k) for k in DATASETS)
+    return over_family_mean(world, [(3 * x + 5 * y) / 8 for x, y in zip(first, second, strict=True)])
+
+
+@replica("directional")
+@replica("directional", alpha=1.0)
+@replica("directional", alpha=[0.2, 0.9], beta=2.0)
+def _directional(world: World, alpha: object = "balanced", beta: float = 1.0) -> Scores:
+    parts = []
+    for k in DATASETS:
+        zeros = half_squared_slopes(world, Need.DIRECTIONAL_ZERO, k)
+        resets = half_squared_slopes(world, Need.DIRECTIONAL_RESET, k)
+        shares = [
+            r.mean() / (z.mean() + r.mean())
+            if alpha == "balanced"
+            else (alpha[g.block] if isinstance(alpha, list) else alpha)
+            for g, z, r in zip(world.groups, zeros, resets, strict=True)
+        ]
+        parts.append([a * z + (1 - a) * r for a, z, r in zip(shares, zeros, resets, strict=True)])
+    return mean_and_std(world, parts, beta, [0.5, 0.5])
+
+
+def least_squares_loss(world: World, group: StructuredGroup, gram: Tensor, ridge: float, gone: Tensor) -> float:
+    """Smallest |X V' - X W'|^2 + r |V - W|^2 over V whose columns `gone` are zero, by lstsq on stacked equations."""
+    gram = gram.double()
+    r = ridge * gram.diagonal().mean()
+    values, vectors = torch.linalg.eigh(gram)
+    inputs = torch.cat([values.clamp(min=0).sqrt()[:, None] * vectors.T, r.sqrt() * torch.eye(len(gram)).double()])
+    outputs = inputs @ world.model.get_submodule(group.name_out).weight.detach().T
+    kept = [column for column in range(len(gram)) if column not in gone.tolist()]
+    fitted = inputs[:, kept] @ torch.linalg.lstsq(inputs[:, kept], outputs).solution
+    return float((fitted - outputs).square().sum())
+
+
+@replica("residual", ridge=0.01)
+@replica("residual", tokens="by_gradient", beta=0.0)
+def _residual(world: World, ridge: float = 1e-3, beta: float = 1.0, tokens: str = "alike") -> Scores:
+    found = world.tensors.others[Need.GRAM if tokens == "alike" else Need.WEIGHTED_GRAM]
+
+    def on(dataset: str) -> Scores:
+        grams = found[dataset]
+        return each_unit(
+            world, lambda g, u: least_squares_loss(world, g, grams[f"{g.name_out}.gram"], ridge, g.out_cols[u])
+        )
+
+    return mean_and_std(world, [on(k) for k in DATASETS], beta, [0.5, 0.5])
+
+
+@replica("residual", order="one_after_another")
+def _residual_in_turn(world: World, order: str) -> Scores:
+    """Each time every unit that is left is tried beside those that are gone already."""
+    parts = []
+    for k in DATASETS:
+        grams, scores = world.tensors.others[Need.GRAM][k], []
+        for g in world.groups:
+            gone: list[int] = []
+            of_group = torch.zeros(g.n_units, dtype=torch.float64)
+            while len(gone) < g.n_units - 1:
+                tried = {
+                    u: least_squares_loss(world, g, grams[f"{g.name_out}.gram"], 1e-3, g.out_cols[[*gone, u]].flatten())
+                    for u in range(g.n_units)
+                    if u not in gone
+                }
+                gone.append(min(tried, key=lambda u: tried[u]))
+                of_group[gone[-1]] = tried[gone[-1]]
+            (last,) = set(range(g.n_units)) - set(gone)
+            weight = world.model.get_submodule(g.name_out).weight.detach()
+            matrix = grams[f"{g.name_out}.gram"].double()
+            matrix = matrix + 1e-3 * matrix.diagonal().mean() * torch.eye(len(matrix)).double()
+            of_group[last] = torch.trace(weight @ matrix @ weight.T)
+            scores.append(of_group)
+        parts.append(scores)
+    return mean_and_std(world, parts, 1.0, [0.5, 0.5])
 
 
 @replica("taylor")

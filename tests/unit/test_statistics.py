@@ -124,11 +124,24 @@ def ones(scale: float = 1.0) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def test_from_tensors() -> None:
-    statistics = Statistics.from_tensors({"a": ones(3.0)}, {"a": ones(5.0)}, {"a": ones(7.0)}, ones(11.0), count=6)
+    units, gram = f"{LAYER.replace('lin1', 'lin2')}.units", f"{LAYER.replace('lin1', 'lin2')}.gram"
+    others = {
+        Need.DIRECTIONAL_ZERO: {"a": {units: torch.full((4,), 2.0)}},
+        Need.DIRECTIONAL_RESET: {"a": {units: torch.full((4,), 4.0)}},
+        Need.GRAM: {"a": {gram: torch.eye(4)}},
+        Need.WEIGHTED_GRAM: {"a": {gram: 2 * torch.eye(4)}},
+    }
+    statistics = Statistics.from_tensors(
+        {"a": ones(3.0)}, {"a": ones(5.0)}, {"a": ones(7.0)}, ones(11.0), count=6, others=others
+    )
     for lambda_b in (0.0, 5.0):
         assert statistics.fisher("a", LAYER, lambda_b=lambda_b)[0].unique().tolist() == [3.0]
         assert statistics.fisher("a", LAYER, "reference", lambda_b)[1].unique().tolist() == [10.0]
         assert statistics.mean_gradient("a", LAYER, lambda_b)[0].unique().tolist() == [7.0]
+        assert statistics.directional("a", LAYER.replace("lin1", "lin2"), "zero", lambda_b).tolist() == [2.0] * 4
+        assert statistics.directional("a", LAYER.replace("lin1", "lin2"), "reset", lambda_b).tolist() == [4.0] * 4
+        assert torch.equal(statistics.mean("gram", "a", gram, lambda_b), torch.eye(4))
+        assert torch.equal(statistics.mean("weighted_gram", "a", gram, lambda_b), 2 * torch.eye(4))
     assert statistics.reference_weights(LAYER)[1].unique().tolist() == [22.0]
     assert statistics.counts == {"a": 6}
     statistics.require(Need)

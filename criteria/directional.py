@@ -1,0 +1,153 @@
+"""Directional Fisher: what the move of a whole unit costs, cross terms between its parameters included."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from ..aggregation import Aggregation, Aggregator, Population
+from ..criterion import Criterion, Need
+from ..criterion_registry import register_criterion
+from ..defaults import DEFAULTS
+from ..groups import StructuredGroup
+from ..unit_statistics import directional
+from .balance import Alpha, alpha_of, checked_alpha
+
+if TYPE_CHECKING:
+    from ..directional import Direction
+    from ..statistics import Statistics
+
+_ZERO = frozenset({Need.DIRECTIONAL_ZERO})
+_BOTH = frozenset({Need.DIRECTIONAL_ZERO, Need.DIRECTIONAL_RESET})
+
+
+def directional_cost(
+    statistics: "Statistics", direction: "Direction", lambda_b: float, group: StructuredGroup, population: Population
+) -> Tensor:
+    """Second-order cost of moving each unit along its direction (METHOD section 12).
+
+        I(u) ~ 1/2 E[d(u)^2],   d(u) = sum_{j in u} v_j dL/dtheta_j
+
+    v is theta_j on the unit's columns for `zero`, and theta_M,j - theta_S,j on all of its parameters for `reset`; see
+    `medcore_prune.directional`.
+
+    Returns:
+        (n_units,) float64, non-negative.
+    """
+    return 0.5 * directional(statistics, population, group, direction, lambda_b)
+
+
+class _OneDirection(Criterion):
+    """What both directions share: arguments, aggregation."""
+
+    cost = "calibration"
+    direction: ClassVar["Direction"]
+
+    def __init__(
+        self,
+        statistics: "Statistics",
+        lambda_b: float = DEFAULTS.lambda_b,
+        aggregation: Aggregation = "mean_std",
+        beta: float = DEFAULTS.beta,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.statistics = statistics
+        self.lambda_b = lambda_b
+        self.aggregator = Aggregator(aggregation, beta, weights)
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
+
+    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
+        cost = partial(directional_cost, self.statistics, self.direction, self.lambda_b)
+        return [cost(group, population) for group in groups]
+
+
+@register_criterion("directional_zero", source="after Kwon et al. 2022, arXiv 2204.09656; METHOD section 12")
+class DirectionalZero(_OneDirection):
+    """Directional Fisher cost of removing a unit: half the mean squared slope of a mask on its output.
+
+    Args:
+        statistics: With `Need.DIRECTIONAL_ZERO`.
+        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
+        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
+        beta: Weight of the deviation over data sets.
+        weights: w_k of each data set; None for equal ones.
+    """
+
+    needs = _ZERO
+    direction = "zero"
+
+
+@register_criterion("directional_reset", source="METHOD section 12, after MedCore's Eq. 6")
+class DirectionalReset(_OneDirection):
+    """Directional Fisher cost of giving a unit the reference's weights back, by the adapted model's gradients.
+
+    Args:
+        statistics: With `Need.DIRECTIONAL_RESET`.
+        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
+        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
+        beta: Weight of the deviation over data sets.
+        weights: w_k of each data set; None for equal ones.
+    """
+
+    needs = frozenset({Need.DIRECTIONAL_RESET})
+    direction = "reset"
+
+
+@register_criterion("directional", source="METHOD section 12; Kwon et al. 2022, arXiv 2204.09656, for the mask")
+class Directional(Criterion):
+    """Dual intervention by the directional Fisher, cross terms included: kilobytes of statistics, not gigabytes.
+
+    S_k(g) = alpha_b I_zero(g) + (1 - alpha_b) I_reset(g)  (Eq. 7) on each data set k, both terms from squared
+    slopes of single samples along the unit's own direction; then mean and deviation over data sets (Eq. 13).
+
+    Args:
+        statistics: With `Need.DIRECTIONAL_ZERO` and, unless alpha is 1, `Need.DIRECTIONAL_RESET`.
+        alpha: A number in [0, 1], one number a block, or `"balanced"`.
+        beta: Weight of the deviation over data sets.
+        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
+        aggregation: `"mean_std"` over data sets, or `"pooled"`.
+        weights: w_k of each data set; None for equal ones.
+
+    Raises:
+        CriterionError: A setting out of range.
+    """
+
+    needs = _BOTH
+    cost = "calibration"
+
+    def __init__(
+        self,
+        statistics: "Statistics",
+        alpha: Alpha = DEFAULTS.alpha,
+        beta: float = DEFAULTS.beta,
+        lambda_b: float = DEFAULTS.lambda_b,
+        aggregation: Aggregation = "mean_std",
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.alpha = checked_alpha(alpha)
+        self.needs = self.needs_for(alpha=alpha)
+        self.statistics = statistics
+        self.lambda_b = lambda_b
+        self.aggregator = Aggregator(aggregation, beta, weights)
+
+    @classmethod
+    def needs_for(cls, **settings: Any) -> frozenset[Need]:
+        # nothing of the reference where the reset term has no weight
+        return _ZERO if settings.get("alpha", DEFAULTS.alpha) == 1 else _BOTH
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
+
+    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
+        return [self._of_group(group, population) for group in groups]
+
+    def _of_group(self, group: StructuredGroup, population: Population) -> Tensor:
+        zero = directional_cost(self.statistics, "zero", self.lambda_b, group, population)
+        if self.alpha == 1:
+            return zero
+        reset = directional_cost(self.statistics, "reset", self.lambda_b, group, population)
+        alpha = alpha_of(self.alpha, group, zero, reset)
+        return alpha * zero + (1 - alpha) * reset
