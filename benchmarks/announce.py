@@ -12,7 +12,7 @@ from ..zoo import NOTICE
 from .evaluating import Evaluator
 from .inputs import Inputs
 from .methods import Method
-from .settings import MODES, Settings
+from .settings import MODES, QUOTA_MODES, Settings
 
 _TRIAL_IMAGES = 4
 
@@ -26,26 +26,32 @@ class Amount:
         stored: Results that an earlier run left.
         plans: Distinct plans at most.
         images: Test images of all data sets.
+        corrected: Plans that are corrected and evaluated again.
     """
 
     cells: int
     stored: int
     plans: int
     images: int
+    corrected: int = 0
 
     @property
     def predictions(self) -> int:
         """Masks to predict at most, with nothing stored."""
-        return self.plans * self.images
+        return (self.plans + self.corrected) * self.images
 
 
 def amount(methods: Sequence[Method], inputs: Inputs, settings: Settings, stored: int) -> Amount:
     """Count cells and distinct plans: a method with uniform quotas arrives at the same plan in both modes."""
     levels, seeds = len(settings.levels), sum(len(method.seeds) for method in methods)
     unpruned_rows = 3
-    cells = (levels * seeds * len(MODES) + unpruned_rows) * len(inputs.sets)
-    plans = levels * sum(len(m.seeds) * (1 if m.recipe.quotas == "uniform" else len(MODES)) for m in methods) + 1
-    return Amount(cells, stored, plans, sum(map(len, inputs.sets.values())))
+    corrected = 0
+    if settings.correct:
+        most = settings.counts.corrected_seeds
+        corrected = levels * sum(min(len(m.seeds), most) if m.recipe.stochastic else len(m.seeds) for m in methods)
+    cells = (levels * seeds * len(QUOTA_MODES) + corrected + unpruned_rows) * len(inputs.sets)
+    plans = levels * sum(len(m.seeds) * (1 if m.recipe.quotas == "uniform" else len(QUOTA_MODES)) for m in methods) + 1
+    return Amount(cells, stored, plans, sum(map(len, inputs.sets.values())), corrected)
 
 
 def seconds_an_image(evaluator: Evaluator) -> float:
@@ -71,6 +77,8 @@ def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amo
     calibrated = any(method.needs for method in methods)
     passes = 5 * models * counts.calibration * evaluator.settings.seeds if calibrated else 0
     passes += 2 * models * counts.exact_units * counts.exact_images if calibrated else 0
+    # a correction runs the dense and the cut encoder, and the cut one again after each layer that it solves
+    passes += 4 * work.corrected * counts.correction
     return seconds_an_image(evaluator) * (work.predictions + passes * len(evaluator.inputs.sets))
 
 
@@ -84,7 +92,8 @@ def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work
         f" ({torch.get_num_threads()} threads)",
         f"{settings.role} images: {data}",
         f"methods: {names}",
-        f"levels: {', '.join(map(str, settings.levels))}, each with {' and with '.join(MODES.values())}",
+        f"levels: {', '.join(map(str, settings.levels))}, with "
+        + "; with ".join(title for mode, title in MODES.items() if settings.correct or mode in QUOTA_MODES),
         f"work: {work.cells} cells{f', {work.stored} stored already' if work.stored else ''}; at most {work.plans} "
         f"distinct plans, {work.predictions} masks",
     ]

@@ -6,7 +6,20 @@ import click
 
 from ..command_line import run
 
-COMMANDS = {"baselines": "baselines", "list": "listing", "plan": "plan", "report": "report", "tune": "tune"}
+COMMANDS = {
+    "ablation": "ablation",
+    "automatic": "automatic_split",
+    "baselines": "baselines",
+    "claims": "claims",
+    "landscape": "landscape",
+    "leverage": "leverage",
+    "list": "listing",
+    "main": "main",
+    "plan": "plan",
+    "report": "report",
+    "transfer": "transfer",
+    "tune": "tune",
+}
 """Commands to the modules of this package that hold them, each as a click command called `command`."""
 
 

@@ -1,26 +1,24 @@
 """The controlled comparison, from settings to stored results: the steps in order, each of which can be gone on with."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from ..calibration import calibrate
-from ..defaults import DEFAULTS
 from ..errors import MedcorePruneError
 from ..statistics import Statistics
-from ..version import __version__
 from .agreement import exact_agreement, fisher_methods
-from .announce import amount, describe, duration, estimated_seconds, notice
+from .announce import amount, describe, duration, estimated_seconds
+from .corrected import corrected_jobs
 from .evaluating import Evaluator, digest
+from .experiment import begin, calibrated
 from .gallery import make_gallery
-from .inputs import Inputs, load_inputs
-from .measure import measured
-from .methods import Method, choose_methods, require_reference
+from .inputs import Inputs
+from .methods import Method, choose_methods
 from .planning import EXPERIMENT, Job, make_jobs
 from .results import ResultStore
-from .settings import Settings
+from .settings import MODES, Settings
 from .stability import stability
 
 
@@ -48,9 +46,9 @@ class Comparison:
             MedcorePruneError: Methods, models, data or earlier results that cannot be used.
         """
         methods = choose_methods(settings)
-        inputs = load_inputs(settings)
-        require_reference(methods, inputs.reference is not None)
-        store = ResultStore.create(settings.out, _about(settings, methods, inputs), fresh=settings.fresh)
+        if settings.subject not in [method.name for method in methods] and settings.subject != Settings.subject:
+            raise MedcorePruneError(f"--compare {settings.subject}: no such method takes part")
+        inputs, store = begin(settings, EXPERIMENT, methods=methods, modes=MODES)
         return cls(settings, methods, inputs, store)
 
     def run(self) -> None:
@@ -66,44 +64,17 @@ class Comparison:
         evaluator = Evaluator(inputs, settings, self.store)
         click.echo(f"about {duration(estimated_seconds(evaluator, self.methods, work))} if nothing is stored yet")
         evaluator.run_unpruned()
-        statistics = self._calibrate()
+        needs = frozenset().union(*(method.needs for method in self.methods))
+        statistics = calibrated(inputs, self.store, settings, needs)
         jobs = make_jobs(self.methods, inputs, statistics, settings, self.store)
+        if settings.correct:
+            jobs += corrected_jobs(jobs, self.methods, inputs, settings)
         evaluator.samples_of.update({number: digest(each) for number, each in statistics.items()})
         evaluator.run(jobs)
         if statistics:
             self._analyse(statistics[0], jobs)
         if settings.gallery:
             make_gallery(evaluator, jobs)
-
-    def _calibrate(self) -> dict[int, Statistics]:
-        """Calibrate once for every draw; one calibration serves all methods, levels and modes."""
-        needs = frozenset().union(*(method.needs for method in self.methods))
-        if not needs:
-            return {}
-        statistics = {}
-        with measured() as taken:
-            for number in range(self.settings.seeds):
-                statistics[number] = calibrate(
-                    self.inputs.adapted,
-                    self.inputs.reference,
-                    self.inputs.calibration(number),
-                    self.settings.counts.calibration,
-                    needs,
-                    cache_dir=self.settings.calibration_folder,
-                    seed=number,
-                    shards=_shards(self.settings.counts.calibration) if number == 0 else None,
-                )
-        # a run that is gone on with finds most of it stored: what earlier parts took is added
-        earlier = self.store.analysis("calibration") or {}
-        record = {
-            "needs": sorted({*needs, *earlier.get("needs", [])}),
-            "draws": max(len(statistics), earlier.get("draws", 0)),
-            "seconds": taken.seconds + earlier.get("seconds", 0.0),
-            "peak_bytes": max(taken.peak_bytes, earlier.get("peak_bytes", 0)),
-            "samples": statistics[0].counts,
-        }
-        self.store.write_analysis("calibration", record)
-        return statistics
 
     def _analyse(self, statistics: Statistics, jobs: Sequence[Job]) -> None:
         """Correlate scores with exact interventions, and with those of fewer samples."""
@@ -148,39 +119,3 @@ class Comparison:
             rows = {**stored.get("methods", {}), **made["methods"]}
             kept = {"state": state, "of_method": {**known, **of_method}, **made, "methods": rows}
             self.store.write_analysis(name, kept)
-
-
-def _shards(samples: int) -> list[int]:
-    """Where the stability of rankings is looked at: a quarter and a half of the samples, an eighth of many."""
-    return sorted({max(1, samples // part) for part in ((8, 4, 2) if samples >= 64 else (4, 2))})
-
-
-def _about(settings: Settings, methods: Sequence[Method], inputs: Inputs) -> dict[str, Any]:
-    """What `run.json` holds: the identity that results must share, and what the report says about the run."""
-    if settings.subject not in [method.name for method in methods] and settings.subject != Settings.subject:
-        raise MedcorePruneError(f"--compare {settings.subject}: no such method takes part")
-    return {
-        "identity": {
-            "experiment": EXPERIMENT,
-            "version": __version__,
-            "model": settings.model,
-            "image_size": inputs.image_size,
-            "inputs": inputs.hashes,
-            "role": settings.role,
-            "eval_size": settings.eval_size,
-            "tolerance_px": settings.tolerance_px,
-            "calibration_samples": settings.counts.calibration,
-            "split_seed": settings.split_seed,
-            "defaults": asdict(DEFAULTS),
-        },
-        "notice": notice(inputs),
-        "subject": settings.subject,
-        "methods": {method.name: method.describe() for method in methods},
-        "draws": settings.counts.draws,
-        "device": settings.device,
-        "data": {name: {"images": len(each), "groups": len(set(each.groups))} for name, each in inputs.sets.items()},
-        "adapted": str(settings.adapted.name) if settings.adapted else "pocket pair, adapted",
-        "reference": settings.reference.name
-        if settings.reference
-        else ("pocket pair, reference" if inputs.reference else ""),
-    }

@@ -18,7 +18,6 @@ from ..planning import Plan
 from ..progress import track
 from ..protocol import Postprocess
 from ..statistics import Statistics
-from ..surgery import prune
 from .inputs import Inputs
 from .planning import EXPERIMENT, Job
 from .records import NO_LEVEL, Cell, CellResult
@@ -53,12 +52,14 @@ class Evaluator:
         settings: Grid, tolerance, batch size.
         store: Where evaluations and cells go.
         samples_of: Calibration draw to the hash of its samples, filled in when they are known.
+        experiment: The command that the cells belong to.
     """
 
     inputs: Inputs
     settings: Settings
     store: ResultStore
     samples_of: dict[int, str] = field(default_factory=dict)
+    experiment: str = EXPERIMENT
 
     @cached_property
     def images(self) -> dict[str, EvaluationSet]:
@@ -113,45 +114,45 @@ class Evaluator:
             for floor, name in FLOOR_NAMES.items():
                 if self._missing(name, dataset):
                     self._evaluate(name, dataset, partial(floor_masks, floor))
-                self._write(Cell(EXPERIMENT, "any", name, NO_LEVEL, dataset, 0), name)
+                self._write(Cell(self.experiment, "any", name, NO_LEVEL, dataset, 0), name)
             if self._missing(UNPRUNED, dataset):
                 self._evaluate(UNPRUNED, dataset, self._predict(self.inputs.adapted))
             dense = count(self.inputs.adapted)
             cost = {"params": dense.params, "params_removed": 0.0, "flops": dense.flops, "flops_removed": 0.0}
-            self._write(Cell(EXPERIMENT, "any", UNPRUNED, NO_LEVEL, dataset, 0), UNPRUNED, cost)
+            self._write(Cell(self.experiment, "any", UNPRUNED, NO_LEVEL, dataset, 0), UNPRUNED, cost)
 
-    def missing(self, jobs: Sequence[Job]) -> list[tuple[Plan, str]]:
-        """Distinct plans and the data sets that they have not been evaluated on, plan by plan."""
-        distinct = {job.plan.hash: job.plan for job in jobs}
-        pairs = [(plan, dataset) for plan in distinct.values() for dataset in self.inputs.sets]
-        return [(plan, dataset) for plan, dataset in pairs if self._missing(plan.hash, dataset)]
+    def missing(self, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
+        """One job of each distinct model and the data sets that it has not been evaluated on, model by model."""
+        distinct = {job.masks: job for job in reversed(jobs)}
+        pairs = dict.fromkeys((job.masks, name) for job in jobs for name in job.datasets or self.inputs.sets)
+        return [(distinct[masks], dataset) for masks, dataset in pairs if self._missing(masks, dataset)]
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Evaluate all distinct plans, with the groups physically gone, and write every cell as it becomes known."""
+        """Evaluate all distinct models, with the groups physically gone, and write every cell as it becomes known."""
         waiting: dict[tuple[str, str], list[Job]] = {}
         for job in jobs:
-            for dataset in self.inputs.sets:
-                waiting.setdefault((job.plan.hash, dataset), []).append(job)
+            for dataset in job.datasets or self.inputs.sets:
+                waiting.setdefault((job.masks, dataset), []).append(job)
         todo = self.missing(jobs)
-        still_open = {(plan.hash, dataset) for plan, dataset in todo}
+        still_open = {(job.masks, dataset) for job, dataset in todo}
         for place, arrived in waiting.items():
             if place not in still_open:
                 self._write_jobs(arrived, place[1])
-        cut: tuple[str, nn.Module] = ("", self.inputs.adapted)
-        for plan, dataset in track(todo, "evaluating pruned models", total=len(todo)):
-            if cut[0] != plan.hash:
-                cut = (plan.hash, prune(self.inputs.adapted, plan))
-            self._evaluate(plan.hash, dataset, self._predict(cut[1]))
-            self._write_jobs(waiting[plan.hash, dataset], dataset)
+        made: tuple[str, nn.Module] = ("", self.inputs.adapted)
+        for job, dataset in track(todo, "evaluating pruned models", total=len(todo)):
+            if made[0] != job.masks:
+                made = (job.masks, job.build(self.inputs.adapted))
+            self._evaluate(job.masks, dataset, self._predict(made[1]))
+            self._write_jobs(waiting[job.masks, dataset], dataset)
 
     def _write_jobs(self, jobs: Sequence[Job], dataset: str) -> None:
         for job in jobs:
             cell = job.cell(dataset)
-            key = self.key(job.plan.hash, dataset)
+            key = self.key(job.masks, dataset)
             stored = self.store.read(cell) if self.store.has(cell) else None
             now = (job.plan.hash, key, job.scored_by)
             if stored is None or (stored.plan, stored.evaluation, stored.settings.get("method")) != now:
-                self._write(cell, job.plan.hash, self._cost(job.plan), job)
+                self._write(cell, job.masks, self._cost(job.plan), job)
 
     def _cost(self, plan: Plan) -> dict[str, float]:
         dense, left = count(self.inputs.adapted), count(self.inputs.adapted, plan)
@@ -185,6 +186,7 @@ class Evaluator:
                 **self._scoring_settings,
                 "quotas": job.plan.quotas if job else None,
                 "method": job.scored_by if job else None,
+                "treatment": job.treatment.key if job and job.treatment else None,
             },
             versions=self._versions,
         )

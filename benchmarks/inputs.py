@@ -14,18 +14,20 @@ from ..checkpoint import load_sam, require_aligned
 from ..command_line import check_device
 from ..data import Split, phantoms, split
 from ..data.named import named_folders
+from ..data.splits import FRACTIONS
 from ..data.subset import Subset
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
 from ..errors import DataError, MedcorePruneError
 from ..fingerprint import model_hash
 from ..zoo import pocket
-from .settings import PHANTOM_SETS, Settings
+from .settings import Settings
 
 Sets = Mapping[str, SampleSet]
 
 # roles of phantom images, apart from the seeds that the pocket pair was trained with
 _TEST_SEED, _VALIDATION_SEED, _CALIBRATION_SEED, _NEXT_DRAW = 0, 1, 2, 10
+_TRAINING_SEED, _RECOVERY_VALIDATION_SEED = 3, 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -40,6 +42,7 @@ class Inputs:
         calibration: Number of a draw to its calibration samples.
         is_phantom: Whether the images are drawn by this package.
         is_pocket: Whether the models are the pocket pair that comes with it.
+        roles: The same data by role: a recovery trains on `train` and is chosen by `validation`.
     """
 
     adapted: nn.Module
@@ -48,6 +51,7 @@ class Inputs:
     calibration: Callable[[int], Sets]
     is_phantom: bool
     is_pocket: bool
+    roles: Split
 
     @property
     def image_size(self) -> int:
@@ -76,9 +80,9 @@ def load_inputs(settings: Settings) -> Inputs:
     """
     check_device(settings.device)
     adapted, reference = load_models(settings)
-    sets, calibration = (_real if settings.data else _phantom)(settings)
+    sets, calibration, roles = (_real if settings.data else _phantom)(settings)
     is_pocket = settings.adapted is None
-    return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket)
+    return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket, roles)
 
 
 def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
@@ -103,19 +107,24 @@ def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
     return adapted, reference
 
 
-def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
-    counts = settings.counts
+def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
+    counts, names = settings.counts, settings.phantom_sets
     seed = _VALIDATION_SEED if settings.role == "validation" else _TEST_SEED
 
     @cache
     def draw(number: int) -> Sets:
         own = _CALIBRATION_SEED + _NEXT_DRAW * number
-        return {name: phantoms.make(name, seed=own, count=counts.calibration) for name in PHANTOM_SETS}
+        return {name: phantoms.make(name, seed=own, count=counts.calibration) for name in names}
 
-    return {name: phantoms.make(name, seed=seed, count=counts.phantom_images) for name in PHANTOM_SETS}, draw
+    def made(of_role: int, count: int) -> dict[str, SampleSet]:
+        return {name: phantoms.make(name, seed=of_role, count=count) for name in names}
+
+    sets = made(seed, counts.phantom_images)
+    training, validation = made(_TRAINING_SEED, counts.training), made(_RECOVERY_VALIDATION_SEED, counts.validation)
+    return sets, draw, Split(training, validation, sets, settings.split_seed, FRACTIONS)
 
 
-def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
+def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
     named = settings.data or {}
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
@@ -126,7 +135,7 @@ def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets]]:
         _refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
     sets = {name: samples if most is None else _some(samples, most) for name, samples in chosen.items()}
-    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number))
+    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number)), roles
 
 
 def split_file(checkpoint: Path) -> Path:

@@ -13,12 +13,21 @@ from .gallery import ANALYSIS
 from .grid import Grid
 from .plot_style import looks
 from .results import ResultStore
-from .settings import MODES
 from .summary import HIGHER_IS_BETTER, METRICS, UNPRUNED, Row, Summary
-from .tables import METRIC_NAMES, footer, label, number, percent, ranks, span
+from .tables import METRIC_NAMES, footer, label, number, percent, ranks, rows_of, span
 
 _ROOM = 1.7  # sides of a picture's view to the longer side of the box
 _TEMPLATES = files(__package__) / "templates"
+
+
+def environment() -> Environment:
+    """Return what renders the templates: values escaped, the package's own style sheet at hand as `css`."""
+    found = Environment(
+        loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters |= {"data_uri": _svg_uri, "path": _path}
+    found.globals["css"] = Markup(_read("report.css"))  # the package's own file
+    return found
 
 
 def page(
@@ -38,26 +47,25 @@ def page(
         figures: Figure name to theme to SVG.
         gallery: Whether to show pictures of the images.
     """
-    environment = Environment(
-        loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"data_uri": _svg_uri, "path": _path}
-    return environment.get_template("report.html.j2").render(
-        css=Markup(_read("report.css")),  # the package's own file
-        run=store.run,
-        about=json.dumps(store.run, indent=2, sort_keys=True),
-        versions=_versions(store),
-        summary=summary,
-        modes=MODES,
-        metrics=METRIC_NAMES,
-        sections={mode: _sections(summary, mode) for mode in MODES},
-        footers={mode: footer(summary, mode) for mode in MODES},
-        ranks=ranks(summary) if summary.ranks else None,
-        details=details,
-        figures=figures,
-        gallery=_gallery(store, summary) if gallery else None,
-        colours={name: look.colour for name, look in looks(summary.methods, summary.subject).items()},
-        unpruned=UNPRUNED,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=store.run,
+            about=json.dumps(store.run, indent=2, sort_keys=True),
+            versions=run_versions(store),
+            summary=summary,
+            modes=summary.modes,
+            metrics=METRIC_NAMES,
+            sections={mode: _sections(summary, mode) for mode in summary.modes},
+            footers={mode: footer(summary, mode) for mode in summary.modes},
+            ranks=ranks(summary) if summary.ranks else None,
+            details=details,
+            figures=figures,
+            gallery=_gallery(store, summary) if gallery else None,
+            colours={name: look.colour for name, look in looks(summary.methods, summary.subject).items()},
+            unpruned=UNPRUNED,
+        )
     )
 
 
@@ -69,7 +77,8 @@ def _svg_uri(text: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
 
-def _versions(store: ResultStore) -> dict[str, str]:
+def run_versions(store: ResultStore) -> dict[str, str]:
+    """Versions that the first stored cell was made with."""
     cells = store.cells()
     return dict(cells[0].versions) if cells else {}
 
@@ -77,15 +86,16 @@ def _versions(store: ResultStore) -> dict[str, str]:
 def _sections(summary: Summary, mode: str) -> list[tuple[str, list[dict[str, Any]]]]:
     """Levels with their rows as the table shows them."""
     levels = [("not pruned", summary.unpruned_rows)]
-    levels += [(level, summary.of(mode, level)) for level in summary.levels]
+    levels += [(level, rows_of(summary, mode, level)) for level in summary.levels]
     return [(title, _rows(rows, summary)) for title, rows in levels if rows]
 
 
 def _rows(rows: Sequence[Row], summary: Summary) -> list[dict[str, Any]]:
     best = {}
     for metric in HIGHER_IS_BETTER:
-        values = [row.metrics[metric].value for row in rows]
-        best[metric] = max(values) if METRICS[metric] else min(values)
+        for mode in {row.mode for row in rows}:
+            values = [row.metrics[metric].value for row in rows if row.mode == mode]
+            best[mode, metric] = max(values) if METRICS[metric] else min(values)
     return [
         {
             "method": row.method,
@@ -98,7 +108,7 @@ def _rows(rows: Sequence[Row], summary: Summary) -> list[dict[str, Any]]:
                     "value": number(metric, row.metrics[metric].value),
                     "span": span(metric, row.metrics[metric]),
                     "below": metric in row.below_floor,
-                    "best": row.level in summary.levels and row.metrics[metric].value == best[metric],
+                    "best": row.level in summary.levels and row.metrics[metric].value == best[row.mode, metric],
                 }
                 for metric in HIGHER_IS_BETTER
             ],

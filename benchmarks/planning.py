@@ -2,24 +2,40 @@
 
 import hashlib
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import nn
 
 from ..criterion import unit_scores
 from ..errors import CriterionError, MedcorePruneError
+from ..measure import Measured, measured
 from ..planning import Plan, make_plan
 from ..progress import track
 from ..statistics import Statistics
+from ..surgery import prune
 from .inputs import Inputs, sample_hash
-from .measure import Measured, measured
 from .methods import Method
 from .records import Cell
 from .results import ResultStore
-from .settings import MODES, Settings
+from .settings import QUOTA_MODES, Mode, Settings
 
 EXPERIMENT = "baselines"
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How a plan becomes a model, where there is more to it than cutting.
+
+    Attributes:
+        key: Hash of all that it depends on besides the unpruned model and the plan.
+        build: From the unpruned model and the plan to the model that is evaluated.
+    """
+
+    key: str
+    build: Callable[[nn.Module, Plan], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -28,12 +44,15 @@ class Job:
 
     Attributes:
         method: Name of the method.
-        mode: Quota mode.
+        mode: Of the experiment's; a quota mode in the comparison.
         level: Nominal level.
         seed: Of the method or of its calibration sample.
         plan: What goes.
         scoring: What scoring took, the same for all plans of a method and seed.
         scored_by: See the function `scored_by`.
+        treatment: What is done besides cutting.
+        experiment: The command that it belongs to.
+        datasets: Those to be evaluated on; empty for all.
     """
 
     method: str
@@ -43,10 +62,22 @@ class Job:
     plan: Plan
     scoring: Measured
     scored_by: str = ""
+    treatment: Treatment | None = None
+    experiment: str = EXPERIMENT
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def masks(self) -> str:
+        """What tells this model's masks from those of any other one."""
+        return self.plan.hash if self.treatment is None else f"{self.plan.hash}+{self.treatment.key}"
+
+    def build(self, model: nn.Module) -> nn.Module:
+        """Make the model that is evaluated; the unpruned one is not touched."""
+        return prune(model, self.plan) if self.treatment is None else self.treatment.build(model, self.plan)
 
     def cell(self, dataset: str) -> Cell:
         """Where the result on a data set belongs."""
-        return Cell(EXPERIMENT, self.mode, self.method, self.level, dataset, self.seed)
+        return Cell(self.experiment, self.mode, self.method, self.level, dataset, self.seed)
 
 
 def make_jobs(
@@ -55,6 +86,8 @@ def make_jobs(
     statistics: Mapping[int, Statistics],
     settings: Settings,
     store: ResultStore,
+    modes: Sequence[Mode] = QUOTA_MODES,
+    experiment: str = EXPERIMENT,
 ) -> list[Job]:
     """Score every method under every seed and plan every level and mode; plans are stored as files.
 
@@ -68,17 +101,24 @@ def make_jobs(
         statistics: Calibration draw to its statistics.
         settings: Levels and the rest.
         store: Where plans are kept.
+        modes: Quota modes to plan for.
+        experiment: The command that the jobs belong to.
     """
     rounds = [(method, seed) for method in methods for seed in method.seeds]
     jobs: list[Job] = []
     for method, seed in track(rounds, "scoring", total=len(rounds)):
-        kept = _stored(method, seed, inputs, settings, store) if method.recipe.cost == "slow" else []
-        jobs += kept or list(_plan(method, seed, inputs, statistics.get(seed % settings.seeds), settings))
+        kept = _stored(method, seed, inputs, settings, store, modes) if method.recipe.cost == "slow" else []
+        jobs += kept or list(_plan(method, seed, inputs, statistics.get(seed % settings.seeds), settings, modes))
     for job in jobs:
-        path = plan_path(store, job.plan.hash)
-        if not path.exists():
-            job.plan.save(path)
-    return jobs
+        keep_plan(store, job.plan)
+    return [replace(job, experiment=experiment) for job in jobs]
+
+
+def keep_plan(store: ResultStore, plan: Plan) -> None:
+    """Store a plan as a file, where it is not yet."""
+    path = plan_path(store, plan.hash)
+    if not path.exists():
+        plan.save(path)
 
 
 def plan_path(store: ResultStore, plan_hash: str) -> Path:
@@ -86,10 +126,12 @@ def plan_path(store: ResultStore, plan_hash: str) -> Path:
     return store.root / "plans" / f"{plan_hash[:24]}.json"
 
 
-def _stored(method: Method, seed: int, inputs: Inputs, settings: Settings, store: ResultStore) -> list[Job]:
+def _stored(
+    method: Method, seed: int, inputs: Inputs, settings: Settings, store: ResultStore, modes: Sequence[Mode]
+) -> list[Job]:
     """The jobs of an earlier run, if all of them are there."""
     jobs = []
-    for mode in MODES:
+    for mode in modes:
         for level in map(str, settings.levels):
             cell = Cell(EXPERIMENT, mode, method.name, level, next(iter(inputs.sets)), seed)
             if not store.has(cell):
@@ -129,7 +171,7 @@ def _naming(method: str) -> Iterator[None]:
 
 
 def _plan(
-    method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings
+    method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings, modes: Sequence[Mode]
 ) -> Iterator[Job]:
     model, recipe = inputs.adapted, method.recipe
     data = inputs.calibration(seed % settings.seeds) if recipe.cost == "slow" else None
@@ -140,7 +182,7 @@ def _plan(
     sensitivity = None
     if recipe.quotas == "sensitivity" and statistics is not None:
         sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
-    for mode in MODES:
+    for mode in modes:
         quotas = recipe.quotas if mode == "own" else "uniform"
         for level in settings.levels:
             plan = make_plan(

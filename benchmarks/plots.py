@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from ..groups import FAMILY_NAMES
 from .plot_style import Theme, looks
-from .settings import MODES
 from .summary import FLOOR_PREFIX, UNPRUNED, Difference, Summary
 from .tables import METRIC_NAMES
 
@@ -19,10 +18,10 @@ _SHOWN = ("bf1", "hd95_px")
 
 def compression(summary: Summary, theme: Theme) -> Figure:
     """Draw BF1 and HD95 against compression, a panel a metric and quota mode, the floors as lines."""
-    figure = Figure(figsize=(10.4, 6.8))
-    axes = figure.subplots(len(_SHOWN), len(MODES), sharex=True, sharey="row", squeeze=False)
+    figure = Figure(figsize=(1.2 + 4.6 * len(summary.modes), 6.8))
+    axes = figure.subplots(len(_SHOWN), len(summary.modes), sharex=True, sharey="row", squeeze=False)
     for row, metric in enumerate(_SHOWN):
-        for column, (mode, title) in enumerate(MODES.items()):
+        for column, (mode, title) in enumerate(summary.modes.items()):
             _curves(axes[row, column], summary, mode, metric, theme)
             axes[row, column].set_title(title if row == 0 else "")
         better = "higher" if metric == "bf1" else "lower"

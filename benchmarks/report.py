@@ -1,26 +1,26 @@
 """`medcore-bench report`: tables, figures and one self-contained page, from stored files only."""
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ..errors import ResultsError
 from ..files import write_text_atomic
 from ..registry import unknown_name
 from . import analysis_tables, frames, maps, plots, tables
+from .cli import COMMANDS
+from .experiment_page import Draw, drawn
 from .grid import Grid
 from .page import page
-from .plot_style import THEMES, Theme, svg, themed
+from .planning import EXPERIMENT
+from .plot_style import THEMES
 from .results import ResultStore
-from .settings import MODES
 from .summarising import summarise
 from .summary import HIGHER_IS_BETTER, Summary
 
 _TERMINAL_INTERVALS = ("bf1", "hd95_px")
-_Draw = Callable[[Theme], Figure | None]
 
 
 @click.command(name="report")
@@ -30,6 +30,10 @@ _Draw = Callable[[Theme], Figure | None]
 def command(folder: Path, compare: str | None, gallery: bool) -> None:
     """Render the results in DIR again: tables, figures, report.html. Nothing is computed anew."""
     store = ResultStore.open(folder)
+    experiment = str(store.run.get("identity", {}).get("experiment", EXPERIMENT))
+    if experiment != EXPERIMENT:
+        import_module(f".{COMMANDS[experiment]}", __package__).render(store)
+        return
     if compare is not None and compare not in store.run.get("methods", {}):
         raise ResultsError(unknown_name("method of these results", compare, sorted(store.run.get("methods", {}))))
     render(store, gallery=gallery, subject=compare)
@@ -57,7 +61,7 @@ def render(store: ResultStore, *, gallery: bool = True, subject: str | None = No
     details = _details(store, summary)
     figures = _figures(store, summary)
     pictures = {
-        name: {theme: text for theme in THEMES if (text := _draw(draw, theme, summary.notice)) is not None}
+        name: {theme: text for theme in THEMES if (text := drawn(draw, theme, summary.notice)) is not None}
         for name, draw in figures.items()
     }
     pictures = {name: themes for name, themes in pictures.items() if themes}
@@ -78,7 +82,7 @@ def _frames(summary: Summary) -> dict[str, pd.DataFrame]:
     }
 
 
-def _figures(store: ResultStore, summary: Summary) -> dict[str, _Draw]:
+def _figures(store: ResultStore, summary: Summary) -> dict[str, Draw]:
     stability = store.analysis("stability")
     plans = maps.read_plans(store)
     return {
@@ -89,22 +93,13 @@ def _figures(store: ResultStore, summary: Summary) -> dict[str, _Draw]:
     }
 
 
-def _draw(draw: _Draw, theme: str, notice: str) -> str | None:
-    with themed(THEMES[theme]):
-        figure = draw(THEMES[theme])
-        if figure is None:
-            return None
-        figure.text(0.005, -0.012, notice, color=THEMES[theme].faint, fontsize=7.5, va="top")
-        return svg(figure)
-
-
 def _details(store: ResultStore, summary: Summary) -> dict[str, list[Grid]]:
     """The tables beside the main ones, by section."""
     agreement, stability = store.analysis("agreement"), store.analysis("stability")
     order = summary.methods
     cost = analysis_tables.cost(store, order)
     return {
-        "differences": [tables.differences(summary, mode) for mode in MODES if summary.differences],
+        "differences": [tables.differences(summary, mode) for mode in summary.modes if summary.differences],
         "by data set": [tables.by_dataset(summary, metric) for metric in HIGHER_IS_BETTER],
         "agreement": [analysis_tables.agreement(agreement, order)] if agreement else [],
         "stability": [analysis_tables.stability(stability, order)] if stability else [],
@@ -124,7 +119,7 @@ def _markdown(store: ResultStore, summary: Summary, details: dict[str, list[Grid
     run = store.run
     parts = [f"# Comparison of pruning methods\n\n**{summary.notice}**\n" if summary.notice else "# Comparison\n"]
     parts.append(f"Adapted model: {run.get('adapted')}; reference: {run.get('reference') or 'none'}.\n")
-    parts += [tables.comparison(summary, mode).markdown() for mode in MODES]
+    parts += [tables.comparison(summary, mode).markdown() for mode in summary.modes]
     parts.append(tables.ranks(summary).markdown())
     parts += [f"![{_CAPTIONS[name]}](figures/{name}.svg)\n\n{_CAPTIONS[name]}\n" for name in drawn]
     parts += [grid.markdown() for grids in details.values() for grid in grids]
@@ -132,7 +127,7 @@ def _markdown(store: ResultStore, summary: Summary, details: dict[str, list[Grid
 
 
 def _show(summary: Summary, path: Path) -> None:
-    for mode in MODES:
+    for mode in summary.modes:
         tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS).show()
     if summary.ranks:
         tables.ranks(summary).show()

@@ -9,8 +9,17 @@ from ..evaluation import EvalSize
 from ..level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]
-MODES: dict[Mode, str] = {"own": "own quotas", "same": "same per-block budget"}
-"""Quota modes: each method's own as the paper, or uniform for all, which isolates the score."""
+MODES: dict[str, str] = {
+    "own": "own quotas",
+    "same": "same per-block budget",
+    "corrected": "own quotas, then corrected",
+}
+"""What the comparison looks at: each method's own quotas as the paper, uniform quotas for all, which isolates the
+score, and own quotas followed by the training-free correction (METHOD section 12)."""
+CORRECTED, CORRECTED_FROM = "corrected", "own"
+"""The mode of corrected plans, and the one that they are taken from."""
+QUOTA_MODES: tuple[Mode, ...] = ("own", "same")
+"""Those in which plans are made; `corrected` takes the plans of `own`."""
 
 SUBJECT = "medcore"
 """The method that is compared with each other one."""
@@ -31,6 +40,11 @@ class Counts:
         exact_images: Calibration images of each set that they are run on.
         gallery_images: Images of each set that the gallery shows.
         draws: Of the bootstrap.
+        correction: Calibration images of each set that the training-free correction reads.
+        corrected_seeds: Seeds of a stochastic method that are corrected too.
+        training: Phantom images of each set that a recovery trains on.
+        validation: Phantom images of each set that choose its weights.
+        recovery_steps: Optimiser steps of a recovery.
     """
 
     phantom_images: int
@@ -41,12 +55,17 @@ class Counts:
     exact_images: int
     gallery_images: int
     draws: int
+    correction: int
+    corrected_seeds: int
+    training: int
+    validation: int
+    recovery_steps: int
 
 
 COUNTS = {
-    "quick": Counts(4, 4, 4, 5, 4, 2, 1, 500),
-    "default": Counts(24, None, 32, 5, 20, 4, 2, 5000),
-    "full": Counts(120, None, 128, 10, 96, 16, 4, 10000),
+    "quick": Counts(4, 4, 4, 5, 4, 2, 1, 500, 4, 1, 16, 4, 4),
+    "default": Counts(24, None, 32, 5, 20, 4, 2, 5000, 16, 1, 64, 16, 120),
+    "full": Counts(120, None, 128, 10, 96, 16, 4, 10000, 64, 5, 200, 32, 400),
 }
 
 
@@ -75,7 +94,10 @@ class Settings:
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         batch_size: Images a forward pass.
         cache: Folder of calibration statistics; None for one within `out`.
+        recoveries: Folder of recovered models; None for one beside `out`, shared by the experiments there.
+        phantom_sets: Data sets of this package to take where `data` is empty.
         gallery: Whether pictures of the images are kept.
+        correct: Whether every pruned model is evaluated after the training-free correction too.
         fresh: Whether to start over.
     """
 
@@ -100,10 +122,18 @@ class Settings:
     tolerance_px: float = 2.0
     batch_size: int = 16
     cache: Path | None = None
+    recoveries: Path | None = None
+    phantom_sets: tuple[str, ...] = PHANTOM_SETS
     gallery: bool = True
+    correct: bool = True
     fresh: bool = False
 
     @property
     def calibration_folder(self) -> Path:
         """Where statistics are kept."""
         return self.cache or self.out / "calibration"
+
+    @property
+    def recoveries_folder(self) -> Path:
+        """Where recovered models are kept."""
+        return self.recoveries or self.out.parent / "recoveries"

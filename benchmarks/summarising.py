@@ -1,7 +1,6 @@
 """Stored cells to a summary: one bootstrap for all methods, so that differences are paired."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,35 +12,28 @@ from .methods import table_order
 from .records import NO_LEVEL, CellResult
 from .results import Evaluation, ResultStore
 from .settings import MODES
-from .summary import FLOOR_PREFIX, HIGHER_IS_BETTER, METRICS, UNPRUNED, Difference, Place, Rank, Row, Summary
+from .summary import FLOOR_PREFIX, HIGHER_IS_BETTER, METRICS, UNPRUNED, Difference, Drawn, Place, Rank, Row, Summary
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """A row's macro averages and their bootstrap draws, by metric."""
-
-    points: Mapping[str, float]
-    draws: Mapping[str, Array]
-
-
-def summarise(store: ResultStore, subject: str | None = None) -> Summary:
+def summarise(store: ResultStore, subject: str | None = None, datasets: Collection[str] | None = None) -> Summary:
     """Read all cells of a run and work out its tables.
 
     Args:
         store: The results.
         subject: The method that is compared with each other one; by default the run's own.
+        datasets: Those to average over; None for all.
 
     Raises:
         ResultsError: A stored file is damaged or foreign.
     """
     run = store.run
     subject = subject or str(run.get("subject", "medcore"))
-    cells = store.cells()
+    cells = [cell for cell in store.cells() if datasets is None or cell.cell.dataset in datasets]
     evaluations = _evaluations(store, cells)
     by_place = _by_place(cells)
-    datasets = sorted({cell.cell.dataset for cell in cells})
-    complete = {place: found for place, found in by_place.items() if _is_complete(found, datasets)}
-    labels = {name: _any(complete, name, evaluations) for name in datasets} if complete else {}
+    names = sorted({cell.cell.dataset for cell in cells})
+    complete = {place: found for place, found in by_place.items() if _is_complete(found, names)}
+    labels = {name: _any(complete, name, evaluations) for name in names} if complete else {}
     calibrated = {
         name
         for name, about in run.get("methods", {}).items()
@@ -51,7 +43,8 @@ def summarise(store: ResultStore, subject: str | None = None) -> Summary:
     groups = {name: list(evaluation.images["group"]) for name, evaluation in labels.items()}
     bootstrap = Bootstrap(groups, seeds=draws, draws=int(run.get("draws", 5000)))
     drawn = {place: _draw(found, evaluations, bootstrap, place[2] in calibrated) for place, found in complete.items()}
-    order = _order(complete, run.get("methods", {}), subject)
+    modes = run.get("modes") or MODES
+    order = _order(complete, list(modes), run.get("methods", {}), subject)
     floors = [place for place in order if place[2].startswith(FLOOR_PREFIX)]
     means = {place: _by_dataset(found) for place, found in complete.items()}
     rows = [
@@ -70,6 +63,8 @@ def summarise(store: ResultStore, subject: str | None = None) -> Summary:
         calibration_draws=draws,
         notice=str(run.get("notice", "")),
         tolerance_px=float(run.get("identity", {}).get("tolerance_px", 2.0)),
+        modes={mode: title for mode, title in modes.items() if any(place[0] == mode for place in complete)},
+        drawn=drawn,
     )
 
 
@@ -105,7 +100,7 @@ def _any(complete: Mapping[Place, _Found], dataset: str, evaluations: Mapping[st
     return evaluations[next(iter(complete.values()))[dataset][0].evaluation]
 
 
-def _draw(found: _Found, evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap, nested: bool) -> _Drawn:
+def _draw(found: _Found, evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap, nested: bool) -> Drawn:
     points, draws = {}, {}
     for metric in METRICS:
         values: dict[str, Array] = {}
@@ -114,7 +109,7 @@ def _draw(found: _Found, evaluations: Mapping[str, Evaluation], bootstrap: Boots
             # seeds of a stochastic method count as their mean; calibration draws are themselves drawn from
             values[dataset] = rows if nested and len(rows) == bootstrap.seeds else rows.mean(axis=0)
         points[metric], draws[metric] = bootstrap.macro(values)
-    return _Drawn(points, draws)
+    return Drawn(points, draws)
 
 
 _Means: TypeAlias = dict[str, dict[str, float]]
@@ -138,7 +133,7 @@ def _below(own: Mapping[str, float], floors: Sequence[Mapping[str, float]]) -> f
 def _row(
     place: Place,
     found: _Found,
-    drawn: _Drawn,
+    drawn: Drawn,
     means: _Means,
     floors: Sequence[tuple[Mapping[str, float], _Means]],
 ) -> Row:
@@ -164,19 +159,21 @@ def _worse(value: float, other: float, higher_is_better: bool) -> bool:
     return value < other if higher_is_better else value > other
 
 
-def _order(places: Mapping[Place, _Found], methods: Mapping[str, Mapping[str, Any]], subject: str) -> list[Place]:
+def _order(
+    places: Mapping[Place, _Found], modes: Sequence[str], methods: Mapping[str, Mapping[str, Any]], subject: str
+) -> list[Place]:
     """Floors and unpruned model, then modes, levels, methods as the run ordered them, the subject last."""
-    modes = ["any", *MODES]
+    of_modes = ["any", *modes]
 
     def key(row: Place) -> tuple[Any, ...]:
         mode, level, method = row
         asked = (0.0, 0.0) if level == NO_LEVEL else (Level.parse(level).heads, Level.parse(level).neurons)
-        return modes.index(mode), asked, method == UNPRUNED, table_order(method, methods.get(method, {}), subject)
+        return of_modes.index(mode), asked, method == UNPRUNED, table_order(method, methods.get(method, {}), subject)
 
     return sorted(places, key=key)
 
 
-def _differences(drawn: Mapping[Place, _Drawn], order: Sequence[Place], subject: str) -> list[Difference]:
+def _differences(drawn: Mapping[Place, Drawn], order: Sequence[Place], subject: str) -> list[Difference]:
     found: list[Difference] = []
     for mode, level in dict.fromkeys(place[:2] for place in order if place[1] != NO_LEVEL):
         own = drawn.get((mode, level, subject))
@@ -192,7 +189,7 @@ def _differences(drawn: Mapping[Place, _Drawn], order: Sequence[Place], subject:
     return found
 
 
-def _ranks(drawn: Mapping[Place, _Drawn], order: Sequence[Place], subject: str) -> list[Rank]:
+def _ranks(drawn: Mapping[Place, Drawn], order: Sequence[Place], subject: str) -> list[Rank]:
     ranks = []
     for mode, level in dict.fromkeys(place[:2] for place in order if place[1] != NO_LEVEL):
         peers = [place for place in order if place[:2] == (mode, level)]

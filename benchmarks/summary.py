@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import TypeAlias
 
 from ..level import Level
-from .intervals import Interval
+from .intervals import Array, Interval, interval
 from .records import NO_LEVEL
+from .settings import MODES
 
 HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
 """The four metrics of the paper's Table 5."""
@@ -20,6 +21,14 @@ SIGNIFICANT = 0.05
 
 Place: TypeAlias = tuple[str, str, str]
 """Mode, level, method: a row of a table."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A row's macro averages and their bootstrap draws, by metric."""
+
+    points: Mapping[str, float]
+    draws: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,8 @@ class Summary:
         calibration_draws: Number of calibration samples.
         notice: What every output of the run says, if anything.
         tolerance_px: Of BF1, in pixels of the 256 grid.
+        modes: Name to title of the modes that have rows.
+        drawn: Bootstrap draws of every row's macro averages, the same draws for all.
     """
 
     rows: Sequence[Row]
@@ -120,6 +131,19 @@ class Summary:
     calibration_draws: int = 1
     notice: str = ""
     tolerance_px: float = 2.0
+    modes: Mapping[str, str] = field(default_factory=lambda: dict(MODES))
+    drawn: Mapping[Place, Drawn] = field(default_factory=dict, repr=False)
+
+    def paired(self, place: Place, other: Place, metric: str = "bf1") -> Interval | None:
+        """Difference of one row from another with its paired interval; None where either is missing."""
+        if place not in self.drawn or other not in self.drawn:
+            return None
+        own, theirs = self.drawn[place], self.drawn[other]
+        return interval(own.points[metric] - theirs.points[metric], own.draws[metric] - theirs.draws[metric])
+
+    def row(self, place: Place) -> Row | None:
+        """The row of a mode, level and method, if there is one."""
+        return next((row for row in self.rows if (row.mode, row.level, row.method) == place), None)
 
     @cached_property
     def levels(self) -> list[str]:
@@ -134,6 +158,10 @@ class Summary:
     def of(self, mode: str, level: str) -> list[Row]:
         """Rows of one mode and level."""
         return [row for row in self.rows if (row.mode, row.level) == (mode, level)]
+
+    def of_mode(self, mode: str) -> list[Row]:
+        """Rows of one mode, all levels."""
+        return [row for row in self.rows if row.mode == mode]
 
     @property
     def unpruned_rows(self) -> list[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .grid import Grid
 from .intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
-from .settings import MODES
+from .settings import CORRECTED, CORRECTED_FROM
 from .summary import HIGHER_IS_BETTER, Row, Summary
 
 METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
@@ -32,7 +32,18 @@ def percent(fraction: float | None) -> str:
 def label(row: Row) -> str:
     """Name of a row: the method, with the number of seeds where it is a mean."""
     name = row.method.replace("floor_", "floor: ")
+    if row.mode == CORRECTED:
+        name = f"{name}, corrected"
     return f"{name} (mean of {row.seeds})" if row.seeds > 1 else name
+
+
+def rows_of(summary: Summary, mode: str, level: str) -> list[Row]:
+    """Rows of a mode and level; under own quotas each is followed by the same plan corrected, where there is one."""
+    if mode != CORRECTED_FROM:
+        return summary.of(mode, level)
+    corrected = {row.method: row for row in summary.of(CORRECTED, level)}
+    pairs = ((row, corrected.get(row.method)) for row in summary.of(mode, level))
+    return [row for pair in pairs for row in pair if row is not None]
 
 
 def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(HIGHER_IS_BETTER)) -> Grid:
@@ -47,12 +58,12 @@ def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(
     sections = []
     for level, of_level in [
         ("none", summary.unpruned_rows),
-        *((level, summary.of(mode, level)) for level in summary.levels),
+        *((level, rows_of(summary, mode, level)) for level in summary.levels),
     ]:
         sections.append(len(rows))
         rows += [_cells(row, level if place == 0 else "", intervals) for place, row in enumerate(of_level)]
     return Grid(
-        f"Macro average, no recovery, {MODES[mode]}",  # type: ignore[index]
+        f"Macro average, no recovery, {summary.modes[mode]}",
         ["level", "method", "params -%", "FLOPs -%", *METRIC_NAMES.values()],
         rows,
         footer(summary, mode),
@@ -113,7 +124,7 @@ def empty_line(rows: Sequence[Row], images: int) -> str:
 def ranks(summary: Summary) -> Grid:
     """The subject's rank at each level and mode, whatever it is, and than how many others it is better or worse."""
     rows = []
-    for mode, title in MODES.items():
+    for mode, title in summary.modes.items():
         for level in summary.levels:
             own = {rank.metric: rank for rank in summary.ranks if (rank.mode, rank.level) == (mode, level)}
             if own:
@@ -150,7 +161,7 @@ def differences(summary: Summary, mode: str) -> Grid:
                 cells.append(f"{number(d.metric, d.value.value, True)} {span(d.metric, d.value, True)} {verdict}")
             rows.append([level if place == 0 else "", method, *cells])
     return Grid(
-        f"{summary.subject} minus each method, {MODES[mode]}",  # type: ignore[index]
+        f"{summary.subject} minus each method, {summary.modes[mode]}",
         ["level", "method", *METRIC_NAMES.values()],
         rows,
         [
@@ -172,7 +183,7 @@ def by_dataset(summary: Summary, metric: str) -> Grid:
         if row.mode in ("any", "own")
     ]
     return Grid(
-        f"{METRIC_NAMES[metric]} by data set, {MODES['own']}",
+        f"{METRIC_NAMES[metric]} by data set, own quotas",
         ["level", "method", *names],
         rows,
         [

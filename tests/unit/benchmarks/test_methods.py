@@ -10,6 +10,7 @@ from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.methods import choose_methods, require_reference
 from medcore_prune.benchmarks.settings import COUNTS, Settings
 from medcore_prune.data import phantoms
+from medcore_prune.data.splits import FRACTIONS, Split
 from medcore_prune.encoders import build_sam
 from medcore_prune.errors import MedcorePruneError, RegistryError
 
@@ -56,12 +57,20 @@ def test_methods_that_need_a_reference_are_refused_without_one() -> None:
 def test_the_work_is_counted_before_it_starts() -> None:
     settings = _settings(methods=("random", "magnitude", "medcore"))
     sets = {"phantom_skin": phantoms.make("phantom_skin", count=3)}
-    inputs = Inputs(build_sam("pocket", device="meta"), None, sets, lambda _: sets, True, True)
+    inputs = Inputs(
+        build_sam("pocket", device="meta"),
+        None,
+        sets,
+        lambda _: sets,
+        True,
+        True,
+        Split({}, {}, dict(sets), 0, FRACTIONS),
+    )
     work = amount(choose_methods(settings), inputs, settings, stored=7)
-    # 4 levels x 7 seeds x 2 modes, two floors and the unpruned model; MedCore alone has two plans a level
-    assert work.cells == 4 * 7 * 2 + 3
+    # 4 levels x 7 seeds x 2 modes, one seed of each of 3 methods corrected, two floors and the unpruned model
+    assert work.cells == 4 * 7 * 2 + 4 * 3 + 3
     assert work.plans == 4 * (5 + 1 + 2) + 1
-    assert (work.predictions, work.stored) == (3 * 33, 7)
+    assert (work.predictions, work.stored) == (3 * (33 + 12), 7)
 
 
 def test_durations_are_read_easily() -> None:

@@ -22,6 +22,7 @@ from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.benchmarks.settings import Settings
 from medcore_prune.criteria.random import Random
 from medcore_prune.criterion import Cost, Criterion
+from medcore_prune.data.splits import FRACTIONS, Split
 from medcore_prune.errors import CriterionError
 from medcore_prune.groups import StructuredGroup
 from medcore_prune.level import Level
@@ -41,7 +42,7 @@ class Slow(Criterion):
 @pytest.fixture
 def inputs() -> Inputs:
     sets = {"tiny": TinySamples("tiny", 2)}
-    return Inputs(tiny_sam(), None, sets, lambda _: sets, False, False)
+    return Inputs(tiny_sam(), None, sets, lambda _: sets, False, False, Split({}, {}, dict(sets), 0, FRACTIONS))
 
 
 @pytest.fixture

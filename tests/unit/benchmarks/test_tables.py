@@ -71,7 +71,7 @@ def test_intervals_can_be_left_to_some_metrics(summary: Summary) -> None:
 
 def test_ranks_are_printed_for_every_level_and_mode(summary: Summary) -> None:
     rows = tables.ranks(summary).rows
-    assert [row[:2] for row in rows] == [[mode, level] for mode in tables.MODES.values() for level in LEVELS]
+    assert [row[:2] for row in rows] == [[mode, level] for mode in summary.modes.values() for level in LEVELS]
     assert {tuple(row[2:6]) for row in rows} == {("1 of 3",) * 4}
     assert {tuple(row[6:]) for row in rows} == {("2 of 2", "0 of 2")}
 

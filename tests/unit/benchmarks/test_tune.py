@@ -9,6 +9,7 @@ from medcore_prune.baseline import available_baselines, get_baseline
 from medcore_prune.benchmarks import tune
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.tune import TRIALS, Outcome, best
+from medcore_prune.data.splits import FRACTIONS, Split
 from medcore_prune.planning import make_plan
 
 
@@ -50,13 +51,13 @@ def test_recipes_are_the_best_trials_on_record(method: str) -> None:
 
 def test_a_killed_tuning_finds_its_scores_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = {"tiny": TinySamples("tiny", 2)}
-    inputs = Inputs(tiny_sam(), None, sets, lambda _: sets, False, False)
+    inputs = Inputs(tiny_sam(), None, sets, lambda _: sets, False, False, Split({}, {}, dict(sets), 0, FRACTIONS))
     plan = make_plan(inputs.adapted, "h50_m50")
     place = tmp_path / "scores.json"
     score = tune._Judge(inputs, place).bf1(plan)
     monkeypatch.setattr(tune, "prune", lambda *_: pytest.fail("scored again"))
     assert tune._Judge(inputs, place).bf1(plan) == score
     # scores of another model are of no use
-    other = Inputs(tiny_sam(seed=3), None, sets, lambda _: sets, False, False)
+    other = Inputs(tiny_sam(seed=3), None, sets, lambda _: sets, False, False, Split({}, {}, dict(sets), 0, FRACTIONS))
     with pytest.raises(pytest.fail.Exception, match="scored again"):
         tune._Judge(other, place).bf1(plan)

@@ -1,0 +1,107 @@
+"""`medcore-bench ablation`: the paper's Table 3, MedCore without one of its parts at a time."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from ..baseline import get_baseline
+from ..level import Level
+from .announce import duration, seconds_an_image
+from .evaluating import Evaluator, digest
+from .experiment import begin, calibrated, experiment_options, running
+from .experiment_page import Picture, Section, render_experiment
+from .grid import Grid
+from .methods import Method
+from .paper import paper_grid
+from .planning import make_jobs
+from .plots import forest
+from .results import ResultStore
+from .settings import Settings
+from .summarising import summarise
+from .summary import Summary
+from .tables import comparison, differences, number, span
+
+NAME = "ablation"
+LEVELS = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "without_boundary_fisher": {"lambda_b": 0.0},
+    "without_reset": {"alpha": 1.0},
+    "without_variance": {"beta": 0.0},
+    "full": {},
+}
+"""What each variant changes in the `medcore` recipe; the loss's lambda_B also acts on the block sensitivity."""
+FULL = "full"
+MODES = {"own": "one-time, no fine-tuning"}
+
+
+def variants(settings: Settings) -> list[Method]:
+    """The recipes that are compared, each over the calibration draws."""
+    recipe = get_baseline("medcore")
+    return [
+        Method(name, replace(recipe.with_settings(**changes), name=name), "built-in", tuple(range(settings.seeds)))
+        for name, changes in VARIANTS.items()
+    ]
+
+
+@click.command(name=NAME)
+@experiment_options(NAME, levels=LEVELS, subject=FULL, gallery=False, correct=False)
+def command(settings: Settings) -> None:
+    """Take MedCore apart: without the boundary Fisher, without the reset, without the variance over data sets.
+
+    One-time pruning without fine-tuning, as the paper's Table 3, on the pocket pair and phantom polyps by default.
+    """
+    with running(settings):
+        methods = variants(settings)
+        inputs, store = begin(settings, NAME, methods=methods, modes=MODES)
+        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
+        masks = (len(methods) * len(settings.levels) * settings.seeds + 1) * sum(map(len, inputs.sets.values()))
+        click.echo(f"{masks} masks, about {duration(masks * seconds_an_image(evaluator))} after calibration")
+        evaluator.run_unpruned()
+        needs = frozenset().union(*(method.needs for method in methods))
+        statistics = calibrated(inputs, store, settings, needs)
+        evaluator.samples_of.update({draw: digest(each) for draw, each in statistics.items()})
+        evaluator.run(make_jobs(methods, inputs, statistics, settings, store, ("own",), NAME))
+        render(store)
+
+
+def render(store: ResultStore) -> None:
+    """Write the report from what is stored."""
+    summary = summarise(store, FULL)
+    lead = [
+        "MedCore with one part taken away at a time; one-time pruning, own quotas, no fine-tuning. "
+        "Positive differences: the part helps."
+    ]
+    sections = [
+        Section("Boundary F1", grids=[bf1_table(summary), paper_grid(3, left=1)]),
+        Section(
+            "Differences",
+            figures={
+                "ablation": Picture(
+                    "Full MedCore minus each variant, paired 95 % intervals; filled: significant after Holm. "
+                    "HD95: negative is better.",
+                    lambda theme: forest(summary, theme),
+                )
+            },
+            grids=[differences(summary, "own")],
+            folded=True,
+        ),
+        Section("All metrics", grids=[comparison(summary, "own")]),
+    ]
+    render_experiment(store, "What each part of MedCore contributes", lead, sections)
+
+
+def bf1_table(summary: Summary) -> Grid:
+    """BF1 of each variant at each level, in the layout of the paper's Table 3."""
+    rows = []
+    for name in (FULL, *(variant for variant in VARIANTS if variant != FULL)):
+        found = {row.level: row for row in summary.rows if row.method == name}
+        if found:
+            cells = [_cell(found.get(level)) for level in summary.levels]
+            rows.append([name.replace("_", " "), *cells])
+    return Grid("BF1, macro average, no fine-tuning", ["variant", *summary.levels], rows, [summary.notice])
+
+
+def _cell(row: Any) -> str:
+    return "–" if row is None else f"{number('bf1', row.metrics['bf1'].value)} {span('bf1', row.metrics['bf1'])}"

@@ -1,0 +1,265 @@
+"""What all experiments share: the options of their commands, one run at a time, and inputs under an identity."""
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..calibration import calibrate
+from ..data import LAYOUTS
+from ..data.named import parse_named
+from ..defaults import DEFAULTS
+from ..encoders import SHAPES
+from ..level import Level
+from ..measure import measured
+from ..needs import Need
+from ..statistics import Statistics
+from ..version import __version__
+from .announce import notice
+from .exclusive import exclusive
+from .inputs import Inputs, load_inputs
+from .methods import Method, require_reference
+from .options import GridSize, LevelList, joined
+from .results import ResultStore
+from .settings import COUNTS, Counts, Settings
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_INTERRUPTED = 130
+
+
+def _finite(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no distance")
+    return value
+
+
+def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Callable[[Any], Any]]:
+    """The options of every experiment, in the order in which help shows them."""
+    option = click.option
+    number = click.IntRange(min=1)
+    own_levels = [option("--levels", type=LevelList(), default=joined(tuple(levels)), show_default=True)]
+    return [
+        option("--model", type=click.Choice(list(SHAPES)), default="pocket", show_default=True),
+        option("--adapted", type=_FILE, help="Checkpoint that is pruned.  [default: the pocket pair's]"),
+        option("--reference", type=_FILE, help="What it was fine-tuned from.  [default: the pocket pair's]"),
+        option("--image-size", type=number, help="Input side in pixels, if not the model's own."),
+        option(
+            "--data",
+            multiple=True,
+            metavar="NAME=DIR",
+            help=f"A folder of images and masks; may be repeated.  [default: {default_data}]",
+        ),
+        option(
+            "--boxes",
+            multiple=True,
+            metavar="NAME=CSV",
+            help="Box prompts of a data set, columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
+        ),
+        option("--layout", type=click.Choice(["auto", *LAYOUTS]), default="auto", show_default=True),
+        *(own_levels if levels else []),
+        option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; repeatable."),
+        option("--calibration", type=number, metavar="N", help="Calibration images of each set."),
+        option("--images", type=number, metavar="N", help="Test images of each set, at most."),
+        option("--seeds", type=number, default=1, show_default=True, help="Calibration samples to draw."),
+        option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of real images."),
+        option("--role", type=click.Choice(["test", "validation"]), default="test", show_default=True),
+        option("--device", default="cpu", show_default=True),
+        option("--batch-size", type=number, default=16, show_default=True),
+        option(
+            "--eval-size",
+            type=GridSize(),
+            default=256,
+            show_default=True,
+            help="Side of the grid that masks are compared on, in pixels, or `original` for each image's own size.",
+        ),
+        option(
+            "--tolerance",
+            "tolerance_px",
+            type=click.FloatRange(min=0),
+            callback=_finite,
+            default=2.0,
+            show_default=True,
+            help="Of Boundary F1, in pixels of the 256 grid.",
+        ),
+        option("--out", type=_FOLDER, default=Path("medcore-results", name), show_default=True),
+        option("--cache", type=_FOLDER, help="Calibration statistics.  [default: calibration/ in the results]"),
+        option("--resume/--fresh", default=True, show_default=True, help="Go on with what is in --out, or start over."),
+        option("--quick", "amount", flag_value="quick", help="Few images: does it run?"),
+        option("--full", "amount", flag_value="full", help="As many images and samples as reports show."),
+    ]
+
+
+def experiment_options(
+    name: str, *, levels: Sequence[Level] = (), default_data: str = "three phantom polyp sets", **fixed: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of every experiment; it is called with `settings` and its own options.
+
+    Args:
+        name: Of the experiment; names its default folder of results.
+        levels: Default of `--levels`; without any, the command has no such option.
+        default_data: What `--data` says that it takes by itself.
+        fixed: Fields of `Settings` that the experiment decides.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(
+            *,
+            data: tuple[str, ...],
+            boxes: tuple[str, ...],
+            plugin: tuple[str, ...],
+            calibration: int | None,
+            images: int | None,
+            amount: str | None,
+            resume: bool,
+            **given: Any,
+        ) -> None:
+            common = {key: given.pop(key) for key in list(given) if key in Settings.__dataclass_fields__}
+            settings = Settings(
+                counts=_counts(amount or "default", calibration, images),
+                data=parse_named(data),
+                boxes=parse_named(boxes, "--boxes"),
+                plugins=plugin,
+                fresh=not resume,
+                **{**fixed, **common},
+            )
+            command(settings=settings, **given)
+
+        for option in reversed(_options(name, levels, default_data)):
+            run = option(run)
+        return run
+
+    return decorate
+
+
+def _counts(amount: str, calibration: int | None, images: int | None) -> Counts:
+    counts = COUNTS[amount]
+    if calibration is not None:
+        counts = replace(counts, calibration=calibration)
+    return counts if images is None else replace(counts, phantom_images=images, real_images=images)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[None]:
+    """Hold the folder of results; an interruption ends the command with what to do next.
+
+    Raises:
+        ResultsError: Another run holds it.
+    """
+    try:
+        with exclusive(settings.out):
+            yield
+    except KeyboardInterrupt:
+        stored = len(list((settings.out / "cells").glob("**/*.json")))
+        click.echo(
+            f"\nstopped; {stored} cells are kept in {settings.out}: the same command goes on from there", err=True
+        )
+        sys.exit(_INTERRUPTED)
+
+
+def begin(
+    settings: Settings,
+    experiment: str,
+    *,
+    methods: Sequence[Method] = (),
+    modes: Mapping[str, str] | None = None,
+    identity: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> tuple[Inputs, ResultStore]:
+    """Load and check everything, so that what is wrong with the inputs is said before any work starts.
+
+    Args:
+        settings: What was asked for.
+        experiment: Its name, the command's.
+        methods: What takes part.
+        modes: Name to title of the modes that cells are stored under.
+        identity: What else results that share a folder must agree in.
+        about: What else `run.json` says.
+
+    Raises:
+        MedcorePruneError: Methods, models, data or earlier results that cannot be used.
+    """
+    inputs = load_inputs(settings)
+    require_reference(methods, inputs.reference is not None)
+    run = {
+        "identity": {
+            "experiment": experiment,
+            "version": __version__,
+            "model": settings.model,
+            "image_size": inputs.image_size,
+            "inputs": inputs.hashes,
+            "role": settings.role,
+            "eval_size": settings.eval_size,
+            "tolerance_px": settings.tolerance_px,
+            "calibration_samples": settings.counts.calibration,
+            "split_seed": settings.split_seed,
+            "defaults": asdict(DEFAULTS),
+            **(identity or {}),
+        },
+        "notice": notice(inputs),
+        "subject": settings.subject,
+        "methods": {method.name: method.describe() for method in methods},
+        "modes": dict(modes or {}),
+        "draws": settings.counts.draws,
+        "device": settings.device,
+        "data": {name: {"images": len(each), "groups": len(set(each.groups))} for name, each in inputs.sets.items()},
+        "adapted": settings.adapted.name if settings.adapted else "pocket pair, adapted",
+        "reference": settings.reference.name
+        if settings.reference
+        else ("pocket pair, reference" if inputs.reference else ""),
+        **(about or {}),
+    }
+    return inputs, ResultStore.create(settings.out, run, fresh=settings.fresh)
+
+
+def calibrated(inputs: Inputs, store: ResultStore, settings: Settings, needs: frozenset[Need]) -> dict[int, Statistics]:
+    """Calibrate once for every draw; one calibration serves all methods, levels and modes.
+
+    Args:
+        inputs: Models and data.
+        store: Where it is noted what calibration took.
+        settings: Number of samples and draws, and the cache.
+        needs: What to collect; nothing to do where it is empty.
+
+    Returns:
+        Number of the draw to its statistics.
+    """
+    if not needs:
+        return {}
+    statistics = {}
+    samples = settings.counts.calibration
+    with measured() as taken:
+        for number in range(settings.seeds):
+            statistics[number] = calibrate(
+                inputs.adapted,
+                inputs.reference,
+                inputs.calibration(number),
+                samples,
+                needs,
+                cache_dir=settings.calibration_folder,
+                seed=number,
+                shards=_shards(samples) if number == 0 else None,
+            )
+    # a run that is gone on with finds most of it stored: what earlier parts took is added
+    earlier = store.analysis("calibration") or {}
+    record = {
+        "needs": sorted({*needs, *earlier.get("needs", [])}),
+        "draws": max(len(statistics), earlier.get("draws", 0)),
+        "seconds": taken.seconds + earlier.get("seconds", 0.0),
+        "peak_bytes": max(taken.peak_bytes, earlier.get("peak_bytes", 0)),
+        "samples": statistics[0].counts,
+    }
+    store.write_analysis("calibration", record)
+    return statistics
+
+
+def _shards(samples: int) -> list[int]:
+    """Where the stability of rankings is looked at: a quarter and a half of the samples, an eighth of many."""
+    return sorted({max(1, samples // part) for part in ((8, 4, 2) if samples >= 64 else (4, 2))})

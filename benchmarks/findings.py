@@ -1,0 +1,312 @@
+"""What was measured about each claim of the paper: a verdict with the interval that it rests on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..level import Level
+from .intervals import Array, Interval, holm, interval, p_value
+from .landscape_plots import lost
+from .main_report import UNPRUNED_RECOVERED
+from .records import NO_LEVEL
+from .results import ResultStore
+from .summarising import summarise
+from .summary import SIGNIFICANT, UNPRUNED, Place, Summary
+
+
+class Verdict(StrEnum):
+    """Whether a claim shows here."""
+
+    HOLDS = "holds"
+    DOES_NOT = "does not hold"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was measured about a claim.
+
+    Attributes:
+        verdict: Whether it holds.
+        measured: The figures, in a sentence.
+        value: The figure that decides, with its interval, where one does: above 0 the claim holds.
+    """
+
+    verdict: Verdict
+    measured: str
+    value: Interval | None = None
+
+
+def judged(value: Interval) -> Verdict:
+    """Above 0 the claim holds, below it does not, and an interval that holds 0 decides nothing."""
+    if value.holds_zero:
+        return Verdict.UNDECIDED
+    return Verdict.HOLDS if value.value > 0 else Verdict.DOES_NOT
+
+
+def text(value: Interval) -> str:
+    """Write a difference of BF1 with its interval."""
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+
+
+def _draws(summary: Summary, place: Place) -> tuple[float, Array]:
+    drawn = summary.drawn[place]
+    return drawn.points["bf1"], drawn.draws["bf1"]
+
+
+def _mean(values: Sequence[tuple[float, Array]]) -> tuple[float, Array]:
+    return float(np.mean([point for point, _ in values])), np.mean([draws for _, draws in values], axis=0)
+
+
+def _minus(one: tuple[float, Array], other: tuple[float, Array]) -> Interval:
+    return interval(one[0] - other[0], one[1] - other[1])
+
+
+def first_on_bf1(store: ResultStore) -> Finding:
+    """The subject has the best BF1 at every level, significantly."""
+    summary = summarise(store)
+    ranks = {r.level: r for r in summary.ranks if (r.mode, r.metric) == ("own", "bf1")}
+    found = [d for d in summary.differences if (d.mode, d.metric) == ("own", "bf1")]
+    better = sum(d.verdict == "better" for d in found)
+    worse = sum(d.verdict == "worse" for d in found)
+    first = all(rank.rank == 1 for rank in ranks.values())
+    verdict = Verdict.DOES_NOT
+    if first:
+        verdict = Verdict.HOLDS if better == len(found) else Verdict.UNDECIDED
+    places = ", ".join(f"{level} {rank.rank} of {rank.of}" for level, rank in ranks.items())
+    return Finding(verdict, f"rank {places}; of {len(found)} comparisons {better} significantly better, {worse} worse")
+
+
+def margin_grows(store: ResultStore) -> Finding:
+    """The subject's lead over the mean of the Fisher baselines is larger at the strongest level than at the mildest."""
+    summary = summarise(store)
+    levels = summary.levels
+    margins = [_margin(summary, level) for level in (levels[0], levels[-1])]
+    growth = _minus(margins[1], margins[0])
+    each = ", ".join(f"{level} {_margin(summary, level)[0]:+.3f}" for level in levels)
+    return Finding(
+        judged(growth),
+        f"lead over the mean of the Fisher baselines: {each}; growth from first to last {text(growth)}",
+        growth,
+    )
+
+
+RIVALS = ("zero_fisher", "vanilla_fisher", "original_medcore")
+"""The paper's strongest baselines; a best one picked on test images would flatter the others."""
+
+
+def _margin(summary: Summary, level: str) -> tuple[float, Array]:
+    others = [row for row in summary.of("own", level) if row.method in RIVALS]
+    own = _draws(summary, ("own", level, summary.subject))
+    point, draws = _mean([_draws(summary, ("own", level, row.method)) for row in others])
+    return own[0] - point, own[1] - draws
+
+
+def boundary_matters_most(store: ResultStore) -> Finding:
+    """Leaving out the boundary Fisher costs more BF1 than leaving out either other part, averaged over levels."""
+    summary = summarise(store)
+
+    def over_levels(variant: str) -> tuple[float, Array]:
+        return _mean([_draws(summary, ("own", level, variant)) for level in summary.levels])
+
+    without = over_levels("without_boundary_fisher")
+    pairs = {name: _minus(over_levels(name), without) for name in ("without_reset", "without_variance")}
+    verdicts = {judged(value) for value in pairs.values()}
+    if verdicts == {Verdict.HOLDS}:
+        verdict = Verdict.HOLDS
+    else:
+        verdict = Verdict.DOES_NOT if Verdict.DOES_NOT in verdicts else Verdict.UNDECIDED
+    own = _minus(over_levels("full"), without)
+    said = "; ".join(f"more than {name.replace('_', ' ')} {text(value)}" for name, value in pairs.items())
+    smallest = min(pairs.values(), key=lambda value: value.value)
+    return Finding(verdict, f"BF1 that the boundary Fisher adds: {text(own)}, {said} (mean over levels)", smallest)
+
+
+def parts_matter_at_extremes(store: ResultStore) -> Finding:
+    """Reset and variance each add BF1 at the strongest level."""
+    summary = summarise(store)
+    level = summary.levels[-1]
+    parts = {
+        name: _minus(_draws(summary, ("own", level, "full")), _draws(summary, ("own", level, f"without_{name}")))
+        for name in ("reset", "variance")
+    }
+    verdicts = {judged(value) for value in parts.values()}
+    verdict = verdicts.pop() if len(verdicts) == 1 else Verdict.UNDECIDED
+    if Verdict.DOES_NOT in {judged(value) for value in parts.values()}:
+        verdict = Verdict.DOES_NOT
+    said = ", ".join(f"{name} {text(value)}" for name, value in parts.items())
+    return Finding(verdict, f"BF1 added at {level}: {said}", min(parts.values(), key=lambda value: value.value))
+
+
+_SATURATED = 0.7
+
+
+def not_monotone(store: ResultStore) -> Finding:
+    """Somewhere near saturation a step to more compression raises BF1, significantly after Holm's correction."""
+    summary = summarise(store)
+    steps = _steps(summary)
+    draws = {step: _step_draws(summary, step) for step in steps}
+    p = dict(zip(draws, holm([p_value(values) for _, values in draws.values()]), strict=True))
+    rises = {step: point for step, (point, _) in draws.items() if point > 0}
+    sure = [step for step in rises if p[step] < SIGNIFICANT and not interval(*draws[step]).holds_zero]
+    if not draws:
+        return Finding(Verdict.UNDECIDED, "the grid has no neighbouring levels near saturation")
+    steepest = max(draws, key=lambda step: draws[step][0])
+    value = interval(*draws[steepest])
+    verdict = Verdict.HOLDS if sure else (Verdict.UNDECIDED if rises else Verdict.DOES_NOT)
+    said = f"{len(rises)} of {len(draws)} steps raise BF1, {len(sure)} significantly"
+    return Finding(verdict, f"{said}; largest: {steepest[0]} to {steepest[1]} {text(value)}", value)
+
+
+def _steps(summary: Summary) -> list[tuple[str, str]]:
+    """Neighbouring levels of the grid, from less to more compression, the latter near saturation in its family."""
+    levels = sorted(
+        (Level.parse(row.level) for row in summary.of_mode("own")), key=lambda each: (each.heads, each.neurons)
+    )
+    heads, neurons = ({getattr(level, name) for level in levels} for name in ("heads", "neurons"))
+    along_heads = [(Level(a, m), Level(b, m)) for m in neurons for a, b in pairwise(sorted(heads)) if b >= _SATURATED]
+    along_mlp = [(Level(h, a), Level(h, b)) for h in heads for a, b in pairwise(sorted(neurons)) if b >= _SATURATED]
+    known = set(map(str, levels))
+    found = [(str(a), str(b)) for a, b in (*along_heads, *along_mlp) if str(a) in known and str(b) in known]
+    removed = {row.level: row.cost["params_removed"] for row in summary.of_mode("own")}
+    return [(a, b) for a, b in sorted(found) if removed[b] > removed[a]]
+
+
+def _step_draws(summary: Summary, step: tuple[str, str]) -> tuple[float, Array]:
+    before, after = (_draws(summary, ("own", level, summary.subject)) for level in step)
+    return after[0] - before[0], after[1] - before[1]
+
+
+_DEEPEST = 2
+
+
+def deepest_most_sensitive(store: ResultStore) -> Finding:
+    """Cutting half of one of the two deepest blocks costs more BF1 than cutting half of another one."""
+    summary = summarise(store)
+    names = sorted(lost(summary))
+    drawn = {name: _draws(summary, ("blocks", _block_level(summary), name)) for name in names}
+    deepest, others = names[-_DEEPEST:], names[:-_DEEPEST]
+    # less BF1 left after cutting a deep block means that it is the more sensitive
+    value = _minus(_mean([drawn[name] for name in others]), _mean([drawn[name] for name in deepest]))
+    ranked = sorted(names, key=lambda name: drawn[name][0])
+    worst = ", ".join(str(int(name.removeprefix("block_"))) for name in ranked[:3])
+    return Finding(
+        judged(value),
+        f"the last {_DEEPEST} blocks lose {text(value)} more than the others on average; most sensitive: {worst} of "
+        f"{len(names)}",
+        value,
+    )
+
+
+def _block_level(summary: Summary) -> str:
+    return next(row.level for row in summary.of_mode("blocks"))
+
+
+def recovered_holds(store: ResultStore) -> Finding:
+    """Compressed and recovered models are not below the unpruned model, itself as it is and after the same recovery."""
+    summary = summarise(store)
+    rows = [row for mode in ("one_time", "sequential") for row in summary.of_mode(mode)]
+    after: Place = ("any", NO_LEVEL, UNPRUNED_RECOVERED)
+    values = {row: summary.paired((row.mode, row.level, row.method), ("any", NO_LEVEL, UNPRUNED)) for row in rows}
+    found = {row: value for row, value in values.items() if value is not None}
+    worst = min(found.values(), key=lambda value: value.value)
+    fair = [summary.paired((row.mode, row.level, row.method), after) for row in rows]
+    lowest = min((value for value in fair if value is not None), key=lambda value: value.value, default=None)
+    verdict = Verdict.HOLDS if worst.low >= 0 else Verdict.UNDECIDED if worst.high >= 0 else Verdict.DOES_NOT
+    said = f"BF1 minus the unpruned model's, over {len(found)} levels: worst {text(worst)}"
+    if lowest is not None:
+        said += f"; minus the unpruned model's after the same recovery: worst {text(lowest)}"
+    return Finding(verdict, said, worst)
+
+
+def heads_have_more_leverage(store: ResultStore) -> Finding:
+    """The median boundary leverage of head steps is above that of MLP steps."""
+    from .leverage import boundary_leverage_ratio
+
+    ratio = boundary_leverage_ratio(store)
+    value = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
+    return Finding(judged(value), f"BLR {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]; above 1: heads", value)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        title: In a sentence.
+        paper: What the paper reports for it.
+        experiment: The command whose results decide.
+        measure: Reads them.
+    """
+
+    title: str
+    paper: str
+    experiment: str
+    measure: Callable[[ResultStore], Finding]
+
+
+CLAIMS: Sequence[Claim] = (
+    Claim("MedCore is first on BF1", "Table 5: first at all four levels", "baselines", first_on_bf1),
+    Claim(
+        "Its margin grows with compression",
+        "Table 5: over the mean of the three Fisher baselines +0.016 at h40_m30, +0.051 at h84_m95",
+        "baselines",
+        margin_grows,
+    ),
+    Claim(
+        "Heads have more boundary leverage than MLPs",
+        "Table 4: BLR 2.89",
+        "leverage",
+        heads_have_more_leverage,
+    ),
+    Claim(
+        "The boundary Fisher matters most",
+        "Table 3: without it -0.013, -0.035, -0.005, -0.127",
+        "ablation",
+        boundary_matters_most,
+    ),
+    Claim(
+        "Reset and variance matter at extreme levels",
+        "Table 3, h70_m95: without reset -0.082, without variance -0.080",
+        "ablation",
+        parts_matter_at_extremes,
+    ),
+    Claim("BF1 is not monotone near saturation", "Section 5.3, Figure 3", "landscape", not_monotone),
+    Claim(
+        "The deepest blocks are the most sensitive",
+        "Section 3.5: they are protected",
+        "landscape",
+        deepest_most_sensitive,
+    ),
+    Claim(
+        "Compressed and recovered models hold the contour",
+        "Table 1: BF1 0.626 to 0.651 against the unpruned 0.532",
+        "main",
+        recovered_holds,
+    ),
+)
+
+
+def findings(stores: Mapping[str, ResultStore]) -> dict[str, Finding | None]:
+    """Decide every claim whose experiment has results.
+
+    Args:
+        stores: Experiment to its results.
+
+    Returns:
+        Title of the claim to what was measured; None where its experiment has not run.
+    """
+    return {
+        claim.title: claim.measure(stores[claim.experiment]) if claim.experiment in stores else None for claim in CLAIMS
+    }
+
+
+def plain(finding: Finding) -> dict[str, Any]:
+    """A finding as plain values for a JSON file."""
+    value = finding.value
+    span = None if value is None else [value.value, value.low, value.high]
+    return {"verdict": str(finding.verdict), "measured": finding.measured, "value": span}
