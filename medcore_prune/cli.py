@@ -8,9 +8,12 @@ from .command_line import run
 
 COMMANDS = {
     "adapt": "adapt",
+    "evaluate": "evaluate",
     "inspect": "inspect",
     "phantoms": "phantoms",
+    "predict": "predict",
     "prune": "prune",
+    "recover": "recover",
 }
 """Commands to the modules of `commands` that hold them, each as a click command called `command`."""
 

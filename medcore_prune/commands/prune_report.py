@@ -1,5 +1,7 @@
 """The Markdown report that lies beside a pruned model."""
 
+from typing import Any
+
 from ..cost import Cost
 from .blocks import blocks_table
 from .pruning import Pruned
@@ -15,7 +17,6 @@ def report_text(done: Pruned, name: str) -> str:
     """
     record = done.record
     proof = record["masked_vs_removed"]
-    corrected = record["corrected"]
     lines = [
         f"# {name}",
         "",
@@ -27,7 +28,7 @@ def report_text(done: Pruned, name: str) -> str:
         f"Masked and physically pruned encoder outputs differ by at most {proof['largest_relative_difference']:.1e} of "
         f"the largest output, over {proof['images']} calibration images.",
         "",
-        f"Training-free correction: {'none' if corrected is None else str(corrected['samples']) + ' images a set'}.",
+        f"Training-free correction: {_correction(record['corrected'])}.",
         "",
         _calibration(record["calibration"]).markdown(),
         "",
@@ -37,6 +38,13 @@ def report_text(done: Pruned, name: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _correction(corrected: dict[str, Any] | None) -> str:
+    if corrected is None:
+        return "none"
+    residuals = " to ".join(f"{corrected[f'mean_residual_{when}']:.3f}" for when in ("before", "after"))
+    return f"on {sum(corrected['images'].values())} images, mean relative residual of the layers {residuals}"
 
 
 def _totals(before: Cost, after: Cost) -> Table:

@@ -143,6 +143,7 @@ def _plan(
             seed=settings.seed,
             protect=settings.protect,
         )
+    # measures leverage on the same images; imported here because most runs name a level
     from ..automatic import automatic_plan
 
     found = automatic_plan(
@@ -150,11 +151,14 @@ def _plan(
         settings.target,
         settings.method,
         statistics=statistics,
+        reference=reference,
         data=drawn,
         samples=settings.calibration,
+        seed=settings.seed,
         protect=settings.protect,
     )
-    return getattr(found, "plan", found)
+    click.echo(str(found))
+    return found.plan
 
 
 @torch.no_grad()
@@ -192,8 +196,16 @@ def _correct(small: nn.Module, teacher: nn.Module, roles: Split, settings: Prune
         return None
     from ..correction import correct
 
-    report: Any = correct(small, teacher, roles, samples=settings.correct, seed=settings.seed)
-    return {"samples": settings.correct, "seconds": round(float(getattr(report, "seconds", 0.0)), 3)}
+    report = correct(small, teacher, roles, samples=settings.correct, seed=settings.seed)
+    layers = report.layers
+    return {
+        "images": dict(report.images),
+        "settings": dataclasses.asdict(report.settings),
+        "mean_residual_before": sum(layer.residual_before for layer in layers) / len(layers),
+        "mean_residual_after": sum(layer.residual_after for layer in layers) / len(layers),
+        "stream_error": report.stream_error,
+        "seconds": round(report.seconds, 3),
+    }
 
 
 def cost_record(before: Cost, after: Cost) -> dict[str, Any]:
@@ -212,14 +224,9 @@ def cost_record(before: Cost, after: Cost) -> dict[str, Any]:
 def history_of(model: nn.Module, record: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance of a model that was cut: this cut, and those before it where there were any."""
     earlier = lineage_of(model).provenance.get("before")
-    mine = lineage_of(model).provenance
-    before = [*(earlier or []), {k: v for k, v in mine.items() if k != "before"}] if mine else []
+    mine = {name: value for name, value in lineage_of(model).provenance.items() if name != "before"}
+    before = [*(earlier or []), mine] if mine else []
     return {**record, **({"before": before} if before else {})}
-
-
-def settings_with(settings: PruneSettings, **changes: Any) -> PruneSettings:
-    """Return the settings with some changed."""
-    return dataclasses.replace(settings, **changes)
 
 
 def say(done: Pruned) -> None:
@@ -235,3 +242,8 @@ def say(done: Pruned) -> None:
         f"masked = removed on {done.record['masked_vs_removed']['images']} images: largest relative difference "
         f"{done.difference:.1e}"
     )
+    if corrected := done.record["corrected"]:
+        click.echo(
+            f"corrected on {sum(corrected['images'].values())} images: mean relative residual of the layers "
+            f"{corrected['mean_residual_before']:.3f} -> {corrected['mean_residual_after']:.3f}"
+        )

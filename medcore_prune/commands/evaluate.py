@@ -1,0 +1,189 @@
+"""`medcore-prune evaluate`: how good a model's contours are, beside floors and beside another model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from ..command_line import check_device
+from ..data.types import SampleSet
+from ..encoders import geometry_of
+from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
+from ..files import write_text_atomic
+from ..paired import INDICATIVE_BELOW, paired_difference
+from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_notice
+from .options import FOLDER, MODEL_FILE, data_options, device_option, kind_options, scoring_options
+from .table import Table
+
+METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
+_COMPARED = ("dice", "bf1", "hd95_px")
+_HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
+
+Tables = dict[str, pd.DataFrame]
+
+
+@click.command(name="evaluate")
+@click.argument("models", nargs=-1, metavar=f"[{MODEL_FILE}]...")
+@click.option("--against", metavar=MODEL_FILE, help="Also evaluate this model, and compare each one with it in pairs.")
+@kind_options
+@data_options
+@click.option(
+    "--role",
+    type=click.Choice(["test", "validation", "all"]),
+    default="test",
+    show_default=True,
+    help="Which images; `all` takes folders whole, for models that have seen none of them.",
+)
+@click.option("--images", type=click.IntRange(1), default=12, show_default=True, help="Of each phantom set.")
+@scoring_options
+@device_option
+@click.option("--out", type=FOLDER, help="Also write the table as Markdown, and every image's metrics as CSV.")
+def command(
+    models: tuple[str, ...],
+    against: str | None,
+    data: tuple[str, ...],
+    boxes: tuple[str, ...],
+    layout: str,
+    split_seed: int,
+    role: str,
+    images: int,
+    kind: str,
+    image_size: int | None,
+    device: str,
+    eval_size: EvalSize,
+    tolerance_px: float,
+    batch_size: int,
+    out: Path | None,
+) -> None:
+    """Measure how good the masks of one or more models are, and their contours.
+
+    Dice and IoU for the area, Boundary F1 and HD95 for the contour, after two floors that use no network: the filled
+    box prompt and the ellipse in it. The roles of the images are those of the split beside the first model; images
+    that a model was trained on are refused.
+
+    \b
+    Example:
+      medcore-prune evaluate small.safetensors --against pocket
+    """
+    check_device(device)
+    options, source = ModelOptions(kind, image_size, device), ImageOptions(data, boxes, layout, split_seed)
+    require_own_images(options, source)
+    names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))
+    loaded = {name: options.read(name) for name in names}
+    sets = source.role(role, names, images)
+    tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size)
+    parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
+    if against:
+        parts.append(comparison(tables, against).text())
+    parts += _notes(tables, against, eval_size, tolerance_px)
+    click.echo("\n\n".join(part for part in parts if part))
+    say_notice(source)
+    if out is not None:
+        _write(tables, against, _notes(tables, against, eval_size, tolerance_px), out)
+        click.echo(f"written: {out / 'summary.md'}, {out / 'images.csv'}")
+
+
+def evaluate_all(
+    models: Mapping[str, Any],
+    sets: Mapping[str, SampleSet],
+    eval_size: EvalSize,
+    tolerance_px: float,
+    batch_size: int,
+) -> Tables:
+    """Score floors and models on the same images.
+
+    Returns:
+        Name to a table with a row an image: the floors first, as `floor: box` and so on.
+
+    Raises:
+        DataError: An empty set, or an image that cannot be used.
+    """
+    sizes = {name: geometry_of(model).image_size for name, model in models.items()}
+    found: dict[str, list[pd.DataFrame]] = {f"floor: {floor}": [] for floor in FLOORS} | {name: [] for name in models}
+    for samples in sets.values():
+        ready = {size: EvaluationSet(samples, size, eval_size) for size in set(sizes.values())}
+        some = next(iter(ready.values()))
+        for floor in FLOORS:
+            found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
+        for name, model in models.items():
+            images = ready[sizes[name]]
+            masks = predict(model, images, batch_size=batch_size, progress=True)
+            found[name].append(score(masks, images, tolerance_px=tolerance_px))
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+
+
+def summary(tables: Tables) -> Table:
+    """Macro averages over data sets; what is not better than the best floor is marked."""
+    averages = {name: macro_average(table, tuple(METRICS)) for name, table in tables.items()}
+    floors = [values for name, values in averages.items() if name.startswith("floor: ")]
+    rows = []
+    for name, values in averages.items():
+        cells = [_number(metric, values[metric]) for metric in METRICS]
+        if not name.startswith("floor: "):
+            cells = [
+                cell + (" *" if _worse(metric, values[metric], floors) else "")
+                for metric, cell in zip(METRICS, cells, strict=True)
+            ]
+        rows.append([name, str(len(tables[name])), *cells])
+    return Table(["mean over data sets", "images", *METRICS.values()], rows)
+
+
+def _worse(metric: str, value: float, floors: list[pd.Series]) -> bool:
+    if _HIGHER_IS_BETTER[metric]:
+        return value <= max(float(floor[metric]) for floor in floors)
+    return value >= min(float(floor[metric]) for floor in floors)
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{value:.2f}" if metric == "hd95_px" else f"{value:.4f}"
+
+
+def by_set(tables: Tables) -> Table:
+    """Means of each data set."""
+    rows = [
+        [name, str(dataset), str(len(part)), *(_number(metric, part[metric].mean()) for metric in METRICS)]
+        for name, table in tables.items()
+        for dataset, part in table.groupby("dataset", sort=False)
+    ]
+    return Table(["by data set", "", "images", *METRICS.values()], rows, left=2)
+
+
+def comparison(tables: Tables, against: str) -> Table:
+    """Paired differences of every other model to one."""
+    rows = []
+    for name, table in tables.items():
+        if name == against or name.startswith("floor: "):
+            continue
+        for metric in _COMPARED:
+            found = paired_difference(table, tables[against], metric)
+            numbers = (found.value, found.low, found.high)
+            value, low, high = (f"{number:+.2f}" if metric == "hd95_px" else f"{number:+.4f}" for number in numbers)
+            verdict = "differs" if found.significant else "not significant"
+            rows.append([name, METRICS[metric], value, f"{low} to {high}", str(found.groups), verdict])
+    return Table([f"minus {against}", "metric", "difference", "95 % interval", "groups", ""], rows, left=2)
+
+
+def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_px: float) -> list[str]:
+    grid = "each image's own grid" if eval_size == "original" else f"a grid of {eval_size} x {eval_size} pixels"
+    lines = [f"Masks compared on {grid}; BF1 within {tolerance_px:g} px of the 256 grid. * not better than a floor."]
+    empty = {name: int((table["empty"] == "one").sum()) for name, table in tables.items()}
+    for name, count in empty.items():
+        if count:
+            lines.append(f"{name}: {count} images where one of both masks is empty count 0, and the image diagonal.")
+    if against:
+        lines.append(
+            f"Intervals: bootstrap over groups of images within each set; with fewer than {INDICATIVE_BELOW} groups in "
+            "a set they are indicative only."
+        )
+    return ["\n".join(lines)]
+
+
+def _write(tables: Tables, against: str | None, notes: list[str], out: Path) -> None:
+    parts = [summary(tables).markdown(), by_set(tables).markdown()]
+    parts += [comparison(tables, against).markdown()] if against else []
+    write_text_atomic(out / "summary.md", "\n\n".join(["# Evaluation", *parts, *notes]) + "\n")
+    rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
+    columns = ["model", *(column for column in rows if column != "model")]
+    write_text_atomic(out / "images.csv", rows[columns].to_csv(index=False))

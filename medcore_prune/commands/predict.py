@@ -1,0 +1,155 @@
+"""`medcore-prune predict`: images and boxes to masks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..command_line import check_device
+from ..data import boxes_from_csv, read_image
+from ..data.images import is_image_file
+from ..data.types import Box
+from ..errors import DataError
+from ..files import atomic_write
+from ..overlay import overlay
+from ..predictor import Predictor
+from ..progress import track
+from .inputs import POCKET, ModelOptions
+from .options import FILE, FOLDER, MODEL_FILE, BoxType, device_option, kind_options
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to segment.
+
+    Attributes:
+        name: Of the files that are written.
+        image: Where it is.
+        boxes: One an object, in its pixels.
+    """
+
+    name: str
+    image: Path
+    boxes: tuple[Box, ...]
+
+    def files(self, out: Path) -> list[Path]:
+        """The masks, in the boxes' order, then the overlay."""
+        numbered = len(self.boxes) > 1
+        masks = [out / f"{self.name}_mask{f'_{place}' if numbered else ''}.png" for place in range(len(self.boxes))]
+        return [*masks, out / f"{self.name}_overlay.png"]
+
+
+@click.command(name="predict")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--box", "box", type=BoxType(), multiple=True, help="Around an object, in image pixels; may be repeated.")
+@click.option("--boxes", type=FILE, help="For a folder: a CSV with the columns name,x0,y0,x1,y1, a row an image.")
+@click.option("--pruned", "model", default=POCKET, show_default=True, metavar=MODEL_FILE, help="The model to use.")
+@kind_options
+@device_option
+@click.option("--overlay/--no-overlay", "drawn", default=True, show_default=True, help="Also draw contours and boxes.")
+@click.option("--overwrite", is_flag=True, help="Replace files of the same name in --out.")
+@click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True)
+def command(
+    image: Path,
+    box: tuple[Box, ...],
+    boxes: Path | None,
+    model: str,
+    kind: str,
+    image_size: int | None,
+    device: str,
+    drawn: bool,
+    overwrite: bool,
+    out: Path,
+) -> None:
+    """Segment what boxes enclose, in one image or in a folder of images.
+
+    Writes a mask a box as PNG, 0 and 255, of the image's own size, and a picture with contours and boxes drawn over
+    the image. Follows MedSAM's protocol: square resize, each image's range scaled to [0, 1].
+
+    \b
+    Example:
+      medcore-prune phantoms --out phantoms
+      medcore-prune predict phantoms/images/s0_000000.png --box 30,30,100,90 --pruned small.safetensors --out masks
+      medcore-prune predict phantoms/images --boxes phantoms/boxes.csv --pruned small.safetensors --out all-masks
+    """
+    check_device(device)
+    jobs = _jobs(image, box, boxes)
+    _refuse_existing(jobs, out, overwrite, drawn)
+    predictor = Predictor(ModelOptions(kind, image_size, device).read(model))
+    for job in track(jobs, "predicting", total=len(jobs)):
+        _segment(predictor, job, out, drawn)
+    masks = sum(len(job.boxes) for job in jobs)
+    click.echo(f"written: {masks} masks of {len(jobs)} images in {out}")
+
+
+def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> list[Job]:
+    """Pair images with boxes, and check all of it before any is segmented.
+
+    Raises:
+        DataError: Neither or both ways of giving boxes; images without a row, rows without an image.
+    """
+    if image.is_dir():
+        if box or boxes is None:
+            raise DataError(f"{image} is a folder: give --boxes FILE.csv with the columns name,x0,y0,x1,y1, not --box")
+        return _folder_jobs(image, boxes_from_csv(boxes))
+    if not image.is_file():
+        raise DataError(f"{image}: no such file or folder; expected an image, or a folder of images")
+    if boxes is not None or not box:
+        raise DataError(f"{image} is one image: give --box x0,y0,x1,y1, once for each object, not --boxes")
+    return [Job(image.stem, image, tuple(box))]
+
+
+def _folder_jobs(folder: Path, boxes: Mapping[str, Box]) -> list[Job]:
+    images: dict[str, Path] = {}
+    twice = []
+    for path in sorted(folder.iterdir()):
+        if is_image_file(path):
+            twice += [path.name] if path.stem in images else []
+            images.setdefault(path.stem, path)
+    # a row may name the file or its stem
+    named = {name if name in images else Path(name).stem: box for name, box in boxes.items()}
+    problems = {
+        "two images of one name": twice,
+        "image without a row in --boxes": [name for name in images if name not in named],
+        "row without an image": [name for name in named if name not in images],
+    }
+    found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
+    if found or not images:
+        raise DataError(f"{folder}: " + ("; ".join(found) or "holds no image"))
+    return [Job(name, path, (named[name],)) for name, path in images.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _refuse_existing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: bool) -> None:
+    wanted = [file for job in jobs for file in (job.files(out) if drawn else job.files(out)[:-1])]
+    existing = [str(file) for file in wanted if file.exists()]
+    if existing and not overwrite:
+        raise DataError(f"already there: {_listed(existing)}; choose another --out, or give --overwrite")
+
+
+def _segment(predictor: Predictor, job: Job, out: Path, drawn: bool) -> None:
+    try:
+        image = read_image(job.image)
+        predictor.set_image(image)
+        masks = [predictor.predict(box) for box in job.boxes]
+    except DataError as error:
+        raise DataError(f"{job.image}: {error}") from error
+    *places, picture = job.files(out)
+    for place, mask in zip(places, masks, strict=True):
+        _write(place, mask.astype(np.uint8) * 255)
+    if drawn:
+        _write(picture, overlay(image, masks, list(job.boxes)))
+
+
+def _write(place: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    with atomic_write(place) as temporary:
+        Image.fromarray(pixels).save(temporary)

@@ -1,0 +1,142 @@
+"""`medcore-prune recover`: fine-tune a pruned model towards the model that it was cut from."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..command_line import check_device
+from ..data import Split
+from ..data.checkpoint_split import split_file
+from ..errors import CheckpointError
+from ..files import atomic_write, write_text_atomic
+from ..fingerprint import model_hash
+from ..lineage import lineage_of
+from ..pruned_file import save
+from ..recovery import recover
+from ..recovery_history import RecoveryHistory
+from ..recovery_settings import RecoverySettings
+from .inputs import POCKET, ImageOptions, ModelOptions, data_record, require_own_images, say_notice
+from .options import FILE, MODEL_FILE, data_options, device_option, kind_options, seed_option
+
+_TRAINING_PHANTOMS, _VALIDATION_PHANTOMS = 32, 8
+
+
+@click.command(name="recover")
+@click.option("--pruned", default="pruned.safetensors", show_default=True, metavar="FILE", help="What `prune` wrote.")
+@click.option(
+    "--teacher", default=POCKET, show_default=True, metavar=MODEL_FILE, help="The model that it was cut from."
+)
+@kind_options
+@data_options
+@click.option("--steps", type=click.IntRange(1), default=RecoverySettings.steps, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=RecoverySettings.batch_size, show_default=True)
+@click.option("--learning-rate", type=float, default=RecoverySettings.learning_rate, show_default=True)
+@click.option(
+    "--validate-every",
+    type=click.IntRange(0),
+    default=RecoverySettings.validate_every,
+    show_default=True,
+    help="Steps between looks at the validation images, which choose the weights; 0 keeps the last.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(0),
+    default=RecoverySettings.patience,
+    show_default=True,
+    help="Looks without a better Boundary F1 after which to stop; 0 for never.",
+)
+@seed_option("Of batches and augmentation.")
+@device_option
+@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
+@click.option("--out", type=FILE, default=Path("recovered.safetensors"), show_default=True)
+def command(
+    pruned: str,
+    teacher: str,
+    data: tuple[str, ...],
+    boxes: tuple[str, ...],
+    layout: str,
+    split_seed: int,
+    kind: str,
+    image_size: int | None,
+    device: str,
+    resume: bool,
+    out: Path,
+    **given: Any,
+) -> None:
+    """Fine-tune a pruned model on your training images, towards the masks and the features of the model it came from.
+
+    Takes the split that lies beside the pruned file; steps read its training images, the weights that are kept are
+    those with the best Boundary F1 on its validation images. A killed run goes on where it stopped. The loss curve is
+    written beside the result, as CSV and as a picture.
+
+    \b
+    Example:
+      medcore-prune recover --pruned small.safetensors --steps 8 --batch-size 4 --out recovered.safetensors
+    """
+    check_device(device)
+    if out.suffix != ".safetensors":
+        raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
+    options, images = ModelOptions(kind, image_size, device), ImageOptions(data, boxes, layout, split_seed)
+    require_own_images(options, images)
+    settings = RecoverySettings(**given)
+    model, whole = options.read(pruned), options.read(teacher)
+    start = model_hash(model)
+    roles = images.roles(pruned, {"train": _TRAINING_PHANTOMS, "validation": _VALIDATION_PHANTOMS})
+    state = out.with_suffix(".state.pt")
+    if not resume:
+        state.unlink(missing_ok=True)
+    history = recover(model, whole, roles, settings, state_path=state)
+    if not images.is_phantom:
+        roles.save(split_file(out))
+    write_history(history, out)
+    save(model, out, provenance={**lineage_of(model).provenance, "recovered": _record(start, whole, roles, history)})
+    state.unlink(missing_ok=True)
+    _say(history)
+    say_notice(images)
+    click.echo(f"written: {out}, {out.with_suffix('.loss.csv').name} and .loss.png beside it")
+
+
+def _record(start: str, teacher: Any, roles: Split, history: RecoveryHistory) -> dict[str, Any]:
+    return {
+        "from": start,
+        "teacher": model_hash(teacher),
+        "data": data_record(roles),
+        "steps": len(history.frame),
+        "best_step": history.best_step,
+        "validation_before": dict(history.start),
+        "validation_after": dict(history.best),
+    }
+
+
+def _say(history: RecoveryHistory) -> None:
+    losses = history.frame["loss"]
+    click.echo(f"loss {losses.iloc[0]:.4f} -> {losses.iloc[-1]:.4f} in {len(losses)} steps, {history.seconds:.0f} s")
+    if history.best:
+        before, after = history.start, history.best
+        click.echo(
+            f"validation: Boundary F1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> "
+            f"{after['dice']:.4f}; the weights after step {history.best_step} are kept"
+        )
+    if history.stopped_early:
+        click.echo("stopped early: the validation images did not get any better")
+
+
+def write_history(history: RecoveryHistory, out: Path) -> None:
+    """Write the loss curve beside a model's file, as CSV and as a picture; each whole or not at all."""
+    from matplotlib.figure import Figure
+
+    write_text_atomic(out.with_suffix(".loss.csv"), history.frame.to_csv(index=False))
+    write_text_atomic(out.with_suffix(".validation.csv"), history.validations.to_csv(index=False))
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(history.frame["step"], history.frame["loss"], color="#e5532d", linewidth=1.6)
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss", color="#e5532d")
+    axis.set_title("Recovery", loc="left", fontsize=11)
+    if len(history.validations):
+        other = axis.twinx()
+        other.plot(history.validations["step"], history.validations["bf1"], color="#3b7dd8", marker="o", markersize=4)
+        other.set_ylabel("validation Boundary F1", color="#3b7dd8")
+    with atomic_write(out.with_suffix(".loss.png")) as temporary:
+        figure.savefig(temporary, dpi=150)
