@@ -1,0 +1,202 @@
+"""Recovery: fine-tuning a pruned model towards its unpruned teacher with the loss of Eq. 14 (METHOD section 8).
+
+The image encoder and the mask decoder are trained, the prompt encoder stays frozen. Steps read the training images,
+the choice of the weights reads the validation images, and test images are read by neither. Kept weights are never
+reset to the reference.
+"""
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .adaptation import pool_size
+from .data.pool import Augmentation, Batch, Pool
+from .data.splits import Split, check_roles
+from .data.subset import Subset
+from .data.types import SampleSet, subset_hash
+from .encoders import geometry_of
+from .errors import DataError, MedcorePruneError
+from .evaluation import EvaluationSet, macro_average, predict, score
+from .fingerprint import model_hash
+from .recovery_history import RecoveryHistory
+from .recovery_objective import RecoveryObjective
+from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
+from .training import train
+
+METHOD_VERSION = 1
+"""Raised whenever the same inputs would give another result, so that stored recoveries are made anew."""
+_FROZEN = "prompt_encoder."
+
+
+def recover(
+    model: nn.Module,
+    teacher: nn.Module,
+    data: Split,
+    settings: RecoverySettings = DEFAULT_RECOVERY,
+    *,
+    state_path: str | Path | None = None,
+    progress: bool = True,
+) -> RecoveryHistory:
+    """Fine-tune a pruned model in place towards its teacher.
+
+    Image encoder and mask decoder are trained; the prompt encoder is frozen, and so is whatever was frozen before. The
+    weights kept are those with the best Boundary F1 on the validation images (macro average, 256 grid), the start
+    among them; without validation images, the last.
+
+    Memory: the training images as bytes at 4/3 of the input size, the teacher's weights, AdamW's two moments, the best
+    weights so far, and the activations of one batch.
+
+    Args:
+        model: The pruned `Sam`, float32; ends in evaluation mode.
+        teacher: The unpruned adapted model on the same device; left as it is.
+        data: Training images for the steps, validation images for the choice.
+        settings: How to recover.
+        state_path: Where the resumable state is kept: a killed recovery that is started again ends in the same
+            weights, to the last bit on one kind of processor and number of threads. None keeps none.
+        progress: Show how far it is.
+
+    Returns:
+        Losses, validations, and what was kept.
+
+    Raises:
+        DataError: No training image; or an image, or a group, in two roles.
+        MedcorePruneError: A model that is not float32 or has nothing to train, a teacher of another input size or
+            device, a loss that stops being finite (names the step and the last good state), or a state file of another
+            recovery.
+    """
+    _check_models(model, teacher)
+    check_roles(data.roles())
+    pool = _pool(model, data.train)
+    judge = _Judge(data.validation, geometry_of(model).image_size)
+    training = settings.training()
+    identity = "" if state_path is None else recovery_key(model, teacher, data, settings)
+    with _only_read(teacher):
+        record = train(
+            model,
+            _batches(pool, model, settings),
+            training,
+            state_path,
+            objective=RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision),
+            validate=judge if judge.sets else None,
+            validate_start=True,
+            patience=settings.patience,
+            label="recovery",
+            identity=identity,
+            progress=progress,
+        )
+    return RecoveryHistory.of(record, training)
+
+
+def recovery_key(model: nn.Module, teacher: nn.Module, data: Split, settings: RecoverySettings) -> str:
+    """SHA-256 (hex) of everything that decides a recovery's result besides the processor it runs on.
+
+    Both models with their sizes, which parameters are frozen, the training and validation images with their sets in
+    order, the settings, and the version of the method.
+    """
+    trained = [name for name, value in model.named_parameters() if value.requires_grad and not _is_prompt(name)]
+    parts = {
+        "method": METHOD_VERSION,
+        "model": model_hash(model),
+        "teacher": model_hash(teacher),
+        "trained": trained,
+        "train": [subset_hash(samples) for samples in data.train.values()],
+        "validation": [subset_hash(samples) for samples in data.validation.values()],
+        "settings": asdict(settings),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Split, settings: RecoverySettings) -> float:
+    """Time a step of a recovery, without validation, for an estimate: the second of two, on a copy of the model.
+
+    Args:
+        model, teacher, data, settings: As for `recover`; nothing is changed.
+
+    Returns:
+        Seconds a step.
+
+    Raises:
+        As for `recover`.
+    """
+    _check_models(model, teacher)
+    few = {name: Subset(each, tuple(range(min(4, len(each)))), name) for name, each in data.train.items() if len(each)}
+    trial = copy.deepcopy(model)
+    pool = _pool(trial, few)
+    objective = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision)
+    two = replace(settings.training(), steps=2, validate_every=0)
+    moments: list[float] = []
+    make = _batches(pool, trial, settings)
+
+    def timed(step: int) -> Batch:
+        moments.append(time.perf_counter())
+        return make(step)
+
+    with _only_read(teacher):
+        train(trial, timed, two, objective=objective, progress=False)
+    return time.perf_counter() - moments[-1]
+
+
+class _Judge:
+    """Boundary F1 and Dice on the validation images, the first of which chooses the weights."""
+
+    def __init__(self, validation: Mapping[str, SampleSet], size: int) -> None:
+        self.sets = [EvaluationSet(samples, size) for samples in validation.values() if len(samples)]
+
+    def __call__(self, model: nn.Module) -> Mapping[str, float]:
+        means = [macro_average(score(predict(model, images), images), ("bf1", "dice")) for images in self.sets]
+        return {name: float(sum(each[name] for each in means) / len(means)) for name in ("bf1", "dice")}
+
+
+def _batches(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:
+    size, augment = geometry_of(model).image_size, Augmentation()
+    return lambda step: pool.batch(step, seed=settings.seed, count=settings.batch_size, size=size, augment=augment)
+
+
+def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:
+    held = [samples for samples in sets.values() if len(samples)]
+    if not held:
+        raise DataError("there is no image to recover on: the training split is empty")
+    return Pool.of_sets(held, pool_size(model))
+
+
+def _is_prompt(name: str) -> bool:
+    return name.startswith(_FROZEN)
+
+
+def _check_models(model: nn.Module, teacher: nn.Module) -> None:
+    if teacher is model:
+        raise MedcorePruneError("the teacher is the model itself: give the unpruned adapted model as the teacher")
+    for what, each in (("model", model), ("teacher", teacher)):
+        other = {p.dtype for p in each.parameters()} - {torch.float32}
+        if other:
+            raise MedcorePruneError(
+                f"the {what} has weights of {', '.join(sorted(map(str, other)))}, expected torch.float32 alone: "
+                "call .float() on it first and save it in half precision afterwards"
+            )
+    ours, theirs = (next(each.parameters()).device for each in (model, teacher))
+    if ours != theirs:
+        raise MedcorePruneError(f"the model is on {ours} and its teacher on {theirs}: put both on one device")
+    if geometry_of(model) != geometry_of(teacher):
+        raise MedcorePruneError(
+            f"the teacher is of other sizes: expected {geometry_of(model)}, got {geometry_of(teacher)}"
+        )
+    if not any(p.requires_grad and not _is_prompt(name) for name, p in model.named_parameters()):
+        raise MedcorePruneError("every parameter of the model is frozen: nothing could be recovered")
+
+
+@contextmanager
+def _only_read(teacher: nn.Module) -> Iterator[None]:
+    training = teacher.training
+    teacher.eval()
+    try:
+        yield
+    finally:
+        teacher.train(training)

@@ -1,0 +1,127 @@
+"""Recovered models kept by content: the same recovery is never computed twice, and a killed one goes on."""
+
+import copy
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .data.splits import Split
+from .errors import ResultsError
+from .files import atomic_write, sha256_of, write_json_atomic
+from .recovery import recover, recovery_key
+from .recovery_history import RecoveryHistory
+from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
+
+_FORMAT = 1
+
+
+class RecoveryStore:
+    """A folder with one subfolder a recovery: `weights.safetensors` and `history.json`, or the state of a killed one.
+
+    The history is written last and holds the weights' hash, so that it alone says that a recovery is done.
+
+    Args:
+        folder: It need not exist. Several processes may share it; each key is worked on by one at a time.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def key(
+        self, model: nn.Module, teacher: nn.Module, data: Split, settings: RecoverySettings = DEFAULT_RECOVERY
+    ) -> str:
+        """Name of a recovery: see `recovery.recovery_key`."""
+        return recovery_key(model, teacher, data, settings)
+
+    def has(self, key: str) -> bool:
+        """Whether a recovery is done."""
+        return self._history(key).is_file()
+
+    def recover(
+        self,
+        model: nn.Module,
+        teacher: nn.Module,
+        data: Split,
+        settings: RecoverySettings = DEFAULT_RECOVERY,
+        progress: bool = True,
+    ) -> tuple[nn.Module, RecoveryHistory]:
+        """Return the recovered model, from the store where it is there.
+
+        Args:
+            model: The pruned model; left as it is.
+            teacher, data, settings, progress: As for `recovery.recover`.
+
+        Returns:
+            A recovered copy of the model in evaluation mode, which remembers its plan as the model does, and the
+            history.
+
+        Raises:
+            ResultsError: Stored files are damaged.
+            DataError, MedcorePruneError: As for `recovery.recover`.
+        """
+        key = self.key(model, teacher, data, settings)
+        recovered = copy.deepcopy(model)
+        with self._alone(key):
+            if self.has(key):
+                return recovered, self._load(key, recovered)
+            state = self._place(key) / "state.pt"
+            history = recover(recovered, teacher, data, settings, state_path=state, progress=progress)
+            self._save(key, recovered, history)
+            state.unlink(missing_ok=True)
+        return recovered, history
+
+    def _place(self, key: str) -> Path:
+        return self.folder / key[:32]
+
+    def _weights(self, key: str) -> Path:
+        return self._place(key) / "weights.safetensors"
+
+    def _history(self, key: str) -> Path:
+        return self._place(key) / "history.json"
+
+    def _save(self, key: str, model: nn.Module, history: RecoveryHistory) -> None:
+        weights = self._weights(key)
+        with atomic_write(weights) as temporary:
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, temporary
+            )
+        entry = {"format": _FORMAT, "key": key, "weights_sha256": sha256_of(weights), "history": history.to_dict()}
+        write_json_atomic(self._history(key), entry)
+
+    def _load(self, key: str, model: nn.Module) -> RecoveryHistory:
+        """Read a finished recovery into `model`, nothing where a file is damaged."""
+        place = self._place(key)
+        try:
+            entry = json.loads(self._history(key).read_text(encoding="utf-8"))
+            if (entry["format"], entry["key"]) != (_FORMAT, key):
+                raise ValueError("of another format or another recovery")
+            if entry["weights_sha256"] != sha256_of(self._weights(key)):
+                raise ValueError("the weights are not those that were written")
+            history = RecoveryHistory.from_dict(entry["history"])
+            model.load_state_dict(load_file(self._weights(key)))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ResultsError(f"{place}: a damaged recovery ({error}): remove the folder to do it again") from error
+        model.eval()
+        return history
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Hold one key; the lock goes with the process, however that ends."""
+        self._place(key).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._place(key) / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"another process is at the same recovery ({self._place(key)}): waiting for it", file=sys.stderr)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
