@@ -211,16 +211,21 @@ def recovered_holds(store: ResultStore) -> Finding:
     summary = summarise(store)
     rows = [row for mode in ("one_time", "sequential") for row in summary.of_mode(mode)]
     after: Place = ("any", NO_LEVEL, UNPRUNED_RECOVERED)
-    values = {row: summary.paired((row.mode, row.level, row.method), ("any", NO_LEVEL, UNPRUNED)) for row in rows}
-    found = {row: value for row, value in values.items() if value is not None}
-    worst = min(found.values(), key=lambda value: value.value)
-    fair = [summary.paired((row.mode, row.level, row.method), after) for row in rows]
-    lowest = min((value for value in fair if value is not None), key=lambda value: value.value, default=None)
+    places = [(row.mode, row.level, row.method) for row in rows]
+    worst = _worst(summary, places, ("any", NO_LEVEL, UNPRUNED))
+    if worst is None:
+        return Finding(Verdict.UNDECIDED, "no recovered level is finished")
+    lowest = _worst(summary, places, after)
     verdict = Verdict.HOLDS if worst.low >= 0 else Verdict.UNDECIDED if worst.high >= 0 else Verdict.DOES_NOT
-    said = f"BF1 minus the unpruned model's, over {len(found)} levels: worst {text(worst)}"
+    said = f"BF1 minus the unpruned model's, over {len(places)} levels: worst {text(worst)}"
     if lowest is not None:
         said += f"; minus the unpruned model's after the same recovery: worst {text(lowest)}"
     return Finding(verdict, said, worst)
+
+
+def _worst(summary: Summary, places: Sequence[Place], other: Place) -> Interval | None:
+    found = [value for place in places if (value := summary.paired(place, other)) is not None]
+    return min(found, key=lambda value: value.value, default=None)
 
 
 def heads_have_more_leverage(store: ResultStore) -> Finding:

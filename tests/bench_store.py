@@ -1,5 +1,6 @@
 """A small results folder with made-up numbers, as `medcore-bench baselines` would leave it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,16 +62,42 @@ def images(dataset: str, quality: float, seed: int) -> pd.DataFrame:
     )
 
 
-def add(store: ResultStore, mode: str, level: str, method: str, seed: int = 0, plan: str = "") -> None:
-    """Store the cells of one row."""
+def add(
+    store: ResultStore,
+    mode: str,
+    level: str,
+    method: str,
+    seed: int = 0,
+    plan: str = "",
+    quality: float | None = None,
+    removed: float = 0.6,
+) -> None:
+    """Store the cells of one row, by default of its method's quality."""
+    value = QUALITY[method] if quality is None else quality
     for dataset in GROUPS:
         key = evaluation_key(of=[mode, level, method, seed, dataset])
-        done = Evaluation(key, images(dataset, QUALITY[method], seed), 0.1)
+        done = Evaluation(key, images(dataset, value, seed), 0.1)
         store.write_evaluation(done, {})
-        cost = {} if method.startswith("floor") else {"params": 10, "params_removed": 0.6, "flops_removed": 0.5}
+        cost = {"params": 1e6 * (1 - removed), "flops": 1e9, "params_removed": removed, "flops_removed": 0.5}
+        if method.startswith("floor"):
+            cost = {}
         cell = Cell("baselines", mode, method, level, dataset, seed)
         seconds = {"scoring": 0.5, "evaluation": 0.1}
         store.write(CellResult(cell, key, done.metrics, done.empty, len(done.images), plan, cost, seconds, 2_000_000))
+
+
+def of_experiment(
+    root: Path, experiment: str, modes: dict[str, str], methods: Sequence[str], subject: str
+) -> ResultStore:
+    """Begin a folder of another experiment, with what is not pruned in it."""
+    identity = {"experiment": experiment, **run_record()["identity"]}  # type: ignore[dict-item]
+    about = dict.fromkeys(methods, METHODS["zero_fisher"])
+    data = {name: {"images": len(of), "groups": len(set(of))} for name, of in GROUPS.items()}
+    record = run_record(identity=identity, modes=modes, methods=about, subject=subject, data=data)
+    store = ResultStore.create(root, record)
+    for method in ("floor_box", "floor_ellipse", "unpruned"):
+        add(store, "any", NO_LEVEL, method)
+    return store
 
 
 def build(root: Path) -> ResultStore:
