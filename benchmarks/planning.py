@@ -181,7 +181,7 @@ def _plan(
     origin = scored_by(method, seed, inputs, settings)
     sensitivity = None
     if recipe.quotas == "sensitivity" and statistics is not None:
-        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
+        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b, recipe.sensitivity)
     for mode in modes:
         quotas = recipe.quotas if mode == "own" else "uniform"
         for level in settings.levels:

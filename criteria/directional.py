@@ -64,7 +64,7 @@ class _OneDirection(Criterion):
         return [cost(group, population) for group in groups]
 
 
-@register_criterion("directional_zero", source="after Kwon et al. 2022, arXiv 2204.09656; METHOD section 12")
+@register_criterion("directional_zero", source="Kwon et al. 2022, arXiv 2204.09656, with the boundary-aware loss")
 class DirectionalZero(_OneDirection):
     """Directional Fisher cost of removing a unit: half the mean squared slope of a mask on its output.
 
@@ -80,7 +80,7 @@ class DirectionalZero(_OneDirection):
     direction = "zero"
 
 
-@register_criterion("directional_reset", source="METHOD section 12, after MedCore's Eq. 6")
+@register_criterion("directional_reset", source="this project, after MedCore, arXiv 2605.13688, Eq. 6")
 class DirectionalReset(_OneDirection):
     """Directional Fisher cost of giving a unit the reference's weights back, by the adapted model's gradients.
 
@@ -96,7 +96,7 @@ class DirectionalReset(_OneDirection):
     direction = "reset"
 
 
-@register_criterion("directional", source="METHOD section 12; Kwon et al. 2022, arXiv 2204.09656, for the mask")
+@register_criterion("directional", source="this project; mask form of Kwon et al. 2022, arXiv 2204.09656")
 class Directional(Criterion):
     """Dual intervention by the directional Fisher, cross terms included: kilobytes of statistics, not gigabytes.
 

@@ -36,6 +36,7 @@ class Baseline:
         settings: What its constructor gets besides the inputs (`statistics`, `model`, `reference`, `data`, `seed`).
         quotas: `"uniform"`, or `"sensitivity"` for quotas that fall with the block sensitivity s_b.
         tau: Exponent of the quota weights s_b^-tau; read with `"sensitivity"`.
+        sensitivity: What s_b is taken from, see `Statistics.block_sensitivity`.
         tunable: Settings that tuning may vary, `"quotas"` and `"tau"` among them; the others define the method.
         name, source, description: Filled in by the registry.
 
@@ -47,6 +48,7 @@ class Baseline:
     settings: Mapping[str, Any] = field(default_factory=dict)
     quotas: Quotas = "uniform"
     tau: float = DEFAULTS.tau
+    sensitivity: Need = Need.FISHER
     tunable: tuple[str, ...] = ()
     name: str = ""
     source: str = ""
@@ -70,7 +72,7 @@ class Baseline:
     def needs(self) -> frozenset[Need]:
         """What calibration must have collected, for the scores and for the quotas."""
         own = self.criterion.needs_for(**self.settings)
-        return own | {Need.FISHER} if self.quotas == "sensitivity" else own
+        return own | {self.sensitivity} if self.quotas == "sensitivity" else own
 
     @property
     def cost(self) -> Cost:

@@ -147,7 +147,7 @@ def plan_from_scores(
     quotas = "uniform" if ranking == "global" else recipe.quotas
     sensitivity = None
     if quotas == "sensitivity" and statistics is not None:
-        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
+        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b, recipe.sensitivity)
     return make_plan(
         model,
         level,

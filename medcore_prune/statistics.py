@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from .collectors import layout_of
 from .defaults import DEFAULTS
 from .directional import Direction
-from .encoders import blocks_of
 from .errors import StatisticsError
 from .files import atomic_write
 from .fingerprint import model_hash
 from .needs import Need, Role
+from .sensitivity import SENSITIVITIES, check_source
 from .statistics_checks import check_same_weights, check_shapes, check_together
 from .statistics_file import FilePart, Part, write_part
 from .statistics_memory import flat, memory_part
+from .statistics_parts import file_name, first_samples, how_to_collect, sample_ends
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 Layers: TypeAlias = Mapping[str, Pair]
@@ -158,7 +159,7 @@ class Statistics:
         if kind != "weights" and dataset not in self.datasets:
             self.samples(dataset)
         known = [need for need in Need if (need.kind, need.role) == (kind, role)]
-        raise StatisticsError(_missing(known) if known else f"the statistics hold no {kind} of the {role} model")
+        raise StatisticsError(how_to_collect(known) if known else f"the statistics hold no {kind} of the {role} model")
 
     def _combined(self, parts: Sequence[Part], parameter: str, lambda_b: float) -> Tensor:
         header = parts[0].header
@@ -196,11 +197,11 @@ class Statistics:
         Raises:
             StatisticsError: `n` is no boundary of some data set.
         """
-        return Statistics(part for key, parts in self._parts.items() for part in _prefix(key, parts, n))
+        return Statistics(part for key, parts in self._parts.items() for part in first_samples(key, parts, n))
 
     def boundaries(self) -> list[int]:
         """Numbers of samples that `take` accepts for every data set, ascending."""
-        sets = [set(_boundaries(parts)) for (kind, _, _), parts in self._parts.items() if kind != "weights"]
+        sets = [set(sample_ends(parts)) for (kind, _, _), parts in self._parts.items() if kind != "weights"]
         return sorted(set.intersection(*sets)) if sets else []
 
     def has(self, need: Need) -> bool:
@@ -216,7 +217,7 @@ class Statistics:
             StatisticsError: Something was not; the message says how to collect it.
         """
         if missing := [need for need in needs if not self.has(need)]:
-            raise StatisticsError(_missing(missing))
+            raise StatisticsError(how_to_collect(missing))
 
     def check_fits(self, model: nn.Module) -> None:
         """Check that the statistics were taken on this model as it is now.
@@ -231,28 +232,26 @@ class Statistics:
         if known and known != {model_hash(model)}:
             raise StatisticsError("the statistics were taken on other weights than this model's: calibrate this model")
 
-    def block_sensitivity(self, model: nn.Module, lambda_b: float = DEFAULTS.lambda_b) -> list[float]:
-        """Sensitivity of each block: its mean Fisher over data sets and prunable parameters.
-
-            s_b = 1/|Theta_b| sum_{j in Theta_b} F_M,j
+    def block_sensitivity(
+        self, model: nn.Module, lambda_b: float = DEFAULTS.lambda_b, source: Need = Need.FISHER
+    ) -> list[float]:
+        """Sensitivity s_b of each block (METHOD section 6), see `sensitivity`.
 
         Args:
             model: The adapted model, for the names of its layers.
             lambda_b: Weight of the boundary band.
+            source: `Need.FISHER` for the mean Fisher of a block's parameters, `Need.DIRECTIONAL_ZERO` for the mean
+                removal cost of its units.
 
         Returns:
-            One non-negative number a block.
+            One non-negative number a block; the scale means nothing.
 
         Raises:
-            StatisticsError: The Fisher was not collected.
+            StatisticsError: The source was not collected, or says nothing of blocks.
         """
-        self.require([Need.FISHER])
-        return [self._sensitivity(list(block.layer_names.values()), lambda_b) for block in blocks_of(model)]
-
-    def _sensitivity(self, layer_names: Sequence[str], lambda_b: float) -> float:
-        pairs = [self.fisher(dataset, name, lambda_b=lambda_b) for dataset in self.datasets for name in layer_names]
-        total = sum(float(tensor.double().sum()) for pair in pairs for tensor in pair)
-        return total / sum(tensor.numel() for pair in pairs for tensor in pair)
+        check_source(source)
+        self.require([source])
+        return SENSITIVITIES[source](self, model, lambda_b)
 
     def save(self, folder: str | Path) -> None:
         """Write all parts into a folder that `load` reads.
@@ -265,7 +264,7 @@ class Statistics:
             raise StatisticsError(f"{place} already holds statistics: choose another folder or remove them")
         for number, part in enumerate(self.parts):
             header = part.header
-            name = "-".join(filter(None, (f"{number:04d}", header.kind, header.role, _file_name(header.dataset))))
+            name = "-".join(filter(None, (f"{number:04d}", header.kind, header.role, file_name(header.dataset))))
             with atomic_write(place / f"{name}.safetensors") as temporary:
                 write_part(temporary, header, {key: part.tensor(key) for key in part.names})
 
@@ -325,35 +324,3 @@ class Statistics:
             for need, by_dataset in {**named, **(others or {})}.items()
             for dataset, tensors in by_dataset.items()
         )
-
-
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "._" else "_" for c in text)
-
-
-def _boundaries(parts: Sequence[Part]) -> list[int]:
-    ends, total = [], 0
-    for part in parts:
-        total += part.header.count
-        ends.append(total)
-    return ends
-
-
-def _prefix(key: tuple[str, str, str], parts: Sequence[Part], n: int) -> Sequence[Part]:
-    ends = _boundaries(parts)
-    if key[0] == "weights" or n >= ends[-1] > 0:
-        return parts
-    if n not in ends:
-        known = ", ".join(map(str, ends))
-        raise StatisticsError(
-            f"cannot take {n} samples of {key[2]}: stored boundaries are {known}; calibrate with shards"
-        )
-    return parts[: ends.index(n) + 1]
-
-
-def _missing(needs: Sequence[Need]) -> str:
-    names = ", ".join(f"Need.{need.name}" for need in needs)
-    reference = ", with a reference model" if any(need.needs_reference for need in needs) else ""
-    return (
-        f"the statistics hold no {', '.join(map(str, needs))}: calibrate(..., needs={{{names}}}){reference} collects it"
-    )

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from medcore_prune.criteria.residual import Residual, all_at_once, damped, one_after_another, residual_rise
+from medcore_prune.errors import CriterionError
+
+
+def test_independent_inputs_cost_what_they_carry() -> None:
+    """H = I: nothing can stand in, so each unit costs the squared norm of its columns."""
+    weight = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
+    members = torch.tensor([[0, 1], [2, 3]])
+    assert residual_rise(weight, torch.eye(4, dtype=torch.float64), members).tolist() == [5.0, 26.0]
+
+
+def twins() -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs 0 and 1 are the same but for rounding, input 2 is apart and small."""
+    rng = torch.Generator().manual_seed(0)
+    first, third = torch.randn((2, 200), generator=rng, dtype=torch.float64)
+    inputs = torch.stack([first, first, 0.3 * third], dim=1)
+    return torch.ones((1, 3), dtype=torch.float64), damped(inputs.T @ inputs, 1e-6)
+
+
+def test_twins_are_cheap_at_once_and_dear_in_turn() -> None:
+    weight, matrix = twins()
+    singles = torch.arange(3)[:, None]
+    at_once = all_at_once(weight, matrix, singles)
+    assert at_once.argsort()[-1] == 2
+    in_turn = one_after_another(weight, matrix, singles)
+    # one twin goes for nothing, then the small input, and the twin that is left last
+    order = in_turn.argsort().tolist()
+    assert order[1] == 2
+    assert {order[0], order[2]} == {0, 1}
+
+
+def test_the_last_unit_carries_everything() -> None:
+    weight, matrix = twins()
+    in_turn = one_after_another(weight, matrix, torch.arange(3)[:, None])
+    torch.testing.assert_close(in_turn.max(), torch.trace(weight @ matrix @ weight.T))
+
+
+def test_a_layer_without_inputs_loses_nothing_but_the_ridge() -> None:
+    assert torch.equal(damped(torch.zeros(3, 3), 0.1), torch.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"order": "backwards"}, "unknown order 'backwards': expected one of all_at_once, one_after_another"),
+        ({"tokens": "some"}, "unknown tokens 'some': expected one of alike, by_gradient"),
+        ({"ridge": 0.0}, "ridge is 0.0: expected a finite number above 0"),
+    ],
+)
+def test_refusals(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(CriterionError, match=says):
+        Residual(None, **settings)  # type: ignore[arg-type]
