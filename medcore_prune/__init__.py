@@ -33,6 +33,7 @@ from .criterion import Criterion, Need, unit_scores  # noqa: E402
 from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion  # noqa: E402
 from .encoders import build_sam  # noqa: E402
 from .errors import MedcorePruneError  # noqa: E402
+from .estimate_record import Estimate, require_memory  # noqa: E402
 from .evaluation import evaluate  # noqa: E402
 from .facade import plan, plan_from_scores  # noqa: E402
 from .groups import StructuredGroup, groups_of  # noqa: E402
@@ -62,6 +63,7 @@ __all__ = [
     "CorrectionReport",
     "CorrectionSettings",
     "Criterion",
+    "Estimate",
     "Latency",
     "LayerCorrection",
     "Level",
@@ -108,6 +110,7 @@ __all__ = [
     "register_baseline",
     "register_criterion",
     "require_aligned",
+    "require_memory",
     "save",
     "second_pass",
     "seconds_per_step",
