@@ -34,6 +34,7 @@ from .criterion_registry import available_criteria, build_criterion, get_criteri
 from .encoders import build_sam  # noqa: E402
 from .errors import MedcorePruneError  # noqa: E402
 from .estimate_record import Estimate, require_memory  # noqa: E402
+from .estimates import calibration_estimate, evaluation_estimate, recovery_estimate  # noqa: E402
 from .evaluation import evaluate  # noqa: E402
 from .facade import plan, plan_from_scores  # noqa: E402
 from .groups import StructuredGroup, groups_of  # noqa: E402
@@ -86,6 +87,7 @@ __all__ = [
     "build_criterion",
     "build_sam",
     "calibrate",
+    "calibration_estimate",
     "cascade",
     "checkpointing",
     "compare_latency",
@@ -94,6 +96,7 @@ __all__ = [
     "data",
     "evaluate",
     "evaluate_mask",
+    "evaluation_estimate",
     "get_baseline",
     "get_criterion",
     "groups_of",
@@ -107,6 +110,7 @@ __all__ = [
     "plan_from_scores",
     "prune",
     "recover",
+    "recovery_estimate",
     "register_baseline",
     "register_criterion",
     "require_aligned",
