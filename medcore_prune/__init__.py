@@ -42,6 +42,7 @@ from .latency import Latency, compare_latency, measure_latency  # noqa: E402
 from .level import Level  # noqa: E402
 from .leverage import BoundaryLeverage  # noqa: E402
 from .metrics import evaluate_mask  # noqa: E402
+from .onnx_export import export_onnx  # noqa: E402
 from .planning import Plan, make_plan  # noqa: E402
 from .plugin import load_plugin  # noqa: E402
 from .predictor import Predictor  # noqa: E402
@@ -97,6 +98,7 @@ __all__ = [
     "evaluate",
     "evaluate_mask",
     "evaluation_estimate",
+    "export_onnx",
     "get_baseline",
     "get_criterion",
     "groups_of",

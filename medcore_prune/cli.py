@@ -9,6 +9,7 @@ from .command_line import run
 COMMANDS = {
     "adapt": "adapt",
     "evaluate": "evaluate",
+    "export": "export",
     "inspect": "inspect",
     "phantoms": "phantoms",
     "predict": "predict",

@@ -108,8 +108,10 @@ def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
     sparse, dense = prompts(points=None, boxes=boxes, masks=None)
     fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([fixed.expand(len(boxes), -1, -1), sparse], dim=1)
-    position = prompts.get_dense_pe().expand(len(boxes), -1, -1, -1)
+    # not len(boxes): an exporter would take that number for a constant
+    count = boxes.shape[0]
+    tokens = torch.cat([fixed.expand(count, -1, -1), sparse], dim=1)
+    position = prompts.get_dense_pe().expand(count, -1, -1, -1)
     state, source = decoder.transformer(embeddings + dense, position, tokens)
     source = source.transpose(1, 2).reshape(embeddings.shape)
     upscaled = decoder.output_upscaling(source)

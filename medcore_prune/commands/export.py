@@ -1,0 +1,76 @@
+"""`medcore-prune export`: a model as ONNX, proved under ONNX Runtime."""
+
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from ..data.types import Sample
+from ..files import write_json_atomic
+from ..onnx_export import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
+from .inputs import POCKET, ImageOptions, ModelOptions
+from .options import FOLDER, MODEL_FILE, data_options, kind_options
+from .table import Table
+
+
+@click.command(name="export")
+@click.argument("model", default=POCKET, metavar=f"[{MODEL_FILE}]")
+@click.option("--part", type=click.Choice([*PARTS, "both"]), default="both", show_default=True)
+@kind_options
+@data_options
+@click.option("--images", type=click.IntRange(2), default=3, show_default=True, help="Of each set, to compare on.")
+@click.option(
+    "--exporter",
+    type=click.Choice(list(EXPORTERS)),
+    default="torchscript",
+    show_default=True,
+    help="torch's exporter by tracing, or its newer and much slower one.",
+)
+@click.option("--out", type=FOLDER, default=Path("onnx"), show_default=True)
+def command(
+    model: str,
+    part: str,
+    kind: str,
+    image_size: int | None,
+    data: tuple[str, ...],
+    boxes: tuple[str, ...],
+    layout: str,
+    split_seed: int,
+    images: int,
+    exporter: str,
+    out: Path,
+) -> None:
+    """Write a model as ONNX, and compare it with PyTorch under ONNX Runtime on real images.
+
+    encoder.onnx takes an image and gives its embedding; whole.onnx takes an image and a box and gives low-resolution
+    logits and probabilities. Any number of images at a time; the input side is the model's. comparison.json beside
+    them holds the differences. Needs the extra: pip install 'medcore-prune[onnx]'.
+
+    \b
+    Example:
+      medcore-prune export small.safetensors --part whole --out onnx
+    """
+    require_onnx()
+    source = ImageOptions(data, boxes, layout, split_seed)
+    loaded = ModelOptions(kind, image_size).read(model)
+    samples: list[Sample] = []
+    # which role does not matter: the numbers of two programs are compared, not masks with the truth
+    for each in source.role("all", [model], images).values():
+        samples += islice(each, images)
+    reports = [
+        export_onnx(loaded, out / f"{name}.onnx", name, samples=samples, exporter=exporter)
+        for name in (PARTS if part == "both" else (part,))
+    ]
+    write_json_atomic(out / "comparison.json", {"model": model, "parts": [asdict(report) for report in reports]})
+    click.echo(_table(reports).text())
+    click.echo(f"written: {', '.join(f'{report.part}.onnx' for report in reports)} and comparison.json in {out}")
+
+
+def _table(reports: list[OnnxReport]) -> Table:
+    rows = [
+        [report.part, name, f"{value:.1e}", str(report.images), f"{report.file_bytes / 1e6:.1f} MB"]
+        for report in reports
+        for name, value in report.differences.items()
+    ]
+    return Table(["part", "output", "largest relative difference", "images", "file"], rows, left=2)

@@ -1,0 +1,262 @@
+"""Models as ONNX files, proved against PyTorch under ONNX Runtime before they are kept.
+
+The input side is fixed, the batch axis is free. Needs the extra `onnx`: `pip install 'medcore-prune[onnx]'`.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .data import phantoms
+from .data.types import Sample
+from .encoders import encoder_of, geometry_of
+from .errors import MedcorePruneError
+from .files import atomic_write
+from .fingerprint import model_hash
+from .lineage import lineage_of
+from .protocol import batch_of, low_res_logits
+from .pruned_header import PROTOCOL
+
+LARGEST_DIFFERENCE = 1e-3
+"""Difference to PyTorch, relative to the largest output, above which a file is not kept; 1e-6 to 1e-5 is usual."""
+_OPSET = 17
+_MOST_BYTES = 2_000_000_000  # a protobuf file ends at 2 GiB
+_EXTRA = ("onnx", "onnxscript", "onnxruntime")
+
+
+class _Encoder(nn.Module):
+    """image (B, 3, S, S) in [0, 1] -> embedding (B, C, S / patch, S / patch)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder_of(model)
+
+    def forward(self, image: Tensor) -> Tensor:
+        embedding: Tensor = self.encoder(image)
+        return embedding
+
+
+class _Whole(nn.Module):
+    """image (B, 3, S, S), box (B, 4) in input pixels -> logits and probabilities (B, 1, 4 S / patch, 4 S / patch)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        logits = low_res_logits(self.model, image, box)
+        return logits, logits.sigmoid()
+
+
+@dataclass(frozen=True)
+class _Part:
+    make: Callable[[nn.Module], nn.Module]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+PARTS: dict[str, _Part] = {
+    "encoder": _Part(_Encoder, ("image",), ("embedding",)),
+    "whole": _Part(_Whole, ("image", "box"), ("logits", "probabilities")),
+}
+"""What can be exported, with the names of its inputs and outputs."""
+
+
+@dataclass(frozen=True)
+class OnnxReport:
+    """How an exported file compares with PyTorch.
+
+    Attributes:
+        part: A name in `PARTS`.
+        exporter: A name in `EXPORTERS`.
+        image_size: Side of the input in pixels.
+        differences: Output to the largest absolute difference over all compared images, relative to the largest
+            absolute value.
+        images: Images compared on, at batches of one and of all of them.
+        file_bytes: Size of the file.
+        seconds: Of the export, without the comparison.
+    """
+
+    part: str
+    exporter: str
+    image_size: int
+    differences: dict[str, float]
+    images: int
+    file_bytes: int
+    seconds: float
+
+
+def _torchscript(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path) -> None:
+    names = [*part.inputs, *part.outputs]
+    torch.onnx.export(
+        module,
+        arguments,
+        str(place),
+        input_names=list(part.inputs),
+        output_names=list(part.outputs),
+        dynamic_axes={name: {0: "batch"} for name in names},
+        opset_version=_OPSET,
+        dynamo=False,
+    )
+
+
+def _dynamo(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    torch.onnx.export(
+        module,
+        arguments,
+        str(place),
+        input_names=list(part.inputs),
+        output_names=list(part.outputs),
+        dynamic_shapes=tuple({0: batch} for _ in arguments),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+EXPORTERS: dict[str, Callable[[nn.Module, tuple[Tensor, ...], _Part, Path], None]] = {
+    "torchscript": _torchscript,
+    "dynamo": _dynamo,
+}
+"""torch's two exporters. Both give the same numbers here; the tracing one takes seconds, the other minutes."""
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    part: str = "whole",
+    *,
+    samples: Sequence[Sample] | None = None,
+    exporter: str = "torchscript",
+) -> OnnxReport:
+    """Write a model as ONNX and compare it with PyTorch on images; whole or not at all.
+
+    Inputs are those of MedSAM's protocol: `protocol.batch_of` makes them from an image and a box. The file's metadata
+    name the protocol, the input side, the model's hash and the level.
+
+    Args:
+        model: A `Sam` in float32 and evaluation mode, pruned or not.
+        path: A name that ends in `.onnx`.
+        part: `encoder`, or `whole` for image and box to logits and probabilities.
+        samples: Images with boxes to compare on, two at least; None draws phantoms.
+        exporter: A name in `EXPORTERS`.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        MedcorePruneError: The extra is not installed; an unknown part or exporter; a model that is not float32 or too
+            large for one file; too few samples; or outputs that differ from PyTorch's.
+    """
+    require_onnx()
+    _check(model, Path(path), part, exporter)
+    size, device = geometry_of(model).image_size, next(model.parameters()).device
+    shown = list(samples) if samples is not None else list(phantoms.make("phantom_polyp_a", count=3))
+    if len(shown) < 2:
+        raise MedcorePruneError(f"comparing takes at least two images, to try the batch axis: got {len(shown)}")
+    both = batch_of([(sample.image, sample.box) for sample in shown], size, device)
+    chosen = PARTS[part]
+    arguments = both[: len(chosen.inputs)]
+    module = chosen.make(model).eval()
+    with atomic_write(path) as temporary:
+        start = time.perf_counter()
+        with torch.no_grad(), warnings.catch_warnings():
+            # both exporters warn of shapes that become constants, which is what a fixed input side means
+            warnings.simplefilter("ignore")
+            EXPORTERS[exporter](module, tuple(value[:2] for value in arguments), chosen, temporary)
+        seconds = time.perf_counter() - start
+        _describe(temporary, model, part)
+        differences = compare(module, temporary, chosen, arguments)
+        _refuse_different(differences, path)
+        size_bytes = temporary.stat().st_size
+    return OnnxReport(part, exporter, size, differences, len(shown), size_bytes, seconds)
+
+
+def require_onnx() -> None:
+    """Refuse where the extra is not installed.
+
+    Raises:
+        MedcorePruneError: In one line that says how to install it.
+    """
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        raise MedcorePruneError(f"ONNX needs {', '.join(missing)}: pip install 'medcore-prune[onnx]'")
+
+
+def _check(model: nn.Module, path: Path, part: str, exporter: str) -> None:
+    for what, value, known in (("part", part, PARTS), ("exporter", exporter, EXPORTERS)):
+        if value not in known:
+            raise MedcorePruneError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+    if path.suffix != ".onnx":
+        raise MedcorePruneError(f"{path}: expected a name that ends in .onnx")
+    if other := {str(p.dtype) for p in model.parameters()} - {"torch.float32"}:
+        raise MedcorePruneError(f"the model has weights of {', '.join(sorted(other))}: call .float() on it first")
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    if weights > _MOST_BYTES:
+        raise MedcorePruneError(
+            f"the weights are {weights / 1e9:.1f} GB, one ONNX file holds {_MOST_BYTES / 1e9:.0f}: prune it first"
+        )
+
+
+def _describe(place: Path, model: nn.Module, part: str) -> None:
+    import onnx
+
+    plan = lineage_of(model).plan
+    facts = {
+        "part": part,
+        "image_size": geometry_of(model).image_size,
+        "level": plan.level if plan else "",
+        "model_hash": model_hash(model),
+        "protocol": dict(PROTOCOL),
+    }
+    content = onnx.load(str(place))
+    onnx.helper.set_model_props(content, {"medcore_prune": json.dumps(facts, sort_keys=True)})
+    onnx.checker.check_model(content)
+    onnx.save(content, str(place))
+
+
+@torch.no_grad()
+def compare(module: nn.Module, place: Path, part: _Part, arguments: Sequence[Tensor]) -> dict[str, float]:
+    """Run a file under ONNX Runtime beside the module it was exported from, at batches of one and of all images.
+
+    Args:
+        module: What was exported.
+        place: The ONNX file.
+        part: Names of its inputs and outputs.
+        arguments: Inputs, the batch first.
+
+    Returns:
+        Output to the largest absolute difference, relative to the largest absolute value.
+    """
+    import onnxruntime
+
+    session: Any = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
+    worst = dict.fromkeys(part.outputs, 0.0)
+    for count in (1, arguments[0].shape[0]):
+        inputs = [value[:count] for value in arguments]
+        outputs = module(*inputs)
+        expected = outputs if isinstance(outputs, tuple) else (outputs,)
+        got = session.run(None, {name: v.cpu().numpy() for name, v in zip(part.inputs, inputs, strict=True)})
+        for name, ours, theirs in zip(part.outputs, expected, got, strict=True):
+            scale = float(ours.abs().max().clamp(min=1e-12))
+            worst[name] = max(worst[name], float((ours.cpu() - torch.from_numpy(theirs)).abs().max()) / scale)
+    return worst
+
+
+def _refuse_different(differences: dict[str, float], path: str | Path) -> None:
+    # written so that NaN is refused too
+    wrong = [f"{name} by {value:.1e}" for name, value in differences.items() if not value <= LARGEST_DIFFERENCE]
+    if wrong:
+        raise MedcorePruneError(
+            f"{path}: under ONNX Runtime {', '.join(wrong)} of the largest output differ from PyTorch's, expected at "
+            f"most {LARGEST_DIFFERENCE:.0e}: nothing was written; try the other exporter"
+        )

@@ -1,0 +1,90 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_sam
+from tiny_samples import TinySamples
+from torch import nn
+
+import medcore_prune as mp
+from medcore_prune import onnx_export
+from medcore_prune.errors import MedcorePruneError
+from medcore_prune.lineage import lineage_of
+from medcore_prune.protocol import batch_of, low_res_logits
+
+
+@pytest.fixture(scope="module")
+def small() -> nn.Module:
+    model = tiny_sam()
+    # one, two and four heads in a block: windows of 4 over 6 x 6 tokens are padded
+    return mp.prune(model, mp.make_plan(model, "h50_m70", protect=1))
+
+
+def samples() -> list[mp.data.Sample]:
+    return list(TinySamples("own", 3))
+
+
+def test_the_extra_is_named_where_it_is_missing(
+    small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    with pytest.raises(MedcorePruneError, match=r"needs onnx, onnxscript, onnxruntime: pip install 'medcore-prune\["):
+        mp.export_onnx(small, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("part", list(onnx_export.PARTS))
+def test_onnx_runtime_gives_what_pytorch_gives(small: nn.Module, part: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    report = mp.export_onnx(small, tmp_path / "a.onnx", part, samples=samples())
+    assert 0 < max(report.differences.values()) < 1e-4
+    assert report.images == 3
+    # restated: from the file alone, at a batch that the comparison did not use
+    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
+    images, boxes = batch_of([(sample.image, sample.box) for sample in TinySamples("other", 5)], 48)
+    given = {"image": images.numpy()} | ({"box": boxes.numpy()} if part == "whole" else {})
+    got = session.run(None, given)
+    with torch.no_grad():
+        expected = low_res_logits(small, images, boxes) if part == "whole" else small.image_encoder(images)  # type: ignore[operator]
+    torch.testing.assert_close(torch.from_numpy(got[0]), expected, rtol=1e-3, atol=1e-4)
+    if part == "whole":
+        torch.testing.assert_close(torch.from_numpy(got[1]), expected.sigmoid(), rtol=1e-3, atol=1e-4)
+    facts = json.loads({p.key: p.value for p in onnx.load(str(tmp_path / "a.onnx")).metadata_props}["medcore_prune"])
+    assert facts["level"] == lineage_of(small).plan.level  # type: ignore[union-attr]
+    assert facts["protocol"]["name"] == "medsam"
+
+
+def test_a_file_that_gives_something_else_is_not_kept(
+    small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def another(_module: nn.Module, *rest: object) -> None:
+        other = onnx_export.PARTS["encoder"].make(tiny_sam(5)).eval()
+        onnx_export._torchscript(other, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(onnx_export.EXPORTERS, "torchscript", another)
+    with pytest.raises(MedcorePruneError, match=r"embedding by .* differ from PyTorch's.*nothing was written"):
+        mp.export_onnx(small, tmp_path / "a.onnx", "encoder", samples=samples())
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_said_before_work(small: nn.Module, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    place = tmp_path / "a.onnx"
+    for arguments, message in (
+        ({"part": "decoder"}, "unknown part 'decoder': expected one of encoder, whole"),
+        ({"exporter": "none"}, "unknown exporter 'none'"),
+        ({"samples": samples()[:1]}, "at least two images"),
+    ):
+        with pytest.raises(MedcorePruneError, match=message):
+            mp.export_onnx(small, place, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(MedcorePruneError, match=r"ends in \.onnx"):
+        mp.export_onnx(small, tmp_path / "a.pb")
+    with pytest.raises(MedcorePruneError, match=r"torch.float16: call \.float"):
+        mp.export_onnx(copy.deepcopy(small).half(), place)
+    with pytest.raises(MedcorePruneError, match="one ONNX file holds 2: prune it first"):
+        mp.export_onnx(mp.build_sam("vit_h", "meta"), place)
+    assert not list(tmp_path.iterdir())
