@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from ..data.subset import Subset
 from ..data.types import SampleSet
 from ..errors import MedcorePruneError, ResultsError
 from ..evaluation import EvaluationSet
-from ..facade import plan_from_scores
+from ..facade import planner
 from ..files import write_text_atomic
 from ..level import COMPARISON_LEVELS, Level
 from ..leverage import BAND_PX, GRID_PX
@@ -122,10 +121,10 @@ def plan_all(
     model, recipe = inputs.adapted, method.recipe
     drawn = inputs.calibration(0)
     scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, drawn), model)
-    planner = partial(plan_from_scores, model, recipe=recipe, scores=scores, statistics=statistics)
+    make = planner(model, recipe, scores, statistics=statistics)
     images = [EvaluationSet(_first(each, samples), inputs.image_size, GRID_PX) for each in drawn.values()]
-    search = SplitSearch(model, planner, images, chunk=chunk, batch_size=settings.batch_size)
-    fixed = {level: planner(level) for level in settings.levels}
+    search = SplitSearch(model, make, images, chunk=chunk, batch_size=settings.batch_size)
+    fixed = {level: make(level) for level in settings.levels}
     jobs, paths = list[Job](), dict[str, dict[str, Any]]()
     for unit in MODES:
         for level, plan in fixed.items():

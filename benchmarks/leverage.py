@@ -4,14 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import click
 import pandas as pd
 
 from ..criterion import unit_scores
 from ..errors import MedcorePruneError, ResultsError
-from ..facade import plan_from_scores
+from ..facade import planner
 from ..files import write_text_atomic
 from ..level import Level
 from ..leverage_steps import StepGrid
@@ -115,7 +114,7 @@ def _plans(
     recipe, model = method.recipe, inputs.adapted
     data = inputs.calibration(0) if recipe.cost == "slow" else None
     scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, data), model)
-    make = partial(plan_from_scores, model, recipe=recipe, scores=scores, statistics=statistics)
+    make = planner(model, recipe, scores, statistics=statistics)
     return {level: make(level) for level in levels}
 
 

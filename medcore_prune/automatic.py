@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch_pruning as tp
@@ -16,7 +15,7 @@ from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError
 from .evaluation import EvaluationSet
-from .facade import plan_from_scores, scored
+from .facade import planner, scored
 from .groups import FAMILY_NAMES
 from .leverage import BAND_PX, GRID_PX, QUANTILE
 from .plan_record import Plan
@@ -122,11 +121,9 @@ def automatic_plan(
     wanted = Target.parse(target)
     drawn = _draw(data, samples, seed)
     recipe, scores = scored(model, criterion, statistics, reference, drawn, seed)
-    planner = partial(plan_from_scores, model, recipe=recipe, scores=scores, statistics=statistics, protect=protect)
+    make = planner(model, recipe, scores, statistics=statistics, protect=protect)
     images = [EvaluationSet(each, geometry_of(model).image_size, GRID_PX) for each in drawn.values()]
-    search = SplitSearch(
-        model, planner, images, chunk=chunk, around=around, band_px=band_px, q=q, batch_size=batch_size
-    )
+    search = SplitSearch(model, make, images, chunk=chunk, around=around, band_px=band_px, q=q, batch_size=batch_size)
     return search_plan(search, wanted, {"samples": samples, "around": around, "band_px": band_px}, progress=progress)
 
 

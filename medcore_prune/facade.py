@@ -1,6 +1,6 @@
 """From a name and a level to a plan: the short way through registry, scores and budget."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch_pruning as tp
 from torch import Tensor, nn
@@ -163,3 +163,38 @@ def plan_from_scores(
         cost=cost,
         criterion_name=recipe.name,
     )
+
+
+def planner(
+    model: nn.Module,
+    recipe: Baseline,
+    scores: Scores,
+    *,
+    statistics: Statistics | None = None,
+    protect: int | None = None,
+) -> Callable[[Level | str], Plan]:
+    """Return what makes the plan of any level, for many levels: the block sensitivity is worked out once.
+
+    Args:
+        model, recipe, scores, statistics, protect: As for `plan_from_scores`, whose plans these are.
+
+    Raises:
+        StatisticsError: Sensitivity quotas without a Fisher.
+    """
+    sensitivity = None
+    if recipe.quotas == "sensitivity" and statistics is not None:
+        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
+
+    def make(level: Level | str) -> Plan:
+        return make_plan(
+            model,
+            level,
+            scores=scores,
+            quotas=recipe.quotas,
+            sensitivity=sensitivity,
+            tau=recipe.tau,
+            protect=protect,
+            criterion_name=recipe.name,
+        )
+
+    return make

@@ -1,7 +1,6 @@
 """The automatic split: targets, the path, how near the target is met, and what cannot be met."""
 
 import json
-from functools import partial
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from medcore_prune.automatic import AutomaticPlan, automatic_plan
 from medcore_prune.cost import count, unit_costs
 from medcore_prune.errors import BudgetError, DataError
 from medcore_prune.evaluation import EvaluationSet
-from medcore_prune.facade import plan_from_scores, scored
+from medcore_prune.facade import plan_from_scores, planner, scored
 from medcore_prune.groups import groups_of
 from medcore_prune.level import Level
 from medcore_prune.leverage import Before, BoundaryLeverage
@@ -59,8 +58,8 @@ def found(model: nn.Module) -> AutomaticPlan:
 
 def searching(model: nn.Module, **options: object) -> SplitSearch:
     recipe, scores = scored(model, "magnitude")
-    planner = partial(plan_from_scores, model, recipe=recipe, scores=scores, protect=1)
-    return SplitSearch(model, planner, [EvaluationSet(TinySamples("a", 3), 48)], **options)  # type: ignore[arg-type]
+    make = planner(model, recipe, scores, protect=1)
+    return SplitSearch(model, make, [EvaluationSet(TinySamples("a", 3), 48)], **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("unit", ["params", "flops"])
@@ -115,6 +114,13 @@ def test_the_first_step_is_measured_as_defined(model: nn.Module) -> None:
         nothing = plan_from_scores(model, Level(0, 0), recipe, scores, protect=1)
         built.add(Before.of(logits(nothing), truth), logits(plan))
         assert path[0].leverage[family] == pytest.approx(built.quantile(), rel=1e-5)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("level", ["h0_m0", "h25_m40", "h60_m70"])
+def test_a_planner_makes_the_plans_that_are_made_one_by_one(model: nn.Module, level: str) -> None:
+    recipe, scores = scored(model, "magnitude")
+    expected = plan_from_scores(model, level, recipe, scores, protect=1)
+    assert planner(model, recipe, scores, protect=1)(level).to_json() == expected.to_json()
 
 
 def test_a_search_for_a_second_target_measures_nothing_twice(model: nn.Module) -> None:

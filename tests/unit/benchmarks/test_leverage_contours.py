@@ -73,11 +73,11 @@ def test_contours_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = read_contours(tmp_path)
     assert list(found["datasets"]) == ["a", "a"]
     assert found["step"].shape == found["measured"].shape == found["predicted"].shape
-    # of 16 heads one percent is none; a twentieth of the neurons is some
-    place = next(place for place, step in enumerate(STEPS) if (step.family, step.size) == ("neurons", 0.05))
+    # one percent of 384 neurons; by ranks, because an untrained map is flat in places and predicts anything there
+    place = next(place for place, step in enumerate(STEPS) if (step.family, step.size) == ("neurons", 0.01))
     small = (found["step"] == place) & np.isfinite(found["measured"])
-    assert small.any()
-    assert np.corrcoef(found["predicted"][small], found["measured"][small])[0, 1] > 0.8
+    assert small.sum() > 20
+    assert spearmanr(found["predicted"][small], found["measured"][small])[0] > 0.8
     assert [values.shape[0] for _, values in picture_steps(found)] == [2, 2, 2, 2]
     before = path.read_bytes()
     monkeypatch.setattr(leverage_contours, "_maps", None)  # what is stored is not measured again
