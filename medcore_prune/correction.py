@@ -41,6 +41,7 @@ def correct(
     weighting: str = "none",
     target: str = "stream",
     bias: bool = False,
+    values: bool = False,
     batch_size: int = 8,
     memory_limit_gb: float = 4.0,
     progress: bool = True,
@@ -61,6 +62,8 @@ def correct(
         target: `"stream"` takes the cut network's residual stream to the dense one's; `"layer"` asks the layer alone
             to give what it gives in the dense network.
         bias: Fit the biases too.
+        values: In blocks with few heads left, fit the heads' values together with `proj`, by reduced-rank regression
+            (`attention_values`): the value rows of `qkv` and the bias of `proj` change too.
         batch_size: Images at a time; changes the result by rounding alone.
         memory_limit_gb: Residual streams beyond this many gigabytes go to a memory-mapped temporary file. They take
             2 * 4 bytes * images * tokens * channels: 25 MB an image for ViT-B at 1024 pixels.
@@ -76,7 +79,7 @@ def correct(
         DataError: An image that cannot be used.
     """
     start = time.perf_counter()
-    settings = CorrectionSettings(ridge, weighting, target, bias)
+    settings = CorrectionSettings(ridge, weighting, target, bias, values)
     _check_pair(small, teacher, bias)
     if batch_size < 1:
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
@@ -84,7 +87,7 @@ def correct(
     counts = {name: len(images) for name, images in drawn.items()}
     shapes = state_shapes(teacher, sum(counts.values()))
     with (
-        _restored_on_error(small, bias),
+        _restored_on_error(small),
         _evaluating(small, teacher),
         torch.no_grad(),
         room_for(shapes, memory_limit_gb * _GIGABYTE) as states,
@@ -130,10 +133,10 @@ def _drawn(data: Split | Mapping[str, SampleSet], samples: int, seed: int) -> di
 
 
 @contextmanager
-def _restored_on_error(small: nn.Module, bias: bool) -> Iterator[None]:
+def _restored_on_error(small: nn.Module) -> Iterator[None]:
     """Keep what is going to be written, and put it back when the block raises, be it by the user's interrupt."""
-    layers = adding_layers(small).values()
-    kept = [(parameter, parameter.detach().clone()) for layer in layers for parameter in _written(layer, bias)]
+    layers = [block.layers[role] for block in blocks_of(small) for role in ("qkv", "proj", "lin2")]
+    kept = [(parameter, parameter.detach().clone()) for layer in layers for parameter in layer.parameters()]
     try:
         yield
     except BaseException:
@@ -141,10 +144,6 @@ def _restored_on_error(small: nn.Module, bias: bool) -> Iterator[None]:
             for parameter, value in kept:
                 parameter.copy_(value)
         raise
-
-
-def _written(layer: nn.Linear, bias: bool) -> list[nn.Parameter]:
-    return [layer.weight, layer.bias] if bias else [layer.weight]
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class CorrectionSettings:
         weighting: A name in `token_weights.WEIGHTINGS`.
         target: A name in `TARGETS`.
         bias: Whether the layers' biases are fitted too.
+        values: Whether the values of a block's last heads are fitted together with `proj`, see `attention_values`.
 
     Raises:
         StatisticsError: A value that cannot be.
@@ -42,6 +43,7 @@ class CorrectionSettings:
     weighting: str = "none"
     target: str = "stream"
     bias: bool = False
+    values: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (("weighting", self.weighting, WEIGHTINGS), ("target", self.target, TARGETS)):
@@ -49,6 +51,8 @@ class CorrectionSettings:
                 raise StatisticsError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
         if not 0 <= self.ridge < float("inf"):
             raise StatisticsError(f"ridge is {self.ridge}: expected a finite number, at least 0")
+        if self.values and not self.ridge:
+            raise StatisticsError("ridge is 0: values are fitted with a ridge above 0 only")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .attention_values import (
+    as_one_layer,
+    factors_of,
+    fit_factors,
+    pooled_inputs,
+    worth_fitting,
+    write_factors,
+)
 from .correction_report import TARGETS, CorrectionSettings, LayerCorrection
 from .data.types import SampleSet
 from .encoders import Block, geometry_of
@@ -115,6 +123,8 @@ class CorrectionRun:
         Raises:
             StatisticsError: Values that are not finite, or equations without a solution.
         """
+        if role == "proj" and self._settings.values and worth_fitting(dense, cut):
+            return self._fit_values(dense, cut)
         layer, name = cut.layers[role], cut.layer_names[role]
         equations = NormalEquations(layer, bias=self._settings.bias)
         last = role == "lin2"
@@ -122,8 +132,7 @@ class CorrectionRun:
             theirs = self._observe("dense", dense, batch, role)
             ours = self._observe("cut", cut, batch, role)
             target = TARGETS[self._settings.target](theirs, ours)
-            weight = weights.get(dense.layer_names[role])
-            equations.add(ours.inputs, target, None if weight is None else weight.to(target.device), batch.share)
+            equations.add(ours.inputs, target, _on(weights.get(dense.layer_names[role]), target), batch.share)
             if last:
                 self._states["dense"][batch.rows] = theirs.after.to("cpu")
         solution = equations.solve(self._settings.ridge, name)
@@ -131,6 +140,27 @@ class CorrectionRun:
         if last:
             self._advance(cut)
         return LayerCorrection(name, solution.residual_before, solution.residual_after, self.tokens)
+
+    def _fit_values(self, dense: Block, cut: Block) -> LayerCorrection:
+        """Fit `proj` together with the values of the block's heads."""
+        name, layer = cut.layer_names["proj"], as_one_layer(cut)
+        equations = NormalEquations(layer, bias=True)
+        for batch, weights in zip(self._batches, self._weights, strict=True):
+            theirs = self._observe("dense", dense, batch, "proj")
+            ours = self._observe("cut", cut, batch, "proj")
+            pooled = pooled_inputs(self._models["cut"], cut, self._entering("cut", batch)).flatten(3)
+            target = TARGETS[self._settings.target](theirs, ours)
+            equations.add(pooled, target, _on(weights.get(dense.layer_names["proj"]), target), batch.share)
+        equations.check(name)
+        found, constant = fit_factors(equations, factors_of(cut), self._settings.ridge)
+        write_factors(cut, found, constant)
+        for role in ("qkv", "proj"):
+            _require_finite(cut.layers[role], cut.layer_names[role])
+        before, after = (
+            equations.residual(torch.cat([weights.T, bias[None]]))
+            for weights, bias in ((layer.weight, layer.bias), (torch.cat([f.product for f in found]).T, constant))
+        )
+        return LayerCorrection(name, before, after, self.tokens)
 
     def stream_error(self) -> float:
         """Relative distance of the cut network's stream from the dense one's, over all images."""
@@ -159,7 +189,16 @@ def _write(layer: nn.Linear, solution: Solution, name: str) -> None:
     layer.weight.copy_(solution.weight)
     if solution.bias is not None:
         layer.bias.copy_(solution.bias)
-    if not bool(torch.isfinite(layer.weight).all()):
+    _require_finite(layer, name)
+
+
+def _require_finite(layer: nn.Linear, name: str) -> None:
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in layer.parameters()):
         raise StatisticsError(
-            f"{name}: the fitted weights do not fit into {layer.weight.dtype}: correct the model in float32"
+            f"{name}: the fitted weights are not finite in {layer.weight.dtype}: correct the model in float32, or with "
+            "a larger ridge"
         )
+
+
+def _on(weights: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if weights is None else weights.to(like.device)

@@ -69,22 +69,27 @@ def fold_windows(tokens: Tensor, batch: int, side: int, window: int) -> Tensor:
     return grid.reshape(batch, n * window, n * window, channels)[:, :side, :side]
 
 
-def first_tokens(model: nn.Module, images: Tensor) -> Tensor:
-    """Return what enters the first block: (B, 3, S, S) to (B, h, w, D)."""
-    first: list[Tensor] = []
+def stopping_at(layer: nn.Module, run: nn.Module, inputs: Tensor) -> Tensor:
+    """Run a module until a layer inside it, and return what enters that layer."""
+    caught: list[Tensor] = []
 
     def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        first.append(args[0])
+        caught.append(args[0])
         raise _Enough
 
-    handle = model.get_submodule(blocks_of(model)[0].name).register_forward_pre_hook(catch)
+    handle = layer.register_forward_pre_hook(catch)
     try:
-        encoder_of(model)(images)
+        run(inputs)
     except _Enough:
         pass
     finally:
         handle.remove()
-    return first[0]
+    return caught[0]
+
+
+def first_tokens(model: nn.Module, images: Tensor) -> Tensor:
+    """Return what enters the first block: (B, 3, S, S) to (B, h, w, D)."""
+    return stopping_at(model.get_submodule(blocks_of(model)[0].name), encoder_of(model), images)
 
 
 def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observed:

@@ -37,14 +37,19 @@ class NormalEquations:
     Args:
         layer: Whose weights are fitted; read again by `solve`, never written.
         bias: Whether the bias is fitted too; the layer must have one then.
+
+    Attributes:
+        inputs_inputs: X' D X, (in, in) float64, with a last row and column for the bias where that is fitted.
+        inputs_targets: X' D T, (in, out) float64, likewise.
+        targets_targets: The trace of T' D T.
     """
 
     def __init__(self, layer: nn.Linear, *, bias: bool = False) -> None:
         self._layer, self._bias = layer, bias
         inputs, device = layer.in_features + bias, layer.weight.device
-        self._xx = torch.zeros((inputs, inputs), dtype=torch.float64, device=device)
-        self._xt = torch.zeros((inputs, layer.out_features), dtype=torch.float64, device=device)
-        self._tt = torch.zeros((), dtype=torch.float64, device=device)
+        self.inputs_inputs = torch.zeros((inputs, inputs), dtype=torch.float64, device=device)
+        self.inputs_targets = torch.zeros((inputs, layer.out_features), dtype=torch.float64, device=device)
+        self.targets_targets = torch.zeros((), dtype=torch.float64, device=device)
 
     @torch.no_grad()
     def add(self, inputs: Tensor, targets: Tensor, weights: Tensor | None = None, share: float = 1.0) -> None:
@@ -63,9 +68,22 @@ class NormalEquations:
             t = t - self._layer.bias.double()
         weighted = x * share if weights is None else x * (share * weights.double().reshape(-1, 1))
         scale = share if weights is None else share * weights.double().reshape(-1, 1)
-        self._xx += weighted.T @ x
-        self._xt += weighted.T @ t
-        self._tt += (t.square() * scale).sum()
+        self.inputs_inputs += weighted.T @ x
+        self.inputs_targets += weighted.T @ t
+        self.targets_targets += (t.square() * scale).sum()
+
+    def check(self, name: str) -> None:
+        """Refuse sums that are not finite.
+
+        Raises:
+            StatisticsError: They are not; the message names the layer.
+        """
+        sums = (self.inputs_inputs, self.inputs_targets, self.targets_targets)
+        if not all(bool(torch.isfinite(value).all()) for value in sums):
+            raise StatisticsError(
+                f"{name}: inputs or targets are not finite on some image, so no weights can be fitted: check both "
+                "models and the images with `evaluate` first"
+            )
 
     @torch.no_grad()
     def solve(self, ridge: float, name: str = "the layer") -> Solution:
@@ -78,33 +96,34 @@ class NormalEquations:
         Raises:
             StatisticsError: The sums are not finite, or the equations have no single solution.
         """
-        if not all(bool(torch.isfinite(value).all()) for value in (self._xx, self._xt, self._tt)):
-            raise StatisticsError(
-                f"{name}: inputs or targets are not finite on some image, so no weights can be fitted: check both "
-                "models and the images with `evaluate` first"
-            )
+        self.check(name)
         old, size = self._old(), self._layer.in_features
         penalty = torch.zeros(len(old), dtype=torch.float64, device=old.device)
-        penalty[:size] = ridge * self._xx.diagonal()[:size].mean()
-        factor, failed = torch.linalg.cholesky_ex(self._xx + penalty.diag())
+        penalty[:size] = ridge * self.inputs_inputs.diagonal()[:size].mean()
+        factor, failed = torch.linalg.cholesky_ex(self.inputs_inputs + penalty.diag())
         if int(failed):
             raise StatisticsError(
                 f"{name}: its inputs do not determine {len(old)} weights an output: expected more images or a larger "
                 f"ridge than {ridge:g}"
             )
-        new = torch.cholesky_solve(self._xt + penalty[:, None] * old, factor)
+        new = torch.cholesky_solve(self.inputs_targets + penalty[:, None] * old, factor)
         return Solution(
             weight=new[:size].T,
             bias=new[size] if self._bias else None,
-            residual_before=self._residual(old),
-            residual_after=self._residual(new),
+            residual_before=self.residual(old),
+            residual_after=self.residual(new),
         )
 
     def _old(self) -> Tensor:
         weight = self._layer.weight.detach().double().T
         return torch.cat([weight, self._layer.bias.detach().double()[None]]) if self._bias else weight
 
-    def _residual(self, weights: Tensor) -> float:
-        left = self._tt - 2 * (weights * self._xt).sum() + (weights * (self._xx @ weights)).sum()
+    def residual(self, weights: Tensor) -> float:
+        """Return sqrt(sum D (T - X W)^2 / sum D T^2) for other weights, (in, out) with the bias where it is fitted."""
+        left = (
+            self.targets_targets
+            - 2 * (weights * self.inputs_targets).sum()
+            + (weights * (self.inputs_inputs @ weights)).sum()
+        )
         # what rounding leaves of a perfect fit can be below zero
-        return float((left.clamp(min=0.0) / self._tt.clamp(min=1e-300)).sqrt())
+        return float((left.clamp(min=0.0) / self.targets_targets.clamp(min=1e-300)).sqrt())

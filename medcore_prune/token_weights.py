@@ -51,12 +51,28 @@ def gradient_weights(teacher: nn.Module, images: Tensor, boxes: Tensor) -> Token
     is bounded by |e|^2 |dL/d(output)|^2: the weight is the second factor. L is L_bnd of Eq. 9 against the mask that
     the teacher itself predicts, so no label is read.
     """
-    side, found = geometry_of(teacher).tokens_side, {}
+    squares = _squared_gradients(teacher, images, boxes)
+    return {name: _mean_one(value) for name, value in squares.items()}
+
+
+def gradient_norm_weights(teacher: nn.Module, images: Tensor, boxes: Tensor) -> TokenWeights:
+    """Weigh a token by the norm of that gradient, not its square.
+
+    The squares of one image span several powers of ten, and a fit by them knows little of most tokens, whose errors
+    come back through the attention of later blocks; the root looks at the contour and still at everything.
+    """
+    squares = _squared_gradients(teacher, images, boxes)
+    return {name: _mean_one(value.sqrt()) for name, value in squares.items()}
+
+
+def _squared_gradients(teacher: nn.Module, images: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+    side = geometry_of(teacher).tokens_side
     windows = {block.layer_names["proj"]: block.window for block in blocks_of(teacher)}
+    found: dict[str, Tensor] = {}
 
     def consume(name: str, batch: LayerBatch) -> None:
         squares = batch.gradients[0].square().sum(-1, keepdim=True)
-        found[name] = _mean_one(fold_windows(squares, len(images), side, windows.get(name, 0))[..., 0])
+        found[name] = fold_windows(squares, len(images), side, windows.get(name, 0))[..., 0]
 
     with watching(teacher, adding_layers(teacher), consume) as watch:
         logits = input_logits(low_res_logits(teacher, images, boxes).float(), images.shape[-1])
@@ -78,5 +94,6 @@ WEIGHTINGS: dict[str, Callable[[nn.Module, Tensor, Tensor], TokenWeights]] = {
     "none": no_weights,
     "band": band_weights,
     "gradient": gradient_weights,
+    "gradient_norm": gradient_norm_weights,
 }
 """Name to a function of teacher, images (B, 3, S, S) and boxes (B, 4)."""

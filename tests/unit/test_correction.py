@@ -207,10 +207,11 @@ def test_too_few_tokens_without_ridge_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weighting": "loudness"}, "none, band, gradient"),
+        ({"weighting": "loudness"}, "none, band, gradient, gradient_norm"),
         ({"target": "moon"}, "stream, layer"),
         ({"ridge": -1.0}, "at least 0"),
         ({"ridge": float("nan")}, "finite"),
+        ({"ridge": 0.0, "values": True}, "above 0"),
         ({"batch_size": 0}, "at least 1"),
         ({"data": {}}, "no training data set"),
         ({"data": {"a": Fixed([])}}, "no training image"),

@@ -15,6 +15,7 @@ from medcore_prune.token_weights import (
     WEIGHTINGS,
     adding_layers,
     band_weights,
+    gradient_norm_weights,
     gradient_weights,
 )
 
@@ -98,6 +99,7 @@ def without_padding(windows: Tensor) -> Tensor:
 def test_gradient_weights_are_squared_gradients_of_the_layers_output() -> None:
     images, boxes, _ = tiny_batch(2, seed=4)
     got = gradient_weights(MODEL, images, boxes)
+    roots = gradient_norm_weights(MODEL, images, boxes)
     for index in range(2):
         gradients = output_gradients(images[index : index + 1], boxes[index : index + 1])
         assert set(gradients) == set(got)
@@ -107,3 +109,5 @@ def test_gradient_weights_are_squared_gradients_of_the_layers_output() -> None:
                 squares = without_padding(squares) if role == "proj" and block.window else squares[0]
                 expected = squares / squares.mean()
                 torch.testing.assert_close(got[block.layer_names[role]][index], expected, rtol=1e-3, atol=1e-5)
+                root = squares.sqrt() / squares.sqrt().mean()
+                torch.testing.assert_close(roots[block.layer_names[role]][index], root, rtol=1e-3, atol=1e-5)
