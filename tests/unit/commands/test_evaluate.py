@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from tiny import tiny_sam
+from tiny_samples import TinySamples
+
+import medcore_prune as mp
+from medcore_prune.cli import cli
+from medcore_prune.commands.evaluate import comparison, evaluate_all, summary
+from medcore_prune.data import Split
+from medcore_prune.data.checkpoint_split import split_file
+from medcore_prune.errors import DataError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    drawn = CliRunner().invoke(cli, ["phantoms", "--count", "10", "--size", "48", "--out", "set"])
+    assert drawn.exit_code == 0, drawn.output
+    mp.save(tiny_sam(0), "a.safetensors")
+    mp.save(tiny_sam(1), "b.safetensors")
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["evaluate", *words])
+
+
+def test_rows_are_those_of_evaluate_and_the_comparison_is_paired(here: Path) -> None:
+    words = ("--data", "own=set", "--eval-size", "64", "--tolerance", "1.5", "--out", "out")
+    result = run("a.safetensors", "--against", "b.safetensors", *words)
+    assert result.exit_code == 0, result.output
+    rows = pd.read_csv(here / "out/images.csv")
+    assert list(rows["model"].unique()) == ["floor: box", "floor: ellipse", "a.safetensors", "b.safetensors"]
+    roles = mp.data.split({"own": mp.data.folder("set", name="own")})
+    expected = mp.evaluate(mp.load("a.safetensors"), roles, eval_size=64, tolerance_px=1.5, progress=False)
+    mine = rows[rows["model"] == "a.safetensors"].reset_index(drop=True)
+    pd.testing.assert_series_equal(mine["bf1"], expected["bf1"], check_exact=False)
+    assert list(mine["name"]) == list(expected["name"])
+    text = (here / "out/summary.md").read_text()
+    assert "| minus b.safetensors | metric |" in text
+    assert f"{expected['dice'].mean():.4f}" in text
+    assert f"{expected['dice'].mean():.4f}" in result.output
+
+
+def test_roles_are_those_beside_the_model_and_trained_images_are_refused(here: Path) -> None:
+    sets = {"own": mp.data.folder("set", name="own")}
+    roles = mp.data.split(sets, seed=3)
+    roles.save(split_file("a.safetensors"))
+    result = run("a.safetensors", "--data", "own=set", "--role", "validation", "--out", "out")
+    assert "split: the one beside a.safetensors" in result.output
+    names = set(pd.read_csv(here / "out/images.csv")["name"])
+    assert names == set(roles.validation["own"].ids)
+    # another model, trained on what is the first one's test part
+    Split(roles.test, {}, roles.train, 3, (0.7, 0.1, 0.2)).save(split_file("b.safetensors"))
+    seen = run("a.safetensors", "--against", "b.safetensors", "--data", "own=set")
+    assert isinstance(seen.exception, DataError)
+    assert "b.safetensors was trained on own/" in str(seen.exception)
+
+
+def test_what_is_not_better_than_a_floor_is_marked() -> None:
+    tables = evaluate_all({"untrained": tiny_sam()}, {"own": TinySamples("own", 3)}, 64, 2.0, 2)
+    rows = {row[0]: row for row in summary(tables).rows}
+    # an untrained decoder draws nonsense
+    assert rows["untrained"][2].endswith(" *")
+    assert not rows["floor: box"][2].endswith("*")
+    assert [row[0] for row in comparison(tables | {"same": tables["untrained"]}, "same").rows] == ["untrained"] * 3
+    assert {row[-1] for row in comparison(tables | {"same": tables["untrained"]}, "same").rows} == {"not significant"}
+
+
+def test_an_empty_role_is_named(here: Path) -> None:
+    sets = {"own": mp.data.folder("set", name="own")}
+    mp.data.split(sets, fractions=(1.0, 0.0, 0.0)).save(split_file("a.safetensors"))
+    result = run("a.safetensors", "--data", "own=set")
+    assert isinstance(result.exception, DataError)
+    assert "there is no test image in this split" in str(result.exception)

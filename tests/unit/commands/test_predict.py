@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from tiny import tiny_sam
+
+import medcore_prune as mp
+from medcore_prune.cli import cli
+from medcore_prune.errors import DataError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    mp.save(tiny_sam(), "model.safetensors")
+    (tmp_path / "set").mkdir()
+    for index, size in enumerate([(40, 56), (48, 32)]):
+        pixels = np.random.default_rng(index).integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "set" / f"i{index}.png")
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["predict", *words, "--pruned", "model.safetensors"])
+
+
+def test_masks_are_those_of_the_predictor_in_the_images_size(here: Path) -> None:
+    result = run("set/i0.png", "--box", "4,5,30,35", "--box", "10,10,50,39", "--out", "out")
+    assert result.exit_code == 0, result.output
+    predictor = mp.Predictor(mp.load("model.safetensors"))
+    predictor.set_image(mp.data.read_image("set/i0.png"))
+    for place, box in enumerate([(4, 5, 30, 35), (10, 10, 50, 39)]):
+        written = np.array(Image.open(here / f"out/i0_mask_{place}.png"))
+        assert written.shape == (40, 56)
+        assert np.array_equal(written == 255, predictor.predict(box))
+        assert set(np.unique(written)) <= {0, 255}
+    assert np.array(Image.open(here / "out/i0_overlay.png")).shape == (40, 56, 3)
+
+
+def test_a_folder_with_a_table_of_boxes(here: Path) -> None:
+    # by stem or by file name
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\ni0,1,1,20,20\ni1.png,2,2,30,30\n")
+    result = run("set", "--boxes", "boxes.csv", "--out", "out", "--no-overlay")
+    assert result.exit_code == 0, result.output
+    assert "2 masks of 2 images" in result.output
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["i0_mask.png", "i1_mask.png"]
+
+
+def test_nothing_is_overwritten_unless_asked(here: Path) -> None:
+    words = ("set/i0.png", "--box", "4,5,30,35", "--out", "out")
+    assert run(*words).exit_code == 0
+    (here / "out/i0_mask.png").write_bytes(b"mine")
+    again = run(*words)
+    assert isinstance(again.exception, DataError)
+    assert "already there: out/i0_mask.png" in str(again.exception)
+    assert (here / "out/i0_mask.png").read_bytes() == b"mine"
+    assert run(*words, "--overwrite").exit_code == 0
+    assert (here / "out/i0_mask.png").read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "table", "message"),
+    [
+        (["set"], "", "is a folder: give --boxes"),
+        (["set/i0.png"], "", "is one image: give --box"),
+        (["nowhere.png", "--box", "1,1,2,2"], "", "no such file or folder"),
+        (["set/i0.png", "--box", "100,100,120,120"], "", "i0.png: box .* lies outside of the image"),
+        (["set", "--boxes", "boxes.csv"], "i0,1,1,2,2\n", "image without a row in --boxes: i1"),
+        (["set", "--boxes", "boxes.csv"], "i0,1,1,2,2\ni1,1,1,2,2\nx,1,1,2,2\n", "row without an image: x"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(here: Path, words: list[str], table: str, message: str) -> None:
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\n" + table)
+    result = run(*words, "--out", "out")
+    assert isinstance(result.exception, DataError), result.output
+    with pytest.raises(DataError, match=message):
+        raise result.exception
+    assert not (here / "out").exists()
+
+
+def test_a_box_that_is_none_is_a_usage_error(here: Path) -> None:
+    result = run("set/i0.png", "--box", "1,2,3")
+    assert result.exit_code == 2
+    assert "expected four numbers such as 10,20,80,90" in result.output
