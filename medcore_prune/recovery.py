@@ -51,8 +51,9 @@ def recover(
     weights kept are those with the best Boundary F1 on the validation images (macro average, 256 grid), the start
     among them; without validation images, the last.
 
-    Memory: the training images as bytes at 4/3 of the input size, the teacher's weights, AdamW's two moments, the best
-    weights so far, and the activations of one batch.
+    Memory: the training images as bytes at 4/3 of the input size (7.5 MB an image at 1024 px), the teacher's weights,
+    AdamW's two moments, the best weights so far, and the activations of one batch. The teacher sees every batch as it
+    is augmented, so nothing of it is kept from step to step.
 
     Args:
         model: The pruned `Sam`, float32; ends in evaluation mode.
