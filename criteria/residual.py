@@ -1,6 +1,7 @@
 """Least-squares residual: what a layer's output loses with a unit once the other units are re-fitted."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,34 +51,35 @@ def residual_rise(weight: Tensor, inverse: Tensor, members: Tensor) -> Tensor:
     return torch.einsum("uko,uko->u", columns, torch.linalg.solve(blocks, columns))
 
 
-def all_at_once(weight: Tensor, matrix: Tensor, members: Tensor) -> Tensor:
-    """`residual_rise` of each unit while all others stay; (out, in), H (in, in), (n_units, k) to (n_units,)."""
-    return residual_rise(weight, torch.linalg.inv(matrix), members)
+def in_rounds(weight: Tensor, matrix: Tensor, members: Tensor, rounds: int) -> Tensor:
+    """Take units out round by round, always those that raise the residual least, and re-fit the others in between.
 
-
-def one_after_another(weight: Tensor, matrix: Tensor, members: Tensor) -> Tensor:
-    """Take units out one by one, always the one that raises the residual least, with the others re-fitted each time.
-
-    Two units that do the same stand in for each other: all at once both are cheap, here the second one is not.
+    Two units that do the same stand in for each other: seen at once both are cheap, but once one is gone the other is
+    not.
 
     Args:
         weight: W, (out, in).
         matrix: H, (in, in), positive definite.
         members: (n_units, k) columns of each unit.
+        rounds: How many; each takes the same number of units out, at least one.
 
     Returns:
-        (n_units,) residual that has gathered when each unit goes: ascending in the order of their going.
+        (n_units,) residual that has gathered when each unit goes, ascending in the order of their going. What a round
+        adds is shared out among its units by what each of them alone would add.
     """
     weight, inverse = weight.clone(), torch.linalg.inv(matrix)
     left, gathered = torch.arange(len(members)), 0.0
     scores = torch.zeros(len(members), dtype=weight.dtype)
+    each = max(1, math.ceil(len(members) / rounds))
     while len(left):
         rises = residual_rise(weight, inverse, members[left])
-        least = int(rises.argmin())
-        gathered += float(rises[least])
-        scores[left[least]] = gathered
-        own = members[left[least]]
-        left = torch.cat([left[:least], left[least + 1 :]])
+        order = rises.argsort(stable=True)
+        going, left = left[order[:each]], left[order[each:]]
+        own = members[going].flatten()
+        together = float(residual_rise(weight, inverse, own[None]))
+        shares = rises[order[:each]].cumsum(0)
+        scores[going] = gathered + together * shares / shares[-1].clamp(min=torch.finfo(weight.dtype).tiny)
+        gathered += together
         # block elimination: what is left of H^-1 becomes the inverse of what is left of H
         rows = torch.linalg.solve(inverse[own][:, own], inverse[own])
         weight -= weight[:, own] @ rows
@@ -85,10 +87,6 @@ def one_after_another(weight: Tensor, matrix: Tensor, members: Tensor) -> Tensor
     return scores
 
 
-ORDERS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "all_at_once": all_at_once,
-    "one_after_another": one_after_another,
-}
 TOKENS: dict[str, tuple[Need, str]] = {
     "alike": (Need.GRAM, "gram"),
     "by_gradient": (Need.WEIGHTED_GRAM, "weighted_gram"),
@@ -97,7 +95,7 @@ TOKENS: dict[str, tuple[Need, str]] = {
 
 @register_criterion("residual", source="Hassibi and Stork 1993, Second order derivatives for network pruning (NIPS 5)")
 class Residual(Criterion):
-    """Rise of the least-squares residual of a layer's output when a unit goes and the others are re-fitted.
+    """Least-squares residual of a layer's output that has gathered when a unit goes, the others being re-fitted.
 
     rho_k(S) = tr(W_S [(H_k^-1)_SS]^-1 W_S^T),  H_k = G_k + r I, with G_k = X'X of the inputs of `proj` or `lin2` over
     the images of data set k, window padding left out; then mean and deviation over data sets (Eq. 13). What is scored
@@ -106,7 +104,8 @@ class Residual(Criterion):
     Args:
         statistics: With `Need.GRAM`, or `Need.WEIGHTED_GRAM` for tokens `"by_gradient"`.
         ridge: r in shares of the mean diagonal of G, above 0; `correct` has the same.
-        order: `"all_at_once"` scores each unit beside all others; `"one_after_another"` takes them out in turn.
+        rounds: In how many rounds a group's units go, see `in_rounds`; 1 scores them all at once. Seen on the pocket
+            model: with 64 the residual of 70 % of a block's neurons is within 1.2 % of what it is one by one.
         tokens: `"alike"`, or `"by_gradient"` to weigh each by the squared gradient of the layer's output.
         lambda_b: Weight of the boundary band in the loss whose gradient weighs the tokens.
         aggregation: `"mean_std"` over data sets, or `"pooled"`.
@@ -124,22 +123,23 @@ class Residual(Criterion):
         self,
         statistics: "Statistics",
         ridge: float = 1e-3,
-        order: str = "all_at_once",
+        rounds: int = 64,
         tokens: str = "alike",
         lambda_b: float = DEFAULTS.lambda_b,
         aggregation: Aggregation = "mean_std",
         beta: float = DEFAULTS.beta,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        for what, value, known in (("order", order, ORDERS), ("tokens", tokens, TOKENS)):
-            if value not in known:
-                raise CriterionError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
-        if not 0 < ridge < float("inf"):
+        if tokens not in TOKENS:
+            raise CriterionError(f"unknown tokens {tokens!r}: expected one of {', '.join(TOKENS)}")
+        if not isinstance(rounds, int) or rounds < 1:
+            raise CriterionError(f"rounds is {rounds!r}: expected a whole number of at least 1")
+        if not 0 < ridge < math.inf:
             raise CriterionError(f"ridge is {ridge!r}: expected a finite number above 0")
         self.needs = self.needs_for(tokens=tokens)
         self.statistics = statistics
         self.ridge = ridge
-        self.order = order
+        self.rounds = rounds
         self.tokens = tokens
         self.lambda_b = lambda_b
         self.aggregator = Aggregator(aggregation, beta, weights)
@@ -157,4 +157,4 @@ class Residual(Criterion):
     def _of_group(self, group: StructuredGroup, population: Population) -> Tensor:
         found = gram(self.statistics, population, group, TOKENS[self.tokens][1], self.lambda_b)
         weight, _ = parameters(group.layer_out)
-        return ORDERS[self.order](weight, damped(found, self.ridge), group.out_cols)
+        return in_rounds(weight, damped(found, self.ridge), group.out_cols, self.rounds)

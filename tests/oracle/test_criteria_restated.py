@@ -196,48 +196,50 @@ def least_squares_loss(world: World, group: StructuredGroup, gram: Tensor, ridge
     values, vectors = torch.linalg.eigh(gram)
     inputs = torch.cat([values.clamp(min=0).sqrt()[:, None] * vectors.T, r.sqrt() * torch.eye(len(gram)).double()])
     outputs = inputs @ world.model.get_submodule(group.name_out).weight.detach().T
-    kept = [column for column in range(len(gram)) if column not in gone.tolist()]
+    kept = [column for column in range(len(gram)) if column not in gone.flatten().tolist()]
+    if not kept:
+        return float(outputs.square().sum())
     fitted = inputs[:, kept] @ torch.linalg.lstsq(inputs[:, kept], outputs).solution
     return float((fitted - outputs).square().sum())
 
 
-@replica("residual", ridge=0.01)
-@replica("residual", tokens="by_gradient", beta=0.0)
-def _residual(world: World, ridge: float = 1e-3, beta: float = 1.0, tokens: str = "alike") -> Scores:
-    found = world.tensors.others[Need.GRAM if tokens == "alike" else Need.WEIGHTED_GRAM]
-
-    def on(dataset: str) -> Scores:
-        grams = found[dataset]
-        return each_unit(
-            world, lambda g, u: least_squares_loss(world, g, grams[f"{g.name_out}.gram"], ridge, g.out_cols[u])
-        )
-
-    return mean_and_std(world, [on(k) for k in DATASETS], beta, [0.5, 0.5])
-
-
-@replica("residual", order="one_after_another")
-def _residual_in_turn(world: World, order: str) -> Scores:
-    """Each time every unit that is left is tried beside those that are gone already."""
+@replica("residual", rounds=1000, ridge=0.01, beta=0.3)
+def _residual(world: World, rounds: int, ridge: float, beta: float) -> Scores:
+    """One by one: each time every unit that is left is tried beside those that are gone already."""
+    found = world.tensors.others[Need.GRAM]
     parts = []
     for k in DATASETS:
-        grams, scores = world.tensors.others[Need.GRAM][k], []
+        scores = []
         for g in world.groups:
             gone: list[int] = []
             of_group = torch.zeros(g.n_units, dtype=torch.float64)
-            while len(gone) < g.n_units - 1:
+            while len(gone) < g.n_units:
                 tried = {
-                    u: least_squares_loss(world, g, grams[f"{g.name_out}.gram"], 1e-3, g.out_cols[[*gone, u]].flatten())
+                    u: least_squares_loss(world, g, found[k][f"{g.name_out}.gram"], ridge, g.out_cols[[*gone, u]])
                     for u in range(g.n_units)
                     if u not in gone
                 }
                 gone.append(min(tried, key=lambda u: tried[u]))
                 of_group[gone[-1]] = tried[gone[-1]]
-            (last,) = set(range(g.n_units)) - set(gone)
-            weight = world.model.get_submodule(g.name_out).weight.detach()
-            matrix = grams[f"{g.name_out}.gram"].double()
-            matrix = matrix + 1e-3 * matrix.diagonal().mean() * torch.eye(len(matrix)).double()
-            of_group[last] = torch.trace(weight @ matrix @ weight.T)
             scores.append(of_group)
+        parts.append(scores)
+    return mean_and_std(world, parts, beta, [0.5, 0.5])
+
+
+@replica("residual", rounds=1)
+@replica("residual", rounds=1, tokens="by_gradient")
+def _residual_in_one_round(world: World, rounds: int, tokens: str = "alike") -> Scores:
+    """Each unit beside all others; the loss of all is shared out in the order of, and by, their own losses."""
+    need = Need.GRAM if tokens == "alike" else Need.WEIGHTED_GRAM
+    parts = []
+    for k in DATASETS:
+        scores = []
+        for g in world.groups:
+            gram = world.tensors.others[need][k][f"{g.name_out}.gram"]
+            alone = [least_squares_loss(world, g, gram, 1e-3, g.out_cols[u]) for u in range(g.n_units)]
+            of_all = least_squares_loss(world, g, gram, 1e-3, g.out_cols)
+            up_to = [sum(loss for loss in alone if loss <= own) for own in alone]
+            scores.append(torch.tensor([of_all * part / sum(alone) for part in up_to], dtype=torch.float64))
         parts.append(scores)
     return mean_and_std(world, parts, 1.0, [0.5, 0.5])
 

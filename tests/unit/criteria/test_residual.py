@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medcore_prune.criteria.residual import Residual, all_at_once, damped, one_after_another, residual_rise
+from medcore_prune.criteria.residual import Residual, damped, in_rounds, residual_rise
 from medcore_prune.errors import CriterionError
 
 
@@ -20,22 +20,41 @@ def twins() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.ones((1, 3), dtype=torch.float64), damped(inputs.T @ inputs, 1e-6)
 
 
+SINGLES = torch.arange(3)[:, None]
+
+
 def test_twins_are_cheap_at_once_and_dear_in_turn() -> None:
     weight, matrix = twins()
-    singles = torch.arange(3)[:, None]
-    at_once = all_at_once(weight, matrix, singles)
+    at_once = residual_rise(weight, torch.linalg.inv(matrix), SINGLES)
     assert at_once.argsort()[-1] == 2
-    in_turn = one_after_another(weight, matrix, singles)
+    assert in_rounds(weight, matrix, SINGLES, 1).argsort()[-1] == 2
     # one twin goes for nothing, then the small input, and the twin that is left last
-    order = in_turn.argsort().tolist()
+    order = in_rounds(weight, matrix, SINGLES, 3).argsort().tolist()
     assert order[1] == 2
     assert {order[0], order[2]} == {0, 1}
 
 
-def test_the_last_unit_carries_everything() -> None:
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_the_last_unit_carries_everything(rounds: int) -> None:
     weight, matrix = twins()
-    in_turn = one_after_another(weight, matrix, torch.arange(3)[:, None])
-    torch.testing.assert_close(in_turn.max(), torch.trace(weight @ matrix @ weight.T))
+    scores = in_rounds(weight, matrix, SINGLES, rounds)
+    torch.testing.assert_close(scores.max(), torch.trace(weight @ matrix @ weight.T))
+
+
+def test_more_rounds_lose_less() -> None:
+    """16 inputs in which 8 sources are mixed: what stays lost without 10 of them, by the number of rounds."""
+    rng = torch.Generator().manual_seed(1)
+    sources, mixing = torch.randn((300, 8), generator=rng), torch.randn((8, 16), generator=rng)
+    inputs = (sources @ mixing + 0.1 * torch.randn((300, 16), generator=rng)).double()
+    weight = torch.randn((5, 16), generator=rng, dtype=torch.float64)
+    matrix = damped(inputs.T @ inputs, 1e-3)
+    inverse = torch.linalg.inv(matrix)
+
+    def lost(rounds: int) -> float:
+        order = in_rounds(weight, matrix, torch.arange(16)[:, None], rounds).argsort()
+        return float(residual_rise(weight, inverse, order[None, :10]))
+
+    assert lost(16) < lost(1)
 
 
 def test_a_layer_without_inputs_loses_nothing_but_the_ridge() -> None:
@@ -45,7 +64,8 @@ def test_a_layer_without_inputs_loses_nothing_but_the_ridge() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"order": "backwards"}, "unknown order 'backwards': expected one of all_at_once, one_after_another"),
+        ({"rounds": 0}, "rounds is 0: expected a whole number of at least 1"),
+        ({"rounds": 2.5}, "rounds is 2.5: expected a whole number of at least 1"),
         ({"tokens": "some"}, "unknown tokens 'some': expected one of alike, by_gradient"),
         ({"ridge": 0.0}, "ridge is 0.0: expected a finite number above 0"),
     ],
