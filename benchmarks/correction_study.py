@@ -18,6 +18,7 @@ from ..baseline import Baseline, get_baseline
 from ..calibration import calibrate
 from ..command_line import run
 from ..correction import correct
+from ..correction_report import CorrectionSettings
 from ..criterion import unit_scores
 from ..data.named import parse_named
 from ..evaluation import EvaluationSet, macro_average, predict, score
@@ -43,11 +44,13 @@ UNPRUNED, PRUNED = "unpruned", "pruned"
 VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
     PRUNED: (),
     "corrected": ({},),
-    "layer target": ({"target": "layer"},),
-    "layer target and bias": ({"target": "layer", "bias": True},),
+    "no weighting": ({"weighting": "none"},),
+    "band weighting": ({"weighting": "band"},),
+    "squared gradient": ({"weighting": "gradient"},),
+    "values kept": ({"values": False},),
+    "neither": ({"weighting": "none", "values": False},),
+    "layer by layer": ({"target": "layer", "weighting": "none", "values": False},),
     "bias": ({"bias": True},),
-    "band": ({"weighting": "band"},),
-    "gradient": ({"weighting": "gradient"},),
     "ridge x 0.1": ({"ridge": 1e-4},),
     "ridge x 10": ({"ridge": 1e-2},),
     "8 images a set": ({"samples": 8},),
@@ -97,6 +100,11 @@ class _Cells:
         return outcome
 
 
+def _complete(samples: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill up with the defaults, which a stored cell has to agree with."""
+    return {**asdict(CorrectionSettings()), "samples": samples, **options}
+
+
 class Study:
     """Evaluates cells that are not stored yet.
 
@@ -144,21 +152,14 @@ class Study:
         return recipe.build(statistics, self.inputs.adapted, 0, self.inputs.reference, self.inputs.calibration(0))
 
     def _outcome(self, plan: Plan, variant: str) -> Outcome:
-        key = f"{plan.hash} {json.dumps(VARIANTS[variant])}"
+        rounds = [_complete(self._calibration, options) for options in VARIANTS[variant]]
+        key = f"{plan.hash} {json.dumps(rounds, sort_keys=True)}"
         if known := self._cells.get(key):
             # methods that agree on what goes share a cell
             return replace(known, method=plan.criterion, level=plan.level, variant=variant)
         small = prune(self.inputs.adapted, plan)
-        reports = [
-            correct(
-                small,
-                self.inputs.adapted,
-                self.inputs.calibration(0),
-                progress=False,
-                **{"samples": self._calibration, **options},
-            )
-            for options in VARIANTS[variant]
-        ]
+        drawn = self.inputs.calibration(0)
+        reports = [correct(small, self.inputs.adapted, drawn, progress=False, **options) for options in rounds]
         error = reports[-1].stream_error if reports else None
         seconds = sum(report.seconds for report in reports) if reports else None
         return self._cells.put(key, self._judge(small, variant, plan, error, seconds))
@@ -206,10 +207,11 @@ _PREAMBLE = """# Training-free correction
 Written by `medcore-bench correction-study`; not edited by hand.
 
 Boundary F1 (2 px on the 256 grid), averaged over sets, of *validation* images: {images}. Test images were not looked
-at. After the cut `proj` and `lin2` of every block were fitted to the unpruned network by least squares, on
-{calibration} training images a set, without labels and without fine-tuning. "corrected" has the defaults of
-`medcore_prune.correct`: the target takes the cut network's residual stream to the unpruned one's. "layer target" asks
-each layer for its own output in the unpruned network; the other rows change the one thing that they name.
+at. After the cut what is left of every block was fitted to the unpruned network by least squares, on {calibration}
+training images a set, without labels and without fine-tuning. "corrected" has the defaults of
+`medcore_prune.correct`; the other rows change the one thing that they name. "neither" has no weighting and keeps the
+values; "layer by layer" besides asks each layer for its own output in the unpruned network, and lets earlier errors
+stand.
 
 """
 

@@ -81,6 +81,11 @@ def correct(
     start = time.perf_counter()
     settings = CorrectionSettings(ridge, weighting, target, bias, values)
     _check_pair(small, teacher, bias)
+    if settings.weighting != "none" and not hasattr(teacher, "prompt_encoder"):
+        raise SurgeryError(
+            f"the teacher is an encoder alone, and weighting {settings.weighting!r} reads its masks: give the whole "
+            "model, or weighting='none'"
+        )
     if batch_size < 1:
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
     drawn = _drawn(data, samples, seed)

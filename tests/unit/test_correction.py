@@ -233,3 +233,12 @@ def test_models_that_do_not_belong_together_are_refused() -> None:
         correct(TEACHER)
     with pytest.raises(SurgeryError, match="differ in size"):
         correct(build_sam("pocket"))
+
+
+def test_an_encoder_alone_is_corrected_without_weights_only() -> None:
+    teacher = encoder_of(TEACHER)
+    small = mp.prune(teacher, PLAN)
+    with pytest.raises(SurgeryError, match="weighting='none'"):
+        mp.correct(small, teacher, sets(), weighting="band", progress=False)
+    report = mp.correct(small, teacher, sets(), weighting="none", progress=False)
+    assert report.layers[0].name == "blocks.0.attn.proj"
