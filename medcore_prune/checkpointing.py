@@ -7,7 +7,6 @@ and the sums of a calibration, are the same numbers.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -16,10 +15,17 @@ from torch.utils.checkpoint import checkpoint
 
 from .encoders import blocks_of
 
+_MADE: dict[type[nn.Module], type[nn.Module]] = {}
 
-@cache
+
 def _recomputed(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of blocks of `kind` that are recomputed in the backward pass; it differs in `forward` alone."""
+    if kind not in _MADE:
+        _MADE[kind] = _make(kind)
+    return _MADE[kind]
+
+
+def _make(kind: type[nn.Module]) -> type[nn.Module]:
 
     def forward(self: nn.Module, *args: Any) -> Any:
         if not torch.is_grad_enabled():
@@ -52,8 +58,7 @@ def set_checkpointing(model: nn.Module, on: bool = True) -> nn.Module:
         The same model.
     """
     for module in _modules(model):
-        kind = type(module)
-        plain = getattr(kind, "recomputes", kind)
+        plain: type[nn.Module] = getattr(type(module), "recomputes", type(module))
         module.__class__ = _recomputed(plain) if on else plain
     return model
 

@@ -79,7 +79,7 @@ class Watch:
     def forward_hook(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Put a tap behind the layer."""
         start = self._start.to(output.device)
-        tapped: Tensor = _Tap.apply(output, inputs[0], start, partial(self._seen, name))  # type: ignore[no-untyped-call]
+        tapped: Tensor = _Tap.apply(output, inputs[0], start, partial(self._seen, name))
         return tapped
 
     def _seen(self, name: str, inputs: Tensor, gradient: Tensor, below: bool) -> None:

@@ -25,7 +25,7 @@ MASK_BYTES = 64 << 20
 """How large the bias of the maps that are computed together may be; one map is always allowed."""
 
 
-class SdpaAttention(Attention):  # type: ignore[misc]  # segment_anything has no types
+class SdpaAttention(Attention):
     """`Attention` of segment-anything with the same parameters, settings and results, computed another way."""
 
     def forward(self, x: Tensor) -> Tensor:
