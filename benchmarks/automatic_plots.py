@@ -22,7 +22,7 @@ def path_picture(paths: Mapping[str, Any], theme: Theme) -> Figure:
     """Draw the longest path and the end of every other one, with lines of equal size, a panel a unit."""
     figure = Figure(figsize=(9.6, 4.6))
     axes = figure.subplots(1, len(paths["paths"]), sharey=True, squeeze=False)[0]
-    for axis, (unit, of_unit) in zip(axes, paths["paths"].items(), strict=True):
+    for axis, (unit, of_unit) in zip(axes, ((name, paths["paths"][name]) for name in _UNITS), strict=True):
         _lines_of_equal_size(axis, paths["unit_cost"][unit], theme)
         longest = max(of_unit.values(), key=lambda path: len(path["steps"]))
         way = 100 * np.array([[0, 0], *([step["heads"], step["neurons"]] for step in longest["steps"])])
@@ -40,7 +40,7 @@ def path_picture(paths: Mapping[str, Any], theme: Theme) -> Figure:
     axes[0].set_ylabel("MLP neurons gone, %")
     for look in _LOOKS.values():
         axes[0].plot([], [], linestyle="", **look)
-    axes[0].legend(loc="upper left", fontsize=8.5)
+    axes[0].legend(loc="lower right", fontsize=8.5)
     figure.tight_layout(w_pad=2.0)
     return figure
 
@@ -51,16 +51,19 @@ def _lines_of_equal_size(axis: Any, cost: Mapping[str, float], theme: Theme) -> 
         heads = np.linspace(0, 0.85, 50)
         neurons = (removed - heads * cost["heads"]) / cost["neurons"]
         axis.plot(100 * heads, 100 * neurons, color=theme.faint, linewidth=0.7, alpha=0.5, zorder=0)
-        if 0 <= neurons[0] <= 0.83:
-            axis.annotate(f"{100 * removed:.0f}", (0, 100 * neurons[0]), fontsize=7.5, color=theme.faint, va="bottom")
+        # beside the axis, where the path often runs
+        if 0 <= neurons[2] <= 0.83:
+            place = (100 * heads[2], 100 * neurons[2])
+            axis.annotate(f"{100 * removed:.0f}", place, fontsize=7.5, color=theme.faint, va="bottom")
 
 
 def budget(summary: Summary, theme: Theme) -> Figure:
     """Draw BF1 and HD95 of both ways against what is removed, with intervals, a column a unit."""
+    modes = {mode: summary.modes[mode] for mode in _UNITS if mode in summary.modes}
     figure = Figure(figsize=(9.6, 6.0))
-    axes = figure.subplots(2, len(summary.modes), sharex="col", sharey="row", squeeze=False)
+    axes = figure.subplots(2, len(modes), sharex="col", sharey="row", squeeze=False)
     whole = next(row for row in summary.unpruned_rows if row.method == UNPRUNED)
-    for column, (mode, title) in enumerate(summary.modes.items()):
+    for column, (mode, title) in enumerate(modes.items()):
         for row, metric in enumerate(("bf1", "hd95_px")):
             axis = axes[row, column]
             axis.axhline(whole.metrics[metric].value, color=theme.faint, linewidth=1, linestyle=(0, (4, 3)))

@@ -18,6 +18,7 @@ from ..facade import planner
 from ..files import write_text_atomic
 from ..level import COMPARISON_LEVELS, Level
 from ..leverage import BAND_PX, GRID_PX
+from ..measure import Measured
 from ..plan_record import Plan
 from ..split_search import CHUNK, SplitSearch
 from ..statistics import Statistics
@@ -30,7 +31,6 @@ from .experiment_page import Picture, Section, render_experiment
 from .frames import comparison_frame
 from .grid import Grid
 from .inputs import Inputs
-from .measure import Measured
 from .methods import Method, choose_methods
 from .planning import Job, plan_path
 from .results import ResultStore
@@ -183,8 +183,9 @@ def render(store: ResultStore) -> None:
         "path": Picture(_CAPTIONS["path"], lambda theme: path_picture(paths, theme)),
         "budget": Picture(_CAPTIONS["budget"], lambda theme: budget(summary, theme)),
     }
-    against = [tables.differences(summary, mode) for mode in summary.modes]
-    details = [tables.comparison(summary, mode) for mode in summary.modes]
+    modes = [mode for mode in MODES if mode in summary.modes]
+    against = [tables.differences(summary, mode) for mode in modes]
+    details = [tables.comparison(summary, mode) for mode in modes]
     sections = [
         Section("Automatic against fixed", grids=[splits(paths, summary, notice), *against], figures=pictures),
         Section("All metrics", grids=details, folded=True),
@@ -197,7 +198,7 @@ def render(store: ResultStore) -> None:
 def splits(paths: Mapping[str, Any], summary: Summary, notice: str) -> Grid:
     """What the automatic split chose at each level's size, and what came of it."""
     rows = []
-    for mode, title in summary.modes.items():
+    for mode, title in MODES.items():
         for level, (heads, neurons) in paths["levels"].items():
             found = {row.method: row for row in summary.of(mode, level)}
             if {AUTOMATIC, FIXED} - found.keys():
@@ -226,7 +227,7 @@ def _sizes(found: Mapping[str, Any], unit: str) -> str:
 def _path_grids(paths: Mapping[str, Any], notice: str) -> Sequence[Grid]:
     """The longest path of each unit: those of smaller targets follow it but for their last steps."""
     grids = []
-    for of_unit in paths["paths"].values():
+    for of_unit in (paths["paths"][unit] for unit in MODES):
         longest = max(of_unit.values(), key=lambda path: len(path["rows"]))
         title = f"Path to {longest['target']}"
         grids.append(Grid(title, longest["columns"], longest["rows"], [notice], left=2))

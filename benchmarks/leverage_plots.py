@@ -6,16 +6,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from ..level import Level
 from .leverage_contours import LARGE, SMALL, STEPS, picture_steps
 from .leverage_sweep import BANDS, HEADLINE
 from .leverage_tables import FAMILY_TITLES, band_title
-from .plot_style import SUBJECT_COLOUR, Theme
+from .plot_style import SUBJECT_COLOUR, THEMES, Theme
 
 COLOURS = {"heads": SUBJECT_COLOUR, "neurons": "#3b7dd8"}
+_ONE = {"heads": "head", "neurons": "MLP"}
 _MARKERS = {"heads": "o", "neurons": "s"}
 _SHOWN_PX = 6.0  # displacements of a scatter, to either side
 _AROUND_PX = 14  # of the picture, around the contour
@@ -42,19 +47,20 @@ def leverage(steps: pd.DataFrame, found: Mapping[str, Any], theme: Theme) -> Fig
         axis.set_xlim(-0.5, 1.75)
         axis.set_yscale("log")
         axis.grid(axis="x", visible=False)
-    _plain_log(axes[0])
+    _plain_log(axes[0].yaxis)
     axes[0].set_ylabel("boundary leverage, px per percent saved")
     figure.tight_layout(w_pad=1.2)
     return figure
 
 
-def _plain_log(axis: Axes) -> None:
-    """Write the ticks of a logarithmic axis as numbers."""
-    low, high = axis.get_ylim()
-    ticks = [base * 10.0**power for power in range(-4, 5) for base in (1, 2, 5)]
+def _plain_log(axis: Axis) -> None:
+    """Write the ticks of a logarithmic axis as numbers; powers of ten alone where it is long."""
+    low, high = axis.get_view_interval()
+    bases = (1, 2, 5) if high / low < 1e3 else (1,)
+    ticks = [base * 10.0**power for power in range(-6, 6) for base in bases]
     shown = [tick for tick in ticks if low <= tick <= high]
-    axis.set_yticks(shown, [f"{tick:g}" for tick in shown])
-    axis.minorticks_off()
+    axis.set_ticks(shown, labels=[f"{tick:g}" for tick in shown])
+    axis.set_minor_locator(NullLocator())
 
 
 def levels(steps: pd.DataFrame, theme: Theme) -> Figure:
@@ -70,7 +76,9 @@ def levels(steps: pd.DataFrame, theme: Theme) -> Figure:
         for shade, share in zip(np.linspace(0.35, 1, len(set(other))), sorted(set(other)), strict=True):
             line = other == share
             values = own[f"{HEADLINE}_q95"].to_numpy(float)[line]
-            label = f"{FAMILY_TITLES[other_family]} {100 * share:g} %"
+            shared = bool(steps["move"].isin(own["move"][line]).sum() > line.sum())
+            more = " and more" if shared else ""
+            label = f"{FAMILY_TITLES[other_family]} {100 * share:g} %{more}"
             axis.plot(
                 100 * mine[line],
                 values,
@@ -81,10 +89,10 @@ def levels(steps: pd.DataFrame, theme: Theme) -> Figure:
                 label=label,
             )
         axis.set_yscale("log")
-        axis.set_title(f"{title} steps")
+        axis.set_title(f"{_ONE[family]} steps")
         axis.set_xlabel(f"{title} gone before the step, %")
         axis.legend(fontsize=8, title="gone of the other", title_fontsize=8)
-    _plain_log(axes[0])
+    _plain_log(axes[0].yaxis)
     axes[0].set_ylabel("boundary leverage, px per percent")
     figure.tight_layout(w_pad=2.0)
     return figure
@@ -115,10 +123,8 @@ def paired(steps: pd.DataFrame, theme: Theme) -> Figure | None:
         xlabel="MLP step, px per percent",
         ylabel="head step, px per percent",
     )
-    _plain_log(axis)
-    ticks = axis.get_yticks()
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.tick_params(which="minor", length=0)
+    _plain_log(axis.xaxis)
+    _plain_log(axis.yaxis)
     axis.set_title(f"Paired cells: {int((y > x).sum())} of {len(cells)} above the line")
     figure.tight_layout()
     return figure
@@ -136,6 +142,7 @@ def damage(steps: pd.DataFrame, theme: Theme) -> Figure:
             axis.plot(*values, _MARKERS[family], color=COLOURS[family], label=title, markersize=5, alpha=0.8, mew=0)
         axis.axhline(0, color=theme.faint, linewidth=1)
         axis.set_xscale("log")
+        _plain_log(axis.xaxis)
         axis.set_xlabel("boundary leverage, px per percent")
         axis.set_ylabel(f"{name} per percent")
     axes[0].legend(loc="upper left")
@@ -159,13 +166,18 @@ def theorem(points: Points, rows: Sequence[Mapping[str, Any]], theme: Theme) -> 
         title = f"{FAMILY_TITLES[step.family]}, {100 * step.size:g} % of the units"
         axis.set_title(title + (f"\nPearson {found:.2f}" if found is not None else ""), fontsize=9.5)
         axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel="predicted, px")
+        axis.set(xticks=(-6, -3, 0, 3, 6), yticks=(-6, -3, 0, 3, 6))
     axes[0].set_ylabel("measured, px")
     figure.tight_layout(w_pad=1.2)
     return figure
 
 
-def _map(theme: Theme) -> str:
-    return "viridis" if theme.background.startswith("#1") else "viridis_r"
+def _map(theme: Theme) -> Colormap:
+    """Colours from few points, which stand out from the background already, to many."""
+    ends = (colormaps["viridis"](share) for share in np.linspace(0.8, 0.0, 32))
+    colours = list(ends)
+    dark = theme is THEMES["dark"]
+    return LinearSegmentedColormap.from_list("points", colours[::-1] if dark else colours)
 
 
 def order(rows: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
@@ -193,10 +205,11 @@ def order(rows: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
         axis.set_xlabel("units of the family that go, %")
     axes[0].set_ylabel("correlation with the measured displacement")
     axes[1].set_yscale("log")
-    _plain_log(axes[1])
     axes[1].set_ylabel("median, px")
     axes[0].legend(fontsize=8)
-    axes[1].legend(fontsize=8)
+    axes[1].legend(fontsize=8, loc="lower right")
+    axes[1].set_ylim(bottom=axes[1].get_ylim()[0] / 30)
+    _plain_log(axes[1].yaxis)
     figure.tight_layout(w_pad=2.0)
     return figure
 
@@ -207,15 +220,13 @@ def contour(points: Points, theme: Theme) -> Figure | None:
         return None
     shown = picture_steps(points)
     where = points["picture_points"].astype(float)
-    figure = Figure(figsize=(10.4, 5.4))
+    figure = Figure(figsize=(10.4, 5.0), layout="compressed")
     axes = figure.subplots(2, len(shown), squeeze=False)
-    drawn = None
     for column, (step, moved) in enumerate(shown):
         limit = max(0.5, float(np.nanquantile(np.abs(moved[1]), 0.95))) if np.isfinite(moved[1]).any() else 1.0
-        for row, values in enumerate(moved):
-            axis = axes[row, column]
-            drawn = _on_image(axis, points["picture_image"], where, values, limit)
-        figure.colorbar(drawn, ax=axes[:, column], orientation="horizontal", fraction=0.045, pad=0.03, label="px")
+        image = points["picture_image"]
+        drawn = [_on_image(axis, image, where, v, limit) for axis, v in zip(axes[:, column], moved, strict=True)]
+        figure.colorbar(drawn[0], ax=axes[:, column], orientation="horizontal", fraction=0.06, pad=0.02, label="px")
         axes[0, column].set_title(f"{FAMILY_TITLES[step.family]}, {100 * step.size:g} %", fontsize=9.5)
     for row, name in enumerate(("predicted", "measured")):
         axes[row, 0].text(-0.06, 0.5, name, rotation=90, transform=axes[row, 0].transAxes, va="center", ha="right")

@@ -201,11 +201,21 @@ def _damage(metric: str, metrics: Mapping[str, Array], cells: Cells, steps: Sequ
 
 
 def _density(damage: Array, saved: Array, steps: Sequence[Step]) -> dict[str, Any]:
+    """Damage densities over all valid steps, and under `paired` over those from paired cells alone."""
     own = {family: _places(steps, family) for family in ("heads", "neurons")}
-    heads, neurons = (damage_density(damage[:, places], saved[places]) for places in own.values())
+    pairs = _pairs(steps)
+    paired = {f: [places[pair[side]] for pair in pairs] for side, (f, places) in enumerate(own.items())}
+    return {**_densities(damage, saved, own), "paired": _densities(damage, saved, paired)}
+
+
+def _densities(damage: Array, saved: Array, places: Mapping[str, list[int]]) -> dict[str, Any]:
+    if not all(places.values()):
+        nothing = np.full(len(damage), np.nan)
+        return {name: span(nothing) for name in (*places, "ratio")}
+    found = {family: damage_density(damage[:, own], saved[own]) for family, own in places.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = heads / neurons
-    return {"heads": span(heads), "neurons": span(neurons), "ratio": span(ratio)}
+        ratio = found["heads"] / found["neurons"]
+    return {**{family: span(values) for family, values in found.items()}, "ratio": span(ratio)}
 
 
 def _rank_correlation(leverage: Array, damage: Array) -> dict[str, Any]:

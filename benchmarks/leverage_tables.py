@@ -75,8 +75,8 @@ def main(found: Mapping[str, Any], notice: str) -> Grid:
     ]
     for metric, name, digits in (("bf1", "BF1 loss / %", 5), ("hd95_px", "HD95 rise, px / %", 4)):
         density = found["damage"][metric]
-        cells = [text(density["heads"], digits), text(density["neurons"], digits), text(density["ratio"])]
-        rows.append([name, *cells, *_paper(metric)])
+        rows.append([name, *_density(density, digits), *_paper(metric)])
+        rows.append(["   from paired cells", *_density(density["paired"], digits), *["–"] * 3])
     won = own["win_rate"]
     wins = "–" if won["value"] is None else f"{round(won['value'] * counts['paired'])} of {counts['paired']}"
     rows.append(["paired cells won by heads", "", "", f"{wins} {_interval(won)}", "", "", "15 of 15"])
@@ -101,6 +101,10 @@ def main(found: Mapping[str, Any], notice: str) -> Grid:
     )
 
 
+def _density(density: Mapping[str, Any], digits: int) -> list[str]:
+    return [text(density["heads"], digits), text(density["neurons"], digits), text(density["ratio"])]
+
+
 def _interval(found: Mapping[str, Any]) -> str:
     return "" if found["low"] is None else f"[{found['low']:.2f}, {found['high']:.2f}]"
 
@@ -108,7 +112,7 @@ def _interval(found: Mapping[str, Any]) -> str:
 def _paper(row: str) -> list[str]:
     table = paper_table(4).set_index("quantity")
     digits = 3 if row == "leverage" else 5
-    heads, neurons, ratio = (table.loc[_PAPER[row], name] for name in ("head_steps", "mlp_steps", "ratio"))
+    heads, neurons, ratio = (float(str(table.loc[_PAPER[row], name])) for name in ("head_steps", "mlp_steps", "ratio"))
     return [f"{heads:.{digits}f}", f"{neurons:.{digits}f}", f"{ratio:.3f}"]
 
 
@@ -149,7 +153,7 @@ def theorem(rows: Sequence[Mapping[str, Any]], notice: str) -> Grid:
             str(row["points"]),
             f"{100 * row['found']:.1f}",
             _px(row["moved_px"]),
-            _px(row["error_px"]),
+            _px(row["error_px"], 3),
             text(row["pearson"]),
             text(row["spearman"]),
         ]
@@ -167,8 +171,8 @@ def theorem(rows: Sequence[Mapping[str, Any]], notice: str) -> Grid:
     return Grid("Theorem 3.3: predicted against measured displacement", columns, cells, footer, sections)
 
 
-def _px(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _px(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def steps(table: pd.DataFrame, notice: str) -> Grid:

@@ -87,7 +87,7 @@ def measured_displacement(points: Array, before: Array, after: Array, *, reach_p
 
 
 def _gradient_at(points: Array, logits: Array) -> tuple[Array, Array]:
-    rows, columns = np.gradient(np.asarray(logits, dtype=np.float64))
+    rows, columns = (np.asarray(part) for part in np.gradient(np.asarray(logits, dtype=np.float64)))
     return _at(rows, points[:, 0], points[:, 1]), _at(columns, points[:, 0], points[:, 1])
 
 

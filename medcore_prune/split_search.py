@@ -193,7 +193,7 @@ class SplitSearch:
 
     def _last(self, state: State, target: Target) -> dict[Family, State]:
         """One unit more where that is nearer to the target than to stop: of the family that gets nearest."""
-        gaps = {None: target.fraction - self.removed(state, target)}
+        gaps: dict[Family | None, float] = {None: target.fraction - self.removed(state, target)}
         states = {}
         for place, family in enumerate(FAMILY_NAMES):
             if state[place] < self.most[place]:
@@ -211,9 +211,9 @@ class SplitSearch:
         family = min(leverage, key=leverage.__getitem__)
         after = options[family]
         why = "lower leverage" if len(options) > 1 else "nothing else fits"
-        shares = [gone / total for gone, total in zip(after, self.total, strict=True)]
+        heads, neurons = (gone / total for gone, total in zip(after, self.total, strict=True))
         units = sum(after) - sum(state)
-        return family, PathStep(family, units, *shares, self.removed(after, target), leverage, why)
+        return family, PathStep(family, units, heads, neurons, self.removed(after, target), leverage, why)
 
     @torch.no_grad()
     def _low_res(self, state: State) -> Tensor:
