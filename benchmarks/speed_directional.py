@@ -20,7 +20,7 @@ from ..collector import stored_shapes
 from ..collectors import COLLECTORS
 from ..encoders import SHAPES, build_sam, geometry_of
 from ..fisher import BOTH_LOSSES, Accumulator
-from .measure import measured
+from ..measure import measured
 from .speed_fisher import Batch, plain_backward, random_batch
 
 WAYS: dict[str, tuple[str, ...]] = {

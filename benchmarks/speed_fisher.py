@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..encoders import SHAPES, build_sam, geometry_of
 from ..fisher import BOTH_LOSSES, Accumulator, prunable_layers
 from ..losses import plain_loss
+from ..measure import measured
 from ..protocol import input_logits, low_res_logits
-from .measure import measured
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Way = Callable[[nn.Module, Batch], object]

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from medcore_prune.baseline import Baseline
 from medcore_prune.benchmarks.inputs import Inputs
-from medcore_prune.benchmarks.measure import Measured
 from medcore_prune.benchmarks.methods import Method
 from medcore_prune.benchmarks.planning import Job, make_jobs, plan_path
 from medcore_prune.benchmarks.records import CellResult
@@ -26,6 +25,7 @@ from medcore_prune.data.splits import FRACTIONS, Split
 from medcore_prune.errors import CriterionError
 from medcore_prune.groups import StructuredGroup
 from medcore_prune.level import Level
+from medcore_prune.measure import Measured
 
 
 class Slow(Criterion):
