@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import tiny_batch, tiny_sam
-from tiny_samples import Fixed
+from tiny_samples import Fixed, TinySamples
 
 import medcore_prune as mp
 from medcore_prune.collector import CONSTANT, Collector
@@ -90,6 +90,29 @@ def test_another_reference_is_collected_anew_and_the_rest_is_kept(
     # the first one's files are still there
     calibrate(tmp_path, {"a": images()})
     assert len(ran) == 1
+
+
+def test_an_interrupted_run_goes_on_with_its_own_reference(tmp_path: Path) -> None:
+    reads: list[int] = []
+
+    def stop(index: int) -> None:
+        reads.append(index)
+        if len(reads) == 3:
+            raise KeyboardInterrupt
+
+    options: Any = {"batch_size": 1, "save_every_s": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(tmp_path, {"a": TinySamples("a", COUNT, stop)}, **options)
+    assert list(tmp_path.rglob("partial-*"))
+    # what another reference left is not taken up
+    other = calibrate(tmp_path, {"a": TinySamples("a", COUNT)}, 9, needs={Need.DIRECTIONAL_RESET}, **options)
+    assert other.counts == {"a": COUNT}
+    samples = TinySamples("a", COUNT)
+    resumed = calibrate(tmp_path, {"a": samples}, **options)
+    assert len(samples.read) == 2
+    whole = calibrate(tmp_path / "other", {"a": TinySamples("a", COUNT)}, **options)
+    assert torch.equal(resumed.directional("a", LAYER, "reset"), whole.directional("a", LAYER, "reset"))
+    assert not list(tmp_path.rglob("partial-*"))
 
 
 def test_different_references_do_not_merge(tmp_path: Path) -> None:
