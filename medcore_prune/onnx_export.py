@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,7 @@ def _check(model: nn.Module, path: Path, part: str, exporter: str) -> None:
 
 
 def _describe(place: Path, model: nn.Module, part: str) -> None:
-    import onnx
-
+    onnx: Any = import_module("onnx")
     plan = lineage_of(model).plan
     facts = {
         "part": part,
@@ -237,9 +237,8 @@ def compare(module: nn.Module, place: Path, part: _Part, arguments: Sequence[Ten
     Returns:
         Output to the largest absolute difference, relative to the largest absolute value.
     """
-    import onnxruntime
-
-    session: Any = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
+    onnxruntime: Any = import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
     worst = dict.fromkeys(part.outputs, 0.0)
     for count in (1, arguments[0].shape[0]):
         inputs = [value[:count] for value in arguments]

@@ -101,6 +101,11 @@ def command(
 
     \b
     Example:
+      medcore-prune phantoms --out phantoms
+      medcore-prune adapt --data own=phantoms --steps 8 --batch-size 4 --out adapted.pth
+
+    \b
+    With SAM ViT-B and your own images:
       medcore-prune adapt --model vit_b --reference sam_vit_b_01ec64.pth \\
           --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
     """

@@ -10,10 +10,11 @@ import pandas as pd
 from ..command_line import check_device
 from ..data.types import SampleSet
 from ..encoders import geometry_of
+from ..estimates import evaluation_estimate
 from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
 from ..files import write_text_atomic
 from ..paired import INDICATIVE_BELOW, paired_difference
-from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_notice
+from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
 from .options import FOLDER, MODEL_FILE, data_options, device_option, kind_options, scoring_options
 from .table import Table
 
@@ -65,7 +66,7 @@ def command(
 
     \b
     Example:
-      medcore-prune evaluate small.safetensors --against pocket
+      medcore-prune evaluate small.safetensors --against pocket --images 4
     """
     check_device(device)
     options, source = ModelOptions(kind, image_size, device), ImageOptions(data, boxes, layout, split_seed)
@@ -73,6 +74,9 @@ def command(
     names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))
     loaded = {name: options.read(name) for name in names}
     sets = source.role(role, names, images)
+    count = sum(map(len, sets.values()))
+    for model in loaded.values():
+        say_estimate(evaluation_estimate(model, count, batch_size=batch_size))
     tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size)
     parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
     if against:
@@ -101,7 +105,7 @@ def evaluate_all(
         DataError: An empty set, or an image that cannot be used.
     """
     sizes = {name: geometry_of(model).image_size for name, model in models.items()}
-    found: dict[str, list[pd.DataFrame]] = {f"floor: {floor}": [] for floor in FLOORS} | {name: [] for name in models}
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
     for samples in sets.values():
         ready = {size: EvaluationSet(samples, size, eval_size) for size in set(sizes.values())}
         some = next(iter(ready.values()))

@@ -8,21 +8,27 @@ from typing import Any
 import click
 from torch import nn
 
+from ..attention import set_attention
 from ..checkpoint import load_sam, require_aligned
+from ..checkpointing import set_checkpointing
 from ..data import Split, phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders, parse_named
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
 from ..errors import CheckpointError, DataError
+from ..estimate_record import Estimate, require_memory
 from ..lineage import lineage_of
 from ..pruned_file import is_pruned_file, load
 from ..surgery import prune
 from ..zoo import NOTICE, pocket
+from .options import DEFAULT_ATTENTION
 
 POCKET = "pocket"
 PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 _PHANTOM_SEEDS = {"train": 3, "validation": 1, "test": 0}
+PHANTOM_COUNTS = {"train": 32, "validation": 6}
+"""Phantoms of each set that `prune` and `recover` work on; calibration draws from the first."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,15 @@ class ModelOptions:
         kind: A name in `encoders.SHAPES`, for files that do not know it.
         image_size: Another input side in pixels than the model's own.
         device: Where models go.
+        attention: How attention is computed, see `set_attention`.
+        checkpointing: Whether backward passes recompute blocks, see `set_checkpointing`.
     """
 
     kind: str = POCKET
     image_size: int | None = None
     device: str = "cpu"
+    attention: str = DEFAULT_ATTENTION
+    checkpointing: bool = False
 
     def read(self, place: str, role: str = "adapted") -> nn.Module:
         """Load a model from what was named on the command line.
@@ -52,6 +62,9 @@ class ModelOptions:
         Raises:
             CheckpointError: The file cannot be used, or an image size was asked for that its weights are not of.
         """
+        return set_checkpointing(set_attention(self._read(place, role), self.attention), self.checkpointing)
+
+    def _read(self, place: str, role: str) -> nn.Module:
         if place == POCKET and not Path(place).exists():
             if self.kind != POCKET:
                 raise CheckpointError(f"--model {self.kind} needs a checkpoint: give the file in place of `pocket`")
@@ -190,3 +203,13 @@ def data_record(split: Split) -> dict[str, Any]:
         role: {name: {"images": len(part), "sha256": subset_hash(part)} for name, part in sets.items()}
         for role, sets in split.roles().items()
     }
+
+
+def say_estimate(estimate: Estimate) -> None:
+    """Say what long work will take before it starts, and refuse what does not fit into memory.
+
+    Raises:
+        MedcorePruneError: It does not fit; the message says what to do.
+    """
+    click.echo(str(estimate), err=True)
+    require_memory(estimate)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from ..data import LAYOUTS
-from ..encoders import SHAPES
+from ..encoders import SHAPES, SegmentAnythingFamily
 from ..errors import BudgetError
 from ..evaluation import EvalSize
 from ..level import Level
@@ -17,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 MODEL_FILE = "FILE|pocket"
+DEFAULT_ATTENTION = "segment-anything"
 _SMALLEST_GRID = 8
 
 
@@ -91,6 +92,20 @@ def kind_options(command: F) -> F:
             help="Which SAM the .pth files are; files written by this tool know it themselves.",
         ),
         click.option("--image-size", type=click.IntRange(1), help="Another input side in pixels than the model's own."),
+    )(command)
+
+
+def memory_options(command: F) -> F:
+    """Add `--attention` and `--checkpointing`, which trade time for memory."""
+    return _all(
+        click.option(
+            "--attention",
+            type=click.Choice(list(SegmentAnythingFamily.attentions)),
+            default=DEFAULT_ATTENTION,
+            show_default=True,
+            help="How attention is computed; sdpa takes less memory.",
+        ),
+        click.option("--checkpointing", is_flag=True, help="Recompute blocks in backward passes, to take less memory."),
     )(command)
 
 

@@ -27,7 +27,7 @@ def command(name: str, count: int, size: int, seed: int, out: Path) -> None:
 
     \b
     Example:
-      medcore-prune phantoms --count 12 --out phantoms
+      medcore-prune phantoms --out phantoms
     """
     if out.is_dir() and any(out.iterdir()):
         raise DataError(f"--out {out} is not empty: choose a folder that is new, so that nothing of yours is mixed in")

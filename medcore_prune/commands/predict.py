@@ -75,7 +75,7 @@ def command(
     \b
     Example:
       medcore-prune phantoms --out phantoms
-      medcore-prune predict phantoms/images/s0_000000.png --box 30,30,100,90 --pruned small.safetensors --out masks
+      medcore-prune predict phantoms/images/s0_000000.png --box 40,59,82,80 --pruned small.safetensors --out masks
       medcore-prune predict phantoms/images --boxes phantoms/boxes.csv --pruned small.safetensors --out all-masks
     """
     check_device(device)

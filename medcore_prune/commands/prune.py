@@ -13,6 +13,7 @@ from ..level import Level
 from ..plugin import load_plugin
 from ..pruned_file import save
 from .inputs import (
+    PHANTOM_COUNTS,
     POCKET,
     ImageOptions,
     ModelOptions,
@@ -20,7 +21,17 @@ from .inputs import (
     require_own_images,
     say_notice,
 )
-from .options import FILE, FOLDER, MODEL_FILE, OneLevel, data_options, device_option, kind_options, seed_option
+from .options import (
+    FILE,
+    FOLDER,
+    MODEL_FILE,
+    OneLevel,
+    data_options,
+    device_option,
+    kind_options,
+    memory_options,
+    seed_option,
+)
 from .prune_report import report_text
 from .pruning import PruneSettings, history_of, run_pruning, say
 
@@ -62,6 +73,8 @@ _CORRECTION_SAMPLES = 64
 @click.option("--verify", type=click.IntRange(1), default=4, show_default=True, help="Images to prove the cut on.")
 @seed_option("Of the calibration draw.")
 @device_option
+@memory_options
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images at a time.")
 @click.option("--cache", type=FOLDER, help="Calibration statistics.  [default: the user's cache]")
 @click.option("--plan-out", type=FILE, help="Also write what was kept, block by block, as JSON.")
 @click.option("--out", type=FILE, default=Path("pruned.safetensors"), show_default=True, help="The pruned model.")
@@ -75,6 +88,8 @@ def command(
     kind: str,
     image_size: int | None,
     device: str,
+    attention: str,
+    checkpointing: bool,
     level: Level | None,
     target: str | None,
     plugin: tuple[str, ...],
@@ -104,7 +119,7 @@ def command(
     _check_out(out, adapted, reference)
     for each in plugin:
         load_plugin(each)
-    options = ModelOptions(kind, image_size, device)
+    options = ModelOptions(kind, image_size, device, attention, checkpointing)
     images = ImageOptions(data, boxes, layout, split_seed)
     require_own_images(options, images)
     settings = PruneSettings(
@@ -114,9 +129,12 @@ def command(
         **given,
     )
     model, base = read_pair(options, adapted, reference)
-    roles = images.roles(adapted, {"train": max(settings.calibration, settings.correct)})
+    roles = images.roles(adapted, PHANTOM_COUNTS)
     done = run_pruning(model, base, roles, settings)
-    record = history_of(model, {**done.record, "files": {"adapted": adapted, "reference": reference or POCKET}})
+    record = history_of(
+        model,
+        {**done.record, "files": {"adapted": Path(adapted).name, "reference": reference and Path(reference).name}},
+    )
     if plan_out is not None:
         done.plan.save(plan_out)
     if not images.is_phantom:

@@ -17,6 +17,7 @@ from ..data import Split
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
 from ..errors import SurgeryError
+from ..estimates import calibration_estimate
 from ..facade import plan as make_plan
 from ..fingerprint import model_hash
 from ..level import Level
@@ -26,7 +27,7 @@ from ..progress import track
 from ..protocol import batch_of
 from ..statistics import Statistics
 from ..surgery import prune, verify
-from .inputs import data_record
+from .inputs import data_record, say_estimate
 
 LARGEST_DIFFERENCE = 1e-4
 """Relative difference of masked and physically pruned outputs above which nothing is written; rounding is 1e-6."""
@@ -44,6 +45,7 @@ class PruneSettings:
         seed: Of the calibration draw and of stochastic methods.
         protect: How many of the deepest blocks keep everything; None for the default.
         correct: Calibration images of each set for the training-free correction; 0 for none.
+        batch_size: Images at a time while calibrating.
         verify: Images that masked and physical removal are compared on.
         cache: Folder of calibration statistics; None for the user's cache.
     """
@@ -55,6 +57,7 @@ class PruneSettings:
     seed: int = 0
     protect: int | None = None
     correct: int = 0
+    batch_size: int = 8
     verify: int = 4
     cache: Path | None = None
 
@@ -121,7 +124,24 @@ def _statistics(
     needs = get_baseline(settings.method).needs
     if not needs:
         return None
-    return calibrate(model, reference, roles, settings.calibration, needs, seed=settings.seed, cache_dir=settings.cache)
+    samples, batch_size = settings.calibration, settings.batch_size
+    sets = len(roles.train)
+    # without a trial: calibration times its own passes
+    say_estimate(
+        calibration_estimate(
+            model, reference, samples=samples, datasets=sets, batch_size=batch_size, needs=needs, trial=False
+        )
+    )
+    return calibrate(
+        model,
+        reference,
+        roles,
+        samples,
+        needs,
+        seed=settings.seed,
+        cache_dir=settings.cache,
+        batch_size=batch_size,
+    )
 
 
 def _plan(

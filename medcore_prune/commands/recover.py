@@ -9,6 +9,7 @@ from ..command_line import check_device
 from ..data import Split
 from ..data.checkpoint_split import split_file
 from ..errors import CheckpointError
+from ..estimates import recovery_estimate
 from ..files import atomic_write, write_text_atomic
 from ..fingerprint import model_hash
 from ..lineage import lineage_of
@@ -16,10 +17,17 @@ from ..pruned_file import save
 from ..recovery import recover
 from ..recovery_history import RecoveryHistory
 from ..recovery_settings import RecoverySettings
-from .inputs import POCKET, ImageOptions, ModelOptions, data_record, require_own_images, say_notice
-from .options import FILE, MODEL_FILE, data_options, device_option, kind_options, seed_option
-
-_TRAINING_PHANTOMS, _VALIDATION_PHANTOMS = 32, 8
+from .inputs import (
+    PHANTOM_COUNTS,
+    POCKET,
+    ImageOptions,
+    ModelOptions,
+    data_record,
+    require_own_images,
+    say_estimate,
+    say_notice,
+)
+from .options import FILE, MODEL_FILE, data_options, device_option, kind_options, memory_options, seed_option
 
 
 @click.command(name="recover")
@@ -48,6 +56,7 @@ _TRAINING_PHANTOMS, _VALIDATION_PHANTOMS = 32, 8
 )
 @seed_option("Of batches and augmentation.")
 @device_option
+@memory_options
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
 @click.option("--out", type=FILE, default=Path("recovered.safetensors"), show_default=True)
 def command(
@@ -60,6 +69,8 @@ def command(
     kind: str,
     image_size: int | None,
     device: str,
+    attention: str,
+    checkpointing: bool,
     resume: bool,
     out: Path,
     **given: Any,
@@ -72,17 +83,20 @@ def command(
 
     \b
     Example:
-      medcore-prune recover --pruned small.safetensors --steps 8 --batch-size 4 --out recovered.safetensors
+      medcore-prune recover --pruned small.safetensors --steps 4 --batch-size 4 --out recovered.safetensors
     """
     check_device(device)
     if out.suffix != ".safetensors":
         raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
-    options, images = ModelOptions(kind, image_size, device), ImageOptions(data, boxes, layout, split_seed)
+    options = ModelOptions(kind, image_size, device, attention, checkpointing)
+    images = ImageOptions(data, boxes, layout, split_seed)
     require_own_images(options, images)
     settings = RecoverySettings(**given)
     model, whole = options.read(pruned), options.read(teacher)
     start = model_hash(model)
-    roles = images.roles(pruned, {"train": _TRAINING_PHANTOMS, "validation": _VALIDATION_PHANTOMS})
+    roles = images.roles(pruned, PHANTOM_COUNTS)
+    train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
+    say_estimate(recovery_estimate(model, whole, settings, images=train, validation_images=validation))
     state = out.with_suffix(".state.pt")
     if not resume:
         state.unlink(missing_ok=True)

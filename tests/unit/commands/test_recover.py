@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tiny import tiny_sam
+
+import medcore_prune as mp
+from medcore_prune.cli import cli
+from medcore_prune.data.checkpoint_split import split_file
+from medcore_prune.errors import CheckpointError, DataError, MedcorePruneError
+from medcore_prune.fingerprint import model_hash
+from medcore_prune.lineage import lineage_of
+from medcore_prune.progress import track
+from medcore_prune.pruned_file import read_header
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    drawn = CliRunner().invoke(cli, ["phantoms", "--count", "10", "--size", "48", "--out", "set"])
+    assert drawn.exit_code == 0, drawn.output
+    model = tiny_sam()
+    mp.save(model, "whole.safetensors")
+    mp.save(mp.prune(model, mp.make_plan(model, "h50_m50")), "small.safetensors", provenance={"method": "none"})
+    mp.data.split({"own": mp.data.folder("set", name="own")}, seed=5).save(split_file("small.safetensors"))
+    return tmp_path
+
+
+WORDS = ("--pruned", "small.safetensors", "--teacher", "whole.safetensors", "--data", "own=set", "--batch-size", "2")
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["recover", *WORDS, *words])
+
+
+def test_a_recovered_file_keeps_its_plan_and_says_how_it_came_about(here: Path) -> None:
+    result = run("--steps", "3", "--validate-every", "2", "--out", "out.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "split: the one beside small.safetensors" in result.output
+    assert "of memory" in result.output
+    before, after = mp.load("small.safetensors"), mp.load("out.safetensors")
+    assert lineage_of(after).plan == lineage_of(before).plan
+    found = read_header("out.safetensors").provenance
+    assert found["method"] == "none"
+    assert found["recovered"]["from"] == model_hash(before)
+    assert found["recovered"]["teacher"] == model_hash(mp.load("whole.safetensors"))
+    assert list(pd.read_csv("out.loss.csv")["step"]) == [1, 2, 3]
+    assert (here / "out.loss.png").stat().st_size > 1000
+    assert split_file("out.safetensors").read_text() == split_file("small.safetensors").read_text()
+    assert not (here / "out.state.pt").exists()
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--steps", "4", "--validate-every", "0")
+    whole = run(*words, "--out", "whole-run.safetensors")
+    assert whole.exit_code == 0, whole.output
+
+    def stops(items, label, **given):  # type: ignore[no-untyped-def]
+        for place, item in enumerate(track(items, label, **given)):
+            if label == "recovery" and place == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medcore_prune.training.track", stops)
+        patch.setattr("medcore_prune.recovery_settings._SAVE_EVERY", 1)
+        stopped = run(*words, "--out", "stopped.safetensors")
+    assert stopped.exit_code != 0
+    assert (here / "stopped.state.pt").exists()
+    assert not (here / "stopped.safetensors").exists()
+    monkeypatch.setattr("medcore_prune.recovery_settings._SAVE_EVERY", 1)
+    again = run(*words, "--out", "stopped.safetensors")
+    assert again.exit_code == 0, again.output
+    first, second = (mp.load(name).state_dict() for name in ("whole-run.safetensors", "stopped.safetensors"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (["--out", "a.pth"], CheckpointError, r"ends in \.safetensors"),
+        (["--pruned", "nowhere.safetensors"], CheckpointError, "no such file"),
+        (["--learning-rate", "-1"], MedcorePruneError, "learning_rate"),
+        (["--data", "own=nowhere"], DataError, "nowhere"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(here: Path, words: list[str], kind: type, message: str) -> None:
+    before = set(here.iterdir())
+    # a later option replaces an earlier one; --data is given a second time under one name
+    result = run(*words)
+    assert isinstance(result.exception, kind), result.output
+    with pytest.raises(kind, match=message):
+        raise result.exception
+    assert set(here.iterdir()) == before
