@@ -5,8 +5,9 @@ target taken from the dense network on the same tokens (METHOD section 12):
 
     (X' X + r I) W = X' T + r W_old,   r = ridge * mean diagonal of X' X
 
-All sums are means over tokens within a data set, then over data sets, so that each set weighs the same. No label is
-read and nothing is trained.
+In blocks with few heads left the heads' values are fitted together with `proj` (`attention_values`). All sums are
+means over tokens within a data set, then over data sets, so that each set weighs the same. No label is read and nothing
+is trained.
 """
 
 import time
@@ -38,10 +39,10 @@ def correct(
     samples: int = 64,
     seed: int = 0,
     ridge: float = 1e-3,
-    weighting: str = "none",
+    weighting: str = "gradient_norm",
     target: str = "stream",
     bias: bool = False,
-    values: bool = False,
+    values: bool = True,
     batch_size: int = 8,
     memory_limit_gb: float = 4.0,
     progress: bool = True,
@@ -51,14 +52,15 @@ def correct(
     All or nothing: when anything fails, the pruned model is as it was.
 
     Args:
-        small: The pruned model, at any level, also a recovered one. Only weights of `proj` and `lin2` change, and
-            their biases where `bias` is set.
+        small: The pruned model, at any level, also a recovered one. Only weights of `proj` and `lin2` change, their
+            biases where `bias` is set, and what `values` says.
         teacher: The model that it was cut from; left as it is.
         data: A split, whose training part is drawn from as `calibrate` draws, or training samples by data set.
         samples: Images drawn from each data set; a smaller set is taken whole.
         seed: Of the draw.
         ridge: Pull towards the weights left by the cut, relative to the mean diagonal of X' X; at least 0.
-        weighting: `"none"`, `"band"` or `"gradient"`, see `token_weights`; the latter two take a whole `Sam`.
+        weighting: A name in `token_weights.WEIGHTINGS`, `"none"` for all tokens alike. The others take a whole `Sam` as
+            teacher and cost a forward and a backward pass of it at most; none reads a label.
         target: `"stream"` takes the cut network's residual stream to the dense one's; `"layer"` asks the layer alone
             to give what it gives in the dense network.
         bias: Fit the biases too.

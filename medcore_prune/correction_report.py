@@ -40,10 +40,10 @@ class CorrectionSettings:
     """
 
     ridge: float = 1e-3
-    weighting: str = "none"
+    weighting: str = "gradient_norm"
     target: str = "stream"
     bias: bool = False
-    values: bool = False
+    values: bool = True
 
     def __post_init__(self) -> None:
         for what, value, known in (("weighting", self.weighting, WEIGHTINGS), ("target", self.target, TARGETS)):

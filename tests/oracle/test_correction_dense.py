@@ -121,7 +121,8 @@ def test_correction_is_dense_least_squares(
     sets = {"a": TinySamples("a", 2), "b": TinySamples("b", 3)}
     fast = mp.prune(teacher, make_plan(teacher, "h50_m50"))
     slow = copy.deepcopy(fast)
-    mp.correct(fast, teacher, sets, weighting=weighting, target=target, bias=bias, batch_size=2, progress=False)
+    options = {"weighting": weighting, "target": target, "bias": bias, "values": False}
+    mp.correct(fast, teacher, sets, batch_size=2, progress=False, **options)
     corrected_slowly(slow, teacher, sets, by_brightness if weighting == "brightness" else None, target, bias)
     for (name, one), other in zip(fast.state_dict().items(), slow.state_dict().values(), strict=True):
         assert float((one - other).norm()) <= 1e-6 * float(other.norm()), name
