@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch_pruning as tp
 from torch import nn
@@ -26,8 +26,8 @@ from .statistics import Statistics
 from .surgery import prune
 
 HEAD_RECOVERY_FRACTION = 0.25
-Criteria = str | Baseline | tp.importance.Importance | type[Criterion]
-Correct = Callable[[nn.Module, nn.Module, Split], Any]
+Criteria: TypeAlias = str | Baseline | tp.importance.Importance | type[Criterion]
+Correct: TypeAlias = Callable[[nn.Module, nn.Module, Split], Any]
 """Changes a cut model in place: the cut model, its teacher, the data."""
 
 
