@@ -65,7 +65,8 @@ def paired_difference(
     """
     for table in (first, second):
         if metric not in table or not set(_KEYS) <= set(table):
-            raise MetricError(f"expected tables of `evaluate` with {metric!r}, got columns {', '.join(map(str, table))[:200]}")
+            got = ", ".join(map(str, table))[:200]
+            raise MetricError(f"expected tables of `evaluate` with {metric!r}, got columns {got}")
     left, right = (table.set_index(_KEYS).sort_index() for table in (first, second))
     if not left.index.equals(right.index) or not left.index.is_unique or left.empty:
         raise MetricError("expected the same images once in both tables: evaluate both models on the same role")

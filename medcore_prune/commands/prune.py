@@ -1,5 +1,6 @@
 """`medcore-prune prune`: remove heads and neurons, prove it, and write a file that needs nothing else."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from .options import (
     seed_option,
 )
 from .prune_report import report_text
-from .pruning import PruneSettings, history_of, run_pruning, say
+from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
 
 _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
@@ -139,12 +140,17 @@ def command(
         done.plan.save(plan_out)
     if not images.is_phantom:
         roles.save(split_file(out))
-    write_json_atomic(out.with_suffix(".report.json"), record)
-    write_text_atomic(out.with_suffix(".report.md"), report_text(done, out.name))
-    save(done.model, out, provenance=record)
+    _write(done, record, out)
     say(done)
     say_notice(images)
     click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
+
+
+def _write(done: Pruned, record: Mapping[str, Any], out: Path) -> None:
+    """Write the reports, then the model, so that a model is never without its report."""
+    write_json_atomic(out.with_suffix(".report.json"), record)
+    write_text_atomic(out.with_suffix(".report.md"), report_text(done, out.name))
+    save(done.model, out, provenance=record)
 
 
 def _check_out(out: Path, *inputs: str | None) -> None:
