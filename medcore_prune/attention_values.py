@@ -88,7 +88,8 @@ def factors_of(block: Block) -> list[Factors]:
 def as_one_layer(block: Block) -> nn.Linear:
     """Return the block's attention as a linear layer of its pooled inputs: (heads * D) to out, in float64."""
     products = torch.cat([factors.product for factors in factors_of(block)])
-    layer = nn.Linear(*products.shape, device=products.device, dtype=torch.float64).requires_grad_(False)
+    inputs, outputs = products.shape
+    layer = nn.Linear(inputs, outputs, device=products.device, dtype=torch.float64).requires_grad_(False)
     layer.weight.copy_(products.T)
     layer.bias.copy_(block.layers["proj"].bias.detach())
     heads, width = block.num_heads, block.head_dim
