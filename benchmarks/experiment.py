@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..calibration import calibrate
+from ..commands.options import GridSize
 from ..data import LAYOUTS
 from ..data.named import parse_named
 from ..defaults import DEFAULTS
@@ -25,7 +26,7 @@ from .announce import notice
 from .exclusive import exclusive
 from .inputs import Inputs, load_inputs
 from .methods import Method, require_reference
-from .options import GridSize, LevelList, joined
+from .options import LevelList, joined
 from .results import ResultStore
 from .settings import COUNTS, Counts, Settings
 

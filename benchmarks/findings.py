@@ -11,6 +11,7 @@ import numpy as np
 from ..level import Level
 from .intervals import Array, Interval, holm, interval, p_value
 from .landscape_plots import lost
+from .leverage_sweep import HEADLINE
 from .main_report import UNPRUNED_RECOVERED
 from .records import NO_LEVEL
 from .results import ResultStore
@@ -230,11 +231,15 @@ def _worst(summary: Summary, places: Sequence[Place], other: Place) -> Interval 
 
 def heads_have_more_leverage(store: ResultStore) -> Finding:
     """The median boundary leverage of head steps is above that of MLP steps."""
-    from .leverage import boundary_leverage_ratio
-
-    ratio = boundary_leverage_ratio(store)
+    found = store.analysis("leverage")
+    if found is None:
+        return Finding(Verdict.UNDECIDED, "the sweep has not finished")
+    band = found["bands"][HEADLINE]
+    ratio, wins = Interval(**band["blr"]), Interval(**band["win_rate"])
     value = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
-    return Finding(judged(value), f"BLR {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]; above 1: heads", value)
+    said = f"BLR {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}], above 1: heads; heads win in "
+    said += f"{wins.value:.0%} [{wins.low:.0%}, {wins.high:.0%}] of the paired cells"
+    return Finding(judged(value), said, value)
 
 
 @dataclass(frozen=True)

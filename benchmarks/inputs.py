@@ -5,14 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from ..checkpoint import load_sam, require_aligned
 from ..command_line import check_device
-from ..data import Split, phantoms, split
+from ..data import Split, phantoms
+from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders
 from ..data.splits import FRACTIONS
 from ..data.subset import Subset
@@ -129,45 +129,13 @@ def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
     folders = named_folders(named, settings.layout, settings.boxes)
-    roles = _roles(folders, settings)
+    roles, _ = split_beside(folders, settings.adapted, settings.split_seed)
     chosen = roles.roles()[settings.role]
     for checkpoint in (settings.adapted, settings.reference):
-        _refuse_seen(chosen, checkpoint)
+        refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
     sets = {name: samples if most is None else _some(samples, most) for name, samples in chosen.items()}
     return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number)), roles
-
-
-def split_file(checkpoint: Path) -> Path:
-    """Where `medcore-prune adapt` writes the split beside a checkpoint."""
-    return checkpoint.with_suffix(".split.json")
-
-
-def _roles(folders: Sets, settings: Settings) -> Split:
-    """The split that the adapted model was made with, where it is known and of the same sets; else a new one."""
-    known = split_file(settings.adapted) if settings.adapted is not None else None
-    if known is None or not known.is_file() or set(Split.stored_hashes(known)) != set(folders):
-        return split(folders, settings.split_seed)
-    return Split.load(known, folders)
-
-
-def _refuse_seen(chosen: Sets, checkpoint: Path | None) -> None:
-    """Refuse to report on images that a checkpoint was trained on, as far as the split beside it tells."""
-    if checkpoint is None or not split_file(checkpoint).is_file():
-        return
-    trained = set().union(*Split.stored_hashes(split_file(checkpoint), "train").values())
-    seen = [
-        f"{name}/{sample}"
-        for name, samples in chosen.items()
-        for sample, digest in zip(samples.ids, samples.hashes(), strict=True)
-        if digest in trained
-    ]
-    if seen:
-        more = f" and {len(seen) - 3} more" if len(seen) > 3 else ""
-        raise DataError(
-            f"{checkpoint} was trained on {', '.join(seen[:3])}{more}: use the split that it was made with, the same "
-            "--data and --split-seed"
-        )
 
 
 def _some(samples: SampleSet, most: int) -> SampleSet:

@@ -10,10 +10,11 @@ import click
 from torch import nn
 
 from ..cascade import Cascaded, cascade, second_pass
-from ..cascade_stages import Correct, Stage
+from ..cascade_stages import HEAD_RECOVERY_FRACTION, Correct, Stage
 from ..correction import correct
 from ..data import Split
 from ..level import Level
+from ..recovery_settings import RecoverySettings
 from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running
 from .main_report import render
@@ -95,15 +96,13 @@ class Work:
     def _one_time(self) -> Iterator[Item]:
         recovery = self.maker.recovery
         quarter = recovery_settings(self.maker.settings, max(1, recovery.steps // _SHARE))
-        heads = self._head_steps()
         ways: Mapping[str, tuple[dict[str, Any], int, int]] = {
             "cut": ({"schedule": "one-shot", "recovery": None}, 0, 0),
             "corrected": ({"schedule": "one-shot", "recovery": None, "correct": self._corrector()}, 0, 0),
-            "one_time": ({"schedule": self.schedule, "recovery": recovery}, recovery.steps + heads, 1 + bool(heads)),
+            "one_time": ({"schedule": self.schedule, "recovery": recovery}, *self._work(recovery)),
             "corrected_recovered": (
                 {"schedule": self.schedule, "recovery": quarter, "correct": self._corrector()},
-                quarter.steps + heads // _SHARE,
-                1 + bool(heads),
+                *self._work(quarter),
             ),
         }
         for level in self.one_time:
@@ -124,8 +123,10 @@ class Work:
         plain["correction"] = self.maker.settings.counts.correction if "correct" in options else 0
         return {**plain, "method": self.method}
 
-    def _head_steps(self) -> int:
-        return self.maker.recovery.steps // _SHARE if self.schedule == "cascade" else 0
+    def _work(self, recovery: RecoverySettings) -> tuple[int, int]:
+        """Optimiser steps and recoveries that one pass takes: the cascade recovers after the heads too."""
+        short = recovery.shortened(HEAD_RECOVERY_FRACTION).steps if self.schedule == "cascade" else 0
+        return recovery.steps + short, 1 + bool(short)
 
     def _sequential(self) -> Iterator[Item]:
         recovery = self.maker.recovery
@@ -135,7 +136,6 @@ class Work:
         def first() -> Cascaded:
             return cascade(self.maker.inputs.adapted, FIRST, **self._options(**options))
 
-        heads = self._head_steps()
         for level in self.sequential:
 
             def make(level: Level = level) -> Cascaded:
@@ -143,7 +143,7 @@ class Work:
 
             recipe = {**self._recipe(options), "first": str(FIRST)}
             # the first recovery is that of the one-time level, which is shared
-            yield Item("sequential", self.method, str(level), make, recipe, recovery.steps + heads, 1 + bool(heads))
+            yield Item("sequential", self.method, str(level), make, recipe, *self._work(recovery))
 
 
 @click.command(name=NAME)

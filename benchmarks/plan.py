@@ -9,6 +9,7 @@ from typing import Any
 import click
 from torch import nn
 
+from ..commands.options import OneLevel
 from ..cost import CONVENTIONS, count
 from ..encoders import SHAPES, build_sam, geometry_of
 from ..errors import BudgetError
@@ -16,7 +17,7 @@ from ..files import write_text_atomic
 from ..index_ranges import to_text
 from ..level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 from ..planning import QUOTA_MODES, make_plan, replay
-from .options import LevelList, OneLevel, joined
+from .options import LevelList, joined
 from .plan_rows import PlanRow, block_map, one_time, row_of, sequential, summary
 
 _COUNTED = {

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from click.testing import CliRunner, Result
+from pocket_pair import SIZE, write_pair
 from skimage.io import imsave
 
 from medcore_prune.baseline import get_baseline
@@ -21,14 +21,11 @@ from medcore_prune.benchmarks import evaluating
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.exclusive import exclusive
 from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.checkpoint import save_training_checkpoint
 from medcore_prune.cli import cli as medcore_prune_cli
 from medcore_prune.criterion_registry import criteria
 from medcore_prune.data import phantoms
-from medcore_prune.encoders import build_sam
 from medcore_prune.errors import MedcorePruneError
 
-SIZE = 48
 PLUGIN = '''
 import torch
 from medcore_prune.criterion_registry import register_criterion
@@ -45,20 +42,12 @@ RANDOM_SEEDS, SETS = 5, 3
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options that name an adapted model and its reference."""
-    place = tmp_path_factory.mktemp("pair")
-    model = build_sam("pocket", image_size=SIZE, seed=1)
-    save_training_checkpoint(place / "reference.pth", model)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.image_encoder.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-    save_training_checkpoint(place / "adapted.pth", model)
-    return ["--adapted", f"{place}/adapted.pth", "--reference", f"{place}/reference.pth", "--image-size", str(SIZE)]
+    return write_pair(tmp_path_factory.mktemp("pair"))
 
 
 def _arguments(pair: list[str], out: Path, *more: str) -> list[str]:
     few = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32", "--levels", "h50_m70"]
-    return ["baselines", *pair, *few, "--out", str(out), *more]
+    return ["baselines", *pair, *few, "--no-correct", "--out", str(out), *more]
 
 
 def _run(arguments: list[str]) -> Result:
@@ -121,6 +110,25 @@ def test_a_distinct_plan_is_evaluated_once(whole: tuple[Path, str]) -> None:
     evaluations = list((whole[0] / "evaluations").glob("*.json"))
     assert RANDOM_SEEDS < len(plans) <= _most_plans()
     assert len(evaluations) == (len(plans) + 3) * SETS
+
+
+def test_a_corrected_row_stands_beside_each_method(pair: list[str], tmp_path: Path) -> None:
+    result = _run(_arguments(pair, tmp_path / "out", "--methods", "random,medcore", "--correct"))
+    assert result.exit_code == 0, result.output
+    cells = ResultStore.open(tmp_path / "out").cells()
+    own = {(c.cell.method, c.cell.seed, c.cell.dataset): c for c in cells if c.cell.mode == "own"}
+    corrected = {(c.cell.method, c.cell.seed, c.cell.dataset): c for c in cells if c.cell.mode == "corrected"}
+    # of the stochastic method the first seed alone
+    assert {place[:2] for place in corrected} == {("random", 0), ("medcore", 0)}
+    for place, cell in corrected.items():
+        assert cell.plan == own[place].plan
+        assert cell.evaluation != own[place].evaluation
+        assert cell.settings["treatment"]
+    table = result.output[: result.output.index("same per-block budget")]
+    assert table.index("medcore  ") < table.index("medcore, corrected")
+    again = _run(_arguments(pair, tmp_path / "out", "--methods", "random,medcore", "--correct"))
+    assert again.exit_code == 0
+    assert "correction" not in again.output
 
 
 def test_the_report_renders_again_from_files_alone(whole: tuple[Path, str]) -> None:
