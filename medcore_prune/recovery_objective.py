@@ -25,6 +25,8 @@ from .training import Loss, Outputs, outputs_of
 class RecoveryWeights:
     """Weights of the terms of Eq. 14; a weight of 0 leaves a term out, its computation too.
 
+    The defaults were chosen on phantom validation images (docs/recovery_defaults.md).
+
     Attributes:
         dice: Of L_Dice.
         boundary_bce: l1, of L_bBCE.
@@ -38,8 +40,8 @@ class RecoveryWeights:
 
     dice: float = 1.0
     boundary_bce: float = 1.0
-    feature: float = 1.0
-    boundary_logit: float = 0.5
+    feature: float = 3.0
+    boundary_logit: float = 1.5
     high_frequency: float = 0.5
 
     def __post_init__(self) -> None:

@@ -45,7 +45,7 @@ class RecoverySettings:
 
     steps: int = 300
     batch_size: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     warmup: int | None = None
     weight_decay: float = 0.01
     clip_norm: float = 1.0

@@ -30,7 +30,7 @@ def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
     loss = RecoveryObjective(tiny_sam(1), ALL, 5.0, False)(tiny_sam(0), batch())
     assert list(loss.terms) == list(TERMS)
     expected = sum(getattr(ALL, name) * float(term) for name, term in loss.terms.items())
-    assert float(loss.total) == pytest.approx(expected, rel=1e-5)
+    assert loss.total.item() == pytest.approx(expected, rel=1e-5)
     assert all(float(term) > 0 for term in loss.terms.values())
 
 
