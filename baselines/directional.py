@@ -8,13 +8,13 @@ from ..needs import Need
 
 @register_baseline("directional", source="this project; mask form of Kwon et al. 2022, arXiv 2204.09656")
 def directional() -> Baseline:
-    """Removal cost by directional Fisher, boundary-aware loss, mean + deviation over data sets, sensitivity quotas."""
-    settings = {"alpha": 1.0, "beta": DEFAULTS.beta, "lambda_b": DEFAULTS.lambda_b, "aggregation": "mean_std"}
+    """I_zero and I_reset by directional Fisher, boundary-aware loss, mean + deviation over data sets, sensitivity quotas."""
+    settings = {"alpha": 0.9, "beta": DEFAULTS.beta, "lambda_b": DEFAULTS.lambda_b}  # tuned: docs/defaults.md
     return Baseline(
         Directional,
-        settings,
+        {**settings, "aggregation": "mean_std"},
         quotas="sensitivity",
-        tau=DEFAULTS.tau,
+        tau=0.25,
         sensitivity=Need.DIRECTIONAL_ZERO,
         tunable=("alpha", "beta", "lambda_b", "quotas", "tau"),
     )

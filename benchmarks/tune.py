@@ -54,6 +54,22 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
     "vanilla_fisher": _QUOTAS,
     "original_medcore": _QUOTAS,
     "medcore": _MEDCORE,
+    "directional": (
+        {"alpha": "balanced", "tau": 0.25},
+        {"alpha": 0.9, "tau": 0.25},
+        {"alpha": 1.0, "tau": 0.25},
+        {"alpha": 1.0, "tau": 0.5},
+        {"alpha": 1.0, "lambda_b": 20.0, "tau": 0.25},
+        {"alpha": 1.0, "quotas": "uniform"},
+    ),
+    "residual": (
+        {"rounds": 1, "tokens": "alike", "quotas": "uniform"},
+        {"rounds": 64, "tokens": "alike", "quotas": "uniform"},
+        {"rounds": 64, "tokens": "alike", "quotas": "sensitivity", "tau": 0.25},
+        {"rounds": 64, "tokens": "alike", "quotas": "sensitivity", "tau": 0.5},
+        {"rounds": 64, "tokens": "by_gradient", "quotas": "uniform"},
+        {"rounds": 64, "tokens": "by_gradient", "quotas": "sensitivity", "tau": 0.25},
+    ),
 }
 """What is tried; `zero_fisher_full` follows `medcore`, from which it differs in one thing, and `random` has nothing."""
 
@@ -189,7 +205,8 @@ def command(images: int, calibration: int, device: str, cache: Path, out: Path) 
     """Settle the open settings on phantom validation images, as many trials for every method."""
     counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
     inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device))
-    needs = frozenset().union(*(get_baseline(method).needs for method in TRIALS))
+    tried = (get_baseline(method).with_settings(**trial) for method, several in TRIALS.items() for trial in several)
+    needs = frozenset().union(*(recipe.needs for recipe in tried))
     statistics = calibrate(inputs.adapted, inputs.reference, inputs.calibration(0), calibration, needs, cache_dir=cache)
     scores_so_far = out.with_suffix(".scores.json")
     outcomes = tune(inputs, statistics, scores_so_far)
