@@ -17,7 +17,7 @@ from medcore_prune.errors import MedcorePruneError, ResultsError
 from medcore_prune.planning import Plan
 
 SIZE = 48
-FEW = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32"]
+FEW = ["--quick", "--images", "1", "--calibration", "2", "--eval-size", "32"]
 GRID = ["--heads", "30,60,80,84", "--mlp", "30,70,80"]
 
 
@@ -55,7 +55,7 @@ def test_a_sweep_ends_in_a_report(swept: tuple[Path, str]) -> None:
     assert found is not None
     # 80 and 84 % of the heads are the same plan: two head steps a level, two MLP steps a level
     assert (found["counts"]["heads"], found["counts"]["neurons"]) == (2 * 3, 2 * 4)
-    assert (found["counts"]["plans"], found["counts"]["images"]) == (9, 6)
+    assert (found["counts"]["plans"], found["counts"]["images"]) == (9, 3)
     steps = pd.read_csv(out / "steps.csv")
     assert len(steps) == 14
     assert (steps["saved_percent"] > 0).all()
