@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..intervals import Array, Interval, holm, interval, p_value
 from ..level import Level
-from .intervals import Array, Interval, holm, interval, p_value
 from .landscape_plots import lost
 from .leverage_sweep import HEADLINE
 from .main_report import UNPRUNED_RECOVERED

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..intervals import Interval
 from ..level import Level
-from .intervals import Interval
 from .plot_style import Theme
 from .records import NO_LEVEL
 from .settings import CORRECTED

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from ..errors import ResultsError
+from ..intervals import interval
 from ..leverage import QUANTILE, Array, damage_density, leverage_ratio, paired_win_rate, specificity
 from ..leverage_steps import Step, paired_cells
 from ..pooled import histogram_quantile
-from .intervals import interval
 from .leverage_sweep import BANDS, HEADLINE, METRICS, Cells, read_part
 
 MOST_DRAWS = 2000

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..intervals import Interval
 from .experiment_page import Picture, Section, render_experiment
 from .grid import Grid
-from .intervals import Interval
 from .main_plots import loss_curves, size_against_contour
 from .paper import paper_grid
 from .records import NO_LEVEL

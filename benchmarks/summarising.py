@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import ResultsError
+from ..intervals import Array, Bootstrap, holm, interval, p_value
 from ..level import Level
-from .intervals import Array, Bootstrap, holm, interval, p_value
 from .methods import table_order
 from .records import NO_LEVEL, CellResult
 from .results import Evaluation, ResultStore

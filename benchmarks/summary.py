@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
+from ..intervals import Array, Interval, interval
 from ..level import Level
-from .intervals import Array, Interval, interval
 from .records import NO_LEVEL
 from .settings import MODES
 

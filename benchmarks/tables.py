@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
 from .grid import Grid
-from .intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
 from .settings import CORRECTED, CORRECTED_FROM
 from .summary import HIGHER_IS_BETTER, Row, Summary
 

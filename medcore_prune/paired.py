@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 
 from .errors import MetricError
+from .intervals import INDICATIVE_BELOW, Bootstrap, interval
 
 _KEYS = ["dataset", "name"]
 _DRAWS = 2000
-_CHUNK = 1 << 22  # weights held at a time
-INDICATIVE_BELOW = 10
-"""With fewer groups than this in a data set an interval is called indicative."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +69,8 @@ def paired_difference(
     if not left.index.equals(right.index) or not left.index.is_unique or left.empty:
         raise MetricError("expected the same images once in both tables: evaluate both models on the same role")
     rows = pd.DataFrame({"group": left["group"], "value": left[metric] - right[metric]}).reset_index()
-    rng = np.random.default_rng(seed)
-    points, drawn, groups = [], [], []
-    for _, part in rows.groupby("dataset", sort=True):
-        sums = part.groupby("group", sort=True)["value"].agg(["sum", "count"]).to_numpy(dtype=float)
-        points.append(float(part["value"].mean()))
-        drawn.append(_draws(sums[:, 0], sums[:, 1], draws, rng))
-        groups.append(len(sums))
-    low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
-    return Difference(metric, float(np.mean(points)), float(low), float(high), min(groups))
-
-
-def _draws(sums: np.ndarray, counts: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Means over images of groups drawn with replacement, (draws,)."""
-    groups, means = len(sums), []
-    for start in range(0, draws, max(1, _CHUNK // groups)):
-        size = min(draws - start, max(1, _CHUNK // groups))
-        weights = rng.multinomial(groups, np.full(groups, 1 / groups), size=size)
-        means.append((weights @ sums) / (weights @ counts))
-    return np.concatenate(means)
+    by_set = {str(name): part for name, part in rows.groupby("dataset", sort=True)}
+    bootstrap = Bootstrap({name: list(part["group"]) for name, part in by_set.items()}, draws=draws, seed=seed)
+    point, drawn = bootstrap.macro({name: part["value"].to_numpy(np.float64) for name, part in by_set.items()})
+    found = interval(point, drawn)
+    return Difference(metric, found.value, found.low, found.high, min(bootstrap.groups.values()))

@@ -13,7 +13,8 @@ from ..encoders import geometry_of
 from ..estimates import evaluation_estimate
 from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
 from ..files import write_text_atomic
-from ..paired import INDICATIVE_BELOW, paired_difference
+from ..intervals import INDICATIVE_BELOW
+from ..paired import paired_difference
 from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
 from .options import FOLDER, MODEL_FILE, data_options, device_option, kind_options, scoring_options
 from .table import Table

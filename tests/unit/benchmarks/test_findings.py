@@ -8,9 +8,9 @@ from bench_store import add, build, of_experiment
 from medcore_prune.benchmarks import ablation, findings, landscape, main_report
 from medcore_prune.benchmarks.claims import stores_in, verdicts
 from medcore_prune.benchmarks.findings import CLAIMS, Verdict, judged
-from medcore_prune.benchmarks.intervals import Interval
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.errors import ResultsError
+from medcore_prune.intervals import Interval
 
 MAIN_MODES = {"one_time": "one-time", "sequential": "sequential"}
 

@@ -12,7 +12,6 @@ from tiny_samples import TinySamples
 from torch import nn
 
 from medcore_prune.benchmarks import leverage_sweep
-from medcore_prune.benchmarks.intervals import Bootstrap
 from medcore_prune.benchmarks.leverage_summary import Sampled, summarise_sweep
 from medcore_prune.benchmarks.leverage_sweep import BANDS, HEADLINE, Cells, measure, parts_of, read_part, sweep
 from medcore_prune.benchmarks.settings import Settings
@@ -20,6 +19,7 @@ from medcore_prune.cost import count
 from medcore_prune.data.types import SampleSet
 from medcore_prune.errors import ResultsError
 from medcore_prune.evaluation import EvaluationSet, macro_average, predict, score
+from medcore_prune.intervals import Bootstrap
 from medcore_prune.level import Level
 from medcore_prune.leverage import Before, BoundaryLeverage
 from medcore_prune.leverage_steps import StepGrid

@@ -6,10 +6,10 @@ import pytest
 from bench_store import LEVELS, build, run_record
 
 from medcore_prune.benchmarks import analysis_tables, frames, tables
-from medcore_prune.benchmarks.intervals import Interval
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.benchmarks.summarising import summarise
 from medcore_prune.benchmarks.summary import Summary
+from medcore_prune.intervals import Interval
 
 AGREEMENT = {
     "units": {"heads": 4, "neurons": 4},
