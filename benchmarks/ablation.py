@@ -1,12 +1,13 @@
 """`medcore-bench ablation`: the paper's Table 3, MedCore without one of its parts at a time."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
 from ..baseline import get_baseline
+from ..cascade import Cascaded, cascade, second_pass
 from ..level import Level
 from .announce import duration, seconds_an_image
 from .evaluating import Evaluator, digest
@@ -17,6 +18,7 @@ from .methods import Method
 from .paper import paper_grid
 from .planning import make_jobs
 from .plots import forest
+from .recovering import Item, Maker, recovery_settings
 from .results import ResultStore
 from .settings import Settings
 from .summarising import summarise
@@ -33,7 +35,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What each variant changes in the `medcore` recipe; the loss's lambda_B also acts on the block sensitivity."""
 FULL = "full"
-MODES = {"own": "one-time, no fine-tuning"}
+MODES = {"own": "one-time, no fine-tuning", "sequential": "sequential, recovered"}
+FIRST, SECOND = Level.parse("h70_m95"), Level.parse("h84_m95")
+"""The paper's sequential column: the recovered one-time level, then the formerly protected blocks at the second."""
 
 
 def variants(settings: Settings) -> list[Method]:
@@ -47,7 +51,13 @@ def variants(settings: Settings) -> list[Method]:
 
 @click.command(name=NAME)
 @experiment_options(NAME, levels=LEVELS, subject=FULL, gallery=False, correct=False)
-def command(settings: Settings) -> None:
+@click.option(
+    "--sequential",
+    is_flag=True,
+    help=f"Recover each variant at {FIRST}, cut it again at {SECOND} and recover it: the paper's last column.",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of a recovery under --sequential.")
+def command(settings: Settings, sequential: bool, steps: int | None) -> None:
     """Take MedCore apart: without the boundary Fisher, without the reset, without the variance over data sets.
 
     One-time pruning without fine-tuning, as the paper's Table 3, on the pocket pair and phantom polyps by default.
@@ -63,7 +73,37 @@ def command(settings: Settings) -> None:
         statistics = calibrated(inputs, store, settings, needs)
         evaluator.samples_of.update({draw: digest(each) for draw, each in statistics.items()})
         evaluator.run(make_jobs(methods, inputs, statistics, settings, store, ("own",), NAME))
+        if sequential:
+            maker = Maker(inputs, settings, store, evaluator, recovery_settings(settings, steps))
+            items = sequential_items(methods, maker)
+            maker.announce(items, inputs.roles)
+            maker.run(items)
         render(store)
+
+
+def sequential_items(methods: Sequence[Method], maker: Maker) -> list[Item]:
+    """Both passes of every variant, each recovered, scored by the variant throughout."""
+    inputs, settings, recovery = maker.inputs, maker.settings, maker.recovery
+
+    def item(method: Method) -> Item:
+        options: dict[str, Any] = {
+            "criterion": method.recipe,
+            "reference": inputs.reference,
+            "data": inputs.roles,
+            "schedule": "one-shot",
+            "recovery": recovery,
+            "samples": settings.counts.calibration,
+            "store": maker.recoveries,
+            "cache_dir": settings.calibration_folder,
+        }
+
+        def make() -> Cascaded:
+            return second_pass(cascade(inputs.adapted, FIRST, **options), SECOND, **options)
+
+        recipe = {"method": method.fingerprint, "recovery": asdict(recovery), "first": str(FIRST)}
+        return Item("sequential", method.name, str(SECOND), make, recipe, 2 * recovery.steps, 2)
+
+    return [item(method) for method in methods]
 
 
 def render(store: ResultStore) -> None:
@@ -87,20 +127,23 @@ def render(store: ResultStore) -> None:
             grids=[differences(summary, "own")],
             folded=True,
         ),
-        Section("All metrics", grids=[comparison(summary, "own")]),
+        Section("All metrics", grids=[comparison(summary, mode) for mode in summary.modes]),
     ]
     render_experiment(store, "What each part of MedCore contributes", lead, sections)
 
 
 def bf1_table(summary: Summary) -> Grid:
     """BF1 of each variant at each level, in the layout of the paper's Table 3."""
+    levels = [level for level in summary.levels if summary.of("own", level)]
+    sequential = {row.method: row for row in summary.of_mode("sequential")}
     rows = []
     for name in (FULL, *(variant for variant in VARIANTS if variant != FULL)):
-        found = {row.level: row for row in summary.rows if row.method == name}
+        found = {row.level: row for row in summary.of_mode("own") if row.method == name}
         if found:
-            cells = [_cell(found.get(level)) for level in summary.levels]
-            rows.append([name.replace("_", " "), *cells])
-    return Grid("BF1, macro average, no fine-tuning", ["variant", *summary.levels], rows, [summary.notice])
+            cells = [_cell(found.get(level)) for level in levels]
+            rows.append([name.replace("_", " "), *cells, *([_cell(sequential.get(name))] if sequential else [])])
+    columns = ["variant", *levels, *([f"sequential {SECOND}, recovered"] if sequential else [])]
+    return Grid("BF1, macro average, no fine-tuning where not said", columns, rows, [summary.notice])
 
 
 def _cell(row: Any) -> str:

@@ -112,7 +112,7 @@ def boundary_matters_most(store: ResultStore) -> Finding:
     summary = summarise(store)
 
     def over_levels(variant: str) -> tuple[float, Array]:
-        return _mean([_draws(summary, ("own", level, variant)) for level in summary.levels])
+        return _mean([_draws(summary, ("own", level, variant)) for level in _one_time(summary)])
 
     without = over_levels("without_boundary_fisher")
     pairs = {name: _minus(over_levels(name), without) for name in ("without_reset", "without_variance")}
@@ -127,10 +127,15 @@ def boundary_matters_most(store: ResultStore) -> Finding:
     return Finding(verdict, f"BF1 that the boundary Fisher adds: {text(own)}, {said} (mean over levels)", smallest)
 
 
+def _one_time(summary: Summary) -> list[str]:
+    """Levels without fine-tuning, mildest first."""
+    return [level for level in summary.levels if summary.of("own", level)]
+
+
 def parts_matter_at_extremes(store: ResultStore) -> Finding:
     """Reset and variance each add BF1 at the strongest level."""
     summary = summarise(store)
-    level = summary.levels[-1]
+    level = _one_time(summary)[-1]
     parts = {
         name: _minus(_draws(summary, ("own", level, "full")), _draws(summary, ("own", level, f"without_{name}")))
         for name in ("reset", "variance")

@@ -102,12 +102,14 @@ def test_transfer_recovers_one_plan_on_each_modality(pair: list[str], results: P
 
 
 def test_ablation_compares_four_variants(pair: list[str], results: Path) -> None:
-    arguments = ["ablation", *pair, *FEW, "--levels", "h50_m70", "--out", str(results / "ablation")]
-    result = _run(*arguments)
+    more = ["--levels", "h50_m70", "--sequential", "--steps", "1", "--out", str(results / "ablation")]
+    result = _run("ablation", *pair, *FEW, *more)
     cells = ResultStore.open(results / "ablation").cells()
     variants = {c.cell.method for c in cells if c.cell.level == "h50_m70"}
     assert variants == {"full", "without_boundary_fisher", "without_reset", "without_variance"}
     assert "without boundary fisher" in result.output
+    assert {c.cell.method for c in cells if c.cell.mode == "sequential"} == variants
+    assert "sequential h84_m95, recovered" in (results / "ablation" / "report.md").read_text()
 
 
 def test_landscape_cuts_the_grid_and_each_block(pair: list[str], results: Path) -> None:
