@@ -8,7 +8,7 @@ from ..needs import Need
 
 @register_baseline("directional", source="this project; mask form of Kwon et al. 2022, arXiv 2204.09656")
 def directional() -> Baseline:
-    """I_zero and I_reset by squared slopes of whole units, boundary-aware loss, mean + deviation, sensitivity quotas."""
+    """I_zero and I_reset by squared slopes of whole units, boundary-aware loss, mean + deviation, uneven quotas."""
     settings = {"alpha": 0.9, "beta": DEFAULTS.beta, "lambda_b": DEFAULTS.lambda_b}  # tuned: docs/defaults.md
     return Baseline(
         Directional,

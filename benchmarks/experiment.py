@@ -67,6 +67,7 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
         *(own_levels if levels else []),
         option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; repeatable."),
         option("--calibration", type=number, metavar="N", help="Calibration images of each set."),
+        option("--correction", type=number, metavar="N", help="Those of them that a training-free correction reads."),
         option("--images", type=number, metavar="N", help="Test images of each set, at most."),
         option("--seeds", type=number, default=1, show_default=True, help="Calibration samples to draw."),
         option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of real images."),
@@ -117,6 +118,7 @@ def experiment_options(
             boxes: tuple[str, ...],
             plugin: tuple[str, ...],
             calibration: int | None,
+            correction: int | None,
             images: int | None,
             amount: str | None,
             resume: bool,
@@ -124,7 +126,7 @@ def experiment_options(
         ) -> None:
             common = {key: given.pop(key) for key in list(given) if key in Settings.__dataclass_fields__}
             settings = Settings(
-                counts=_counts(amount or "default", calibration, images),
+                counts=_counts(amount or "default", calibration, correction, images),
                 data=parse_named(data),
                 boxes=parse_named(boxes, "--boxes"),
                 plugins=plugin,
@@ -140,11 +142,9 @@ def experiment_options(
     return decorate
 
 
-def _counts(amount: str, calibration: int | None, images: int | None) -> Counts:
-    counts = COUNTS[amount]
-    if calibration is not None:
-        counts = replace(counts, calibration=calibration)
-    return counts if images is None else replace(counts, phantom_images=images, real_images=images)
+def _counts(amount: str, calibration: int | None, correction: int | None, images: int | None) -> Counts:
+    given = {"calibration": calibration, "correction": correction, "phantom_images": images, "real_images": images}
+    return replace(COUNTS[amount], **{name: value for name, value in given.items() if value is not None})
 
 
 @contextmanager
@@ -159,9 +159,8 @@ def running(settings: Settings) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         stored = len(list((settings.out / "cells").glob("**/*.json")))
-        click.echo(
-            f"\nstopped; {stored} cells are kept in {settings.out}: the same command goes on from there", err=True
-        )
+        what = f"{stored} cells are" if stored else "what is finished is"
+        click.echo(f"\nstopped; {what} kept in {settings.out}: the same command goes on from there", err=True)
         sys.exit(_INTERRUPTED)
 
 

@@ -39,8 +39,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 @click.option("--device", default="cpu", show_default=True)
 def command(model: str, image_size: int | None, batch_size: int, repeats: int, device: str) -> None:
     """Print milliseconds, peak and stored bytes of every way, and the ratios, as JSON."""
-    pair = [build_sam(model, device, image_size=image_size, seed=seed) for seed in (0, 1)]
-    click.echo(json.dumps(measure(*pair, batch_size, repeats), indent=1))
+    adapted, reference = (build_sam(model, device, image_size=image_size, seed=seed) for seed in (0, 1))
+    click.echo(json.dumps(measure(adapted, reference, batch_size, repeats), indent=1))
 
 
 def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats: int = 7) -> dict[str, float]:
