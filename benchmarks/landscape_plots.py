@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from ..intervals import Interval
 from ..level import Level
@@ -78,11 +79,11 @@ def heat_maps(summary: Summary, theme: Theme) -> Figure:
     axes[0].set_ylabel("MLP neurons removed, %")
     figure.tight_layout(w_pad=2.0)
     bar = figure.colorbar(image, ax=list(axes), label="BF1", fraction=0.05, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
-def _heat(axis: Axes, table: pd.DataFrame, low: float, high: float) -> object:
+def _heat(axis: Axes, table: pd.DataFrame, low: float, high: float) -> AxesImage:
     cells = table.to_numpy()
     image = axis.imshow(cells, origin="lower", cmap="cividis", vmin=low, vmax=max(high, low + 1e-6), aspect="auto")
     axis.set_xticks(range(len(table.columns)), [str(h) for h in table.columns])

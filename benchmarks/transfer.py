@@ -53,8 +53,8 @@ class Work:
     def _split(self, name: str) -> Split:
         """The images of one modality, by role."""
         roles = self.maker.inputs.roles
-        parts = ({name: part[name]} for part in (roles.train, roles.validation, roles.test))
-        return Split(*parts, seed=roles.seed, fractions=roles.fractions)
+        train, validation, test = ({name: part[name]} for part in (roles.train, roles.validation, roles.test))
+        return Split(train, validation, test, roles.seed, roles.fractions)
 
     def _recovered(self, start: Cascaded, name: str) -> Cascaded:
         """Fine-tune what was cut on one modality alone."""

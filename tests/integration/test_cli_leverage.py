@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from click.testing import CliRunner, Result
+from pocket_pair import write_pair
 
 from medcore_prune.benchmarks import leverage, leverage_contours, leverage_sweep
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.checkpoint import save_training_checkpoint
-from medcore_prune.encoders import build_sam
 from medcore_prune.errors import MedcorePruneError, ResultsError
 from medcore_prune.planning import Plan
 
@@ -24,15 +22,7 @@ GRID = ["--heads", "30,60,80,84", "--mlp", "30,70,80"]
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options that name an adapted model and its reference."""
-    place = tmp_path_factory.mktemp("pair")
-    model = build_sam("pocket", image_size=SIZE, seed=1)
-    save_training_checkpoint(place / "reference.pth", model)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.image_encoder.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-    save_training_checkpoint(place / "adapted.pth", model)
-    return ["--adapted", f"{place}/adapted.pth", "--reference", f"{place}/reference.pth", "--image-size", str(SIZE)]
+    return write_pair(tmp_path_factory.mktemp("pair"))
 
 
 def run(command: str, pair: list[str], out: Path, *more: str) -> Result:
