@@ -13,7 +13,7 @@ from .settings import SUBJECT, Settings
 
 @click.command(name="baselines")
 @experiment_options("baselines", levels=COMPARISON_LEVELS)
-@click.option("--methods", metavar="NAME,...", help="Baselines or criteria.  [default: all but the slow ones]")
+@click.option("--methods", "names", metavar="NAME,...", help="Baselines or criteria.  [default: all but the slow ones]")
 @click.option(
     "--compare",
     "subject",
@@ -28,14 +28,13 @@ from .settings import SUBJECT, Settings
     help="Evaluate every pruned model after the training-free correction too.",
 )
 @click.option("--gallery/--no-gallery", default=True, show_default=True, help="Keep and show pictures of the images.")
-def command(settings: Settings, methods: str | None) -> None:
+def command(settings: Settings, names: str | None) -> None:
     """Compare pruning methods on the same groups, levels, images and seeds, with no recovery.
 
     Without options: the pocket pair on phantom polyps, in a few minutes. Results are kept as files; run the same
     command again to go on after an interruption, or with more methods and levels.
     """
-    names = tuple(name.strip() for name in methods.split(",") if name.strip()) if methods else ()
-    settings = replace(settings, methods=names)
+    settings = replace(settings, methods=tuple(name.strip() for name in (names or "").split(",") if name.strip()))
     with running(settings):
         comparison = Comparison.prepare(settings)
         comparison.run()

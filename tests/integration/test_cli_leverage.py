@@ -14,7 +14,6 @@ from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.errors import MedcorePruneError, ResultsError
 from medcore_prune.planning import Plan
 
-SIZE = 48
 FEW = ["--quick", "--images", "1", "--calibration", "2", "--eval-size", "32"]
 GRID = ["--heads", "30,60,80,84", "--mlp", "30,70,80"]
 
