@@ -5,10 +5,13 @@ The second-order cost by the empirical Fisher is then one square a sample, with 
 
     1/2 v^T E[g g^T] v = 1/2 E[(v . g)^2]        diagonal: 1/2 sum_j E[g_j^2] v_j^2
 
-with g = dL/dtheta of one sample. v . g needs no weight gradient: for y = W x + b, d = dL/dy and any step (V, c) of
-(W, b), both of the following are one product a layer and a sum over tokens.
+with g = dL/dtheta of one sample. For y = W x + b, d = dL/dy and any step (V, c) of (W, b), summed over tokens t:
 
-    row r:    sum_t d[t, r] (V x_t + c)[r]          column c:    sum_t x[t, c] (V^T d_t)[c]
+    row r:    sum_t d[t, r] (V x_t + c)[r]          column c:    sum_t x[t, c] (V^T d_t)[c] = sum_r V[r, c] G[r, c]
+
+The row form is one product for both losses, without a weight gradient. In the column form G = sum_t d_t x_t^T, the
+sample's gradient of the output layer, costs what V^T d_t costs, is smaller where there are more tokens than outputs,
+and serves every direction: it is formed for one layer at a time and dropped.
 
 Both losses' slopes are kept as sums of d0^2, 2 d0 d1 and d1^2, which give every lambda_B: three numbers a unit.
 """
@@ -43,7 +46,7 @@ def row_slopes(batch: LayerBatch, weight: Tensor, bias: Tensor | None) -> list[T
 
 def column_slopes(batch: LayerBatch, weight: Tensor) -> list[Tensor]:
     """Slope of each sample's loss along a step of each column of a layer; (out, in) to (B, in) for each loss."""
-    return [torch.einsum("bti,bti->bi", batch.inputs, d @ weight) for d in batch.gradients]
+    return [torch.einsum("boi,oi->bi", gradient, weight) for gradient, _ in batch.per_sample]
 
 
 class _Directional(Collector):
