@@ -49,6 +49,14 @@ def judged(value: Interval) -> Verdict:
     return Verdict.HOLDS if value.value > 0 else Verdict.DOES_NOT
 
 
+def _all_of(values: Sequence[Interval]) -> Verdict:
+    """What takes several figures above 0 holds with all of them, and falls with one of them below."""
+    verdicts = {judged(value) for value in values}
+    if verdicts == {Verdict.HOLDS}:
+        return Verdict.HOLDS
+    return Verdict.DOES_NOT if Verdict.DOES_NOT in verdicts else Verdict.UNDECIDED
+
+
 def text(value: Interval) -> str:
     """Write a difference of BF1 with its interval."""
     return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
@@ -116,14 +124,11 @@ def boundary_matters_most(store: ResultStore) -> Finding:
 
     without = over_levels("without_boundary_fisher")
     pairs = {name: _minus(over_levels(name), without) for name in ("without_reset", "without_variance")}
-    verdicts = {judged(value) for value in pairs.values()}
-    if verdicts == {Verdict.HOLDS}:
-        verdict = Verdict.HOLDS
-    else:
-        verdict = Verdict.DOES_NOT if Verdict.DOES_NOT in verdicts else Verdict.UNDECIDED
     own = _minus(over_levels("full"), without)
+    # what does not help at all cannot help most
+    verdict = _all_of([own, *pairs.values()])
     said = "; ".join(f"more than {name.replace('_', ' ')} {text(value)}" for name, value in pairs.items())
-    smallest = min(pairs.values(), key=lambda value: value.value)
+    smallest = min([own, *pairs.values()], key=lambda value: value.value)
     return Finding(verdict, f"BF1 that the boundary Fisher adds: {text(own)}, {said} (mean over levels)", smallest)
 
 
@@ -140,10 +145,7 @@ def parts_matter_at_extremes(store: ResultStore) -> Finding:
         name: _minus(_draws(summary, ("own", level, "full")), _draws(summary, ("own", level, f"without_{name}")))
         for name in ("reset", "variance")
     }
-    verdicts = {judged(value) for value in parts.values()}
-    verdict = verdicts.pop() if len(verdicts) == 1 else Verdict.UNDECIDED
-    if Verdict.DOES_NOT in {judged(value) for value in parts.values()}:
-        verdict = Verdict.DOES_NOT
+    verdict = _all_of(list(parts.values()))
     said = ", ".join(f"{name} {text(value)}" for name, value in parts.items())
     return Finding(verdict, f"BF1 added at {level}: {said}", min(parts.values(), key=lambda value: value.value))
 
