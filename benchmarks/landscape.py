@@ -37,8 +37,9 @@ LEVELS = tuple(Level(h / 100, m / 100) for h in HEADS for m in NEURONS if h or m
 PAPER_PAIR = (("h30_m80", 0.376), ("h50_m70", 0.408))
 """Section 5.3: two ways to remove about 60 % of the parameters, and the paper's BF1 without fine-tuning."""
 BLOCKS = "blocks"
-BLOCK_LEVEL = Level.parse("h50_m50")
-_TITLES = {mode: MODES[mode] for mode in ("own", CORRECTED)} | {BLOCKS: "half of one block's heads and neurons"}
+BLOCK_LEVEL = Level.parse("h84_m95")
+"""The paper's strongest level, of one block alone."""
+_TITLES = {mode: MODES[mode] for mode in ("own", CORRECTED)} | {BLOCKS: f"one block at {BLOCK_LEVEL}"}
 
 
 @click.command(name=NAME)
@@ -70,7 +71,7 @@ def command(settings: Settings, method: str) -> None:
 
 
 def block_jobs(inputs: Inputs, statistics: Statistics | None, method: Method, store: ResultStore) -> list[Job]:
-    """Cut half of the heads and neurons of one block at a time: which blocks can least be cut."""
+    """Cut one block at a time: which blocks can least be cut."""
     with measured() as scoring:
         criterion = method.recipe.build(statistics, inputs.adapted, 0, inputs.reference, inputs.calibration(0))
         scores = unit_scores(criterion, inputs.adapted)
@@ -101,7 +102,7 @@ def render(store: ResultStore) -> None:
     }
     of_blocks = {
         "blocks": Picture(
-            "Loss of BF1 when half of one block's heads and neurons go, with paired 95 % intervals; shallow to deep.",
+            f"Loss of BF1 when {BLOCK_LEVEL} is asked of one block alone, with paired 95 % intervals; shallow to deep.",
             lambda theme: block_losses(summary, theme),
         )
     }
@@ -160,12 +161,12 @@ def _bands(rows: Sequence[Row], width: float) -> dict[float, list[Row]]:
 
 
 def block_table(summary: Summary) -> Grid:
-    """What cutting half of one block costs, block by block."""
+    """What cutting one block costs, block by block."""
     rows = [
         [method.removeprefix("block_"), number("bf1", loss.value, True), span("bf1", loss, True)]
         for method, loss in lost(summary).items()
     ]
-    return Grid("Loss of BF1, half of one block", ["block", "BF1 lost", "95 %"], rows, [summary.notice])
+    return Grid(f"Loss of BF1, one block at {BLOCK_LEVEL}", ["block", "BF1 lost", "95 %"], rows, [summary.notice])
 
 
 def grid_table(summary: Summary, mode: str) -> Grid:

@@ -32,7 +32,7 @@ def map_modes(summary: Summary) -> list[str]:
 
 
 def lost(summary: Summary) -> dict[str, Interval]:
-    """`block_<number>` to the BF1 that the unpruned model has more than it without half of that block."""
+    """`block_<number>` to the BF1 that the unpruned model has more than it with that block cut."""
     rows = sorted(summary.of_mode("blocks"), key=lambda row: row.method)
     whole = ("any", NO_LEVEL, UNPRUNED)
     found = {row.method: summary.paired(whole, (row.mode, row.level, row.method)) for row in rows}
@@ -40,7 +40,7 @@ def lost(summary: Summary) -> dict[str, Interval]:
 
 
 def block_losses(summary: Summary, theme: Theme) -> Figure | None:
-    """Draw what cutting half of each block costs; None where no block was cut."""
+    """Draw what cutting each block alone costs; None where no block was cut."""
     losses = lost(summary)
     if not losses:
         return None

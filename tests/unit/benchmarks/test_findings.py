@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from bench_store import add, build, of_experiment
 
-from medcore_prune.benchmarks import ablation, findings, landscape, main_report
+from medcore_prune.benchmarks import ablation, findings, main_report
 from medcore_prune.benchmarks.claims import stores_in, verdicts
 from medcore_prune.benchmarks.findings import CLAIMS, Verdict, judged
+from medcore_prune.benchmarks.leverage_sweep import HEADLINE
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.errors import ResultsError
 from medcore_prune.intervals import Interval
@@ -126,5 +127,19 @@ def test_results_are_found_by_experiment_and_only_once(tmp_path: Path) -> None:
         stores_in(tmp_path / "empty")
 
 
-def test_the_block_level_is_the_one_that_was_cut() -> None:
-    assert str(landscape.BLOCK_LEVEL) == "h50_m50"
+@pytest.mark.parametrize(("worst", "verdict"), [(0.95, Verdict.HOLDS), (0.5, Verdict.DOES_NOT)])
+def test_the_worst_step_decides_about_displacements(tmp_path: Path, worst: float, verdict: Verdict) -> None:
+    store = of_experiment(tmp_path, "leverage", {}, ["medcore"], "medcore")
+    assert findings.contours_move_as_predicted(store).verdict is Verdict.UNDECIDED
+    rows = [{"spearman": {"value": rho, "low": rho - 0.02, "high": rho + 0.02}} for rho in (0.99, worst)]
+    store.write_analysis("contours", {"rows": rows})
+    assert findings.contours_move_as_predicted(store).verdict is verdict
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(2.9, Verdict.HOLDS), (0.6, Verdict.DOES_NOT)])
+def test_heads_need_a_ratio_above_one(tmp_path: Path, ratio: float, verdict: Verdict) -> None:
+    store = of_experiment(tmp_path, "leverage", {}, ["medcore"], "medcore")
+    blr = {"value": ratio, "low": ratio - 0.2, "high": ratio + 0.2}
+    wins = {"value": 0.8, "low": 0.7, "high": 0.9}
+    store.write_analysis("leverage", {"bands": {HEADLINE: {"blr": blr, "win_rate": wins}}})
+    assert findings.heads_have_more_leverage(store).verdict is verdict
