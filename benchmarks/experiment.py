@@ -206,7 +206,8 @@ def begin(
         "notice": notice(inputs),
         "subject": settings.subject,
         "methods": {method.name: method.describe() for method in methods},
-        "modes": dict(modes or {}),
+        # pairs, since the keys of a stored object come back in the order of the alphabet
+        "modes": [list(pair) for pair in (modes or {}).items()],
         "draws": settings.counts.draws,
         "device": settings.device,
         "data": {name: {"images": len(each), "groups": len(set(each.groups))} for name, each in inputs.sets.items()},

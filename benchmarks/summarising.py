@@ -43,7 +43,7 @@ def summarise(store: ResultStore, subject: str | None = None, datasets: Collecti
     groups = {name: list(evaluation.images["group"]) for name, evaluation in labels.items()}
     bootstrap = Bootstrap(groups, seeds=draws, draws=int(run.get("draws", 5000)))
     drawn = {place: _draw(found, evaluations, bootstrap, place[2] in calibrated) for place, found in complete.items()}
-    modes = run.get("modes") or MODES
+    modes = dict(run.get("modes") or MODES)
     order = _order(complete, list(modes), run.get("methods", {}), subject)
     floors = [place for place in order if place[2].startswith(FLOOR_PREFIX)]
     means = {place: _by_dataset(found) for place, found in complete.items()}

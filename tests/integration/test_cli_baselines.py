@@ -21,6 +21,7 @@ from medcore_prune.benchmarks import evaluating
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.exclusive import exclusive
 from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.benchmarks.settings import MODES
 from medcore_prune.cli import cli as medcore_prune_cli
 from medcore_prune.criterion_registry import criteria
 from medcore_prune.data import phantoms
@@ -124,7 +125,9 @@ def test_a_corrected_row_stands_beside_each_method(pair: list[str], tmp_path: Pa
         assert cell.plan == own[place].plan
         assert cell.evaluation != own[place].evaluation
         assert cell.settings["treatment"]
-    table = result.output[: result.output.index("same per-block budget")]
+    places = [result.output.index(f"Macro average, no recovery, {title} ") for title in MODES.values()]
+    assert places == sorted(places)
+    table = result.output[places[0] : places[1]]
     assert table.index("medcore  ") < table.index("medcore, corrected")
     again = _run(_arguments(pair, tmp_path / "out", "--methods", "random,medcore", "--correct"))
     assert again.exit_code == 0
