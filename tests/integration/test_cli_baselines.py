@@ -17,7 +17,7 @@ from pocket_pair import SIZE, write_pair
 from skimage.io import imsave
 
 from medcore_prune.baseline import get_baseline
-from medcore_prune.benchmarks import evaluating
+from medcore_prune.benchmarks import evaluating, planning
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.exclusive import exclusive
 from medcore_prune.benchmarks.results import ResultStore
@@ -168,7 +168,7 @@ def test_going_on_computes_nothing_anew(
         raise AssertionError("evaluated again")
 
     before = _numbers(whole[0])
-    monkeypatch.setattr(evaluating, "prune", refuse)
+    monkeypatch.setattr(planning, "prune", refuse)
     result = _run(_arguments(pair, whole[0], "--methods", METHODS))
     assert result.exit_code == 0, result.output
     assert "51 stored already" in result.output
