@@ -17,7 +17,7 @@ from pocket_pair import SIZE, write_pair
 from skimage.io import imsave
 
 from medcore_prune.baseline import get_baseline
-from medcore_prune.benchmarks import evaluating, planning
+from medcore_prune.benchmarks import planning
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.exclusive import exclusive
 from medcore_prune.benchmarks.results import ResultStore
