@@ -1,5 +1,6 @@
 """`medcore-bench baselines` and `report` end to end: untrained pocket models at 48 px on a few phantoms."""
 
+import contextlib
 import json
 import os
 import re
@@ -197,7 +198,12 @@ def _stop(arguments: list[str], how: signal.Signals, when: Callable[[], bool]) -
     try:
         _wait_until(when, process)
     finally:
-        process.send_signal(how)
+        # an interrupt that meets a finaliser is lost, as Python has it; a user presses the keys again
+        for _ in range(20):
+            process.send_signal(how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+                break
         _, said = process.communicate()
     return process.returncode, said
 
