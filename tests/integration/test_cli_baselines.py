@@ -199,10 +199,10 @@ def _stop(arguments: list[str], how: signal.Signals, when: Callable[[], bool]) -
         _wait_until(when, process)
     finally:
         # an interrupt that meets a finaliser is lost, as Python has it; a user presses the keys again
-        for _ in range(20):
+        for _ in range(4):
             process.send_signal(how)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1.0)
+                process.wait(15)
                 break
         _, said = process.communicate()
     return process.returncode, said
