@@ -32,7 +32,7 @@ class _TensorBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.alive, self.peak = 0, 0
-        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._known: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -54,17 +54,21 @@ class _TensorBytes(TorchDispatchMode):
         return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:
+        # no callback when a storage dies: Python drops what is raised in one, and an interrupt would be lost there
         key, size = id(storage), storage.nbytes()
-        if key in self._known:
+        reference, earlier = self._known.get(key, (None, 0))
+        if reference is not None and reference() is storage:
             return
+        self._known[key] = weakref.ref(storage), size
+        self.alive += size - earlier
+        if self.alive > self.peak:
+            self._forget_dead()
+            self.peak = max(self.peak, self.alive)
 
-        def gone(_: object) -> None:
-            self.alive -= size
-            self._known.pop(key, None)
-
-        self._known[key] = weakref.ref(storage, gone)
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
+    def _forget_dead(self) -> None:
+        """Take off what has died: until then `alive` is an upper bound, which is enough below the peak."""
+        self._known = {key: entry for key, entry in self._known.items() if entry[0]() is not None}
+        self.alive = sum(size for _, size in self._known.values())
 
 
 @contextmanager

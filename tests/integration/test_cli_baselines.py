@@ -1,6 +1,5 @@
 """`medcore-bench baselines` and `report` end to end: untrained pocket models at 48 px on a few phantoms."""
 
-import contextlib
 import json
 import os
 import re
@@ -198,12 +197,7 @@ def _stop(arguments: list[str], how: signal.Signals, when: Callable[[], bool]) -
     try:
         _wait_until(when, process)
     finally:
-        # an interrupt that meets a finaliser is lost, as Python has it; a user presses the keys again
-        for _ in range(4):
-            process.send_signal(how)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(15)
-                break
+        process.send_signal(how)
         _, said = process.communicate()
     return process.returncode, said
 

@@ -1,5 +1,7 @@
 """Peak bytes of tensors by hand."""
 
+import signal
+
 import pytest
 import torch
 
@@ -35,3 +37,28 @@ def _fail() -> None:
 def test_an_error_passes() -> None:
     with pytest.raises(ValueError, match="inside"), measured():
         _fail()
+
+
+def test_a_storage_whose_place_is_used_again_counts_once() -> None:
+    with measured() as cost:
+        for size in (1000, 500, 1000, 2000, 100):
+            torch.zeros(size)  # dies at once, and the next may get its address
+    assert cost.peak_bytes == 8000
+
+
+def _interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_never_lost() -> None:
+    before = signal.signal(signal.SIGALRM, _interrupted)
+    try:
+        for place in range(200):
+            with pytest.raises(KeyboardInterrupt), measured():
+                # it falls anywhere among tensors that are made and die
+                signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.00001 * place)
+                for _ in range(1_000_000):
+                    torch.zeros(10)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
