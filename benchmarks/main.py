@@ -17,7 +17,7 @@ from ..level import Level
 from ..recovery_settings import RecoverySettings
 from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running
-from .main_report import render
+from .main_report import UNPRUNED_RECOVERED, render
 from .methods import choose_methods
 from .options import LevelList, joined
 from .records import NO_LEVEL
@@ -29,7 +29,6 @@ ONE_TIME = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
 SEQUENTIAL = tuple(map(Level.parse, ("h60_m70", "h72_m84", "h84_m95")))
 FIRST = Level.parse("h70_m95")
 """The one-time level that the sequential second pass starts from, recovered."""
-UNPRUNED_RECOVERED = "unpruned_recovered"
 MODES = {
     "cut": "one-time, no recovery",
     "corrected": "one-time, corrected, no recovery",
@@ -47,12 +46,14 @@ class Work:
     Attributes:
         maker: Makes and evaluates.
         method: Whose scores choose what goes.
+        fingerprint: Of that method's code and settings.
         schedule: `one-shot` or `cascade`, of the recovered models.
         one_time, sequential: Levels.
     """
 
     maker: Maker
     method: str
+    fingerprint: str
     schedule: str
     one_time: Sequence[Level]
     sequential: Sequence[Level]
@@ -121,7 +122,7 @@ class Work:
         recovery = plain.get("recovery")
         plain["recovery"] = None if recovery is None else asdict(recovery)
         plain["correction"] = self.maker.settings.counts.correction if "correct" in options else 0
-        return {**plain, "method": self.method}
+        return {**plain, "method": self.fingerprint}
 
     def _work(self, recovery: RecoverySettings) -> tuple[int, int]:
         """Optimiser steps and recoveries that one pass takes: the cascade recovers after the heads too."""
@@ -182,7 +183,9 @@ def command(
         inputs, store = begin(settings, NAME, methods=methods, modes=MODES, identity=identity)
         evaluator = Evaluator(inputs, settings, store, experiment=NAME)
         maker = Maker(inputs, settings, store, evaluator, recovery)
-        items = Work(maker, method, schedule, one_time, () if no_sequential else sequential).items()
+        items = Work(
+            maker, method, methods[0].fingerprint, schedule, one_time, () if no_sequential else sequential
+        ).items()
         maker.announce(items, inputs.roles)
         evaluator.run_unpruned()
         maker.run(items)

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .announce import duration
 from .evaluating import Evaluator
 from .inputs import Inputs, sample_hash
 from .planning import Job, Treatment, keep_plan
+from .records import Cell
 from .results import ResultStore
 from .settings import Settings
 from .summary import UNPRUNED
@@ -105,8 +106,10 @@ class Maker:
         record = self.store.analysis(item.name)
         if record is None or record["origin"] != self.origin(item):
             return False
-        job = Job(item.method, item.mode, item.level, 0, _no_plan(self.inputs.adapted), Measured())
-        cells = [job.cell(name) for name in item.datasets or self.inputs.sets]
+        cells = [
+            Cell(self.evaluator.experiment, item.mode, item.method, item.level, name, 0)
+            for name in item.datasets or self.inputs.sets
+        ]
         return all(
             self.store.has(cell) and self.store.read(cell).settings["method"] == self.origin(item) for cell in cells
         )
@@ -192,10 +195,10 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return record
 
 
-def recovery_settings(settings: Settings, steps: int | None = None, **more: Any) -> RecoverySettings:
+def recovery_settings(settings: Settings, steps: int | None = None) -> RecoverySettings:
     """The recovery of a run: its number of steps, validated eight times."""
     steps = steps or settings.counts.recovery_steps
-    return replace(RecoverySettings(), steps=steps, validate_every=max(1, steps // _VALIDATIONS), **more)
+    return RecoverySettings(steps=steps, validate_every=max(1, steps // _VALIDATIONS))
 
 
 def records(store: ResultStore) -> dict[str, dict[str, Any]]:

@@ -94,7 +94,6 @@ class Settings:
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         batch_size: Images a forward pass.
         cache: Folder of calibration statistics; None for one within `out`.
-        recoveries: Folder of recovered models; None for one beside `out`, shared by the experiments there.
         phantom_sets: Data sets of this package to take where `data` is empty.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
@@ -122,7 +121,6 @@ class Settings:
     tolerance_px: float = 2.0
     batch_size: int = 16
     cache: Path | None = None
-    recoveries: Path | None = None
     phantom_sets: tuple[str, ...] = PHANTOM_SETS
     gallery: bool = True
     correct: bool = True
@@ -135,5 +133,5 @@ class Settings:
 
     @property
     def recoveries_folder(self) -> Path:
-        """Where recovered models are kept."""
-        return self.recoveries or self.out.parent / "recoveries"
+        """Where recovered models are kept, shared by the experiments that lie beside each other."""
+        return self.out.parent / "recoveries"

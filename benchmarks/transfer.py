@@ -33,12 +33,14 @@ class Work:
     Attributes:
         maker: Makes and evaluates.
         method: Whose scores choose what goes.
+        fingerprint: Of that method's code and settings.
         levels: What is asked to go.
         own_plans: Whether each modality gets a plan of its own too.
     """
 
     maker: Maker
     method: str
+    fingerprint: str
     levels: Sequence[Level]
     own_plans: bool
 
@@ -103,7 +105,7 @@ class Work:
             yield self._item("own", level, own, (name,), steps)
 
     def _item(self, mode: str, level: Level, make: Any, datasets: tuple[str, ...], steps: int = 0) -> Item:
-        recipe = {"method": self.method, "recovery": asdict(self.maker.recovery) if steps else None}
+        recipe = {"method": self.fingerprint, "recovery": asdict(self.maker.recovery) if steps else None}
         return Item(mode, self.method, str(level), make, recipe, steps, int(bool(steps)), datasets)
 
 
@@ -135,7 +137,7 @@ def command(settings: Settings, method: str, steps: int | None, own_plans: bool)
         inputs, store = begin(settings, NAME, methods=methods, modes=MODES, identity=identity)
         evaluator = Evaluator(inputs, settings, store, experiment=NAME)
         maker = Maker(inputs, settings, store, evaluator, recovery)
-        items = Work(maker, method, settings.levels, own_plans).items()
+        items = Work(maker, method, methods[0].fingerprint, settings.levels, own_plans).items()
         maker.announce(items, inputs.roles)
         evaluator.run_unpruned()
         maker.run(items)

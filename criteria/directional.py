@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from ..aggregation import Aggregation, Aggregator, Population
-from ..criterion import Criterion, Need
+from ..aggregation import Aggregation, Population
+from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..groups import StructuredGroup
 from ..unit_statistics import directional
 from .balance import Alpha, alpha_of, checked_alpha
+from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
     from ..directional import Direction
@@ -38,26 +39,10 @@ def directional_cost(
     return 0.5 * directional(statistics, population, group, direction, lambda_b)
 
 
-class _OneDirection(Criterion):
-    """What both directions share: arguments, aggregation."""
+class _OneDirection(OverDatasets):
+    """What both directions share."""
 
-    cost = "calibration"
     direction: ClassVar["Direction"]
-
-    def __init__(
-        self,
-        statistics: "Statistics",
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        beta: float = DEFAULTS.beta,
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        self.statistics = statistics
-        self.lambda_b = lambda_b
-        self.aggregator = Aggregator(aggregation, beta, weights)
-
-    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
 
     def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
         cost = partial(directional_cost, self.statistics, self.direction, self.lambda_b)
@@ -97,7 +82,7 @@ class DirectionalReset(_OneDirection):
 
 
 @register_criterion("directional", source="this project; mask form of Kwon et al. 2022, arXiv 2204.09656")
-class Directional(Criterion):
+class Directional(OverDatasets):
     """Dual intervention by the directional Fisher, cross terms included: kilobytes of statistics, not gigabytes.
 
     S_k(g) = alpha_b I_zero(g) + (1 - alpha_b) I_reset(g)  (Eq. 7) on each data set k, both terms from squared
@@ -116,7 +101,6 @@ class Directional(Criterion):
     """
 
     needs = _BOTH
-    cost = "calibration"
 
     def __init__(
         self,
@@ -129,17 +113,12 @@ class Directional(Criterion):
     ) -> None:
         self.alpha = checked_alpha(alpha)
         self.needs = self.needs_for(alpha=alpha)
-        self.statistics = statistics
-        self.lambda_b = lambda_b
-        self.aggregator = Aggregator(aggregation, beta, weights)
+        super().__init__(statistics, lambda_b, aggregation, beta, weights)
 
     @classmethod
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         # nothing of the reference where the reset term has no weight
         return _ZERO if settings.get("alpha", DEFAULTS.alpha) == 1 else _BOTH
-
-    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
 
     def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
         return [self._of_group(group, population) for group in groups]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..aggregation import Aggregation, Aggregator, Population, family_normalised
-from ..criterion import Criterion, Need
+from ..aggregation import Aggregation, Population, family_normalised
+from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import fisher, reference_parameters
 from ..groups import StructuredGroup
 from .balance import Alpha, alpha_of, checked_alpha
+from .over_datasets import OverDatasets
 from .reset import RESET_NEEDS, ResetFisher, check_reset_fisher, reset_fisher_reader, reset_intervention
 from .zero import zero_intervention
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @register_criterion("medcore", source="MedCore, arXiv 2605.13688, Eq. 7, 10-13")
-class Medcore(Criterion):
+class Medcore(OverDatasets):
     """Dual intervention: what matters when zeroed, and what adaptation changed where it matters.
 
     S_k(g) = alpha_b I_zero(g) + (1 - alpha_b) I_reset(g)  (Eq. 7) on each data set k, by the Fisher (Eq. 10) and the
@@ -45,7 +46,6 @@ class Medcore(Criterion):
     """
 
     needs = RESET_NEEDS["cross"]
-    cost = "calibration"
 
     def __init__(
         self,
@@ -61,11 +61,9 @@ class Medcore(Criterion):
         check_reset_fisher(reset_fisher)
         self.alpha = checked_alpha(alpha)
         self.needs = self.needs_for(alpha=alpha, reset_fisher=reset_fisher)
-        self.statistics = statistics
-        self.lambda_b = lambda_b
+        super().__init__(statistics, lambda_b, aggregation, beta, weights)
         self.reset_fisher = reset_fisher
         self.normalise_terms = normalise_terms
-        self.aggregator = Aggregator(aggregation, beta, weights)
 
     @classmethod
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
@@ -73,9 +71,6 @@ class Medcore(Criterion):
         if settings.get("alpha", DEFAULTS.alpha) == 1:
             return frozenset({Need.FISHER})
         return RESET_NEEDS[settings.get("reset_fisher", "cross")]
-
-    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
 
     def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
         zero, reset = map(list, zip(*(self._terms(group, population) for group in groups), strict=True))

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from ..aggregation import Aggregation, Aggregator, Population
-from ..criterion import Criterion, Need
+from ..aggregation import Aggregation, Population
+from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import LayerValues, Pair, combine, fisher, parameters, reference_parameters, unit_sums
 from ..errors import CriterionError
 from ..groups import StructuredGroup
+from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
     from ..statistics import Statistics
@@ -74,7 +75,7 @@ def reset_fisher_reader(
 
 
 @register_criterion("reset", source="MedCore, arXiv 2605.13688, Eq. 11-12")
-class Reset(Criterion):
+class Reset(OverDatasets):
     """Cross-Fisher cost of setting a unit back to the reference: I_reset of Eq. 6 by Eq. 11 and 12.
 
     Args:
@@ -90,7 +91,6 @@ class Reset(Criterion):
     """
 
     needs = RESET_NEEDS["cross"]
-    cost = "calibration"
 
     def __init__(
         self,
@@ -103,17 +103,12 @@ class Reset(Criterion):
     ) -> None:
         check_reset_fisher(reset_fisher)
         self.needs = self.needs_for(reset_fisher=reset_fisher)
-        self.statistics = statistics
-        self.lambda_b = lambda_b
+        super().__init__(statistics, lambda_b, aggregation, beta, weights)
         self.reset_fisher = reset_fisher
-        self.aggregator = Aggregator(aggregation, beta, weights)
 
     @classmethod
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         return RESET_NEEDS[settings.get("reset_fisher", "cross")]
-
-    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
 
     def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
         adapted = partial(fisher, self.statistics, population, lambda_b=self.lambda_b)

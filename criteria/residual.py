@@ -2,20 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..aggregation import Aggregation, Aggregator, Population
-from ..criterion import Criterion, Need
+from ..aggregation import Aggregation, Population
+from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import parameters
 from ..errors import CriterionError
 from ..groups import StructuredGroup
 from ..unit_statistics import gram
+from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
     from ..statistics import Statistics
@@ -94,7 +94,7 @@ TOKENS: dict[str, tuple[Need, str]] = {
 
 
 @register_criterion("residual", source="Hassibi and Stork 1993, Second order derivatives for network pruning (NIPS 5)")
-class Residual(Criterion):
+class Residual(OverDatasets):
     """Least-squares residual of a layer's output that has gathered when a unit goes, the others being re-fitted.
 
     rho_k(S) = tr(W_S [(H_k^-1)_SS]^-1 W_S^T),  H_k = G_k + r I, with G_k = X'X of the inputs of `proj` or `lin2` over
@@ -117,7 +117,6 @@ class Residual(Criterion):
     """
 
     needs = frozenset({Need.GRAM})
-    cost = "calibration"
 
     def __init__(
         self,
@@ -137,19 +136,14 @@ class Residual(Criterion):
         if not 0 < ridge < math.inf:
             raise CriterionError(f"ridge is {ridge!r}: expected a finite number above 0")
         self.needs = self.needs_for(tokens=tokens)
-        self.statistics = statistics
+        super().__init__(statistics, lambda_b, aggregation, beta, weights)
         self.ridge = ridge
         self.rounds = rounds
         self.tokens = tokens
-        self.lambda_b = lambda_b
-        self.aggregator = Aggregator(aggregation, beta, weights)
 
     @classmethod
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         return frozenset({TOKENS[settings.get("tokens", "alike")][0]})
-
-    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
 
     def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
         return [self._of_group(group, population) for group in groups]

@@ -1,20 +1,20 @@
 """The zero intervention: what it costs to remove a unit, by the Fisher of the adapted model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..aggregation import Aggregation, Aggregator, Population
-from ..criterion import Criterion, Need
+from ..aggregation import Population
+from ..criterion import Need
 from ..criterion_registry import register_criterion
-from ..defaults import DEFAULTS
 from ..elementwise import LayerValues, combine, fisher, parameters, unit_sums
 from ..groups import StructuredGroup
+from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
-    from ..statistics import Statistics
+    pass
 
 
 def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
@@ -35,7 +35,7 @@ def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
 
 
 @register_criterion("zero", source="Michel et al. 2019, arXiv 1905.10650; Theis et al. 2018, arXiv 1801.05787")
-class Zero(Criterion):
+class Zero(OverDatasets):
     """Fisher cost of setting a unit to zero: I_zero of Eq. 5 with the Fisher of Eq. 10.
 
     Args:
@@ -47,22 +47,6 @@ class Zero(Criterion):
     """
 
     needs = frozenset({Need.FISHER})
-    cost = "calibration"
-
-    def __init__(
-        self,
-        statistics: "Statistics",
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        beta: float = DEFAULTS.beta,
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        self.statistics = statistics
-        self.lambda_b = lambda_b
-        self.aggregator = Aggregator(aggregation, beta, weights)
-
-    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
 
     def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
         fisher_of = partial(fisher, self.statistics, population, lambda_b=self.lambda_b)

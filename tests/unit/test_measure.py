@@ -46,6 +46,14 @@ def test_a_storage_whose_place_is_used_again_counts_once() -> None:
     assert cost.peak_bytes == 8000
 
 
+def _until_interrupted(seconds: float) -> None:
+    """Make tensors that die at once, until the interrupt falls anywhere among them."""
+    with measured():
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        for _ in range(1_000_000):
+            torch.zeros(10)
+
+
 def _interrupted(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -54,11 +62,8 @@ def test_an_interrupt_is_never_lost() -> None:
     before = signal.signal(signal.SIGALRM, _interrupted)
     try:
         for place in range(200):
-            with pytest.raises(KeyboardInterrupt), measured():
-                # it falls anywhere among tensors that are made and die
-                signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.00001 * place)
-                for _ in range(1_000_000):
-                    torch.zeros(10)
+            with pytest.raises(KeyboardInterrupt):
+                _until_interrupted(0.001 + 0.00001 * place)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

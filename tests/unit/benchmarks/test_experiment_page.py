@@ -56,7 +56,7 @@ def test_the_ablation_is_laid_out_as_table_3(tmp_path: Path) -> None:
             add(store, "own", level, variant, quality=0.8 if variant == "full" else 0.6)
     ablation.render(store)
     text = (tmp_path / "report.md").read_text()
-    assert "| full | 0.5" in text or "| full | 0.6" in text
+    assert re.search(r"\| full \| 0\.(59|60|61)\d\d \[", text)
     assert "The paper's Table 3" in text
     assert "| variant | h40_m30 | h70_m95 |" in text
 

@@ -43,10 +43,15 @@ def test_an_interval_around_zero_decides_nothing(low: float, high: float, verdic
 
 
 def test_first_on_bf1_takes_every_level_and_significance(tmp_path: Path) -> None:
-    found = findings.first_on_bf1(build(tmp_path))
-    # the best at both levels, but two of the data sets' seven images and Holm leave no comparison in doubt or all
-    assert found.verdict in (Verdict.HOLDS, Verdict.UNDECIDED)
+    store = build(tmp_path)
+    for level in ("h40_m30", "h84_m95"):
+        add(store, "own", level, "medcore", quality=0.95)
+    found = findings.first_on_bf1(store)
+    assert found.verdict is Verdict.HOLDS
     assert "h40_m30 1 of 3, h84_m95 1 of 3" in found.measured
+    # a tie: first still, but no longer better than everybody
+    add(store, "own", "h84_m95", "zero_fisher", quality=0.95)
+    assert findings.first_on_bf1(store).verdict is Verdict.UNDECIDED
 
 
 def test_not_first_anywhere_refutes_being_first(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""What criteria that score each data set by itself share: their arguments, and the mean and deviation of Eq. 13."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..aggregation import Aggregation, Aggregator, Population
+from ..criterion import Criterion
+from ..defaults import DEFAULTS
+from ..groups import StructuredGroup
+
+if TYPE_CHECKING:
+    from ..statistics import Statistics
+
+
+class OverDatasets(Criterion):
+    """Scores from calibration statistics, data set by data set, then aggregated.
+
+    Args:
+        statistics: With what `needs` names.
+        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
+        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
+        beta: Weight of the deviation over data sets.
+        weights: w_k of each data set; None for equal ones.
+    """
+
+    cost = "calibration"
+
+    def __init__(
+        self,
+        statistics: "Statistics",
+        lambda_b: float = DEFAULTS.lambda_b,
+        aggregation: Aggregation = "mean_std",
+        beta: float = DEFAULTS.beta,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.statistics = statistics
+        self.lambda_b = lambda_b
+        self.aggregator = Aggregator(aggregation, beta, weights)
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
+
+    @abstractmethod
+    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
+        """Scores of every group on one data set, or on all of them pooled."""
