@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from ..correction import correct
+from ..correction import Corrector, correct
+from ..correction_report import CorrectionSettings
 from ..planning import Plan
 from ..surgery import prune
 from .inputs import Inputs, Sets, sample_hash
@@ -25,9 +26,13 @@ def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
         seed: Of the draw among them.
     """
 
+    correctors: dict[nn.Module, Corrector] = {}
+
     def build(model: nn.Module, plan: Plan) -> nn.Module:
         small = prune(model, plan)
-        correct(small, model, sets, samples=samples, seed=seed, progress=False)
+        if model not in correctors:
+            correctors[model] = Corrector(model, sets, CorrectionSettings(), samples, seed, progress=False)
+        correctors[model].correct(small)
         return small
 
     what = f"{inspect.signature(correct)} {sample_hash(sets)} {samples} {seed}"

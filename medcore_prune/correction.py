@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .correction_images import CorrectionImages
 from .correction_report import CorrectionReport, CorrectionSettings
 from .correction_run import CorrectionRun, state_shapes
 from .data.splits import FRACTIONS, Split
@@ -30,7 +31,70 @@ from .token_weights import adding_layers
 _GIGABYTE = 1e9
 
 
-@torch.inference_mode(False)
+class Corrector:
+    """Corrects models that were cut from one teacher; tokens are weighed once for all of them.
+
+    Args:
+        teacher, data, samples, seed, batch_size, memory_limit_gb, progress: As for `correct`.
+        settings: Its other arguments.
+
+    Raises:
+        SurgeryError: The teacher cannot be used with this weighting.
+        StatisticsError: A setting that cannot be, or no data.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        data: Split | Mapping[str, SampleSet],
+        settings: CorrectionSettings,
+        samples: int = 64,
+        seed: int = 0,
+        batch_size: int = 8,
+        memory_limit_gb: float = 4.0,
+        progress: bool = True,
+    ) -> None:
+        if settings.weighting != "none" and not hasattr(teacher, "prompt_encoder"):
+            raise SurgeryError(
+                f"the teacher is an encoder alone, and weighting {settings.weighting!r} reads its masks: give the "
+                "whole model, or weighting='none'"
+            )
+        if batch_size < 1:
+            raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
+        self._teacher, self._settings, self._progress = teacher, settings, progress
+        self._memory_limit = memory_limit_gb * _GIGABYTE
+        self._images = CorrectionImages(teacher, _drawn(data, samples, seed), settings.weighting, batch_size)
+
+    @torch.inference_mode(False)
+    def correct(self, small: nn.Module) -> CorrectionReport:
+        """Correct one pruned model in place; all or nothing, as `medcore_prune.correct` says.
+
+        Raises:
+            SurgeryError: It does not belong to the teacher.
+            StatisticsError: Values that are not finite, or equations without a solution.
+            DataError: An image that cannot be used.
+        """
+        start = time.perf_counter()
+        teacher, settings = self._teacher, self._settings
+        _check_pair(small, teacher, settings.bias)
+        shapes = state_shapes(teacher, len(self._images))
+        with (
+            _restored_on_error(small),
+            _evaluating(small, teacher),
+            torch.no_grad(),
+            room_for(shapes, self._memory_limit) as states,
+        ):
+            run = CorrectionRun(small, teacher, self._images, states, settings)
+            run.read_images(self._progress)
+            pairs = list(zip(blocks_of(teacher), blocks_of(small), strict=True))
+            blocks = track(pairs, "correction", total=len(pairs), show=self._progress)
+            layers = tuple(run.fit(dense, cut, role) for dense, cut in blocks for role in ADDING_LAYERS)
+            error = run.stream_error()
+        return CorrectionReport(
+            settings, layers, self._images.counts, error, bytes_of(shapes), time.perf_counter() - start
+        )
+
+
 def correct(
     small: nn.Module,
     teacher: nn.Module,
@@ -80,32 +144,9 @@ def correct(
             solution.
         DataError: An image that cannot be used.
     """
-    start = time.perf_counter()
     settings = CorrectionSettings(ridge, weighting, target, bias, values)
-    _check_pair(small, teacher, bias)
-    if settings.weighting != "none" and not hasattr(teacher, "prompt_encoder"):
-        raise SurgeryError(
-            f"the teacher is an encoder alone, and weighting {settings.weighting!r} reads its masks: give the whole "
-            "model, or weighting='none'"
-        )
-    if batch_size < 1:
-        raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
-    drawn = _drawn(data, samples, seed)
-    counts = {name: len(images) for name, images in drawn.items()}
-    shapes = state_shapes(teacher, sum(counts.values()))
-    with (
-        _restored_on_error(small),
-        _evaluating(small, teacher),
-        torch.no_grad(),
-        room_for(shapes, memory_limit_gb * _GIGABYTE) as states,
-    ):
-        run = CorrectionRun(small, teacher, drawn, states, settings, batch_size)
-        run.read_images(progress)
-        pairs = list(zip(blocks_of(teacher), blocks_of(small), strict=True))
-        blocks = track(pairs, "correction", total=len(pairs), show=progress)
-        layers = tuple(run.fit(dense, cut, role) for dense, cut in blocks for role in ADDING_LAYERS)
-        error = run.stream_error()
-    return CorrectionReport(settings, layers, counts, error, bytes_of(shapes), time.perf_counter() - start)
+    corrector = Corrector(teacher, data, settings, samples, seed, batch_size, memory_limit_gb, progress)
+    return corrector.correct(small)
 
 
 def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune import correction_run
-from medcore_prune.correction_report import TARGETS
+from medcore_prune.correction import Corrector
+from medcore_prune.correction_report import TARGETS, CorrectionSettings
 from medcore_prune.data.splits import split
 from medcore_prune.encoders import build_sam, encoder_of
 from medcore_prune.errors import DataError, StatisticsError, SurgeryError
@@ -47,6 +48,21 @@ def error_of(small: nn.Module, samples: Iterator[Any] | TinySamples) -> float:
     with torch.no_grad():
         dense, got = encoder_of(TEACHER)(images), encoder_of(small)(images)
     return float((dense - got).norm() / dense.norm())
+
+
+def test_a_corrector_weighs_once_and_gives_what_correct_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    weigh = WEIGHTINGS["gradient_norm"]
+    monkeypatch.setitem(WEIGHTINGS, "gradient_norm", lambda *args: (seen.append(len(args[1])), weigh(*args))[1])
+    corrector = Corrector(TEACHER, {**sets(3, "a"), **sets(2, "b")}, CorrectionSettings(), batch_size=2, progress=False)
+    other = mp.prune(TEACHER, make_plan(TEACHER, "h25_m30"))
+    first, again = cut(), cut()
+    reports = [corrector.correct(small) for small in (first, other, again)]
+    assert seen == [2, 1, 2]
+    once = cut()
+    report = correct(once, {**sets(3, "a"), **sets(2, "b")}, batch_size=2)
+    assert report.layers == reports[0].layers == reports[2].layers != reports[1].layers
+    assert all(torch.equal(value, state(once)[name]) for name, value in state(again).items())
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -169,6 +169,10 @@ def test_figures_of_a_sweep_are_their_definitions(
     assert band["blr"]["value"] == pytest.approx(heads / neurons)
     assert band["bsr"]["value"] == pytest.approx(band["blr"]["value"] / found["image"]["rlr"]["value"])
     assert found["damage"]["bf1"]["heads"]["value"] == pytest.approx(np.mean(damage["heads"]), abs=2e-3)
+
+
+def test_counts_of_a_sweep(cells: Cells, swept: tuple[Path, list[Path]]) -> None:
+    found = summarise_sweep(swept[1], cells, 20)
     assert found["counts"] | {"groups": None} == {
         "cells": 8,
         "plans": 6,
@@ -182,6 +186,11 @@ def test_figures_of_a_sweep_are_their_definitions(
         "groups": None,
         "draws": 20,
     }
+
+
+def test_paired_steps_of_a_sweep(cells: Cells, swept: tuple[Path, list[Path]]) -> None:
+    found = summarise_sweep(swept[1], cells, 20)
+    band = found["bands"][HEADLINE]
     # from h25_m30 and h50_m30 both a head step and an MLP step are valid
     pairs = [
         (next(r for r in found["steps"] if (r["family"], r["start"]) == (family, start))[f"{HEADLINE}_q95"])

@@ -1,0 +1,91 @@
+"""The images of a correction in batches, and how much each of their tokens counts.
+
+Both depend on the teacher alone: whoever corrects many models of one teacher weighs the tokens once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .data.types import SampleSet
+from .encoders import geometry_of
+from .protocol import batch_of
+from .token_weights import WEIGHTINGS, TokenWeights
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one data set.
+
+    Attributes:
+        dataset: Its name.
+        read: Positions in the data set.
+        rows: Positions among all images.
+        share: Weight of each token, so that all of a data set's tokens sum to 1 / (number of data sets).
+    """
+
+    dataset: str
+    read: range
+    rows: slice
+    share: float
+
+
+class CorrectionImages:
+    """Images by data set, read a batch at a time; the weights of their tokens are kept, 4 bytes a token and layer.
+
+    Args:
+        teacher: Whose size images are brought to, and whose gradients weigh the tokens.
+        drawn: Images by data set.
+        weighting: A name in `WEIGHTINGS`.
+        batch_size: Images at a time.
+    """
+
+    def __init__(self, teacher: nn.Module, drawn: Mapping[str, SampleSet], weighting: str, batch_size: int) -> None:
+        self._teacher, self._drawn, self._weighting = teacher, drawn, weighting
+        self._image_tokens = geometry_of(teacher).tokens_side ** 2
+        self._weights: dict[int, TokenWeights] = {}
+        self.counts = {name: len(samples) for name, samples in drawn.items()}
+        self.batches = self._in_batches(batch_size)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return sum(self.counts.values())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all images."""
+        return self._image_tokens * len(self)
+
+    def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return images (B, 3, S, S), in the teacher's number type, and boxes (B, 4), on its device.
+
+        Raises:
+            DataError: An image that cannot be used.
+        """
+        parameter = next(self._teacher.parameters())
+        samples = [self._drawn[batch.dataset][index] for index in batch.read]
+        pairs = [(sample.image, sample.box) for sample in samples]
+        images, boxes = batch_of(pairs, geometry_of(self._teacher).image_size, parameter.device)
+        return images.to(parameter.dtype), boxes
+
+    def weigh(self, batch: Batch, images: Tensor, boxes: Tensor) -> None:
+        """Find the weights of a batch's tokens, if they are not known yet."""
+        if batch.rows.start not in self._weights:
+            found = WEIGHTINGS[self._weighting](self._teacher, images, boxes)
+            self._weights[batch.rows.start] = {name: value.to("cpu") for name, value in found.items()}
+
+    def weights(self, batch: Batch) -> TokenWeights:
+        """Return the weights of a batch that `weigh` has seen."""
+        return self._weights[batch.rows.start]
+
+    def _in_batches(self, batch_size: int) -> tuple[Batch, ...]:
+        batches: list[Batch] = []
+        offset = 0
+        for name, count in self.counts.items():
+            share = 1.0 / (len(self.counts) * count * self._image_tokens)
+            for start in range(0, count, batch_size):
+                read = range(start, min(start + batch_size, count))
+                batches.append(Batch(name, read, slice(offset + read.start, offset + read.stop), share))
+            offset += count
+        return tuple(batches)
