@@ -80,7 +80,7 @@ def load_inputs(settings: Settings) -> Inputs:
     """
     check_device(settings.device)
     adapted, reference = load_models(settings)
-    sets, calibration, roles = (_real if settings.data else _phantom)(settings)
+    sets, calibration, roles = _real(settings, geometry_of(adapted).image_size) if settings.data else _phantom(settings)
     is_pocket = settings.adapted is None
     return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket, roles)
 
@@ -124,7 +124,7 @@ def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
     return sets, draw, Split(training, validation, sets, settings.split_seed, FRACTIONS)
 
 
-def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
+def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], Split]:
     named = settings.data or {}
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
@@ -135,7 +135,7 @@ def _real(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
         refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
     sets = {name: samples if most is None else _some(samples, most) for name, samples in chosen.items()}
-    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number)), roles
+    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, size)), roles
 
 
 def _some(samples: SampleSet, most: int) -> SampleSet:

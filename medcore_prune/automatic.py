@@ -119,7 +119,7 @@ def automatic_plan(
         RegistryError, CriterionError, StatisticsError: As of `plan`.
     """
     wanted = Target.parse(target)
-    drawn = _draw(data, samples, seed)
+    drawn = _draw(data, samples, seed, geometry_of(model).image_size)
     recipe, scores = scored(model, criterion, statistics, reference, drawn, seed)
     make = planner(model, recipe, scores, statistics=statistics, protect=protect)
     images = [EvaluationSet(each, geometry_of(model).image_size, GRID_PX) for each in drawn.values()]
@@ -148,10 +148,10 @@ def search_plan(
     return AutomaticPlan(plan, tuple(path), target)
 
 
-def _draw(data: Split | Mapping[str, SampleSet], samples: int, seed: int) -> dict[str, SampleSet]:
+def _draw(data: Split | Mapping[str, SampleSet], samples: int, seed: int, size: int) -> dict[str, SampleSet]:
     if not isinstance(data, Split | Mapping):
         raise DataError(f"expected a split or {{name: images}} to measure on, got {type(data).__name__}")
     parts = data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)
     if not parts.train:
         raise DataError("the split is measured on training images: there is no training data set")
-    return parts.calibration(samples, seed)
+    return parts.calibration(samples, seed, size)

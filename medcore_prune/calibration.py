@@ -26,6 +26,7 @@ from .collector import stored_shapes
 from .collectors import COLLECTORS
 from .data.splits import FRACTIONS, Split
 from .data.types import SampleSet
+from .encoders import geometry_of
 from .errors import StatisticsError
 from .fingerprint import model_hash
 from .fisher import BOTH_LOSSES, prunable_layers
@@ -69,7 +70,8 @@ def calibrate(
     Args:
         model: The adapted `Sam`, theta_M; left as it is.
         reference: The reference, theta_S, aligned with `model` parameter by parameter.
-        data: A split, whose training part is drawn from, or training samples by data set.
+        data: A split, whose training part is drawn from, or training samples by data set. Images whose object vanishes
+            at the model's input size are passed over.
         samples: Images drawn from each data set; a smaller set is taken whole.
         needs: What to collect; by default the Fisher, and the reference's Fisher and weights where there is one.
         cache_dir: Where files are kept; by default `default_cache_dir()`.
@@ -96,7 +98,7 @@ def calibrate(
     if reference is not None and any(need.needs_reference for need in wanted):
         require_aligned(model, reference)
         models["reference"] = reference
-    drawn = _draw(data, samples, seed)
+    drawn = _draw(data, samples, seed, geometry_of(model).image_size)
     if batch_size < 1:
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
     _check_losses(losses)
@@ -126,7 +128,7 @@ def _needs(needs: Collection[Need] | None, reference: nn.Module | None) -> froze
     return frozenset(needs)
 
 
-def _draw(data: Split | Mapping[str, SampleSet] | None, samples: int, seed: int) -> dict[str, SampleSet]:
+def _draw(data: Split | Mapping[str, SampleSet] | None, samples: int, seed: int, size: int) -> dict[str, SampleSet]:
     if not isinstance(data, Split | Mapping):
         got = type(data).__name__
         raise StatisticsError(
@@ -137,7 +139,7 @@ def _draw(data: Split | Mapping[str, SampleSet] | None, samples: int, seed: int)
         raise StatisticsError("calibration needs images: there is no training data set")
     if empty := [name for name, images in parts.train.items() if not len(images)]:
         raise StatisticsError(f"data set {empty[0]!r} has no training image to calibrate on: leave it out")
-    return parts.calibration(samples, seed)
+    return parts.calibration(samples, seed, size)
 
 
 def _check_losses(losses: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from .baseline import Baseline, get_baseline
 from .calibration import calibrate
 from .criterion import Criterion
 from .data.splits import Split
+from .encoders import geometry_of
 from .errors import BudgetError
 from .facade import plan as make_plan
 from .level import Level
@@ -126,7 +127,7 @@ class Runner:
             self.criterion,
             statistics=self._statistics(model, reference),
             reference=reference,
-            data=self.data.calibration(self.samples, self.seed),
+            data=self.data.calibration(self.samples, self.seed, geometry_of(model).image_size),
             seed=self.seed,
             protect=self.protect,
             only=self.only,

@@ -89,7 +89,7 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
         MedcorePruneError: A level that cannot be met, images that cannot be used, or a cut model that does not give
             what the masked one gives.
     """
-    drawn = roles.calibration(settings.calibration, settings.seed)
+    drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).image_size)
     statistics = _statistics(model, reference, roles, settings)
     plan = _plan(model, reference, drawn, statistics, settings)
     difference = compare(model, plan, drawn, settings.verify)

@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..files import write_json_atomic
+from ..metrics import resize_mask
 from .subset import Subset, image_hashes
 from .types import SampleSet
 
@@ -43,7 +45,7 @@ class Split:
         """Return the three roles by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
-    def calibration(self, n: int, seed: int = 0) -> dict[str, SampleSet]:
+    def calibration(self, n: int, seed: int = 0, size: int | None = None) -> dict[str, SampleSet]:
         """Draw calibration samples from the training part, `n` a data set, or all where there are fewer.
 
         The draw depends on the seed and the samples' names alone, and smaller draws begin larger ones.
@@ -51,9 +53,11 @@ class Split:
         Args:
             n: Samples a data set, at least 1.
             seed: Of the draw.
+            size: Side of the model's input in pixels; images whose object vanishes there, which have no boundary to
+                learn from, are passed over.
 
         Raises:
-            DataError: `n` below 1.
+            DataError: `n` below 1, or a data set without any object that is left at `size`.
         """
         if n < 1:
             raise DataError(f"expected at least 1 calibration sample a data set, got {n}")
@@ -61,6 +65,13 @@ class Split:
         for name, samples in self.train.items():
             lots = [_lot(seed, "calibration", name, sample) for sample in samples.ids]
             order = sorted(range(len(samples)), key=lots.__getitem__)
+            if size is not None:
+                order = list(islice((i for i in order if resize_mask(samples[i].mask, size).any()), n))
+                if len(samples) and not order:
+                    raise DataError(
+                        f"{name}: no object of its {len(samples)} training images is left at {size} px: leave the data "
+                        "set out, or give the model a larger input"
+                    )
             drawn[name] = Subset(samples, tuple(order[:n]), name)
         return drawn
 

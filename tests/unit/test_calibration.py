@@ -121,12 +121,22 @@ def test_a_sample_whose_loss_is_not_finite_is_named(tmp_path: Path) -> None:
         mp.calibrate(model, None, {"a": images()}, samples=1, cache_dir=tmp_path, progress=False)
 
 
-def test_an_object_that_vanishes_at_the_input_size_is_named(tmp_path: Path) -> None:
+def speck() -> Sample:
+    """An image whose object is gone at 48 pixels."""
     image, mask = np.zeros((480, 480, 3), np.uint8), np.zeros((480, 480), bool)
     mask[20:22, 20:22] = True
-    speck = Sample("a", "speck", image, mask, (20, 20, 21, 21), "g")
-    with pytest.raises(DataError, match=r"a/speck has an empty mask at 48 px"):
-        calibrate(tmp_path, {"a": Fixed([speck], ["x"])}, samples=1)
+    return Sample("a", "speck", image, mask, (20, 20, 21, 21), "g")
+
+
+def test_an_object_that_vanishes_at_the_input_size_is_passed_over(tmp_path: Path) -> None:
+    seen = list(images())
+    found = calibrate(tmp_path, {"a": Fixed([speck(), *seen], ["x", *images().hashes()])}, samples=len(seen) + 1)
+    assert sorted(name for name, _ in found.samples("a")) == sorted(images().ids)
+
+
+def test_a_data_set_whose_objects_all_vanish_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a: no object of its 1 training images is left at 48 px"):
+        calibrate(tmp_path, {"a": Fixed([speck()], ["x"])}, samples=1)
 
 
 @pytest.mark.parametrize(
