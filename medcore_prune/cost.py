@@ -86,25 +86,21 @@ class Convention:
     neuron_macs: Callable[[Block, Geometry], int]
 
 
-def _tokens(geometry: Geometry) -> int:
-    return geometry.tokens_side**2
-
-
 def _patch_macs(geometry: Geometry) -> int:
-    return _tokens(geometry) * geometry.embed_dim * _RGB * geometry.patch_size**2
+    return geometry.tokens_side**2 * geometry.embed_dim * _RGB * geometry.patch_size**2
 
 
 def _patch_and_neck_macs(geometry: Geometry) -> int:
     neck = geometry.out_channels * (geometry.embed_dim + _NECK_KERNEL * geometry.out_channels)
-    return _patch_macs(geometry) + _tokens(geometry) * neck
+    return _patch_macs(geometry) + geometry.tokens_side**2 * neck
 
 
 def _neuron_macs(block: Block, geometry: Geometry) -> int:
-    return 2 * _tokens(geometry) * geometry.embed_dim
+    return 2 * geometry.tokens * geometry.embed_dim
 
 
 def _paper_head_macs(block: Block, geometry: Geometry) -> int:
-    n = _tokens(geometry)
+    n = geometry.tokens
     context = block.window**2 or n
     return 4 * n * geometry.embed_dim * block.head_dim + 2 * n * context * block.head_dim
 
@@ -112,10 +108,11 @@ def _paper_head_macs(block: Block, geometry: Geometry) -> int:
 def _full_head_macs(block: Block, geometry: Geometry) -> int:
     side = block.window or geometry.tokens_side
     # windows that overhang the image are filled up with zeros, which are multiplied like all else
-    n = (side * -(-geometry.tokens_side // side)) ** 2
+    n = (side * -(-geometry.tokens_side // side)) ** 2 if block.window else geometry.tokens
+    context = side**2 if block.window else geometry.tokens
     # each token meets every row and every column offset of its window once
     relative = 2 * side if getattr(block.attention, "use_rel_pos", False) else 0
-    return n * block.head_dim * (4 * geometry.embed_dim + 2 * side**2 + relative)
+    return n * block.head_dim * (4 * geometry.embed_dim + 2 * context + relative)
 
 
 CONVENTIONS: dict[str, Convention] = {

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .encoders import encoder_of, geometry_of
+from .encoders import geometry_of
 from .errors import MedcorePruneError
 from .measure import measured
-from .protocol import low_res_logits
+from .protocol import embed, low_res_logits
 
 Inputs = tuple[Tensor, Tensor]
 
@@ -49,7 +49,7 @@ class Latency:
 
 
 def _run_encoder(model: nn.Module, inputs: Inputs) -> object:
-    return encoder_of(model)(inputs[0])
+    return embed(model, inputs[0])
 
 
 def _run_model(model: nn.Module, inputs: Inputs) -> object:

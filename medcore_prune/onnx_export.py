@@ -23,7 +23,7 @@ from .errors import MedcorePruneError
 from .files import atomic_write
 from .fingerprint import model_hash
 from .lineage import lineage_of
-from .protocol import batch_of, low_res_logits
+from .protocol import batch_of, embed, low_res_logits
 from .pruned_header import PROTOCOL
 
 LARGEST_DIFFERENCE = 1e-3
@@ -41,8 +41,7 @@ class _Encoder(nn.Module):
         self.encoder = encoder_of(model)
 
     def forward(self, image: Tensor) -> Tensor:
-        embedding: Tensor = self.encoder(image)
-        return embedding
+        return embed(self.encoder, image)
 
 
 class _Whole(nn.Module):

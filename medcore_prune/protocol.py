@@ -6,7 +6,7 @@ masks under it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data.types import Box
+from .encoders import family_of
 from .errors import DataError
 
 Postprocess = Literal["medsam", "logits"]
@@ -86,37 +87,24 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
     """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch)."""
-    sam: Any = model
-    return sam.image_encoder(images)
+    return family_of(model).embed(model, images)
 
 
 def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
     """Run prompt encoder and mask decoder on a batch with one box an image.
 
-    The same computation as segment-anything's `MaskDecoder.predict_masks`, which takes one image and many prompts,
-    for many images with one prompt each; only the first mask token is upscaled (`multimask_output=False`).
-
     Args:
-        model: A `Sam`.
+        model: A model with a mask decoder.
         embeddings: (B, C, h, w).
         boxes: (B, 4) in input pixels.
 
     Returns:
         (B, 1, 4 h, 4 w) low-resolution logits.
+
+    Raises:
+        MedcorePruneError: The model has no mask decoder.
     """
-    sam: Any = model
-    decoder, prompts = sam.mask_decoder, sam.prompt_encoder
-    sparse, dense = prompts(points=None, boxes=boxes, masks=None)
-    fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    # not len(boxes): an exporter would take that number for a constant
-    count = boxes.shape[0]
-    tokens = torch.cat([fixed.expand(count, -1, -1), sparse], dim=1)
-    position = prompts.get_dense_pe().expand(count, -1, -1, -1)
-    state, source = decoder.transformer(embeddings + dense, position, tokens)
-    source = source.transpose(1, 2).reshape(embeddings.shape)
-    upscaled = decoder.output_upscaling(source)
-    weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
-    return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+    return family_of(model).decode(model, embeddings, boxes)
 
 
 def low_res_logits(model: nn.Module, images: Tensor, boxes: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ from torch import nn
 from ..errors import MedcorePruneError
 from .family import ROLES, Block, EncoderFamily, Geometry
 from .segment_anything import SHAPES, SamShape, SegmentAnythingFamily, build_sam
+from .timm_vit import TimmFamily
+from .transformers_sam import TransformersSamFamily
 
-FAMILIES: list[EncoderFamily] = [SegmentAnythingFamily()]
+FAMILIES: list[EncoderFamily] = [SegmentAnythingFamily(), TransformersSamFamily(), TimmFamily()]
 
 __all__ = [
     "FAMILIES",

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
+
+from ..errors import MedcorePruneError
 
 ROLES = ("qkv", "proj", "lin1", "lin2")
 
@@ -48,18 +50,25 @@ class Geometry:
         image_size: Input side in pixels.
         patch_size: Patch side in pixels.
         embed_dim: Channels of a token.
-        out_channels: Channels that the neck hands to the mask decoder.
+        out_channels: Channels that the neck hands to the mask decoder; 0 where there is no neck.
+        prefix_tokens: Class and register tokens, which are beside those of the image.
     """
 
     image_size: int
     patch_size: int
     embed_dim: int
     out_channels: int
+    prefix_tokens: int = 0
 
     @property
     def tokens_side(self) -> int:
         """Tokens along one side of the image."""
         return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of an image, prefix tokens included."""
+        return self.tokens_side**2 + self.prefix_tokens
 
 
 class EncoderFamily(Protocol):
@@ -86,3 +95,22 @@ class EncoderFamily(Protocol):
     def set_num_heads(self, block: Block, num_heads: int) -> None:
         """Tell the block's attention how many heads are left."""
         ...
+
+    def embed(self, model: nn.Module, images: Tensor) -> Tensor:
+        """What the encoder makes of images: (B, 3, S, S) to its features."""
+        ...
+
+    def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
+        """Masks of one box an image: (B, C, h, w) and (B, 4) in input pixels to (B, 1, 4 h, 4 w) logits.
+
+        Raises:
+            MedcorePruneError: The model has no mask decoder.
+        """
+        ...
+
+
+def no_decoder(model: nn.Module) -> MedcorePruneError:
+    """The error of what wants masks from a model that is an encoder alone."""
+    return MedcorePruneError(
+        f"{type(model).__name__} is an encoder without a mask decoder: a loss of masks takes a whole Sam or SamModel"
+    )

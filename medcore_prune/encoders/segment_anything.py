@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
 from ..errors import MedcorePruneError
-from .family import Block, Geometry
+from .family import Block, Geometry, no_decoder
 from .sdpa import Attention, SdpaAttention
 
 from segment_anything.modeling import (  # isort: skip
@@ -174,3 +174,26 @@ class SegmentAnythingFamily:
     def set_num_heads(self, block: Block, num_heads: int) -> None:
         attention: Any = block.attention
         attention.num_heads = num_heads
+
+    def embed(self, model: nn.Module, images: Tensor) -> Tensor:
+        return self.encoder(model)(images)
+
+    def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
+        """Compute what `MaskDecoder.predict_masks` does for one image and many prompts, for many images with one each.
+
+        Only the first mask token is upscaled (`multimask_output=False`).
+        """
+        if not isinstance(model, Sam):
+            raise no_decoder(model)
+        decoder, prompts = model.mask_decoder, model.prompt_encoder
+        sparse, dense = prompts(points=None, boxes=boxes, masks=None)
+        fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        # not len(boxes): an exporter would take that number for a constant
+        count = boxes.shape[0]
+        tokens = torch.cat([fixed.expand(count, -1, -1), sparse], dim=1)
+        position = prompts.get_dense_pe().expand(count, -1, -1, -1)
+        state, source = decoder.transformer(embeddings + dense, position, tokens)
+        source = source.transpose(1, 2).reshape(embeddings.shape)
+        upscaled = decoder.output_upscaling(source)
+        weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
+        return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]

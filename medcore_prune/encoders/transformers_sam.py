@@ -1,0 +1,82 @@
+"""SAM as Hugging Face's `transformers` has it: `SamModel`, `SamVisionModel` and their `SamVisionEncoder`.
+
+MedSAM is published in this form too. Nothing is imported here: a model can only be of these classes once `transformers`
+has been.
+"""
+
+import sys
+from typing import Any
+
+from torch import Tensor, nn
+
+from .family import Block, Geometry, no_decoder
+
+_MODULE = "transformers.models.sam.modeling_sam"
+_PREFIXES = {"SamModel": "vision_encoder.", "SamVisionModel": "vision_encoder.", "SamVisionEncoder": ""}
+_LAYER_PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
+
+
+def _prefix(model: nn.Module) -> str | None:
+    """Where the encoder stands in a model of these classes; None for others."""
+    module = sys.modules.get(_MODULE)
+    if module is None:
+        return None
+    found = (prefix for name, prefix in _PREFIXES.items() if isinstance(model, getattr(module, name)))
+    return next(found, None)
+
+
+class TransformersSamFamily:
+    """Shows the blocks of `SamVisionEncoder`."""
+
+    name = "transformers SAM"
+
+    def matches(self, model: nn.Module) -> bool:
+        return _prefix(model) is not None
+
+    def encoder(self, model: nn.Module) -> nn.Module:
+        return model.get_submodule((_prefix(model) or "").rstrip("."))
+
+    def blocks(self, model: nn.Module) -> list[Block]:
+        encoder: Any = self.encoder(model)
+        return [self._block(i, layer, f"{_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
+
+    def _block(self, index: int, layer: Any, name: str) -> Block:
+        layers = {role: layer.get_submodule(path) for role, path in _LAYER_PATHS.items()}
+        heads = int(layer.attn.num_attention_heads)
+        return Block(
+            index=index,
+            name=name,
+            layers=layers,
+            layer_names={role: f"{name}.{path}" for role, path in _LAYER_PATHS.items()},
+            attention=layer.attn,
+            num_heads=heads,
+            head_dim=layers["qkv"].out_features // (3 * heads),
+            window=int(layer.window_size),
+        )
+
+    def geometry(self, model: nn.Module) -> Geometry:
+        config: Any = self.encoder(model).config
+        return Geometry(config.image_size, config.patch_size, config.hidden_size, config.output_channels)
+
+    def set_num_heads(self, block: Block, num_heads: int) -> None:
+        attention: Any = block.attention
+        attention.num_attention_heads = num_heads
+
+    def embed(self, model: nn.Module, images: Tensor) -> Tensor:
+        features: Tensor = self.encoder(model)(images)[0]
+        return features
+
+    def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
+        whole: Any = model
+        if not hasattr(whole, "mask_decoder"):
+            raise no_decoder(model)
+        sparse, dense = whole.prompt_encoder(None, None, boxes[:, None], None)
+        position = whole.get_image_wide_positional_embeddings().to(embeddings)
+        logits: Tensor = whole.mask_decoder(
+            image_embeddings=embeddings,
+            image_positional_embeddings=position.expand(boxes.shape[0], -1, -1, -1),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )[0]
+        return logits[:, 0]

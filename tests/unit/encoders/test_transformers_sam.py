@@ -1,0 +1,160 @@
+"""`transformers`' SAM gives what segment-anything's does with the same weights, and is cut alike."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from tiny import TINY, tiny_batch, tiny_sam
+from tiny_samples import TinySamples
+from torch import nn
+
+import medcore_prune as mp
+from medcore_prune.cost import CONVENTIONS, count
+from medcore_prune.encoders import blocks_of, encoder_of, geometry_of
+from medcore_prune.errors import MedcorePruneError
+from medcore_prune.planning import make_plan
+from medcore_prune.protocol import embed, low_res_logits
+from medcore_prune.surgery import masked, prune, verify
+
+transformers: Any = pytest.importorskip("transformers")
+
+# segment-anything's names to those of transformers, in this order
+_RENAMED = (
+    (r"^image_encoder\.blocks\.(\d+)\.norm", r"vision_encoder.layers.\1.layer_norm"),
+    (r"^image_encoder\.blocks\.", "vision_encoder.layers."),
+    (r"^image_encoder\.patch_embed\.proj", "vision_encoder.patch_embed.projection"),
+    (r"^image_encoder\.neck\.0", "vision_encoder.neck.conv1"),
+    (r"^image_encoder\.neck\.1", "vision_encoder.neck.layer_norm1"),
+    (r"^image_encoder\.neck\.2", "vision_encoder.neck.conv2"),
+    (r"^image_encoder\.neck\.3", "vision_encoder.neck.layer_norm2"),
+    (r"^image_encoder", "vision_encoder"),
+    (r"pe_layer\.positional_encoding_gaussian_matrix", "shared_embedding.positional_embedding"),
+    (r"point_embeddings", "point_embed"),
+    (r"mask_downscaling\.0", "mask_embed.conv1"),
+    (r"mask_downscaling\.1", "mask_embed.layer_norm1"),
+    (r"mask_downscaling\.3", "mask_embed.conv2"),
+    (r"mask_downscaling\.4", "mask_embed.layer_norm2"),
+    (r"mask_downscaling\.6", "mask_embed.conv3"),
+    (r"output_upscaling\.0", "upscale_conv1"),
+    (r"output_upscaling\.1", "upscale_layer_norm"),
+    (r"output_upscaling\.3", "upscale_conv2"),
+    (r"transformer\.norm_final_attn", "transformer.layer_norm_final_attn"),
+    (r"(transformer\.layers\.\d+)\.norm(\d)", r"\1.layer_norm\2"),
+    (r"(mlps\.\d+|iou_prediction_head)\.layers\.0", r"\1.proj_in"),
+    (r"(mlps\.\d+|iou_prediction_head)\.layers\.2", r"\1.proj_out"),
+    (r"(mlps\.\d+|iou_prediction_head)\.layers\.1", r"\1.layers.0"),
+)
+
+
+def as_transformers(sam: nn.Module) -> nn.Module:
+    """A `SamModel` with the weights of a tiny `Sam`."""
+    side = TINY.image_size // TINY.patch_size
+    config = transformers.SamConfig(
+        vision_config={
+            "image_size": TINY.image_size,
+            "patch_size": TINY.patch_size,
+            "hidden_size": TINY.embed_dim,
+            "num_hidden_layers": TINY.depth,
+            "num_attention_heads": TINY.num_heads,
+            "global_attn_indexes": list(TINY.global_blocks),
+            "window_size": TINY.window,
+            "output_channels": TINY.out_channels,
+            "mlp_dim": 4 * TINY.embed_dim,
+            "num_pos_feats": TINY.out_channels // 2,
+        },
+        prompt_encoder_config={
+            "image_size": TINY.image_size,
+            "patch_size": TINY.patch_size,
+            "image_embedding_size": side,
+            "hidden_size": TINY.out_channels,
+        },
+        mask_decoder_config={
+            "hidden_size": TINY.out_channels,
+            "num_attention_heads": TINY.decoder_heads,
+            "mlp_dim": TINY.decoder_mlp_dim,
+            "iou_head_hidden_dim": TINY.iou_hidden_dim,
+        },
+    )
+    model = transformers.SamModel(config).eval()
+    state = {}
+    for name, value in sam.state_dict().items():
+        for pattern, new in _RENAMED:
+            name = re.sub(pattern, new, name)
+        state[name] = value
+    state["shared_image_embedding.positional_embedding"] = state["prompt_encoder.shared_embedding.positional_embedding"]
+    model.load_state_dict(state)
+    return model
+
+
+SAM = tiny_sam()
+MODEL = as_transformers(SAM)
+PLAN = make_plan(SAM, "h50_m70")
+
+
+def test_blocks_and_sizes_are_those_of_segment_anything() -> None:
+    assert geometry_of(MODEL) == geometry_of(SAM)
+    ours, theirs = blocks_of(MODEL), blocks_of(SAM)
+    assert [(b.num_heads, b.head_dim, b.neurons, b.window) for b in ours] == [
+        (b.num_heads, b.head_dim, b.neurons, b.window) for b in theirs
+    ]
+    for block in ours:
+        for role, name in block.layer_names.items():
+            assert MODEL.get_submodule(name) is block.layers[role]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_cost_is_that_of_segment_anything(convention: str) -> None:
+    for plan in (None, PLAN):
+        ours, theirs = count(MODEL, plan, convention), count(SAM, plan, convention)
+        assert (ours.params, ours.flops) == (theirs.params, theirs.flops)
+
+
+@pytest.mark.parametrize("plan", [None, PLAN])
+def test_masks_are_those_of_segment_anything(plan: mp.Plan | None) -> None:
+    images, boxes, _ = tiny_batch()
+    models = (SAM, MODEL) if plan is None else (prune(SAM, plan), prune(MODEL, plan))
+    with torch.no_grad():
+        expected, got = (low_res_logits(model, images, boxes) for model in models)
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_what_is_masked_is_what_is_removed() -> None:
+    images, boxes, _ = tiny_batch()
+    assert verify(MODEL, PLAN, images) < 1e-5
+    with torch.no_grad(), masked(MODEL, PLAN):
+        expected = MODEL(pixel_values=images, input_boxes=boxes[:, None], multimask_output=False).pred_masks
+    small: Any = prune(MODEL, PLAN)
+    with torch.no_grad():
+        got = small(pixel_values=images, input_boxes=boxes[:, None], multimask_output=False).pred_masks
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+    assert small.vision_encoder.layers[0].attn.num_attention_heads == len(PLAN.blocks[0].keep_heads)
+    assert MODEL.vision_encoder.layers[0].attn.num_attention_heads == TINY.num_heads
+
+
+@pytest.mark.parametrize("inner", ["vision_encoder", "vision_model"])
+def test_the_encoder_alone_is_cut_but_has_no_masks(inner: str) -> None:
+    encoder: Any = encoder_of(MODEL)
+    if inner == "vision_model":
+        encoder = transformers.SamVisionModel(encoder.config).eval()
+        encoder.vision_encoder.load_state_dict(encoder_of(MODEL).state_dict())
+    images, boxes, _ = tiny_batch()
+    assert verify(encoder, PLAN, images) < 1e-5
+    torch.testing.assert_close(embed(encoder, images), embed(MODEL, images))
+    with pytest.raises(MedcorePruneError, match="an encoder without a mask decoder"):
+        low_res_logits(encoder, images, boxes)
+
+
+def test_it_is_calibrated_scored_and_corrected_like_segment_anything(tmp_path: Any) -> None:
+    data = {"a": TinySamples("a", 4)}
+    plans, errors = [], []
+    for name, model in (("sam", SAM), ("transformers", MODEL)):
+        found = mp.calibrate(model, None, data, samples=4, cache_dir=tmp_path / name, progress=False)
+        plans.append(mp.plan(model, "h50_m70", "zero_fisher", statistics=found))
+        small = prune(model, plans[-1])
+        errors.append(mp.correct(small, model, data, progress=False).stream_error)
+    assert [block.keep_heads for block in plans[0].blocks] == [block.keep_heads for block in plans[1].blocks]
+    pairs = zip(plans[0].blocks, plans[1].blocks, strict=True)
+    same = [len({*a.keep_neurons} & {*b.keep_neurons}) / len(a.keep_neurons) for a, b in pairs]
+    assert min(same) > 0.95  # rounding may swap two neurons of all but equal score
+    assert errors[0] == pytest.approx(errors[1], rel=1e-2)
