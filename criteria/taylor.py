@@ -23,10 +23,9 @@ def gradients_lent(
     group: StructuredGroup, statistics: "Statistics", population: Population, lambda_b: float
 ) -> Iterator[None]:
     """Put the mean gradient of calibration into the layers' `.grad`; what was there comes back."""
-    layers = ((group.layer_in, group.name_in), (group.layer_out, group.name_out))
     lent = [
         (parameter, parameter.grad, value.to(parameter))
-        for layer, name in layers
+        for name, layer in group.layers
         for parameter, value in zip(
             (layer.weight, layer.bias), mean_gradient(statistics, population, layer, name, lambda_b), strict=True
         )

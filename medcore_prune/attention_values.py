@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .encoders import Block
+from .encoders.family import FUSED
 from .hidden_states import fold_windows, stopping_at
 from .least_squares import NormalEquations
 
@@ -156,10 +157,14 @@ def write_factors(block: Block, found: Sequence[Factors], constant: Tensor) -> N
 
 
 def worth_fitting(dense: Block, cut: Block) -> bool:
-    """Whether the values of a block are fitted: it lost heads, and pooling costs three dense attentions at most.
+    """Whether the values of a block are fitted.
+
+    It lost heads, its `qkv` is one layer, and pooling costs three dense attentions at most.
 
     Every head pools all channels, head_dim at a time, so a block's pooling costs as much as D / head_dim times the
     attention of its heads; where many are left there is little to win anyway.
     """
+    if cut.head_inputs != FUSED:
+        return False
     passes = math.ceil(cut.layers["qkv"].in_features / cut.head_dim) * cut.num_heads / dense.num_heads
     return cut.num_heads < dense.num_heads and passes <= 3 and cut.layers["proj"].bias is not None

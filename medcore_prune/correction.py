@@ -183,7 +183,7 @@ def _drawn(data: Split | Mapping[str, SampleSet], samples: int, seed: int) -> di
 @contextmanager
 def _restored_on_error(small: nn.Module) -> Iterator[None]:
     """Keep what is going to be written, and put it back when the block raises, be it by the user's interrupt."""
-    layers = [block.layers[role] for block in blocks_of(small) for role in ("qkv", "proj", "lin2")]
+    layers = [block.layers[role] for block in blocks_of(small) for role in (*block.head_inputs, "proj", "lin2")]
     kept = [(parameter, parameter.detach().clone()) for layer in layers for parameter in layer.parameters()]
     try:
         yield

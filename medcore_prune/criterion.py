@@ -125,7 +125,7 @@ class Criterion(tp.importance.Importance):
         units = self._finder.find(group)
         if units is None:
             return self.score_channels(group)
-        if not (units.name_in and units.name_out):
+        if not all(name for name, _ in units.layers):
             raise CriterionError(
                 f"{type(self).__name__} is bound to a model that does not hold this layer: bind the one that is pruned"
             )

@@ -56,7 +56,7 @@ class _Directional(Collector):
 
     def __init__(self, model: nn.Module, reference: nn.Module | None = None) -> None:
         super().__init__(model, reference)
-        self._groups = {name: group for group in groups_of(model) for name in (group.name_in, group.name_out)}
+        self._groups = {name: group for group in groups_of(model) for name, _ in group.layers}
 
     @classmethod
     def shapes(cls, model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -89,7 +89,7 @@ class DirectionalZero(_Directional):
 class DirectionalReset(_Directional):
     """Squared slopes along the way back to the reference: v is theta_S - theta_M on all parameters of the unit.
 
-        d(u) = sum_{j in u} (theta_M,j - theta_S,j) dL/dtheta_j,   rows and biases of `layer_in`, columns of `layer_out`
+        d(u) = sum_{j in u} (theta_M,j - theta_S,j) dL/dtheta_j,   rows and biases of its inputs, columns of `layer_out`
 
     It is taken on the adapted model alone: of the reference's own gradients, which the Cross-Fisher (Eq. 11) mixes in,
     nothing is known here.
@@ -101,17 +101,16 @@ class DirectionalReset(_Directional):
         super().__init__(model, reference)
         assert reference is not None
         self._reference = reference
-        self._half: dict[str, list[Tensor]] = {}
+        self._parts: dict[str, list[list[Tensor]]] = {}
 
     def contribute(self, layer_name: str, batch: LayerBatch) -> Iterator[tuple[str, Tensor]]:
         group = self._groups[layer_name]
-        slopes = self._slopes(group, layer_name, batch)
-        # squared once the slopes of both of the unit's layers are added up
-        half = self._half.pop(group.name_out, None)
-        if half is None:
-            self._half[group.name_out] = slopes
-        else:
-            yield from self._summed(group, [one + other for one, other in zip(half, slopes, strict=True)])
+        parts = self._parts.setdefault(group.name_out, [])
+        parts.append(self._slopes(group, layer_name, batch))
+        # squared once the slopes of all of the unit's layers are added up
+        if len(parts) == len(group.layers):
+            del self._parts[group.name_out]
+            yield from self._summed(group, [torch.stack(of_loss).sum(0) for of_loss in zip(*parts, strict=True)])
 
     def _slopes(self, group: StructuredGroup, layer_name: str, batch: LayerBatch) -> list[Tensor]:
         theirs = self._reference.get_submodule(layer_name)
@@ -119,9 +118,10 @@ class DirectionalReset(_Directional):
         if layer_name == group.name_out:
             weight = _difference(group.layer_out.weight, theirs.weight, batch.inputs)
             return [_over_units(values, group.out_cols) for values in column_slopes(batch, weight)]
-        weight = _difference(group.layer_in.weight, theirs.weight, batch.inputs)
-        bias = None if group.layer_in.bias is None else _difference(group.layer_in.bias, theirs.bias, batch.inputs)
-        return [_over_units(values, group.in_rows) for values in row_slopes(batch, weight, bias)]
+        part = next(part for part in group.inputs if part.name == layer_name)
+        weight = _difference(part.layer.weight, theirs.weight, batch.inputs)
+        bias = None if part.layer.bias is None else _difference(part.layer.bias, theirs.bias, batch.inputs)
+        return [_over_units(values, part.rows) for values in row_slopes(batch, weight, bias)]
 
 
 def _difference(adapted: Tensor, reference: Tensor, like: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ LayerValues = Callable[[nn.Linear, str], Pair]
 
 
 def unit_sums(group: StructuredGroup, values: LayerValues) -> Tensor:
-    """Sum elementwise quantities over each unit: rows and biases of `layer_in`, columns of `layer_out`.
+    """Sum elementwise quantities over each unit: rows and biases of its inputs, columns of `layer_out`.
 
     Args:
         group: The units.
@@ -114,6 +114,10 @@ def unit_sums(group: StructuredGroup, values: LayerValues) -> Tensor:
     Returns:
         (n_units,) float64 on the CPU.
     """
-    weight_in, bias_in = values(group.layer_in, group.name_in)
     weight_out, _ = values(group.layer_out, group.name_out)
-    return group.unit_sums(weight_in, bias_in, weight_out)
+    total = weight_out.sum(0)[group.out_cols].sum(1)
+    for part in reversed(group.inputs):
+        weight, bias = values(part.layer, part.name)
+        rows = weight.sum(1) if bias is None else weight.sum(1) + bias
+        total = rows[part.rows].sum(1) + total
+    return total

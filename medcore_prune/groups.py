@@ -5,8 +5,8 @@ own layers. Tracing the whole encoder instead would follow `qkv` through window 
 where torch-pruning's index mapping does not come back.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -21,14 +21,15 @@ FAMILY_NAMES: tuple[Family, ...] = ("heads", "neurons")
 
 
 class _AttentionCoupling(nn.Module):
-    """x -> qkv(x).chunk(3) -> q * k + v -> proj: what couples a head's channels, and nothing else."""
+    """x -> q, k, v -> q * k + v -> proj: what couples a head's channels, and nothing else."""
 
-    def __init__(self, qkv: nn.Linear, proj: nn.Linear) -> None:
+    def __init__(self, inputs: Sequence[nn.Linear], proj: nn.Linear) -> None:
         super().__init__()
-        self.qkv, self.proj = qkv, proj
+        self.inputs, self.proj = nn.ModuleList(inputs), proj
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        given = [layer(x) for layer in self.inputs]
+        q, k, v = given[0].chunk(3, dim=-1) if len(given) == 1 else given
         return self.proj(q * k + v)
 
 
@@ -48,7 +49,7 @@ def _graph(coupling: nn.Module, layer_in: nn.Linear) -> tp.DependencyGraph:
     # torch-pruning reads gradient functions, so the trace needs weights that require gradients
     frozen = [p for p in coupling.parameters() if not p.requires_grad]
     # ... and leaves what it traced in evaluation mode
-    modes = [(layer, layer.training) for layer in coupling.children()]
+    modes = [(layer, layer.training) for layer in coupling.modules() if isinstance(layer, nn.Linear)]
     for parameter in frozen:
         parameter.requires_grad_(True)
     try:
@@ -62,6 +63,24 @@ def _graph(coupling: nn.Module, layer_in: nn.Linear) -> tp.DependencyGraph:
 
 
 @dataclass(frozen=True)
+class UnitRows:
+    """Rows, and bias entries, of one layer that belong to units.
+
+    Attributes:
+        layer: `qkv`, one of `q`, `k` and `v`, or `lin1`.
+        name: Its qualified name in the model.
+        rows: (n_units, k) int64; k is 3 * head_dim in `qkv`, head_dim in `q`, `k` and `v`, the group size in `lin1`.
+    """
+
+    layer: nn.Linear
+    name: str
+    rows: Tensor = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_indices(self.rows, self.layer.out_features, f"rows of {self.name}")
+
+
+@dataclass(frozen=True)
 class StructuredGroup:
     """All units (heads, or MLP connection groups) of one family in one block.
 
@@ -70,10 +89,9 @@ class StructuredGroup:
         family: `"heads"` or `"neurons"`.
         n_units: Number of units.
         unit_size: Channels of a unit: the head dimension, or the MLP group size.
-        layer_in: `qkv` or `lin1`; a unit owns rows (and bias entries) of it.
+        inputs: The layers that a unit owns rows of: `qkv`, or `q`, `k` and `v`, or `lin1`.
         layer_out: `proj` or `lin2`; a unit owns columns of it.
-        name_in, name_out: The layers' qualified names in the model.
-        in_rows: (n_units, k) int64; k is 3 * head_dim for heads, the group size for neurons.
+        name_out: Its qualified name in the model.
         out_cols: (n_units, unit_size) int64.
     """
 
@@ -81,23 +99,26 @@ class StructuredGroup:
     family: Family
     n_units: int
     unit_size: int
-    layer_in: nn.Linear
+    inputs: tuple[UnitRows, ...]
     layer_out: nn.Linear
-    name_in: str
     name_out: str
-    in_rows: Tensor = field(repr=False)
     out_cols: Tensor = field(repr=False)
 
     def __post_init__(self) -> None:
-        _check_indices(self.in_rows, self.layer_in.out_features, f"rows of {self.name_in}")
         _check_indices(self.out_cols, self.layer_out.in_features, f"columns of {self.name_out}")
+
+    @property
+    def layers(self) -> tuple[tuple[str, nn.Linear], ...]:
+        """All layers that a unit has a part in with their qualified names, `layer_out` last."""
+        return (*((part.name, part.layer) for part in self.inputs), (self.name_out, self.layer_out))
 
     @property
     def cost_params(self) -> int:
         """Parameters that leave with one unit: c_g of METHOD section 4."""
-        rows = self.in_rows.shape[1]
-        bias = rows if self.layer_in.bias is not None else 0
-        return rows * self.layer_in.in_features + bias + self.unit_size * self.layer_out.out_features
+        given = sum(
+            part.rows.shape[1] * (part.layer.in_features + (part.layer.bias is not None)) for part in self.inputs
+        )
+        return given + self.unit_size * self.layer_out.out_features
 
     @property
     def tp_group(self) -> tp.Group:
@@ -107,27 +128,29 @@ class StructuredGroup:
     def tp_subgroup(self, channels: Iterable[int]) -> tp.Group:
         """torch-pruning's group over the given channels of `layer_out`'s input."""
         if self.family == "heads":
-            coupling: nn.Module = _AttentionCoupling(self.layer_in, self.layer_out)
+            coupling: nn.Module = _AttentionCoupling([part.layer for part in self.inputs], self.layer_out)
         else:
-            coupling = _MlpCoupling(self.layer_in, self.layer_out)
-        graph = _graph(coupling, self.layer_in)
+            coupling = _MlpCoupling(self.inputs[0].layer, self.layer_out)
+        graph = _graph(coupling, self.inputs[0].layer)
         return graph.get_pruning_group(self.layer_out, tp.prune_linear_in_channels, idxs=list(channels))
 
-    def unit_sums(self, weight_in: Tensor, bias_in: Tensor | None, weight_out: Tensor) -> Tensor:
-        """Sum elementwise quantities over each unit's parameters.
+    def in_model(self, model: nn.Module) -> "StructuredGroup":
+        """The same group on the layers that another model has under the same names.
 
-        Args:
-            weight_in: Shaped like `layer_in.weight`.
-            bias_in: Shaped like `layer_in.bias`, or None.
-            weight_out: Shaped like `layer_out.weight`.
-
-        Returns:
-            (n_units,), in the dtype of `weight_in`.
+        Raises:
+            SurgeryError: It has no such linear layer, or a smaller one than the indices.
         """
-        rows = weight_in.sum(1)
-        if bias_in is not None:
-            rows = rows + bias_in
-        return rows[self.in_rows].sum(1) + weight_out.sum(0)[self.out_cols].sum(1)
+        layers: dict[str, nn.Linear] = {}
+        for name, _ in self.layers:
+            try:
+                layer = model.get_submodule(name)
+            except AttributeError as error:
+                raise SurgeryError(f"there is no layer {name}: {error}") from None
+            if not isinstance(layer, nn.Linear):
+                raise SurgeryError(f"{name} is no linear layer")
+            layers[name] = layer
+        inputs = tuple(replace(part, layer=layers[part.name]) for part in self.inputs)
+        return replace(self, inputs=inputs, layer_out=layers[self.name_out])
 
 
 def _check_indices(index: Tensor, size: int, what: str) -> None:
@@ -141,16 +164,16 @@ def _check_indices(index: Tensor, size: int, what: str) -> None:
 def _head_group(block: Block) -> StructuredGroup:
     channels = torch.arange(block.num_heads * block.head_dim).view(block.num_heads, block.head_dim)
     width = block.num_heads * block.head_dim
+    roles = block.head_inputs
+    rows = torch.cat([channels + part * width for part in range(3)], dim=1) if len(roles) == 1 else channels
     return StructuredGroup(
         block=block.index,
         family="heads",
         n_units=block.num_heads,
         unit_size=block.head_dim,
-        layer_in=block.layers["qkv"],
+        inputs=tuple(UnitRows(block.layers[role], block.layer_names[role], rows) for role in roles),
         layer_out=block.layers["proj"],
-        name_in=block.layer_names["qkv"],
         name_out=block.layer_names["proj"],
-        in_rows=torch.cat([channels + part * width for part in range(3)], dim=1),
         out_cols=channels,
     )
 
@@ -164,11 +187,9 @@ def _neuron_group(block: Block, size: int) -> StructuredGroup:
         family="neurons",
         n_units=len(channels),
         unit_size=size,
-        layer_in=block.layers["lin1"],
+        inputs=(UnitRows(block.layers["lin1"], block.layer_names["lin1"], channels),),
         layer_out=block.layers["lin2"],
-        name_in=block.layer_names["lin1"],
         name_out=block.layer_names["lin2"],
-        in_rows=channels,
         out_cols=channels,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .data.types import SampleSet
 from .defaults import DEFAULTS
-from .errors import AlignmentError, DataError
+from .errors import AlignmentError, DataError, SurgeryError
 from .groups import StructuredGroup
 from .losses import band_radius, boundary_band, boundary_loss
 from .metrics import resize_mask
@@ -90,25 +90,23 @@ def unit_replaced(group: StructuredGroup, unit: int, source: StructuredGroup | N
 
 
 def _unit_views(group: StructuredGroup, unit: int) -> Iterator[tuple[Tensor, tuple[Tensor | slice, ...]]]:
-    rows, columns = group.in_rows[unit], group.out_cols[unit]
-    yield group.layer_in.weight.detach(), (rows,)
-    if group.layer_in.bias is not None:
-        yield group.layer_in.bias.detach(), (rows,)
-    yield group.layer_out.weight.detach(), (slice(None), columns)
+    for part in group.inputs:
+        yield part.layer.weight.detach(), (part.rows[unit],)
+        if part.layer.bias is not None:
+            yield part.layer.bias.detach(), (part.rows[unit],)
+    yield group.layer_out.weight.detach(), (slice(None), group.out_cols[unit])
 
 
 def _in_model(group: StructuredGroup, model: nn.Module, what: str) -> StructuredGroup:
-    """The same group in another model with the same layer names."""
+    """The same group in another model with the same layer names and shapes."""
     try:
-        layers = [model.get_submodule(name) for name in (group.name_in, group.name_out)]
-    except AttributeError as error:
-        raise AlignmentError(f"the {what} has no layer {group.name_in} or {group.name_out}: {error}") from None
-    for layer, own, name in zip(
-        layers, (group.layer_in, group.layer_out), (group.name_in, group.name_out), strict=True
-    ):
-        if not isinstance(layer, nn.Linear) or layer.weight.shape != own.weight.shape:
+        found = group.in_model(model)
+    except SurgeryError as error:
+        raise AlignmentError(f"the {what} is not like the model: {error}") from None
+    for (name, own), (_, layer) in zip(group.layers, found.layers, strict=True):
+        if layer.weight.shape != own.weight.shape:
             raise AlignmentError(f"{name} of the {what} does not have the shape {tuple(own.weight.shape)} of the model")
-    return StructuredGroup(**{**group.__dict__, "layer_in": layers[0], "layer_out": layers[1]})
+    return found
 
 
 def exact_interventions(

@@ -114,12 +114,12 @@ def _check_cut(cut: Iterable[tuple[Any, list[int]]], group: StructuredGroup) -> 
         layer = dependency.target.module
         if not isinstance(layer, nn.Linear):
             continue
-        out = layer is group.layer_in
+        out = layer is not group.layer_out
         size = layer.out_features if out else layer.in_features
         if len(set(index)) != len(index) or min(index) < 0 or max(index) >= size:
+            name = next(name for name, own in group.layers if own is layer)
             raise SurgeryError(
-                f"torch-pruning names {len(index)} channels of {group.name_in if out else group.name_out} "
-                f"up to {max(index)}, but it has {size}"
+                f"torch-pruning names {len(index)} channels of {name} up to {max(index)}, but it has {size}"
             )
 
 

@@ -1,8 +1,8 @@
 """torch-pruning's groups of any model that it traced, seen as structured groups.
 
 Two shapes of group are units in the sense of this package: a linear layer whose outputs feed exactly one other linear
-layer channel by channel (the neurons of an MLP), and a fused `qkv` whose three parts feed an output projection (the
-heads of an attention). Everything else, the residual stream above all, is none.
+layer channel by channel (the neurons of an MLP), and a fused `qkv` whose three parts, or three layers `q`, `k` and `v`,
+feed an output projection (the heads of an attention). Everything else, the residual stream above all, is none.
 """
 
 import weakref
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from .encoders import FAMILIES
 from .errors import CriterionError
-from .groups import Family, StructuredGroup, groups_of
+from .groups import Family, StructuredGroup, UnitRows, groups_of
 
 
-def _coupled(group: tp.Group) -> tuple[tuple[nn.Linear, tp.dependency.Dependency], nn.Linear] | None:
-    """Return (layer and item whose outputs go) and the layer whose inputs go, where there is just one of each."""
+def _producers(group: tp.Group) -> list[tuple[nn.Linear, tp.dependency.Dependency]]:
+    """Return layers and items whose outputs go, where they are one or three and one layer's inputs go; else none."""
     producers, consumers = [], []
     for item in group:
         module = item.dep.target.module
@@ -28,8 +28,8 @@ def _coupled(group: tp.Group) -> tuple[tuple[nn.Linear, tp.dependency.Dependency
         elif isinstance(module, nn.Linear) and item.dep.handler == tp.prune_linear_in_channels:
             consumers.append(module)
         elif isinstance(module, nn.Parameter) or any(True for _ in module.parameters()):
-            return None
-    return (producers[0], consumers[0]) if len(producers) == len(consumers) == 1 else None
+            return []
+    return producers if len(consumers) == 1 and len(producers) in (1, 3) else []
 
 
 def _rows_of_channels(item: tp.dependency.Dependency, channels: int) -> Tensor | None:
@@ -65,33 +65,38 @@ def structured_from(
         CriterionError: The number of heads does not divide the channels.
     """
     channels = layer_out.in_features
-    coupled = _coupled(graph.get_pruning_group(layer_out, tp.prune_linear_in_channels, list(range(channels))))
-    if coupled is None:
+    group = graph.get_pruning_group(layer_out, tp.prune_linear_in_channels, list(range(channels)))
+    inputs: list[tuple[nn.Linear, Tensor]] = []
+    for layer, item in _producers(group):
+        rows = _rows_of_channels(item, channels)
+        if rows is None or rows.numel() != layer.out_features:
+            return None
+        inputs.append((layer, rows))
+    if not inputs:
         return None
-    (layer_in, item), _ = coupled
-    rows = _rows_of_channels(item, channels)
-    if rows is None or rows.numel() != layer_in.out_features:
-        return None
-    parts = rows.shape[1]
-    units = num_heads.get(layer_in, channels)
+    known = next((layer for layer, _ in inputs if layer in num_heads), None)
+    units = channels if known is None else num_heads[known]
     if channels % units:
         raise CriterionError(
-            f"{units} heads do not divide the {channels} channels of {names.get(layer_in, 'an attention')}: "
+            f"{units} heads do not divide the {channels} channels of {names.get(inputs[0][0], 'an attention')}: "
             "pass the present num_heads to bind"
         )
+    is_mlp = known is None and len(inputs) == 1 and inputs[0][1].shape[1] == 1
     return StructuredGroup(
         block=0,
-        family="neurons" if parts == 1 and layer_in not in num_heads else "heads",
+        family="neurons" if is_mlp else "heads",
         n_units=units,
         unit_size=channels // units,
-        layer_in=layer_in,
+        inputs=tuple(UnitRows(layer, names.get(layer, ""), _of_units(rows, units)) for layer, rows in inputs),
         layer_out=layer_out,
-        name_in=names.get(layer_in, ""),
         name_out=names.get(layer_out, ""),
-        # a head's rows: its q rows, then its k rows, then its v rows
-        in_rows=rows.view(units, -1, parts).transpose(1, 2).reshape(units, -1),
         out_cols=torch.arange(channels).view(units, -1),
     )
+
+
+def _of_units(rows: Tensor, units: int) -> Tensor:
+    """Gather the rows of channels, (channels, parts), to those of units: q rows, then k rows, then v rows."""
+    return rows.view(units, -1, rows.shape[1]).transpose(1, 2).reshape(units, -1)
 
 
 def traced_groups(
@@ -129,15 +134,15 @@ def spread(group: tp.Group, units: StructuredGroup, scores: Tensor) -> Tensor:
     torch-pruning averages channels to heads, so that a head's mean is its score again.
 
     Args:
-        group: Started at the inputs of `units.layer_out` or at the outputs of `units.layer_in`.
+        group: Started at the inputs of `units.layer_out` or at the outputs of one of `units.inputs`.
         units: The units that the group's channels belong to.
         scores: (n_units,).
 
     Returns:
         One score for each index that the group starts from, in its order.
     """
-    at_inputs = group[0].dep.target.module is units.layer_out
-    members = units.out_cols if at_inputs else units.in_rows
+    root = group[0].dep.target.module
+    members = next((part.rows for part in units.inputs if part.layer is root), units.out_cols)
     owner = torch.empty(members.numel(), dtype=torch.long)
     owner[members.flatten()] = torch.arange(units.n_units).repeat_interleave(members.shape[1])
     return scores[owner[torch.as_tensor(group[0].idxs)]]
@@ -191,7 +196,7 @@ class UnitFinder:
 def _starts_at_units(group: tp.Group, units: StructuredGroup) -> bool:
     root, handler = group[0].dep.target.module, group[0].dep.handler
     at_inputs = root is units.layer_out and handler == tp.prune_linear_in_channels
-    at_outputs = root is units.layer_in and handler == tp.prune_linear_out_channels
+    at_outputs = any(root is part.layer for part in units.inputs) and handler == tp.prune_linear_out_channels
     return at_inputs or at_outputs
 
 
@@ -200,7 +205,7 @@ def _state(groups: list[StructuredGroup]) -> tuple[object, ...]:
     return tuple(
         (value.data_ptr(), tuple(value.shape), value._version)
         for group in groups
-        for layer in (group.layer_in, group.layer_out)
+        for _, layer in group.layers
         for parameter in layer.parameters()
         for value in (parameter, parameter.grad)
         if value is not None

@@ -153,7 +153,7 @@ class World:
         index: dict[str, tuple[int, Tensor]] = {}
         units: dict[str, Tensor] = {}
         for group, order in zip(self.groups, orders, strict=True):
-            index[group.name_in] = (0, _moved(group.in_rows, order))
+            index[group.inputs[0].name] = (0, _moved(group.inputs[0].rows, order))
             index[group.name_out] = (1, _moved(group.out_cols, order))
             units[group.name_out] = order
 
@@ -186,7 +186,7 @@ def _moved(members: Tensor, order: Tensor) -> Tensor:
 def micro_world(seed: int = 0) -> World:
     """A model, a reference that differs, and random statistics."""
     model, reference = micro_sam(0), micro_sam(1)
-    layers = {name: layer for g in groups_of(model) for name, layer in _layers(g)}
+    layers = {name: layer for g in groups_of(model) for name, layer in g.layers}
     tensors = Tensors.random(layers, seed)
     tensors.reference_weights = {
         name: tuple(p.detach().clone() for p in reference.get_submodule(name).parameters()) for name in layers
@@ -216,7 +216,3 @@ def random_others(layers: dict[str, tuple[int, int]], seed: int = 0) -> dict[Nee
         need: {data: {f"{name}.{what}": make(*sizes) for name, sizes in layers.items()} for data in DATASETS}
         for need, (what, make) in made.items()
     }
-
-
-def _layers(group: StructuredGroup) -> list[tuple[str, nn.Linear]]:
-    return [(group.name_in, group.layer_in), (group.name_out, group.layer_out)]

@@ -3,16 +3,21 @@
 from torch import nn
 
 from ..errors import MedcorePruneError
-from .family import ROLES, Block, EncoderFamily, Geometry
+from .family import Block, EncoderFamily, Geometry
 from .segment_anything import SHAPES, SamShape, SegmentAnythingFamily, build_sam
 from .timm_vit import TimmFamily
 from .transformers_sam import TransformersSamFamily
+from .transformers_vit import TransformersVitFamily
 
-FAMILIES: list[EncoderFamily] = [SegmentAnythingFamily(), TransformersSamFamily(), TimmFamily()]
+FAMILIES: list[EncoderFamily] = [
+    SegmentAnythingFamily(),
+    TransformersSamFamily(),
+    TransformersVitFamily(),
+    TimmFamily(),
+]
 
 __all__ = [
     "FAMILIES",
-    "ROLES",
     "SHAPES",
     "Block",
     "EncoderFamily",

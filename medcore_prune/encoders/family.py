@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..errors import MedcorePruneError
 
-ROLES = ("qkv", "proj", "lin1", "lin2")
+FUSED, SEPARATE = ("qkv",), ("q", "k", "v")
+"""Roles of the layers that give queries, keys and values: one for all three, or one each."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Block:
     Attributes:
         index: Position in the encoder, 0 is the shallowest.
         name: Qualified name in the model, e.g. `image_encoder.blocks.3`.
-        layers: The prunable linear layers by role: `qkv` (rows are q, k, v of head 0, 1, ... one after another),
-            `proj` (attention output), `lin1` and `lin2` (the MLP).
+        layers: The prunable linear layers by role, in the order in which they run: `qkv` (rows are those of q, then
+            of k, then of v, each head after head), or `q`, `k` and `v`; `proj` (attention output); `lin1` and `lin2`
+            (the MLP).
         layer_names: Role to qualified name in the model.
         attention: The module that carries the number of heads.
         num_heads: Heads present now.
@@ -35,6 +37,11 @@ class Block:
     num_heads: int
     head_dim: int
     window: int
+
+    @property
+    def head_inputs(self) -> tuple[str, ...]:
+        """Roles of the layers that heads own rows of: `FUSED` or `SEPARATE`."""
+        return FUSED if FUSED[0] in self.layers else SEPARATE
 
     @property
     def neurons(self) -> int:

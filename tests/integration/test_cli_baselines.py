@@ -34,7 +34,7 @@ from medcore_prune.criterion_registry import register_criterion
 @register_criterion("my_weights", source="a test")
 def my_weights(group):
     """Mean absolute weight."""
-    return torch.stack([group.layer_in.weight[rows].abs().mean() for rows in group.in_rows])
+    return torch.stack([group.inputs[0].layer.weight[rows].abs().mean() for rows in group.inputs[0].rows])
 '''
 METHODS = "random,zero_fisher,medcore"
 RANDOM_SEEDS, SETS = 5, 3

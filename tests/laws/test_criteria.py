@@ -65,8 +65,8 @@ def test_nothing_else_changes(name: str) -> None:
         model.train()
         model.image_encoder.blocks[0].eval()
         model.image_encoder.blocks[1].mlp.lin1.weight.requires_grad_(False)
-    gradient = torch.ones_like(world.groups[0].layer_in.weight)
-    world.groups[0].layer_in.weight.grad = gradient
+    gradient = torch.ones_like(world.groups[0].inputs[0].layer.weight)
+    world.groups[0].inputs[0].layer.weight.grad = gradient
     statistics = copy.deepcopy(world.tensors)
 
     def state() -> list[object]:
@@ -82,9 +82,9 @@ def test_nothing_else_changes(name: str) -> None:
     assert torch.equal(torch.random.get_rng_state(), random_state)
     for model, kept in zip((world.model, world.reference), weights, strict=True):
         assert all(torch.equal(value, kept[key]) for key, value in model.state_dict().items())
-    assert world.groups[0].layer_in.weight.grad is gradient
+    assert world.groups[0].inputs[0].layer.weight.grad is gradient
     assert bool((gradient == 1).all())
-    assert [p for p in world.model.parameters() if p.grad is not None] == [world.groups[0].layer_in.weight]
+    assert [p for p in world.model.parameters() if p.grad is not None] == [world.groups[0].inputs[0].layer.weight]
     torch.testing.assert_close(statistics.__dict__, world.tensors.__dict__, rtol=0, atol=0)
 
 

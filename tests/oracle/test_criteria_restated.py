@@ -29,14 +29,14 @@ def replica(name: str, **settings: object) -> Callable[[Callable[..., Scores]], 
 
 def entries(group: StructuredGroup, unit: int, layers: Layers) -> Tensor:
     """All numbers of one unit, in one vector: rows and biases of the first layer, columns of the second."""
-    weight_in, bias_in = layers[group.name_in]
-    rows, columns = group.in_rows[unit], group.out_cols[unit]
+    weight_in, bias_in = layers[group.inputs[0].name]
+    rows, columns = group.inputs[0].rows[unit], group.out_cols[unit]
     parts = [weight_in[rows], bias_in[rows], layers[group.name_out][0][:, columns]]
     return torch.cat([part.detach().double().flatten() for part in parts])
 
 
 def weights(world: World) -> Layers:
-    names = [name for group in world.groups for name in (group.name_in, group.name_out)]
+    names = [name for group in world.groups for name, _ in group.layers]
     return {name: (world.model.get_submodule(name).weight, world.model.get_submodule(name).bias) for name in names}
 
 
@@ -253,7 +253,7 @@ def _taylor(world: World) -> Scores:
     theta, gradient = weights(world), pooled(world.tensors.mean_gradient)
     scores = []
     for g in world.groups:
-        first, second = ((theta[n][0] * gradient[n][0]).detach().abs() for n in (g.name_in, g.name_out))
+        first, second = ((theta[n][0] * gradient[n][0]).detach().abs() for n, _ in g.layers)
         parts = first.shape[0] // second.shape[1]
         channels = (first.sum(1).view(parts, -1).sum(0) + second.sum(0)) / 2
         scores.append((channels / channels.mean())[g.out_cols].mean(1))
@@ -301,8 +301,8 @@ def _risk_without(
     kept = {key: value.clone() for key, value in world.model.state_dict().items()}
     changed = {key: value.clone() for key, value in kept.items()}
     others = {key: value * 0 for key, value in kept.items()} if source is None else source.state_dict()
-    rows, columns = group.in_rows[unit], group.out_cols[unit]
-    for key in (f"{group.name_in}.weight", f"{group.name_in}.bias"):
+    rows, columns = group.inputs[0].rows[unit], group.out_cols[unit]
+    for key in (f"{group.inputs[0].name}.weight", f"{group.inputs[0].name}.bias"):
         changed[key][rows] = others[key][rows]
     key = f"{group.name_out}.weight"
     changed[key][:, columns] = others[key][:, columns]

@@ -55,13 +55,13 @@ def zero_step(group: StructuredGroup, unit: int) -> dict[str, Tensor]:
 def reset_step(group: StructuredGroup, unit: int) -> dict[str, Tensor]:
     """theta_M - theta_S on the unit's rows and biases of the first layer and columns of the second."""
     theirs = reference()
-    keys = {f"{group.name_in}.weight", f"{group.name_in}.bias", f"{group.name_out}.weight"}
+    keys = {f"{group.inputs[0].name}.weight", f"{group.inputs[0].name}.bias", f"{group.name_out}.weight"}
     adapted = {**sam(0).state_dict()}
     steps = {key: torch.zeros_like(adapted[key]) for key in keys}
-    rows, columns = group.in_rows[unit], group.out_cols[unit]
+    rows, columns = group.inputs[0].rows[unit], group.out_cols[unit]
     for key, step in steps.items():
         difference = adapted[key] - theirs.state_dict()[key]
-        if key.startswith(group.name_in):
+        if key.startswith(group.inputs[0].name):
             step[rows] = difference[rows]
         else:
             step[:, columns] = difference[:, columns]

@@ -16,10 +16,14 @@ POOLED = Population({"a": 0.375, "b": 0.625}, 1.0)
 def test_a_population_mixes_its_data_sets() -> None:
     world = micro_world()
     group = world.groups[0]
-    tensors, statistics, where = world.tensors, world.tensors.statistics(), (group.layer_in, group.name_in)
+    tensors, statistics, where = (
+        world.tensors,
+        world.tensors.statistics(),
+        (group.inputs[0].layer, group.inputs[0].name),
+    )
     for read, source in ((fisher, tensors.fisher), (mean_gradient, tensors.mean_gradient)):
         own = read(statistics, POOLED, *where, lambda_b=0.0)
-        for value, a, b in zip(own, source["a"][group.name_in], source["b"][group.name_in], strict=True):
+        for value, a, b in zip(own, source["a"][where[1]], source["b"][where[1]], strict=True):
             torch.testing.assert_close(value, (0.375 * a + 0.625 * b).double(), rtol=1e-6, atol=1e-7)
     reference = fisher(statistics, POOLED, *where, which="reference")[0]
     assert not torch.equal(reference, fisher(statistics, POOLED, *where)[0])
@@ -27,7 +31,7 @@ def test_a_population_mixes_its_data_sets() -> None:
 
 def test_statistics_of_another_shape_are_refused() -> None:
     world = micro_world()
-    other, name = nn.Linear(6, 3), world.groups[0].name_in
+    other, name = nn.Linear(6, 3), world.groups[0].inputs[0].name
     for read in (
         lambda s: fisher(s, POOLED, other, name),
         lambda s: mean_gradient(s, POOLED, other, name, 0.0),
@@ -41,7 +45,7 @@ def test_units_share_out_every_parameter_that_can_go() -> None:
     world = micro_world()
     for group in world.groups:
         total = unit_sums(group, lambda layer, _: parameters(layer)).sum()
-        expected = group.layer_in.weight.sum() + group.layer_in.bias.sum() + group.layer_out.weight.sum()
+        expected = group.inputs[0].layer.weight.sum() + group.inputs[0].layer.bias.sum() + group.layer_out.weight.sum()
         torch.testing.assert_close(total, expected.detach())
 
 

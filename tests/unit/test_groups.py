@@ -4,9 +4,10 @@ import torch_pruning as tp
 from tiny import TINY, tiny_sam
 from torch import nn
 
+from medcore_prune.elementwise import unit_sums
 from medcore_prune.encoders import blocks_of, build_sam
 from medcore_prune.errors import BudgetError, MedcorePruneError, SurgeryError
-from medcore_prune.groups import StructuredGroup, groups_of
+from medcore_prune.groups import StructuredGroup, UnitRows, groups_of
 
 
 def test_two_groups_a_block_in_order() -> None:
@@ -19,7 +20,7 @@ def test_a_head_owns_its_rows_of_q_k_and_v() -> None:
     heads = groups_of(tiny_sam())[0]
     # 4 heads of 6 channels: head 1 is channels 6..11 of q, and the same 24 and 48 rows further down
     expected = [*range(6, 12), *range(30, 36), *range(54, 60)]
-    assert heads.in_rows[1].tolist() == expected
+    assert heads.inputs[0].rows[1].tolist() == expected
     assert heads.out_cols[1].tolist() == list(range(6, 12))
 
 
@@ -32,10 +33,9 @@ def test_cost_of_a_unit_in_parameters() -> None:
 def test_units_cover_every_prunable_parameter_once() -> None:
     model = tiny_sam()
     for group in groups_of(model):
-        ones = torch.ones_like(group.layer_in.weight), torch.ones_like(group.layer_in.bias)
-        sums = group.unit_sums(*ones, torch.ones_like(group.layer_out.weight))
+        sums = unit_sums(group, lambda layer, _: (torch.ones_like(layer.weight), torch.ones_like(layer.bias)))
         assert torch.equal(sums, torch.full((group.n_units,), float(group.cost_params)))
-        total = sum(p.numel() for p in (group.layer_in.weight, group.layer_in.bias, group.layer_out.weight))
+        total = sum(p.numel() for p in (*group.inputs[0].layer.parameters(), group.layer_out.weight))
         assert int(sums.sum()) == total
 
 
@@ -70,7 +70,7 @@ def test_mlp_groups_of_several_neurons() -> None:
 def test_indices_beyond_the_layer_are_refused() -> None:
     group = groups_of(tiny_sam())[0]
     with pytest.raises(SurgeryError, match=r"only 72 rows of image_encoder\.blocks\.0\.attn\.qkv"):
-        StructuredGroup(**{**group.__dict__, "in_rows": group.in_rows + 60})
+        UnitRows(group.inputs[0].layer, group.inputs[0].name, group.inputs[0].rows + 60)
     with pytest.raises(SurgeryError, match="twice"):
         StructuredGroup(**{**group.__dict__, "out_cols": group.out_cols * 0})
 
@@ -86,5 +86,5 @@ def test_unknown_model_family() -> None:
 
 
 def test_encoder_alone_is_a_model_too() -> None:
-    names = [g.name_in for g in groups_of(tiny_sam().image_encoder)]
+    names = [g.inputs[0].name for g in groups_of(tiny_sam().image_encoder)]
     assert names[0] == "blocks.0.attn.qkv"

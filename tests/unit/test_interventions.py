@@ -72,7 +72,7 @@ def test_a_unit_comes_back_when_the_network_fails() -> None:
     before = copy.deepcopy(world.model.state_dict())
     group = world.groups[0]
     with pytest.raises(AssertionError, match="the unit is gone"), unit_replaced(group, 1, None):
-        assert torch.equal(group.layer_in.weight, before[f"{group.name_in}.weight"]), "the unit is gone"
+        assert torch.equal(group.inputs[0].layer.weight, before[f"{group.inputs[0].name}.weight"]), "the unit is gone"
     assert all(torch.equal(value, before[key]) for key, value in world.model.state_dict().items())
 
 
@@ -80,5 +80,8 @@ def test_a_reference_of_other_shapes_is_refused() -> None:
     world = micro_world()
     with pytest.raises(AlignmentError, match=r"qkv of the reference does not have the shape \(18, 6\) of the model"):
         exact_interventions(world.model, world.groups[:1], _data(), reference=tiny_sam(), progress=False)
-    with pytest.raises(AlignmentError, match=r"the reference has no layer image_encoder\.blocks\.0\.attn\.qkv"):
+    with pytest.raises(
+        AlignmentError,
+        match=r"the reference is not like the model: there is no layer image_encoder\.blocks\.0",
+    ):
         exact_interventions(world.model, world.groups[:1], _data(), reference=world.model.image_encoder, progress=False)

@@ -25,32 +25,32 @@ def _heads(model: PlainViT) -> dict[nn.Module, int]:
 def test_heads_and_neurons_of_a_plain_vit() -> None:
     model = plain_vit()
     groups = traced_groups(_traced(model), _names(model), _heads(model))
-    assert [(g.block, g.family, g.n_units, g.unit_size, g.name_in) for g in groups] == [
+    assert [(g.block, g.family, g.n_units, g.unit_size, g.inputs[0].name) for g in groups] == [
         (0, "heads", 4, 6, "blocks.0.attn.qkv"),
         (0, "neurons", 48, 1, "blocks.0.mlp.fc1"),
         (1, "heads", 4, 6, "blocks.1.attn.qkv"),
         (1, "neurons", 48, 1, "blocks.1.mlp.fc1"),
     ]
     # head 1 is channels 6..11 of q, and the same 24 and 48 rows further down
-    assert groups[0].in_rows[1].tolist() == [*range(6, 12), *range(30, 36), *range(54, 60)]
+    assert groups[0].inputs[0].rows[1].tolist() == [*range(6, 12), *range(30, 36), *range(54, 60)]
     assert groups[0].out_cols[1].tolist() == list(range(6, 12))
 
 
 def test_a_sams_own_groups_come_back_from_their_torch_pruning_groups() -> None:
     model = build_sam("pocket")
     for group in groups_of(model)[:2]:
-        heads = {group.layer_in: group.n_units} if group.family == "heads" else {}
+        heads = {group.inputs[0].layer: group.n_units} if group.family == "heads" else {}
         found = structured_from(group.tp_group._DG, group.layer_out, _names(model), heads)
         assert found is not None
-        assert torch.equal(found.in_rows, group.in_rows)
+        assert torch.equal(found.inputs[0].rows, group.inputs[0].rows)
         assert torch.equal(found.out_cols, group.out_cols)
-        assert (found.family, found.name_in, found.name_out) == (group.family, group.name_in, group.name_out)
+        assert (found.family, found.layers) == (group.family, group.layers)
 
 
 def test_without_the_number_of_heads_each_channel_is_a_unit() -> None:
     model = plain_vit()
     first = traced_groups(_traced(model), _names(model), {})[0]
-    assert (first.family, first.n_units, first.in_rows[5].tolist()) == ("heads", 24, [5, 29, 53])
+    assert (first.family, first.n_units, first.inputs[0].rows[5].tolist()) == ("heads", 24, [5, 29, 53])
 
 
 def test_a_number_of_heads_that_does_not_divide() -> None:

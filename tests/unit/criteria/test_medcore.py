@@ -42,7 +42,7 @@ def test_a_reference_equal_to_the_model_leaves_the_zero_term() -> None:
 
 
 def _names(world: object) -> list[str]:
-    return [name for group in world.groups for name in (group.name_in, group.name_out)]
+    return [name for group in world.groups for name, _ in group.layers]
 
 
 def test_balanced_terms_weigh_the_same() -> None:

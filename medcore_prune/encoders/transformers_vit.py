@@ -1,0 +1,77 @@
+"""Plain vision transformers of Hugging Face's `transformers` with layers of their own for q, k and v: `ViTModel`.
+
+Also inside `ViTForImageClassification` and its like. Nothing is imported here: a model can only be of these classes
+once `transformers` has been.
+"""
+
+import sys
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import MedcorePruneError
+from .family import Block, Geometry, no_decoder
+
+_MODULE = "transformers.models.vit.modeling_vit"
+_LAYER_PATHS = {
+    "q": "attention.q_proj",
+    "k": "attention.k_proj",
+    "v": "attention.v_proj",
+    "proj": "attention.o_proj",
+    "lin1": "mlp.fc1",
+    "lin2": "mlp.fc2",
+}
+
+
+class TransformersVitFamily:
+    """Shows the blocks of `ViTModel`."""
+
+    name = "transformers ViT"
+
+    def matches(self, model: nn.Module) -> bool:
+        module = sys.modules.get(_MODULE)
+        return module is not None and isinstance(model, module.ViTPreTrainedModel)
+
+    def encoder(self, model: nn.Module) -> nn.Module:
+        return model.get_submodule(_prefix(model).rstrip("."))
+
+    def blocks(self, model: nn.Module) -> list[Block]:
+        encoder: Any = self.encoder(model)
+        return [self._block(i, layer, f"{_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
+
+    def _block(self, index: int, layer: Any, name: str) -> Block:
+        layers = {role: layer.get_submodule(path) for role, path in _LAYER_PATHS.items()}
+        return Block(
+            index=index,
+            name=name,
+            layers=layers,
+            layer_names={role: f"{name}.{path}" for role, path in _LAYER_PATHS.items()},
+            attention=layer.attention,
+            num_heads=int(layer.attention.num_attention_heads),
+            head_dim=int(layer.attention.head_dim),
+            window=0,
+        )
+
+    def geometry(self, model: nn.Module) -> Geometry:
+        config: Any = self.encoder(model).config
+        if not isinstance(config.image_size, int) or not isinstance(config.patch_size, int):
+            raise MedcorePruneError(
+                f"an input of {config.image_size} pixels in patches of {config.patch_size}: expected squares"
+            )
+        return Geometry(config.image_size, config.patch_size, config.hidden_size, 0, prefix_tokens=1)
+
+    def set_num_heads(self, block: Block, num_heads: int) -> None:
+        attention: Any = block.attention
+        attention.num_attention_heads = num_heads
+
+    def embed(self, model: nn.Module, images: Tensor) -> Tensor:
+        features: Tensor = self.encoder(model)(images)[0]
+        return features
+
+    def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
+        raise no_decoder(model)
+
+
+def _prefix(model: nn.Module) -> str:
+    """Where the `ViTModel` stands in a model with a head."""
+    return "" if hasattr(model, "layers") else "vit."
