@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .encoders import SamShape, blocks_of, build_sam
+from .encoders import SamShape, SegmentAnythingFamily, blocks_of, build_sam, family_of
 from .encoders.sam_shape import kind_of, shape_of, whole_sizes
 from .errors import CheckpointError, MedcorePruneError
 from .files import atomic_write
@@ -39,7 +39,7 @@ def save(
     """Write a model, pruned or not, as one file that `load` builds it from; whole or not at all.
 
     Args:
-        model: A whole `Sam` on any device, in any floating type, which is kept.
+        model: A whole `Sam`, or a model of another known family, on any device, in any floating type, which is kept.
         path: A name that ends in `.safetensors`.
         plan: What was cut, in the indices of the whole model. None takes what the model remembers: `prune` tells it,
             also where it was pruned twice, and `load` does.
@@ -47,21 +47,24 @@ def save(
             of the images, criterion, level. The package's version is added.
 
     Raises:
-        CheckpointError: No whole `Sam`, weights that are not finite, a cut that no plan explains, or provenance that
+        CheckpointError: No such model, weights that are not finite, a cut that no plan explains, or provenance that
             is no JSON.
     """
     place = Path(path)
     if place.suffix != ".safetensors":
         raise CheckpointError(f"{place}: expected a name that ends in .safetensors")
     header = _header_of(model, plan, provenance or {})
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = _unshared({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     _check_finite(place, state)
-    _build(place, header, {name: (tuple(value.shape), value.dtype) for name, value in state.items()})
+    if header.shape is not None:
+        _build(place, header, {name: (tuple(value.shape), value.dtype) for name, value in state.items()})
     with atomic_write(place) as temporary:
         save_file(state, temporary, metadata=header.encode())
 
 
-def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn.Module:
+def load(
+    path: str | os.PathLike[str], device: str | torch.device = "cpu", *, into: nn.Module | None = None
+) -> nn.Module:
     """Build a model from what `save` wrote; its outputs are those of the saved one, bit for bit.
 
     The structure is built without memory and checked against the file before a weight is read. Half precision stays
@@ -76,33 +79,44 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn
     Args:
         path: What `save` wrote.
         device: Where the model goes.
+        into: The unpruned model of another library (`SamModel(config)`, `timm.create_model(...)`), with any weights, of
+            which a copy is cut and filled; a `Sam` needs none.
 
     Returns:
-        A `Sam` in evaluation mode. It remembers its plan and provenance, so that it can be pruned, recovered and saved
-        again.
+        A `Sam`, or a model like `into`, in evaluation mode. It remembers its plan and provenance, so that it can be
+        pruned, recovered and saved again.
 
     Raises:
-        CheckpointError: Missing, truncated, of another kind or of a newer format, a header that was changed or does
-            not fit the tensors, or weights that are damaged or not finite.
+        CheckpointError: Lacks `into`, or it does not fit. Missing, truncated, of another kind or of a newer format, a
+            header that was changed or does not fit the tensors, or weights that are damaged or not finite.
     """
     place = Path(path)
     with _opened(place, device) as (file, header):
         names = list(file.keys())
         found = {name: _slice_kind(place, file, name) for name in names}
-        model = _build(place, header, found)
+        model = _build(place, header, found) if header.shape is not None else _cut(place, header, found, into)
         # a copy: the file may be replaced while the model is in use
         state = {name: file.get_tensor(name).clone() for name in names}
     _check_finite(place, state)
+    if header.shape is not None:
+        _fill_sam(model, state)
+    else:
+        # not assigned: parameters that two modules share stay shared
+        model.to(device=device, dtype=next(iter(state.values())).dtype).load_state_dict(state)
+        model.eval()
+    if model_hash(model) != header.model_hash:
+        raise CheckpointError(f"{place}: the weights are not those that were written: copy or write the file anew")
+    remember(model, Lineage(header.plan, header.provenance))
+    return model
+
+
+def _fill_sam(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(state, assign=True)
     kept = next(iter(state.values()))
     for name in ("pixel_mean", "pixel_std"):
         # not among the weights, so that building without memory left them empty
         value = torch.tensor(PROTOCOL[name], dtype=kept.dtype, device=kept.device)
         model.register_buffer(name, value.view(-1, 1, 1), persistent=False)
-    if model_hash(model) != header.model_hash:
-        raise CheckpointError(f"{place}: the weights are not those that were written: copy or write the file anew")
-    remember(model, Lineage(header.plan, header.provenance))
-    return model
 
 
 def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
@@ -126,25 +140,39 @@ def is_pruned_file(path: str | os.PathLike[str]) -> bool:
 
 def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any]) -> PrunedHeader:
     try:
-        shape = shape_of(model)
+        family = family_of(model)
+        shape = shape_of(model) if family.name == SegmentAnythingFamily.name else None
     except MedcorePruneError as error:
         raise CheckpointError(f"cannot be saved: {error}") from error
     known = lineage_of(model)
-    plan = plan or known.plan or _whole_plan(shape)
-    _check_explains(plan, model, shape)
+    sizes = whole_sizes(shape) if shape else [(block.num_heads, block.neurons) for block in blocks_of(model)]
+    plan = plan or known.plan or _whole_plan(sizes)
+    _check_explains(plan, model, whole_sizes(shape) if shape else None)
     kept = {**known.provenance, **provenance, "medcore_prune": __version__}
-    return PrunedHeader(kind_of(shape), shape, plan, kept, model_hash(model))
+    kind = kind_of(shape) if shape else family.name
+    return PrunedHeader(kind, shape, plan, kept, model_hash(model), PROTOCOL if shape else {})
 
 
-def _whole_plan(shape: SamShape) -> Plan:
+def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy what two names share, which the file cannot."""
+    seen: set[int] = set()
+    for name, value in state.items():
+        place = value.untyped_storage().data_ptr()
+        if place in seen:
+            state[name] = value.clone()
+        seen.add(place)
+    return state
+
+
+def _whole_plan(sizes: Sequence[tuple[int, int]]) -> Plan:
     """The plan that keeps everything."""
-    sizes = enumerate(whole_sizes(shape))
-    blocks = (BlockPlan(index, h, n, tuple(range(h)), tuple(range(n))) for index, (h, n) in sizes)
+    blocks = (BlockPlan(index, h, n, tuple(range(h)), tuple(range(n))) for index, (h, n) in enumerate(sizes))
     return Plan("h0_m0", tuple(blocks))
 
 
-def _check_explains(plan: Plan, model: nn.Module, shape: SamShape) -> None:
-    if [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
+def _check_explains(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int]] | None) -> None:
+    """Refuse a plan that is for another whole model, where its sizes are known, or that leaves something else."""
+    if whole is not None and [(block.heads, block.neurons) for block in plan.blocks] != list(whole):
         raise CheckpointError(
             "the plan is not for the whole model: give the one in its indices (Plan.then combines two), or leave plan "
             "out for a model that prune has cut"
@@ -200,11 +228,43 @@ def _check_backed(path: Path, shape: SamShape, found: Mapping[str, tuple[Sequenc
 
 def _build(path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> nn.Module:
     """Build the structure on the meta device, which takes no memory, and compare it with the tensors that there are."""
+    assert header.shape is not None
     _check_backed(path, header.shape, found)
     try:
         model = prune(build_sam(header.shape, "meta"), header.plan, inplace=True)
     except (MedcorePruneError, AssertionError, RuntimeError, ArithmeticError, TypeError) as error:
         raise CheckpointError(f"{path}: the header names a model that cannot be built ({error})") from error
+    _check_fits(path, model, found)
+    return model
+
+
+def _cut(
+    path: Path,
+    header: PrunedHeader,
+    found: Mapping[str, tuple[Sequence[int], torch.dtype]],
+    into: nn.Module | None,
+) -> nn.Module:
+    """Cut a copy of a model of another library as the header says, and compare it with the tensors that there are."""
+    if into is None:
+        raise CheckpointError(
+            f"{path}: holds a model of the family {header.kind}, which its own library builds: give the unpruned "
+            "model, load(path, into=model)"
+        )
+    try:
+        if family_of(into).name != header.kind:
+            raise CheckpointError(
+                f"{path}: holds a model of the family {header.kind}, into= is one of {family_of(into).name}"
+            )
+        model = prune(into, header.plan)
+    except MedcorePruneError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: the model given as into= does not fit ({error})") from error
+    _check_fits(path, model, found)
+    return model
+
+
+def _check_fits(path: Path, model: nn.Module, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> None:
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     wrong = [name for name in sorted({*expected, *found}) if name not in found or expected.get(name) != found[name][0]]
     if wrong:
@@ -214,4 +274,3 @@ def _build(path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[
             f"{path}: the structure does not fit the weights: {len(wrong)} differ, first {first}: expected "
             f"{expected.get(first, 'nothing')}, got {has}"
         )
-    return model

@@ -1,8 +1,8 @@
 """The JSON header of a pruned model's file: what to build before any weight is read, every entry checked.
 
 format      medcore_prune.model/1
-kind        a name in `encoders.SHAPES`, or custom
-shape       every field of `encoders.SamShape`, of the whole model
+kind        a name in `encoders.SHAPES`, or custom; for a model of another library its family's name
+shape       every field of `encoders.SamShape`, of the whole model; null for a model of another library
 plan        a plan in the indices of the whole model, as in a plan file
 protocol    how images and boxes become inputs (METHOD section 11)
 provenance  what the writer wanted kept: parents' hashes, images' hashes, criterion, level, version
@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from .encoders import SamShape
@@ -51,7 +52,14 @@ _LIMITS = {
     "decoder_mlp_dim": 1 << 16,
     "iou_hidden_dim": 1 << 14,
 }
-_ENTRIES = {"format": str, "kind": str, "shape": dict, "plan": dict, "protocol": dict, "provenance": dict}
+_ENTRIES: Mapping[str, type | tuple[type, ...]] = {
+    "format": str,
+    "kind": str,
+    "shape": (dict, NoneType),
+    "plan": dict,
+    "protocol": dict,
+    "provenance": dict,
+}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,8 +68,8 @@ class PrunedHeader:
     """What a file says about its model.
 
     Attributes:
-        kind: A name in `encoders.SHAPES`, or `custom`.
-        shape: Of the whole model.
+        kind: A name in `encoders.SHAPES`, or `custom`; of a model of another library its family's name.
+        shape: Of the whole model; None for a model of another library, which alone can build it.
         plan: What was cut, in the indices of the whole model.
         provenance: JSON values that the writer wanted kept.
         model_hash: `fingerprint.model_hash` of the model.
@@ -69,7 +77,7 @@ class PrunedHeader:
     """
 
     kind: str
-    shape: SamShape
+    shape: SamShape | None
     plan: Plan
     provenance: Mapping[str, Any]
     model_hash: str
@@ -84,7 +92,7 @@ class PrunedHeader:
         content = {
             "format": FORMAT,
             "kind": self.kind,
-            "shape": dataclasses.asdict(self.shape),
+            "shape": None if self.shape is None else dataclasses.asdict(self.shape),
             "plan": json.loads(self.plan.to_json()),
             "protocol": dict(self.protocol),
             "provenance": dict(self.provenance),
@@ -111,11 +119,11 @@ class PrunedHeader:
         """
         content = _content(path, metadata)
         try:
-            shape = _shape(content["shape"])
+            shape = None if content["shape"] is None else _shape(content["shape"])
             plan = Plan.from_json(json.dumps(content["plan"]))
         except BudgetError as error:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
-        if [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
+        if shape is not None and [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
             raise CheckpointError(f"{path}: the header's plan is for other sizes than its shape: write the file anew")
         kept = {name: content[name] for name in ("kind", "provenance", "protocol", "model_hash")}
         return cls(shape=shape, plan=plan, **kept)
@@ -147,8 +155,9 @@ def _content(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get(DIGEST_KEY) != _digest(text):
         raise CheckpointError(f"{path}: the header was changed after it was written: write the file anew with save")
     for name, kind in {**_ENTRIES, "model_hash": str}.items():
-        if not isinstance(content.get(name), kind):
-            raise CheckpointError(f"{path}: the header lacks {name!r}, or it is no {kind.__name__}")
+        if name not in content or not isinstance(content[name], kind):
+            expected = getattr(kind, "__name__", "mapping or null")
+            raise CheckpointError(f"{path}: the header lacks {name!r}, or it is no {expected}")
     if not _HASH.fullmatch(content["model_hash"]):
         raise CheckpointError(f"{path}: the header's model_hash is no SHA-256")
     return content

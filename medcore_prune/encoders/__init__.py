@@ -23,6 +23,7 @@ __all__ = [
     "EncoderFamily",
     "Geometry",
     "SamShape",
+    "SegmentAnythingFamily",
     "blocks_of",
     "build_sam",
     "encoder_of",

@@ -1,7 +1,7 @@
 """The protocol through which a model family shows its transformer blocks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -65,7 +65,8 @@ class Geometry:
     patch_size: int
     embed_dim: int
     out_channels: int
-    prefix_tokens: int = 0
+    # not shown, for hashes of models are made from what is
+    prefix_tokens: int = field(default=0, repr=False)
 
     @property
     def tokens_side(self) -> int:

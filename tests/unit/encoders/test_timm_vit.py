@@ -1,5 +1,6 @@
 """Vision transformers of `timm`: their real classes, small and untrained, are shown, counted and cut."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from medcore_prune.cost import count
 from medcore_prune.encoders import blocks_of, geometry_of
 from medcore_prune.errors import MedcorePruneError
 from medcore_prune.planning import make_plan
-from medcore_prune.protocol import low_res_logits
+from medcore_prune.protocol import embed, low_res_logits
 from medcore_prune.surgery import prune, verify
 
 timm: Any = pytest.importorskip("timm")
@@ -104,3 +105,15 @@ def test_a_gated_mlp_is_refused() -> None:
     model = timm.create_model("vit_giant_patch14_dinov2", pretrained=False, **SMALL)
     with pytest.raises(MedcorePruneError, match=r"blocks\.0 has a gated MLP"):
         blocks_of(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_file_fills_a_model_that_the_library_builds(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = built("vit").to(dtype)
+    small: Any = prune(model, make_plan(model, "h50_m70", protect=0))
+    mp.save(small, tmp_path / "small.safetensors")
+    loaded: Any = mp.load(tmp_path / "small.safetensors", into=built("vit"))
+    for name, value in small.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    with torch.no_grad():
+        assert torch.equal(embed(loaded, IMAGES.to(dtype)), embed(small, IMAGES.to(dtype)))

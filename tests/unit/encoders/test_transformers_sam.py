@@ -1,6 +1,7 @@
 """`transformers`' SAM gives what segment-anything's does with the same weights, and is cut alike."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune.cost import CONVENTIONS, count
 from medcore_prune.encoders import blocks_of, encoder_of, geometry_of
-from medcore_prune.errors import MedcorePruneError
+from medcore_prune.errors import CheckpointError, MedcorePruneError
 from medcore_prune.planning import make_plan
 from medcore_prune.protocol import embed, low_res_logits
 from medcore_prune.surgery import masked, prune, verify
@@ -158,3 +159,35 @@ def test_it_is_calibrated_scored_and_corrected_like_segment_anything(tmp_path: A
     same = [len({*a.keep_neurons} & {*b.keep_neurons}) / len(a.keep_neurons) for a, b in pairs]
     assert min(same) > 0.95  # rounding may swap two neurons of all but equal score
     assert errors[0] == pytest.approx(errors[1], rel=1e-2)
+
+
+def test_a_file_fills_a_model_that_the_library_builds(tmp_path: Path) -> None:
+    images, boxes, _ = tiny_batch()
+    small: Any = prune(MODEL, PLAN)
+    mp.save(small, tmp_path / "small.safetensors", provenance={"adapted": "a"})
+    fresh: Any = transformers.SamModel(MODEL.config)
+    loaded: Any = mp.load(tmp_path / "small.safetensors", into=fresh)
+    with torch.no_grad():
+        assert torch.equal(low_res_logits(loaded, images, boxes), low_res_logits(small, images, boxes))
+    shared = loaded.prompt_encoder.shared_embedding.positional_embedding
+    assert shared.data_ptr() == loaded.shared_image_embedding.positional_embedding.data_ptr()
+    assert blocks_of(fresh)[0].num_heads == TINY.num_heads
+    # a second cut and a second file are in the indices of the whole model
+    again = prune(loaded, make_plan(loaded, "h20_m20"))
+    mp.save(again, tmp_path / "again.safetensors")
+    assert mp.load(tmp_path / "again.safetensors", into=fresh) is not fresh
+
+
+def test_a_file_without_its_model_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "small.safetensors"
+    mp.save(prune(MODEL, PLAN), place)
+    with pytest.raises(CheckpointError, match=r"family transformers SAM, .* give the unpruned model"):
+        mp.load(place)
+    with pytest.raises(CheckpointError, match="into= is one of segment_anything"):
+        mp.load(place, into=SAM)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        mp.load(place, into=prune(MODEL, PLAN))
+    other = transformers.SamModel(MODEL.config)
+    other.mask_decoder.iou_token = nn.Embedding(2, TINY.out_channels)
+    with pytest.raises(CheckpointError, match=r"first mask_decoder\.iou_token\.weight: expected \(2, 16\)"):
+        mp.load(place, into=other)

@@ -1,5 +1,6 @@
 """`transformers`' ViT, which has layers of their own for queries, keys and values."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from medcore_prune.cost import count
 from medcore_prune.encoders import blocks_of, geometry_of
 from medcore_prune.groups import groups_of
 from medcore_prune.planning import make_plan
+from medcore_prune.protocol import embed
 from medcore_prune.surgery import prune, verify
 from medcore_prune.traced import traced_groups
 
@@ -116,3 +118,15 @@ def test_torch_pruning_sees_the_same_groups() -> None:
         assert {part.name for part in other.inputs} == {part.name for part in group.inputs}
         rows = {part.name: part.rows for part in other.inputs}
         assert all(torch.equal(rows[part.name], part.rows) for part in group.inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_file_fills_a_model_that_the_library_builds(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = built().to(dtype)
+    small: Any = prune(model, make_plan(model, "h50_m70", protect=0))
+    mp.save(small, tmp_path / "small.safetensors")
+    loaded: Any = mp.load(tmp_path / "small.safetensors", into=built())
+    for name, value in small.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    with torch.no_grad():
+        assert torch.equal(embed(loaded, IMAGES.to(dtype)), embed(small, IMAGES.to(dtype)))
