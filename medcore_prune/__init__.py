@@ -55,6 +55,7 @@ from .recovery_store import RecoveryStore  # noqa: E402
 from .statistics import Statistics  # noqa: E402
 from .surgery import masked, prune, verify  # noqa: E402
 from .target import Target  # noqa: E402
+from .tracing import all_but_units, heads_by_layer, traceable  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Target",
     "__version__",
     "adapt",
+    "all_but_units",
     "automatic_plan",
     "available_baselines",
     "available_criteria",
@@ -102,6 +104,7 @@ __all__ = [
     "get_baseline",
     "get_criterion",
     "groups_of",
+    "heads_by_layer",
     "load",
     "load_plugin",
     "load_sam",
@@ -122,6 +125,7 @@ __all__ = [
     "seconds_per_step",
     "set_attention",
     "set_checkpointing",
+    "traceable",
     "unit_scores",
     "verify",
     "zoo",

@@ -20,17 +20,30 @@ Family = Literal["heads", "neurons"]
 FAMILY_NAMES: tuple[Family, ...] = ("heads", "neurons")
 
 
-class _AttentionCoupling(nn.Module):
-    """x -> q, k, v -> q * k + v -> proj: what couples a head's channels, and nothing else."""
+def coupled_heads(inputs: Sequence[nn.Linear], proj: nn.Linear, x: Tensor) -> Tensor:
+    """x -> q, k, v -> q * k + v -> proj: what couples a head's channels, and nothing else.
 
+    Args:
+        inputs: `qkv`, or `q`, `k` and `v`.
+        proj: The attention's output.
+        x: (..., D) tokens.
+
+    Returns:
+        (..., D).
+    """
+    given = [layer(x) for layer in inputs]
+    q, k, v = given[0].chunk(3, dim=-1) if len(given) == 1 else given
+    coupled: Tensor = proj(q * k + v)
+    return coupled
+
+
+class _AttentionCoupling(nn.Module):
     def __init__(self, inputs: Sequence[nn.Linear], proj: nn.Linear) -> None:
         super().__init__()
         self.inputs, self.proj = nn.ModuleList(inputs), proj
 
     def forward(self, x: Tensor) -> Tensor:
-        given = [layer(x) for layer in self.inputs]
-        q, k, v = given[0].chunk(3, dim=-1) if len(given) == 1 else given
-        return self.proj(q * k + v)
+        return coupled_heads(list(self.inputs), self.proj, x)  # type: ignore[arg-type]
 
 
 class _MlpCoupling(nn.Module):

@@ -24,6 +24,7 @@ __all__ = [
     "Geometry",
     "SamShape",
     "SegmentAnythingFamily",
+    "TransformersSamFamily",
     "blocks_of",
     "build_sam",
     "encoder_of",

@@ -1,0 +1,127 @@
+"""A SAM that torch-pruning's own pruners can trace: `with traceable(model): ...`.
+
+Through window partition and relative positions torch-pruning's index mapping does not come back, and with 4096 tokens
+its trace would take gigabytes. Neither matters to what is coupled: a head's channels of q, k, v and `proj`, a neuron's
+row and column, and the residual stream. While the context lasts, attention computes q * k + v without windows and
+positions, which couples the same channels, on inputs of any size.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import Block, SegmentAnythingFamily, TransformersSamFamily, blocks_of, encoder_of, family_of
+from .errors import MedcorePruneError, SurgeryError
+from .groups import coupled_heads
+
+
+@contextmanager
+def traceable(model: nn.Module) -> Iterator[nn.Module]:
+    """Make a SAM's encoder traceable for torch-pruning as long as the block lasts, and its heads right afterwards.
+
+    Build the pruner and let it step inside; run and train the model outside, for what it computes inside is not
+    attention. One pruner makes one step: for more, build a new one in a context of its own each time (torch-pruning 1.6
+    loses count of the heads in a pruner's second step, in any model). An example input may be small: (1, 3, 4 p, 4 p)
+    for patches of p pixels. `num_heads` is what `heads_by_layer` returns. Heads go whole
+    (`prune_num_heads=True, prune_head_dims=False`), and the residual stream stays, with everything but `qkv` and `lin1`
+    in `ignored_layers`, which `all_but_units` lists.
+
+    Args:
+        model: segment-anything's `Sam` or encoder, or that of `transformers`.
+
+    Yields:
+        The image encoder, to be handed to `tp.pruner.BasePruner`.
+
+    Raises:
+        MedcorePruneError: Another model: those of timm are traceable as they are.
+        SurgeryError: Parts of heads were pruned, or channels of the residual stream. Attention and positions are put
+            back all the same, but do not fit the layers any longer.
+    """
+    family = family_of(model)
+    if not isinstance(family, SegmentAnythingFamily | TransformersSamFamily):
+        raise MedcorePruneError(f"{type(model).__name__} is traceable as it is: hand it to torch-pruning")
+    encoder, before = encoder_of(model), blocks_of(model)
+    gives_weights = isinstance(family, TransformersSamFamily)
+    queries = [_queries(block) for block in before]
+    with ExitStack() as stack:
+        for block in before:
+            inputs = [block.layers[role] for role in block.head_inputs]
+            forward = partial(_forward, inputs, block.layers["proj"], gives_weights)
+            stack.enter_context(_replaced(block.attention, "forward", forward))
+            stack.enter_context(_replaced(model.get_submodule(block.name), "window_size", 0))
+        stack.enter_context(_replaced(encoder, "pos_embed", None))
+        if gives_weights:
+            patches: Any = encoder.patch_embed
+            # which refuses images of another size
+            stack.enter_context(_replaced(patches, "forward", lambda x: patches.projection(x).permute(0, 2, 3, 1)))
+        yield encoder
+    # not where the block was left by an error, which says more than what follows
+    for block, whole in zip(before, queries, strict=True):
+        family.set_num_heads(block, _heads_left(block, whole))
+
+
+def heads_by_layer(model: nn.Module) -> dict[nn.Module, int]:
+    """Return every layer that gives queries, keys or values with its number of heads, as torch-pruning wants them."""
+    return {block.layers[role]: block.num_heads for block in blocks_of(model) for role in block.head_inputs}
+
+
+def all_but_units(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of the encoder whose outputs are no units: all but those for q, k, v and `lin1`."""
+    units = {block.layers[role] for block in blocks_of(model) for role in (*block.head_inputs, "lin1")}
+    leaves = (layer for layer in encoder_of(model).modules() if not list(layer.children()))
+    return [layer for layer in leaves if layer not in units]
+
+
+def _forward(
+    inputs: list[nn.Linear], proj: nn.Linear, gives_weights: bool, hidden_states: Tensor, *_: Any, **__: Any
+) -> Tensor | tuple[Tensor, None]:
+    attended = coupled_heads(inputs, proj, hidden_states)
+    return (attended, None) if gives_weights else attended
+
+
+@contextmanager
+def _replaced(owner: nn.Module, name: str, value: Callable[..., Any] | int | None) -> Iterator[None]:
+    """Give a module another attribute, be it a parameter or a method, and the old one back afterwards."""
+    places = [place for place in (owner.__dict__, owner._parameters) if name in place]
+    kept = places[0][name] if places else None
+    if places:
+        del places[0][name]
+    owner.__dict__[name] = value
+    try:
+        yield
+    finally:
+        del owner.__dict__[name]
+        if places:
+            places[0][name] = kept
+
+
+def _queries(block: Block) -> Tensor:
+    """The weights that give a block's queries, head by head: (heads, head_dim, D)."""
+    rows = block.layers["qkv"].weight.detach().chunk(3)[0]
+    return rows.unflatten(0, (-1, block.head_dim)) if len(rows) % block.head_dim == 0 else rows[:, None]
+
+
+def _heads_left(block: Block, whole: Tensor) -> int:
+    """Count the heads, after making sure that each is one of those that were there.
+
+    Args:
+        block: As it was before, on the layers as they are now.
+        whole: `_queries` before.
+
+    Raises:
+        SurgeryError: Something else than whole heads went.
+    """
+    if block.layers["proj"].out_features != whole.shape[2] or block.layers["qkv"].in_features != whole.shape[2]:
+        raise SurgeryError(f"{block.name}: the residual stream was pruned: give all_but_units(model) as ignored_layers")
+    left, heads = _queries(block), iter(whole)
+    # in order: `any` goes on where the last head was found
+    if not len(left) or not all(any(torch.equal(own, head) for head in heads) for own in left):
+        raise SurgeryError(
+            f"{block.name}: the {left.shape[0] * left.shape[1]} channels left are no whole heads of {block.head_dim}: "
+            "prune with prune_num_heads=True, prune_head_dims=False"
+        )
+    return len(left)
