@@ -36,6 +36,7 @@ from .errors import MedcorePruneError  # noqa: E402
 from .estimate_record import Estimate, require_memory  # noqa: E402
 from .estimates import calibration_estimate, evaluation_estimate, recovery_estimate  # noqa: E402
 from .evaluation import evaluate  # noqa: E402
+from .exchange import WeightScores, parameter_masks, scores_frame  # noqa: E402
 from .facade import plan, plan_from_scores  # noqa: E402
 from .groups import StructuredGroup, groups_of  # noqa: E402
 from .latency import Latency, compare_latency, measure_latency  # noqa: E402
@@ -81,6 +82,7 @@ __all__ = [
     "Statistics",
     "StructuredGroup",
     "Target",
+    "WeightScores",
     "__version__",
     "adapt",
     "all_but_units",
@@ -111,6 +113,7 @@ __all__ = [
     "make_plan",
     "masked",
     "measure_latency",
+    "parameter_masks",
     "plan",
     "plan_from_scores",
     "prune",
@@ -121,6 +124,7 @@ __all__ = [
     "require_aligned",
     "require_memory",
     "save",
+    "scores_frame",
     "second_pass",
     "seconds_per_step",
     "set_attention",

@@ -20,7 +20,8 @@ def _dropped(kept: Sequence[int], size: int) -> list[int]:
     return [index for index in range(size) if index not in stays]
 
 
-def _channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
+def channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
+    """Return the input channels of a group's `layer_out` that a plan takes, ascending."""
     kept, size = (part.keep_heads, part.heads) if group.family == "heads" else (part.keep_neurons, part.neurons)
     units = _dropped(kept, size)
     if group.family == "neurons":
@@ -59,7 +60,7 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
     handles = []
     try:
         for group in groups_of(model):
-            dropped = _channels_to_drop(group, plan.blocks[group.block])
+            dropped = channels_to_drop(group, plan.blocks[group.block])
             if dropped:
                 handles.append(_mask_hook(group.layer_out, dropped))
         yield model
@@ -88,7 +89,7 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
     before = lineage_of(pruned)
     cuts = []
     for group in groups_of(pruned):
-        dropped = _channels_to_drop(group, plan.blocks[group.block])
+        dropped = channels_to_drop(group, plan.blocks[group.block])
         if dropped:
             cut = group.tp_subgroup(dropped)
             _check_cut(cut, group)

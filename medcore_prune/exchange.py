@@ -1,0 +1,110 @@
+"""Scores and plans in the forms that other pruning code has: scores of single weights, a table, masks."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .criterion import Criterion, unit_scores
+from .elementwise import Pair, unit_sums
+from .errors import CriterionError
+from .groups import StructuredGroup, groups_of
+from .plan_record import Plan
+from .surgery import channels_to_drop
+
+
+class WeightScores(Criterion):
+    """Scores of single parameters, from any other tool, summed over what goes with a unit.
+
+    S(g) = sum_{j in g} s_j, over rows (and bias entries) of its input layers and columns of its output layer.
+
+    Args:
+        scores: Names as `model.named_parameters()` gives them to tensors of the parameters' shapes; higher is kept.
+            Biases may be left out, other parameters are not read.
+
+    Raises:
+        CriterionError: A weight without scores, or scores of another shape, when a unit is scored.
+    """
+
+    def __init__(self, scores: Mapping[str, Tensor]) -> None:
+        self._scores = scores
+
+    def score(self, group: StructuredGroup) -> Tensor:
+        return unit_sums(group, self._of_layer)
+
+    def _of_layer(self, layer: nn.Linear, name: str) -> Pair:
+        weight = self._of_parameter(layer.weight, f"{name}.weight")
+        if weight is None:
+            raise CriterionError(f"there are no scores of {name}.weight: expected one for each of its elements")
+        return weight, None if layer.bias is None else self._of_parameter(layer.bias, f"{name}.bias")
+
+    def _of_parameter(self, parameter: Tensor, name: str) -> Tensor | None:
+        found = self._scores.get(name)
+        if found is not None and found.shape != parameter.shape:
+            raise CriterionError(
+                f"the scores of {name} have shape {tuple(found.shape)}, it has {tuple(parameter.shape)}"
+            )
+        return None if found is None else found.detach().to("cpu", torch.float64)
+
+
+def scores_frame(criterion: Criterion, model: nn.Module, mlp_group_size: int = 1) -> pd.DataFrame:
+    """Score every unit of a model into a table.
+
+    Args:
+        criterion: What scores.
+        model: A model of a known family.
+        mlp_group_size: Neurons that go together.
+
+    Returns:
+        A row a unit: `block`, `family` (`heads` or `neurons`), `unit`, `score` (higher is kept), `cost_params`
+        (parameters that leave with it).
+
+    Raises:
+        CriterionError: Scores that cannot be used.
+    """
+    scores = unit_scores(criterion, model, mlp_group_size)
+    parts = [
+        pd.DataFrame(
+            {
+                "block": group.block,
+                "family": group.family,
+                "unit": range(group.n_units),
+                "score": scores[group.block, group.family].numpy(),
+                "cost_params": group.cost_params,
+            }
+        )
+        for group in groups_of(model, mlp_group_size)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def parameter_masks(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """Return what a plan removes as masks, one a parameter, for `torch.nn.utils.prune.custom_from_mask`.
+
+    Args:
+        model: The model that the plan was made for.
+        plan: What goes.
+
+    Returns:
+        Parameter name to a tensor of its shape and device, 1 where it stays and 0 where it goes; weights of all
+        prunable layers, and biases of those whose rows go.
+
+    Raises:
+        SurgeryError: The plan does not fit the model.
+    """
+    plan.check_fits(model)
+    masks: dict[str, Tensor] = {}
+    for group in groups_of(model):
+        columns = channels_to_drop(group, plan.blocks[group.block])
+        gone = sorted({column // group.unit_size for column in columns})
+        mask = torch.ones_like(group.layer_out.weight)
+        mask[:, columns] = 0
+        masks[f"{group.name_out}.weight"] = mask
+        for part in group.inputs:
+            rows = part.rows[gone].flatten()
+            for name, parameter in part.layer.named_parameters():
+                mask = torch.ones_like(parameter)
+                mask[rows] = 0
+                masks[f"{part.name}.{name}"] = mask
+    return {name: mask.detach() for name, mask in masks.items()}
