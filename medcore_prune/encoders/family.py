@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -47,6 +47,31 @@ class Block:
     def neurons(self) -> int:
         """Hidden neurons of the MLP."""
         return self.layers["lin1"].out_features
+
+
+def block_of(
+    module: nn.Module,
+    index: int,
+    name: str,
+    paths: Mapping[str, str],
+    attention: nn.Module,
+    num_heads: int,
+    window: int,
+) -> Block:
+    """Show a module as a block.
+
+    Args:
+        module: The block itself.
+        index, name, attention, num_heads, window: As in `Block`.
+        paths: Role to the layer's place in the module.
+
+    Raises:
+        AttributeError: A layer is not there.
+    """
+    layers: dict[str, Any] = {role: module.get_submodule(path) for role, path in paths.items()}
+    rows = sum(layers[role].out_features for role in (FUSED if FUSED[0] in layers else SEPARATE))
+    names = {role: f"{name}.{path}" for role, path in paths.items()}
+    return Block(index, name, layers, names, attention, num_heads, rows // (3 * num_heads), window)
 
 
 @dataclass(frozen=True)

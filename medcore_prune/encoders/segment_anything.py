@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
 from ..errors import MedcorePruneError
-from .family import Block, Geometry, no_decoder
+from .family import Block, Geometry, block_of, no_decoder
 from .sdpa import Attention, SdpaAttention
 
 from segment_anything.modeling import (  # isort: skip
@@ -148,18 +148,7 @@ class SegmentAnythingFamily:
         return [self._block(index, block, f"{prefix}blocks.{index}") for index, block in enumerate(encoder.blocks)]
 
     def _block(self, index: int, block: Any, name: str) -> Block:
-        layers = {role: block.get_submodule(path) for role, path in _LAYER_PATHS.items()}
-        heads = int(block.attn.num_heads)
-        return Block(
-            index=index,
-            name=name,
-            layers=layers,
-            layer_names={role: f"{name}.{path}" for role, path in _LAYER_PATHS.items()},
-            attention=block.attn,
-            num_heads=heads,
-            head_dim=layers["qkv"].out_features // (3 * heads),
-            window=int(block.window_size),
-        )
+        return block_of(block, index, name, _LAYER_PATHS, block.attn, int(block.attn.num_heads), int(block.window_size))
 
     def geometry(self, model: nn.Module) -> Geometry:
         encoder: Any = self.encoder(model)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import MedcorePruneError
-from .family import Block, Geometry, no_decoder
+from .family import Block, Geometry, block_of, no_decoder
 
 _CLASSES = {
     "timm.models.vision_transformer": "VisionTransformer",
@@ -38,17 +38,14 @@ class TimmFamily:
 
     def _block(self, index: int, block: Any, name: str) -> Block:
         _require_plain(block, name)
-        layers = {role: block.get_submodule(path) for role, path in _LAYER_PATHS.items()}
-        heads = int(block.attn.num_heads)
-        return Block(
-            index=index,
-            name=name,
-            layers=layers,
-            layer_names={role: f"{name}.{path}" for role, path in _LAYER_PATHS.items()},
-            attention=block.attn,
-            num_heads=heads,
-            head_dim=layers["qkv"].out_features // (3 * heads),
-            window=int(getattr(block, "window_size", 0)),
+        return block_of(
+            block,
+            index,
+            name,
+            _LAYER_PATHS,
+            block.attn,
+            int(block.attn.num_heads),
+            int(getattr(block, "window_size", 0)),
         )
 
     def geometry(self, model: nn.Module) -> Geometry:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .family import Block, Geometry, no_decoder
+from .family import Block, Geometry, block_of, no_decoder
 
 _MODULE = "transformers.models.sam.modeling_sam"
 _PREFIXES = {"SamModel": "vision_encoder.", "SamVisionModel": "vision_encoder.", "SamVisionEncoder": ""}
@@ -41,17 +41,8 @@ class TransformersSamFamily:
         return [self._block(i, layer, f"{_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
 
     def _block(self, index: int, layer: Any, name: str) -> Block:
-        layers = {role: layer.get_submodule(path) for role, path in _LAYER_PATHS.items()}
-        heads = int(layer.attn.num_attention_heads)
-        return Block(
-            index=index,
-            name=name,
-            layers=layers,
-            layer_names={role: f"{name}.{path}" for role, path in _LAYER_PATHS.items()},
-            attention=layer.attn,
-            num_heads=heads,
-            head_dim=layers["qkv"].out_features // (3 * heads),
-            window=int(layer.window_size),
+        return block_of(
+            layer, index, name, _LAYER_PATHS, layer.attn, int(layer.attn.num_attention_heads), int(layer.window_size)
         )
 
     def geometry(self, model: nn.Module) -> Geometry:

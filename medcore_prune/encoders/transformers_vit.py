@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import MedcorePruneError
-from .family import Block, Geometry, no_decoder
+from .family import Block, Geometry, block_of, no_decoder
 
 _MODULE = "transformers.models.vit.modeling_vit"
 _LAYER_PATHS = {
@@ -40,17 +40,7 @@ class TransformersVitFamily:
         return [self._block(i, layer, f"{_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
 
     def _block(self, index: int, layer: Any, name: str) -> Block:
-        layers = {role: layer.get_submodule(path) for role, path in _LAYER_PATHS.items()}
-        return Block(
-            index=index,
-            name=name,
-            layers=layers,
-            layer_names={role: f"{name}.{path}" for role, path in _LAYER_PATHS.items()},
-            attention=layer.attention,
-            num_heads=int(layer.attention.num_attention_heads),
-            head_dim=int(layer.attention.head_dim),
-            window=0,
-        )
+        return block_of(layer, index, name, _LAYER_PATHS, layer.attention, int(layer.attention.num_attention_heads), 0)
 
     def geometry(self, model: nn.Module) -> Geometry:
         config: Any = self.encoder(model).config
