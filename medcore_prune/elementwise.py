@@ -114,10 +114,10 @@ def unit_sums(group: StructuredGroup, values: LayerValues) -> Tensor:
     Returns:
         (n_units,) float64 on the CPU.
     """
-    weight_out, _ = values(group.layer_out, group.name_out)
-    total = weight_out.sum(0)[group.out_cols].sum(1)
-    for part in reversed(group.inputs):
+    parts = []
+    for part in group.inputs:
         weight, bias = values(part.layer, part.name)
         rows = weight.sum(1) if bias is None else weight.sum(1) + bias
-        total = rows[part.rows].sum(1) + total
-    return total
+        parts.append(rows[part.rows].sum(1))
+    weight_out, _ = values(group.layer_out, group.name_out)
+    return sum(parts[1:], start=parts[0]) + weight_out.sum(0)[group.out_cols].sum(1)
