@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .interrupts import raise_lost
+
 T = TypeVar("T")
 _LINE_EVERY_S = 30.0
 
@@ -24,13 +26,23 @@ def track(items: Iterable[T], label: str, *, total: int, done: int = 0, show: bo
 
     Yields:
         The items, unchanged.
+
+    Raises:
+        KeyboardInterrupt: One fell before and was lost (`interrupts`).
     """
+    items = _interruptible(items)
     if not show:
         yield from items
     elif sys.stderr.isatty():
         yield from _bar(items, label, total, done)
     else:
         yield from _lines(items, label, total, done)
+
+
+def _interruptible(items: Iterable[T]) -> Iterator[T]:
+    for item in items:
+        yield item
+        raise_lost()
 
 
 def _bar(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
