@@ -31,7 +31,7 @@ def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
     def build(model: nn.Module, plan: Plan) -> nn.Module:
         small = prune(model, plan)
         if model not in correctors:
-            correctors[model] = Corrector(model, sets, CorrectionSettings(), samples, seed, progress=False)
+            correctors[model] = Corrector(model, sets, CorrectionSettings(), samples, seed, progress=False, keep=True)
         correctors[model].correct(small)
         return small
 

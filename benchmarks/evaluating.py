@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..cost import count
+from ..cost import Cost, count
 from ..evaluation import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
 from ..planning import Plan
 from ..progress import track
@@ -117,7 +117,7 @@ class Evaluator:
                 self._write(Cell(self.experiment, "any", name, NO_LEVEL, dataset, 0), name)
             if self._missing(UNPRUNED, dataset):
                 self._evaluate(UNPRUNED, dataset, self._predict(self.inputs.adapted))
-            dense = count(self.inputs.adapted)
+            dense = self._dense_cost
             cost = {"params": dense.params, "params_removed": 0.0, "flops": dense.flops, "flops_removed": 0.0}
             self._write(Cell(self.experiment, "any", UNPRUNED, NO_LEVEL, dataset, 0), UNPRUNED, cost)
 
@@ -154,8 +154,12 @@ class Evaluator:
             if stored is None or (stored.plan, stored.evaluation, stored.settings.get("method")) != now:
                 self._write(cell, job.masks, self._cost(job.plan), job)
 
+    @cached_property
+    def _dense_cost(self) -> Cost:
+        return count(self.inputs.adapted)
+
     def _cost(self, plan: Plan) -> dict[str, float]:
-        dense, left = count(self.inputs.adapted), count(self.inputs.adapted, plan)
+        dense, left = self._dense_cost, count(self.inputs.adapted, plan)
         return {
             "params": left.params,
             "params_removed": left.params_removed(dense),

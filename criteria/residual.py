@@ -46,6 +46,8 @@ def residual_rise(weight: Tensor, inverse: Tensor, members: Tensor) -> Tensor:
     Returns:
         (n_units,), non-negative.
     """
+    if members.shape[1] == 1:
+        return weight[:, members[:, 0]].square().sum(0) / inverse.diagonal()[members[:, 0]]
     blocks = inverse[members[:, :, None], members[:, None, :]]
     columns = weight[:, members].permute(1, 2, 0)
     return torch.einsum("uko,uko->u", columns, torch.linalg.solve(blocks, columns))
@@ -60,30 +62,31 @@ def in_rounds(weight: Tensor, matrix: Tensor, members: Tensor, rounds: int) -> T
     Args:
         weight: W, (out, in).
         matrix: H, (in, in), positive definite.
-        members: (n_units, k) columns of each unit.
+        members: (n_units, k) columns of each unit, all columns between them.
         rounds: How many; each takes the same number of units out, at least one.
 
     Returns:
         (n_units,) residual that has gathered when each unit goes, ascending in the order of their going. What a round
         adds is shared out among its units by what each of them alone would add.
     """
-    weight, inverse = weight.clone(), torch.linalg.inv(matrix)
-    left, gathered = torch.arange(len(members)), 0.0
+    inverse, units, gathered = torch.linalg.inv(matrix), torch.arange(len(members)), 0.0
     scores = torch.zeros(len(members), dtype=weight.dtype)
     each = max(1, math.ceil(len(members) / rounds))
-    while len(left):
-        rises = residual_rise(weight, inverse, members[left])
+    while len(units):
+        rises = residual_rise(weight, inverse, members)
         order = rises.argsort(stable=True)
-        going, left = left[order[:each]], left[order[each:]]
+        going, left = order[:each], order[each:].sort().values
         own = members[going].flatten()
         together = float(residual_rise(weight, inverse, own[None]))
-        shares = rises[order[:each]].cumsum(0)
-        scores[going] = gathered + together * shares / shares[-1].clamp(min=torch.finfo(weight.dtype).tiny)
+        shares = rises[going].cumsum(0)
+        scores[units[going]] = gathered + together * shares / shares[-1].clamp(min=torch.finfo(weight.dtype).tiny)
         gathered += together
         # block elimination: what is left of H^-1 becomes the inverse of what is left of H
-        rows = torch.linalg.solve(inverse[own][:, own], inverse[own])
-        weight -= weight[:, own] @ rows
-        inverse -= inverse[:, own] @ rows
+        staying = members[left].flatten()
+        rows = torch.linalg.solve(inverse[own][:, own], inverse[own][:, staying])
+        weight = weight[:, staying] - weight[:, own] @ rows
+        inverse = inverse[staying][:, staying] - inverse[staying][:, own] @ rows
+        units, members = units[left], torch.arange(len(staying)).view(-1, members.shape[1])
     return scores
 
 

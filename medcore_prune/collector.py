@@ -89,6 +89,5 @@ def squares(values: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 def stored_shapes(collector: type[Collector], losses: Sequence[str], model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor that a collector stores of a model under these losses, by key `<sum>/<name>`."""
-    return {
-        f"{each}/{name}": shape for each in collector.sums(losses) for name, shape in collector.shapes(model).items()
-    }
+    shapes = collector.shapes(model)
+    return {f"{each}/{name}": shape for each in collector.sums(losses) for name, shape in shapes.items()}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .correction_images import CorrectionImages
+from .correction_images import CorrectionImages, kept_bytes
 from .correction_report import CorrectionReport, CorrectionSettings
 from .correction_run import CorrectionRun, state_shapes
 from .data.splits import FRACTIONS, Split
@@ -37,6 +37,8 @@ class Corrector:
     Args:
         teacher, data, samples, seed, batch_size, memory_limit_gb, progress: As for `correct`.
         settings: Its other arguments.
+        keep: For many models of one teacher: images, and what each of the teacher's layers adds to its stream, stay in
+            memory from the first correction on, as long as they fit into `memory_limit_gb`.
 
     Raises:
         SurgeryError: The teacher cannot be used with this weighting.
@@ -53,6 +55,7 @@ class Corrector:
         batch_size: int = 8,
         memory_limit_gb: float = 4.0,
         progress: bool = True,
+        keep: bool = False,
     ) -> None:
         if settings.weighting != "none" and not hasattr(teacher, "prompt_encoder"):
             raise SurgeryError(
@@ -63,7 +66,9 @@ class Corrector:
             raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
         self._teacher, self._settings, self._progress = teacher, settings, progress
         self._memory_limit = memory_limit_gb * _GIGABYTE
-        self._images = CorrectionImages(teacher, _drawn(data, samples, seed), settings.weighting, batch_size)
+        drawn = _drawn(data, samples, seed)
+        keep = keep and kept_bytes(teacher, sum(len(images) for images in drawn.values())) <= self._memory_limit
+        self._images = CorrectionImages(teacher, drawn, settings.weighting, batch_size, keep)
 
     @torch.inference_mode(False)
     def correct(self, small: nn.Module) -> CorrectionReport:

@@ -1,17 +1,25 @@
-"""The images of a correction in batches, and how much each of their tokens counts.
+"""The images of a correction in batches, how much each of their tokens counts, and what the teacher makes of them.
 
-Both depend on the teacher alone: whoever corrects many models of one teacher weighs the tokens once.
+All of it depends on the teacher alone: whoever corrects many models of one teacher finds it once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from .data.types import SampleSet
-from .encoders import geometry_of
+from .encoders import blocks_of, geometry_of
+from .hidden_states import Added
 from .protocol import batch_of
 from .token_weights import WEIGHTINGS, TokenWeights
+
+
+def kept_bytes(teacher: nn.Module, images: int) -> int:
+    """Bytes that `CorrectionImages` keeps of images, besides the weights of their tokens."""
+    geometry, each = geometry_of(teacher), next(teacher.parameters()).dtype.itemsize
+    added = 2 * 2 * len(blocks_of(teacher)) * geometry.tokens_side**2 * geometry.embed_dim
+    return images * each * (3 * geometry.image_size**2 + added)
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,23 @@ class CorrectionImages:
         drawn: Images by data set.
         weighting: A name in `WEIGHTINGS`.
         batch_size: Images at a time.
+        keep: Whether images, and what the teacher's layers add to its stream, stay in memory.
     """
 
-    def __init__(self, teacher: nn.Module, drawn: Mapping[str, SampleSet], weighting: str, batch_size: int) -> None:
+    def __init__(
+        self,
+        teacher: nn.Module,
+        drawn: Mapping[str, SampleSet],
+        weighting: str,
+        batch_size: int,
+        keep: bool = False,
+    ) -> None:
         self._teacher, self._drawn, self._weighting = teacher, drawn, weighting
         self._image_tokens = geometry_of(teacher).tokens_side ** 2
         self._weights: dict[int, TokenWeights] = {}
+        self._keep = keep
+        self._read: dict[int, tuple[Tensor, Tensor]] = {}
+        self._added: dict[tuple[int, str], Added] = {}
         self.counts = {name: len(samples) for name, samples in drawn.items()}
         self.batches = self._in_batches(batch_size)
 
@@ -63,11 +82,26 @@ class CorrectionImages:
         Raises:
             DataError: An image that cannot be used.
         """
+        if batch.rows.start in self._read:
+            return self._read[batch.rows.start]
         parameter = next(self._teacher.parameters())
         samples = [self._drawn[batch.dataset][index] for index in batch.read]
         pairs = [(sample.image, sample.box) for sample in samples]
         images, boxes = batch_of(pairs, geometry_of(self._teacher).image_size, parameter.device)
-        return images.to(parameter.dtype), boxes
+        found = images.to(parameter.dtype), boxes
+        if self._keep:
+            self._read[batch.rows.start] = found
+        return found
+
+    def added(self, batch: Batch, layer_name: str, find: Callable[[], Added]) -> Added:
+        """Return what one of the teacher's layers adds to its stream, found at the first call if it is kept."""
+        key = (batch.rows.start, layer_name)
+        if key in self._added:
+            return self._added[key]
+        found = find()
+        if self._keep:
+            self._added[key] = found
+        return found
 
     def weigh(self, batch: Batch, images: Tensor, boxes: Tensor) -> None:
         """Find the weights of a batch's tokens, if they are not known yet."""

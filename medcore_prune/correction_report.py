@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .errors import StatisticsError
-from .hidden_states import Observed
+from .hidden_states import Added, Observed
 from .token_weights import WEIGHTINGS
 
 
-def layer_target(dense: Observed, _cut: Observed) -> Tensor:
+def layer_target(dense: Added, _cut: Observed) -> Tensor:
     """What the layer gives in the dense network."""
     return dense.output
 
 
-def stream_target(dense: Observed, cut: Observed) -> Tensor:
+def stream_target(dense: Added, cut: Observed) -> Tensor:
     """What takes the cut network's residual stream to the dense one's: earlier errors are made good too."""
     return dense.after.double() - cut.before.double()
 
 
-TARGETS: dict[str, Callable[[Observed, Observed], Tensor]] = {"stream": stream_target, "layer": layer_target}
+TARGETS: dict[str, Callable[[Added, Observed], Tensor]] = {"stream": stream_target, "layer": layer_target}
 """Name to T, (B, h, w, D), from the same layer in the dense and in the cut network."""
 
 

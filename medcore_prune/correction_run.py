@@ -17,7 +17,7 @@ from .correction_images import Batch, CorrectionImages
 from .correction_report import TARGETS, CorrectionSettings, LayerCorrection
 from .encoders import Block, geometry_of
 from .errors import StatisticsError
-from .hidden_states import Observed, Shapes, first_tokens, observe
+from .hidden_states import Added, Observed, Shapes, first_tokens, observe
 from .least_squares import NormalEquations, Solution
 from .progress import track
 
@@ -81,7 +81,7 @@ class CorrectionRun:
         equations = NormalEquations(layer, bias=self._settings.bias)
         last = role == "lin2"
         for batch in self._images.batches:
-            theirs = self._observe("dense", dense, batch, role)
+            theirs = self._wanted(dense, batch, role)
             ours = self._observe("cut", cut, batch, role)
             target = TARGETS[self._settings.target](theirs, ours)
             equations.add(ours.inputs, target, self._weights(batch, dense.layer_names[role]), batch.share)
@@ -98,7 +98,7 @@ class CorrectionRun:
         name, layer = cut.layer_names["proj"], as_one_layer(cut)
         equations = NormalEquations(layer, bias=True)
         for batch in self._images.batches:
-            theirs = self._observe("dense", dense, batch, "proj")
+            theirs = self._wanted(dense, batch, "proj")
             ours = self._observe("cut", cut, batch, "proj")
             pooled = pooled_inputs(self._models["cut"], cut, self._entering("cut", batch)).flatten(3)
             target = TARGETS[self._settings.target](theirs, ours)
@@ -133,6 +133,10 @@ class CorrectionRun:
 
     def _observe(self, network: str, block: Block, batch: Batch, role: str) -> Observed:
         return observe(self._models[network], block, self._entering(network, batch), role)
+
+    def _wanted(self, dense: Block, batch: Batch, role: str) -> Added:
+        name = dense.layer_names[role]
+        return self._images.added(batch, name, lambda: self._observe("dense", dense, batch, role).added)
 
     def _advance(self, cut: Block) -> None:
         module = self._models["cut"].get_submodule(cut.name)

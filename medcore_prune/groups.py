@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
@@ -167,10 +168,12 @@ class StructuredGroup:
 
 
 def _check_indices(index: Tensor, size: int, what: str) -> None:
-    flat = index.flatten()
-    if flat.numel() and (int(flat.min()) < 0 or int(flat.max()) >= size):
-        raise SurgeryError(f"group indices reach {int(flat.max())} but there are only {size} {what}")
-    if flat.unique().numel() != flat.numel():
+    flat = index.numpy().ravel()
+    if not flat.size:
+        return
+    if flat.min() < 0 or flat.max() >= size:
+        raise SurgeryError(f"group indices reach {flat.max()} but there are only {size} {what}")
+    if np.bincount(flat).max() > 1:
         raise SurgeryError(f"group indices name some {what} twice")
 
 

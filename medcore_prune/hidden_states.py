@@ -29,8 +29,21 @@ class _Enough(Exception):  # noqa: N818  # no error: nothing went wrong
 
 
 @dataclass(frozen=True)
+class Added:
+    """What one layer adds to the residual stream on a batch, without the tokens of padding.
+
+    Attributes:
+        output: (B, h, w, D), what the layer gives.
+        after: (B, h, w, D), the stream behind it.
+    """
+
+    output: Tensor
+    after: Tensor
+
+
+@dataclass(frozen=True)
 class Observed:
-    """One layer of one block on a batch, without the tokens of padding.
+    """One layer on a batch, without the tokens of padding.
 
     Attributes:
         inputs: (B, h, w, in).
@@ -43,9 +56,9 @@ class Observed:
     output: Tensor
 
     @property
-    def after(self) -> Tensor:
-        """The residual stream behind the layer, (B, h, w, D)."""
-        return self.before + self.output
+    def added(self) -> Added:
+        """What is left of it without the inputs."""
+        return Added(self.output, self.before + self.output)
 
 
 def fold_windows(tokens: Tensor, batch: int, side: int, window: int) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 @dataclass
@@ -46,11 +45,13 @@ class _TensorBytes(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        before = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs or {})) if isinstance(t, torch.Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and id(tensor.untyped_storage()) not in before:
-                self._add(tensor.untyped_storage())
+        kwargs = kwargs or {}
+        before = {id(tensor.untyped_storage()) for tensor in _tensors((args, *kwargs.values()))}
+        result = func(*args, **kwargs)
+        for tensor in _tensors(result):
+            storage = tensor.untyped_storage()
+            if id(storage) not in before:
+                self._add(storage)
         return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:
@@ -69,6 +70,15 @@ class _TensorBytes(TorchDispatchMode):
         """Take off what has died: until then `alive` is an upper bound, which is enough below the peak."""
         self._known = {key: entry for key, entry in self._known.items() if entry[0]() is not None}
         self.alive = sum(size for _, size in self._known.values())
+
+
+def _tensors(value: object) -> Iterator[torch.Tensor]:
+    """Tensors among an operation's arguments or results, which are never nested in anything but tuples and lists."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
 
 
 @contextmanager

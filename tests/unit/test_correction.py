@@ -50,17 +50,27 @@ def error_of(small: nn.Module, samples: Iterator[Any] | TinySamples) -> float:
     return float((dense - got).norm() / dense.norm())
 
 
-def test_a_corrector_weighs_once_and_gives_what_correct_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keep", [{"keep": False}, {"keep": True}, {"keep": True, "memory_limit_gb": 1e-9}])
+def test_a_corrector_weighs_once_and_gives_what_correct_gives(
+    keep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
     weigh = WEIGHTINGS["gradient_norm"]
     monkeypatch.setitem(WEIGHTINGS, "gradient_norm", lambda *args: (seen.append(len(args[1])), weigh(*args))[1])
-    corrector = Corrector(TEACHER, {**sets(3, "a"), **sets(2, "b")}, CorrectionSettings(), batch_size=2, progress=False)
+    asked: list[nn.Module] = []
+    observe = correction_run.observe
+    monkeypatch.setattr(correction_run, "observe", lambda model, *args: (asked.append(model), observe(model, *args))[1])
+    data = {**sets(3, "a"), **sets(2, "b")}
+    corrector = Corrector(TEACHER, data, CorrectionSettings(), batch_size=2, progress=False, **keep)
     other = mp.prune(TEACHER, make_plan(TEACHER, "h25_m30"))
     first, again = cut(), cut()
     reports = [corrector.correct(small) for small in (first, other, again)]
     assert seen == [2, 1, 2]
+    # three batches of two layers a block, of the teacher once if it is kept
+    layers = 3 * len(adding_layers(TEACHER))
+    assert asked.count(TEACHER) == (layers if keep == {"keep": True} else 3 * layers)
     once = cut()
-    report = correct(once, {**sets(3, "a"), **sets(2, "b")}, batch_size=2)
+    report = correct(once, data, batch_size=2)
     assert report.layers == reports[0].layers == reports[2].layers != reports[1].layers
     assert all(torch.equal(value, state(once)[name]) for name, value in state(again).items())
 
