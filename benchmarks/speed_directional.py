@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..collector import stored_shapes
-from ..collectors import COLLECTORS
+from ..collector_registry import get_collector
 from ..encoders import SHAPES, build_sam, geometry_of
 from ..fisher import BOTH_LOSSES, Accumulator
 from ..measure import measured
@@ -73,7 +73,7 @@ def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats
 
 def stored_bytes(model: nn.Module, kinds: Sequence[str]) -> int:
     """Bytes of the float32 sums that these collectors keep of one data set, whatever the number of images."""
-    shapes = [shape for kind in kinds for shape in stored_shapes(COLLECTORS[kind], BOTH_LOSSES, model).values()]
+    shapes = [shape for kind in kinds for shape in stored_shapes(get_collector(kind), BOTH_LOSSES, model).values()]
     return 4 * sum(math.prod(shape) for shape in shapes)
 
 

@@ -16,7 +16,7 @@ from .balance import Alpha, alpha_of, checked_alpha
 from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
-    from ..directional import Direction
+    from ..collectors.directional import Direction
     from ..statistics import Statistics
 
 _ZERO = frozenset({Need.DIRECTIONAL_ZERO})
@@ -31,7 +31,7 @@ def directional_cost(
         I(u) ~ 1/2 E[d(u)^2],   d(u) = sum_{j in u} v_j dL/dtheta_j
 
     v is theta_j on the unit's columns for `zero`, and theta_M,j - theta_S,j on all of its parameters for `reset`; see
-    `medcore_prune.directional`.
+    `medcore_prune.collectors.directional`.
 
     Returns:
         (n_units,) float64, non-negative.

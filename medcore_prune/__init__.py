@@ -26,6 +26,8 @@ from .calibration import calibrate  # noqa: E402
 from .cascade import Cascaded, cascade, second_pass  # noqa: E402
 from .checkpoint import load_sam, require_aligned  # noqa: E402
 from .checkpointing import checkpointing, set_checkpointing  # noqa: E402
+from .collector import Collector  # noqa: E402
+from .collector_registry import get_collector, register_collector  # noqa: E402
 from .correction import correct  # noqa: E402
 from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection  # noqa: E402
 from .cost import count  # noqa: E402
@@ -64,6 +66,7 @@ __all__ = [
     "Baseline",
     "BoundaryLeverage",
     "Cascaded",
+    "Collector",
     "CorrectionReport",
     "CorrectionSettings",
     "Criterion",
@@ -104,6 +107,7 @@ __all__ = [
     "evaluation_estimate",
     "export_onnx",
     "get_baseline",
+    "get_collector",
     "get_criterion",
     "groups_of",
     "heads_by_layer",
@@ -120,6 +124,7 @@ __all__ = [
     "recover",
     "recovery_estimate",
     "register_baseline",
+    "register_collector",
     "register_criterion",
     "require_aligned",
     "require_memory",

@@ -23,7 +23,7 @@ from torch import nn
 from .calibration_job import Job, Runner, read_batch
 from .checkpoint import require_aligned
 from .collector import stored_shapes
-from .collectors import COLLECTORS
+from .collector_registry import get_collector
 from .data.splits import FRACTIONS, Split
 from .data.types import SampleSet
 from .encoders import geometry_of
@@ -73,7 +73,8 @@ def calibrate(
         data: A split, whose training part is drawn from, or training samples by data set. Images whose object vanishes
             at the model's input size are passed over.
         samples: Images drawn from each data set; a smaller set is taken whole.
-        needs: What to collect; by default the Fisher, and the reference's Fisher and weights where there is one.
+        needs: What to collect, also by name; by default the Fisher, and the reference's Fisher and weights where there
+            is one.
         cache_dir: Where files are kept; by default `default_cache_dir()`.
         batch_size: Images at a time; changes the numbers by rounding alone.
         seed: Of the draw. Smaller draws begin larger ones.
@@ -89,6 +90,7 @@ def calibrate(
         Statistics over memory-mapped files in the cache.
 
     Raises:
+        RegistryError: A need that no collector is registered for.
         StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, or a file is damaged.
         AlignmentError: The reference does not correspond to the model.
         DataError: No data, or an image that cannot be used.
@@ -108,7 +110,7 @@ def calibrate(
     jobs = [
         job
         for role in models
-        if (names := [need.kind for need in Need if need in wanted and need.role == role and need.kind in COLLECTORS])
+        if (names := [need.kind for need in sorted(wanted) if need.role == role and need.summed])
         for job in _jobs(replace(settings, role=role), models, drawn, names, shards, cache)
     ]
     _run(jobs, batch_size, save_every_s, cache, progress)
@@ -122,10 +124,11 @@ def _needs(needs: Collection[Need] | None, reference: nn.Module | None) -> froze
     if needs is None:
         extra = (Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS) if reference is not None else ()
         return frozenset({Need.FISHER, *extra})
-    lacking = sorted(need for need in needs if need.needs_reference)
+    wanted = frozenset(map(Need, needs))
+    lacking = sorted(need for need in wanted if need.needs_reference)
     if lacking and reference is None:
         raise StatisticsError(f"collecting {', '.join(lacking)} takes a reference model: give reference=")
-    return frozenset(needs)
+    return wanted
 
 
 def _draw(data: Split | Mapping[str, SampleSet] | None, samples: int, seed: int, size: int) -> dict[str, SampleSet]:
@@ -161,7 +164,7 @@ def _jobs(
     cache: Path,
 ) -> Iterator[Job]:
     model, reference = models[settings.role], models.get("reference")
-    read = reference if any(COLLECTORS[name].reads_reference for name in collectors) else None
+    read = reference if any(get_collector(name).reads_reference for name in collectors) else None
     read_hash = "" if read is None else model_hash(read)
     settings = replace(settings, model_hash=model_hash(model), reference_hash=read_hash)
     for dataset, samples in drawn.items():
@@ -201,7 +204,7 @@ def _bytes(jobs: Iterable[Job]) -> int:
         math.prod(shape) * max(4, next(job.model.parameters()).element_size())
         for job in jobs
         for name in job.missing
-        for shape in stored_shapes(COLLECTORS[name], job.header.losses, job.model).values()
+        for shape in stored_shapes(get_collector(name), job.header.losses, job.model).values()
     )
 
 

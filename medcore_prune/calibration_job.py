@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .collectors import COLLECTORS
+from .collector_registry import get_collector, version_of
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError, StatisticsError
@@ -79,13 +79,14 @@ class Job:
 
     def header_of(self, collector: str) -> Header:
         """What the file of a collector says; some sums depend on the reference as well, the others serve any."""
-        read = self.header.reference_hash if COLLECTORS[collector].reads_reference else ""
+        read = self.header.reference_hash if get_collector(collector).reads_reference else ""
         return replace(self.header, kind=collector, reference_hash=read)
 
     def path(self, collector: str) -> Path:
         """Where the finished sums of a collector are kept."""
         other = self.header_of(collector).reference_hash[:24]
-        return self.folder / f"{'-'.join(filter(None, (collector, other)))}.safetensors"
+        version = version_of(collector)[:12]
+        return self.folder / f"{'-'.join(filter(None, (collector, version, other)))}.safetensors"
 
     def accumulator(self) -> Accumulator:
         """Make empty sums of what is missing."""

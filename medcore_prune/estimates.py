@@ -18,7 +18,7 @@ from .activations import Activations, activations_of
 from .adaptation import pool_size
 from .checkpointing import is_checkpointing
 from .collector import LOSSES, stored_shapes
-from .collectors import COLLECTORS, layout_of
+from .collector_registry import layout_of
 from .cost import count
 from .encoders import blocks_of, family_of, geometry_of
 from .estimate_record import Estimate
@@ -56,7 +56,7 @@ def calibration_estimate(
     recomputes = is_checkpointing(model) if checkpointing is None else checkpointing
     element = max(4, next(model.parameters()).element_size())
     sizes = {need: element * _numbers(model, need.kind, losses) for need in kinds}
-    roles = {need.role for need in kinds if need.kind in COLLECTORS}
+    roles = {need.role for need in kinds if need.summed}
     sums = max((sum(sizes[need] for need in kinds if need.role == role) for role in roles), default=0)
     one = activations_of(model)
     several = len(losses) - 1
@@ -72,7 +72,7 @@ def calibration_estimate(
             "layer gradients": several * one.layer_gradients,
             "work": max(one.attention_work, (len(losses) + 1) * one.weight_gradient),
         },
-        disk_bytes=sum(size * (datasets if need.kind in COLLECTORS else 1) for need, size in sizes.items()),
+        disk_bytes=sum(size * (datasets if need.summed else 1) for need, size in sizes.items()),
         seconds=passes * forwards * seconds_per_image(model) if trial else None,
         device=str(next(model.parameters()).device),
         remedies=_remedies(model, recomputes),
@@ -157,7 +157,7 @@ def evaluation_estimate(model: nn.Module, images: int, *, batch_size: int = 16, 
 
 def _kinds(needs: Collection[Need] | None, reference: nn.Module | None) -> list[Need]:
     if needs is not None:
-        return list(needs)
+        return [Need(need) for need in needs]
     return [Need.FISHER, *([Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS] if reference is not None else [])]
 
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from .collector import LOSSES, stored_shapes
-from .collectors import COLLECTORS, prunable_layers
+from .collector_registry import get_collector
 from .defaults import DEFAULTS
 from .layer_gradients import LayerBatch, watching
 from .losses import band_radius, band_term, boundary_band, plain_loss
 from .protocol import input_logits, low_res_logits
+from .weight_layout import prunable_layers
 
 __all__ = ["BOTH_LOSSES", "Accumulator", "prunable_layers"]
 
@@ -31,7 +32,7 @@ class Accumulator:
 
     Args:
         model: A `Sam`, on the device where everything is computed.
-        collectors: Names in `COLLECTORS`.
+        collectors: Names of registered collectors.
         losses: `("plain",)` takes one backward pass and serves lambda_B = 0 alone; `("plain", "band")` takes two and
             serves every lambda_B.
         band_radius_px: Of the boundary band, on the grid named in `defaults`.
@@ -59,7 +60,7 @@ class Accumulator:
         self.model, self.losses = model, tuple(losses)
         self._layers = prunable_layers(model)
         self._band_radius_px, self._mixed_precision = band_radius_px, mixed_precision
-        self._collectors = {name: COLLECTORS[name](model, reference) for name in collectors}
+        self._collectors = {name: get_collector(name)(model, reference) for name in collectors}
         self.sums = {name: self._zeros(name) for name in collectors}
         self.count = 0
 
@@ -68,7 +69,7 @@ class Accumulator:
         dtype = torch.promote_types(like.dtype, torch.float32)
         return {
             key: torch.zeros(shape, dtype=dtype, device=like.device)
-            for key, shape in stored_shapes(COLLECTORS[collector], self.losses, self.model).items()
+            for key, shape in stored_shapes(get_collector(collector), self.losses, self.model).items()
         }
 
     def _consume(self, layer_name: str, batch: LayerBatch) -> None:

@@ -1,13 +1,19 @@
 """What a criterion may ask calibration to collect."""
 
-from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
+
+from .collector_registry import get_collector, own_collectors
+from .errors import RegistryError
+from .registry import unknown_name
 
 Role = Literal["adapted", "reference"]
 
 
-class Need(StrEnum):
+class Need(str):
     """One kind of statistics; a criterion lists those that it reads.
+
+    It is its own name: one of those below, or that of a collector that a user registered, whose sums over the adapted
+    model it is.
 
     Attributes:
         FISHER: Diagonal Fisher of the adapted model, F_M of Eq. 10.
@@ -18,40 +24,69 @@ class Need(StrEnum):
         DIRECTIONAL_RESET: Mean squared slope along each unit's way back to the reference; likewise.
         GRAM: Gram matrix of the inputs of `proj` and `lin2`.
         WEIGHTED_GRAM: The same with tokens weighed by the squared gradient of the layer's output.
+
+    Raises:
+        RegistryError: No collector has this name.
     """
 
-    FISHER = "fisher"
-    REFERENCE_FISHER = "reference_fisher"
-    REFERENCE_WEIGHTS = "reference_weights"
-    MEAN_GRADIENT = "mean_gradient"
-    DIRECTIONAL_ZERO = "directional_zero"
-    DIRECTIONAL_RESET = "directional_reset"
-    GRAM = "gram"
-    WEIGHTED_GRAM = "weighted_gram"
+    __slots__ = ()
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether collecting it takes a reference model."""
-        return self in (Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS, Need.DIRECTIONAL_RESET)
+    FISHER: ClassVar["Need"]
+    REFERENCE_FISHER: ClassVar["Need"]
+    REFERENCE_WEIGHTS: ClassVar["Need"]
+    MEAN_GRADIENT: ClassVar["Need"]
+    DIRECTIONAL_ZERO: ClassVar["Need"]
+    DIRECTIONAL_RESET: ClassVar["Need"]
+    GRAM: ClassVar["Need"]
+    WEIGHTED_GRAM: ClassVar["Need"]
+
+    def __new__(cls, name: str) -> "Need":
+        if name not in _COLLECTED and name not in (known := own_collectors()):
+            raise RegistryError(unknown_name("need", name, sorted({*_COLLECTED, *known})))
+        return super().__new__(cls, name)
+
+    def __repr__(self) -> str:
+        return f"Need.{self.upper()}" if self in _COLLECTED else f"Need({str(self)!r})"
 
     @property
     def kind(self) -> str:
         """Name of the collector whose sums it is; `weights` for a copy of the weights, which nothing sums."""
-        return _COLLECTED[self][0]
+        return _COLLECTED.get(self, (str(self), "adapted"))[0]
 
     @property
     def role(self) -> Role:
         """The model that it is collected of."""
-        return _COLLECTED[self][1]
+        return _COLLECTED[self][1] if self in _COLLECTED else "adapted"
+
+    @property
+    def summed(self) -> bool:
+        """Whether a collector adds it up over samples."""
+        return self.kind != "weights"
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether collecting it takes a reference model."""
+        return self.role == "reference" or get_collector(self.kind).reads_reference
 
 
-_COLLECTED: dict[Need, tuple[str, Role]] = {
-    Need.FISHER: ("fisher", "adapted"),
-    Need.REFERENCE_FISHER: ("fisher", "reference"),
-    Need.REFERENCE_WEIGHTS: ("weights", "reference"),
-    Need.MEAN_GRADIENT: ("gradient", "adapted"),
-    Need.DIRECTIONAL_ZERO: ("directional_zero", "adapted"),
-    Need.DIRECTIONAL_RESET: ("directional_reset", "adapted"),
-    Need.GRAM: ("gram", "adapted"),
-    Need.WEIGHTED_GRAM: ("weighted_gram", "adapted"),
+_COLLECTED: dict[str, tuple[str, Role]] = {
+    "fisher": ("fisher", "adapted"),
+    "reference_fisher": ("fisher", "reference"),
+    "reference_weights": ("weights", "reference"),
+    "mean_gradient": ("gradient", "adapted"),
+    "directional_zero": ("directional_zero", "adapted"),
+    "directional_reset": ("directional_reset", "adapted"),
+    "gram": ("gram", "adapted"),
+    "weighted_gram": ("weighted_gram", "adapted"),
 }
+
+for _name in _COLLECTED:
+    setattr(Need, _name.upper(), Need(_name))
+
+
+def need_of(kind: str, role: str) -> Need | None:
+    """Return what asks for statistics of a kind and role; None where nothing does."""
+    for name, collected in _COLLECTED.items():
+        if collected == (kind, role):
+            return Need(name)
+    return Need(kind) if role == "adapted" and kind in own_collectors() else None

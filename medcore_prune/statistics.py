@@ -14,13 +14,13 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .collectors import layout_of
+from .collector_registry import layout_of
+from .collectors.directional import Direction
 from .defaults import DEFAULTS
-from .directional import Direction
 from .errors import StatisticsError
 from .files import atomic_write
 from .fingerprint import model_hash
-from .needs import Need, Role
+from .needs import Need, Role, need_of
 from .sensitivity import SENSITIVITIES, check_source
 from .statistics_checks import check_same_weights, check_shapes, check_together
 from .statistics_file import FilePart, Part, write_part
@@ -133,7 +133,7 @@ class Statistics:
         """Mean over the samples of one data set of any tensor that a collector sums.
 
         Args:
-            kind: Name of the collector in `COLLECTORS`.
+            kind: Name of the collector.
             dataset: Name of the data set.
             name: What the collector calls the tensor, e.g. `<layer>.gram`.
             lambda_b: Weight of the boundary band, at least 0.
@@ -158,8 +158,10 @@ class Statistics:
             return parts
         if kind != "weights" and dataset not in self.datasets:
             self.samples(dataset)
-        known = [need for need in Need if (need.kind, need.role) == (kind, role)]
-        raise StatisticsError(how_to_collect(known) if known else f"the statistics hold no {kind} of the {role} model")
+        known = need_of(kind, role)
+        raise StatisticsError(
+            how_to_collect([known]) if known else f"the statistics hold no {kind} of the {role} model"
+        )
 
     def _combined(self, parts: Sequence[Part], parameter: str, lambda_b: float) -> Tensor:
         header = parts[0].header

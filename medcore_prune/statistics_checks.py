@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from .collectors import layout_of
+from .collector_registry import layout_of
 from .errors import StatisticsError
 from .statistics_file import Header, Part
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .collectors import layout_of
+from .collector_registry import layout_of
 from .needs import Need
 from .statistics_file import Header, MemoryPart
 
@@ -28,7 +28,7 @@ def memory_part(need: Need, dataset: str, means: Mapping[str, Tensor], count: in
         means: The collector's name of each tensor to its mean over the samples.
         count: Samples that the means are said to stand for; they are called `<dataset>/0` and so on.
     """
-    copied = need is Need.REFERENCE_WEIGHTS
+    copied = not need.summed
     samples = () if copied else tuple((f"{dataset}/{index}", "") for index in range(count))
     layout = layout_of(need.kind)
     assert layout is not None

@@ -40,7 +40,7 @@ def first_samples(key: tuple[str, str, str], parts: Sequence[Part], n: int) -> S
 
 def how_to_collect(needs: Sequence[Need]) -> str:
     """Say what is missing and how to collect it."""
-    names = ", ".join(f"Need.{need.name}" for need in needs)
+    names = ", ".join(map(repr, needs))
     reference = ", with a reference model" if any(need.needs_reference for need in needs) else ""
     return (
         f"the statistics hold no {', '.join(map(str, needs))}: calibrate(..., needs={{{names}}}){reference} collects it"

@@ -11,7 +11,7 @@ from .errors import StatisticsError
 from .groups import StructuredGroup
 
 if TYPE_CHECKING:
-    from .directional import Direction
+    from .collectors.directional import Direction
     from .statistics import Statistics
 
 

@@ -10,10 +10,7 @@ from tiny import tiny_batch, tiny_sam
 from tiny_samples import Fixed, TinySamples
 
 import medcore_prune as mp
-from medcore_prune.collector import CONSTANT, Collector
-from medcore_prune.collectors import COLLECTORS, layout_of
 from medcore_prune.data.types import SampleSet
-from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import StatisticsError
 from medcore_prune.fisher import Accumulator
 from medcore_prune.needs import Need
@@ -153,26 +150,3 @@ def test_plain_loss_alone_serves_lambda_zero() -> None:
     assert {key.split("/")[0] for key in alone} == {"plain_plain"}
     for key, value in alone.items():
         torch.testing.assert_close(value, both[key], rtol=1e-5, atol=0)
-
-
-class _Norms(Collector):
-    """A collector of a user's own: mean square of each input channel of qkv."""
-
-    powers = CONSTANT
-
-    @classmethod
-    def shapes(cls, model: Any) -> dict[str, tuple[int, ...]]:
-        return {f"{b.layer_names['qkv']}.norms": (b.layers["qkv"].in_features,) for b in blocks_of(model)}
-
-    def contribute(self, layer_name: str, batch: Any) -> Any:
-        if layer_name.endswith("qkv"):
-            yield f"total/{layer_name}.norms", batch.inputs.square().sum((0, 1))
-
-
-def test_a_collector_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COLLECTORS, "norms", _Norms)
-    assert layout_of("norms") is _Norms
-    sums = Accumulator(tiny_sam(), ("norms", "directional_zero"))
-    sums.add(*tiny_batch(2))
-    assert sums.sums["norms"]["total/image_encoder.blocks.0.attn.qkv.norms"].shape == (24,)
-    assert layout_of("nothing") is None

@@ -6,9 +6,9 @@ from segment_anything.modeling.image_encoder import window_partition
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor, nn
 
+from medcore_prune.collectors.gram import real_tokens
 from medcore_prune.encoders import blocks_of, geometry_of
 from medcore_prune.fisher import Accumulator
-from medcore_prune.gram import real_tokens
 
 
 @pytest.mark.parametrize(("side", "window"), [(6, 4), (12, 6), (7, 7), (5, 9), (64, 14)])

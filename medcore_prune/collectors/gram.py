@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from .collector import CONSTANT, SQUARES, Collector, squares
-from .encoders import blocks_of, geometry_of
-from .layer_gradients import LayerBatch
+from ..collector import CONSTANT, SQUARES, Collector, squares
+from ..collector_registry import register_collector
+from ..encoders import blocks_of, geometry_of
+from ..layer_gradients import LayerBatch
 
 _ROLES = ("proj", "lin2")
 
@@ -38,6 +39,7 @@ def real_tokens(side: int, window: int) -> Tensor:
     return (inside[:, None, :, None] & inside[None, :, None, :]).flatten()
 
 
+@register_collector("gram")
 class Gram(Collector):
     """Sums of x x^T, `<layer>.gram`, for `proj` and `lin2` of every block."""
 
@@ -66,6 +68,7 @@ class Gram(Collector):
             yield f"total/{layer_name}.gram", inputs.T @ inputs
 
 
+@register_collector("weighted_gram")
 class WeightedGram(Gram):
     """Sums of |dL/dy|^2 x x^T, for every lambda_B."""
 

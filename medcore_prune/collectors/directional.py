@@ -22,9 +22,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .collector import SQUARES, Collector, squares
-from .groups import StructuredGroup, groups_of
-from .layer_gradients import LayerBatch
+from ..collector import SQUARES, Collector, squares
+from ..collector_registry import register_collector
+from ..groups import StructuredGroup, groups_of
+from ..layer_gradients import LayerBatch
 
 Direction = Literal["zero", "reset"]
 
@@ -67,6 +68,7 @@ class _Directional(Collector):
             yield f"{name}/{group.name_out}.units", value
 
 
+@register_collector("directional_zero", source="Kwon et al. 2022, arXiv 2204.09656")
 class DirectionalZero(_Directional):
     """Squared slopes along removal: v is minus the unit's columns of `layer_out`, everything else of it at rest.
 
@@ -86,6 +88,7 @@ class DirectionalZero(_Directional):
             yield from self._summed(group, [_over_units(values, group.out_cols) for values in channels])
 
 
+@register_collector("directional_reset")
 class DirectionalReset(_Directional):
     """Squared slopes along the way back to the reference: v is theta_S - theta_M on all parameters of the unit.
 
