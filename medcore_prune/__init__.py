@@ -33,7 +33,7 @@ from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrec
 from .cost import count  # noqa: E402
 from .criterion import Criterion, Need, unit_scores  # noqa: E402
 from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion  # noqa: E402
-from .encoders import build_sam  # noqa: E402
+from .encoders import build_sam, register_family  # noqa: E402
 from .errors import MedcorePruneError  # noqa: E402
 from .estimate_record import Estimate, require_memory  # noqa: E402
 from .estimates import calibration_estimate, evaluation_estimate, recovery_estimate  # noqa: E402
@@ -126,6 +126,7 @@ __all__ = [
     "register_baseline",
     "register_collector",
     "register_criterion",
+    "register_family",
     "require_aligned",
     "require_memory",
     "save",

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from ..errors import MedcorePruneError
-from .family import Block, EncoderFamily, Geometry
+from ..errors import MedcorePruneError, RegistryError
+from .family import Block, EncoderFamily, Geometry, block_of, no_decoder
 from .segment_anything import SHAPES, SamShape, SegmentAnythingFamily, build_sam
 from .timm_vit import TimmFamily
 from .transformers_sam import TransformersSamFamily
@@ -25,12 +25,36 @@ __all__ = [
     "SamShape",
     "SegmentAnythingFamily",
     "TransformersSamFamily",
+    "block_of",
     "blocks_of",
     "build_sam",
     "encoder_of",
     "family_of",
     "geometry_of",
+    "no_decoder",
+    "register_family",
 ]
+
+
+def register_family(family: EncoderFamily) -> None:
+    """Make models of another family known: they can then be planned, pruned, counted and scored.
+
+    Families are asked in the order of their registration, built-in ones first.
+
+    Args:
+        family: An object with everything that `EncoderFamily` lists; see docs/extending.md.
+
+    Raises:
+        RegistryError: Something is missing, or its name is taken by another family.
+    """
+    wanted = ("name", "matches", "encoder", "blocks", "geometry", "set_num_heads", "embed", "decode")
+    if missing := [what for what in wanted if not hasattr(family, what)]:
+        raise RegistryError(f"family {type(family).__name__} lacks {', '.join(missing)}")
+    taken = next((known for known in FAMILIES if known.name == family.name), None)
+    if taken is not None and type(taken) is not type(family):
+        raise RegistryError(f"family name {family.name!r} is taken by {type(taken).__name__}: choose another")
+    if taken is None:
+        FAMILIES.append(family)
 
 
 def family_of(model: nn.Module) -> EncoderFamily:
