@@ -92,9 +92,9 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
     for line, row in enumerate(rows, start=2):
         box = _box_of(row)
         if box is None:
-            problems.append(f"line {line}: {row['name']} has no box with x0 <= x1 and y0 <= y1")
+            problems.append(f"line {line}: {row['name']!r} has no box with x0 <= x1 and y0 <= y1")
         elif row["name"] in boxes:
-            problems.append(f"line {line}: {row['name']} for the second time")
+            problems.append(f"line {line}: {row['name']!r} for the second time")
         else:
             boxes[row["name"]] = box
     if problems:

@@ -238,8 +238,8 @@ def _load(path: Path, sets: Mapping[str, SampleSet]) -> Split:
     if problems:
         raise DataError(f"{path}: the data are no longer those of the split: {'; '.join(problems)}")
     check_roles(parts)
-    low, middle, high = (float(f) for f in stored["fractions"])
-    return Split(parts["train"], parts["validation"], parts["test"], int(stored["seed"]), (low, middle, high))
+    low, middle, high = stored["fractions"]
+    return Split(parts["train"], parts["validation"], parts["test"], stored["seed"], (low, middle, high))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -250,7 +250,28 @@ def _read(path: Path) -> dict[str, Any]:
     needed = {"format", "seed", "fractions", *ROLES}
     if not isinstance(stored, dict) or not needed <= stored.keys() or stored["format"] != _FORMAT:
         raise DataError(f"{path}: expected a split manifest of format {_FORMAT} with {', '.join(sorted(needed))}")
+    wrong = [role for role in ROLES if not _is_role(stored[role])]
+    wrong += [] if type(stored["seed"]) is int else ["seed"]
+    wrong += [] if _are_fractions(stored["fractions"]) else ["fractions"]
+    if wrong:
+        raise DataError(f"{path}: {', '.join(wrong)} of the split manifest cannot be: make the split again")
     return stored
+
+
+def _is_role(stored: object) -> bool:
+    """Whether it is a mapping of data sets to mappings of sample names to hashes."""
+    return isinstance(stored, dict) and all(
+        isinstance(samples, dict) and all(isinstance(value, str) for value in samples.values())
+        for samples in stored.values()
+    )
+
+
+def _are_fractions(stored: object) -> bool:
+    return (
+        isinstance(stored, list)
+        and len(stored) == len(ROLES)
+        and all(type(value) in (int, float) and 0 <= value <= 1 for value in stored)
+    )
 
 
 def _differences(name: str, samples: SampleSet, wanted: Mapping[str, Mapping[str, str]]) -> list[str]:

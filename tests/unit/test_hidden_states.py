@@ -23,9 +23,9 @@ def test_blocks_run_one_by_one_are_the_encoder() -> None:
     for block in blocks_of(MODEL):
         proj, lin2 = (observe(MODEL, block, tokens, role) for role in ADDING_LAYERS)
         assert torch.equal(proj.before, tokens)
-        assert torch.equal(lin2.before, proj.after)
+        assert torch.equal(lin2.before, proj.added.after)
         tokens = MODEL.get_submodule(block.name)(tokens)
-        torch.testing.assert_close(lin2.after, tokens, rtol=0.0, atol=0.0)
+        torch.testing.assert_close(lin2.added.after, tokens, rtol=0.0, atol=0.0)
     assert torch.equal(encoder_of(MODEL).neck(tokens.permute(0, 3, 1, 2)), encoder_of(MODEL)(images))
 
 

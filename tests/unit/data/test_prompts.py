@@ -52,5 +52,7 @@ def test_bad_boxes_are_listed_together(tmp_path):
     with pytest.raises(DataError, match="missing x1, y1"):
         boxes_from_csv(path)
     path.write_text("name,x0,y0,x1,y1\na,1,1,0,5\na,0,0,1,1\na,0,0,1,1\nb,0,0,x,1\nc,0,0,nan,1\nd,0,0\n")
-    with pytest.raises(DataError, match=r"line 2: a has no box.*line 4: a for the second.*line 5: b.*line 6: c.*7: d"):
+    with pytest.raises(
+        DataError, match=r"line 2: 'a' has no box.*line 4: 'a' for the second.*line 5: 'b'.*line 6: 'c'.*7: 'd'"
+    ):
         boxes_from_csv(path)
