@@ -5,6 +5,10 @@ class MedcorePruneError(ValueError):
     """Base of every error that this package raises on purpose."""
 
 
+class WriteError(MedcorePruneError, OSError):
+    """A file cannot be written: a full disk, or a folder that may not be written to; what was there before is kept."""
+
+
 class CheckpointError(MedcorePruneError):
     """A weights file is missing, is no checkpoint, or does not fit the model."""
 

@@ -9,6 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from .errors import WriteError
+
+_TORCH_CANNOT_WRITE = "inline_container"
+"""Where torch's own writer of archives says that it failed; it has no error of its own for it."""
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -19,21 +26,39 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields:
         A path in the same folder with the same suffix. It is removed when the block raises.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written to; `path` is as it was.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _saying(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes private files; results are for whoever the umask lets read them
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _saying(target: Path) -> Iterator[None]:
+    """Turn what the writers of files raise into one error that names the file."""
     try:
-        yield temporary
-        # mkstemp makes private files; results are for whoever the umask lets read them
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except WriteError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _TORCH_CANNOT_WRITE not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        raise WriteError(f"{target} cannot be written: {reason}") from error
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:

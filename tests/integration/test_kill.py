@@ -75,3 +75,87 @@ def test_a_killed_comparison_goes_on_to_the_same_table(tmp_path: Path) -> None:
     # what had been evaluated was not evaluated again
     assert stored
     assert all(path.stat().st_mtime_ns == before for path, before in stored.items())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_two_calibrations_in_one_cache_agree(tmp_path: Path) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    assert start(CALIBRATE, str(alone)).wait() == 0
+    both = [start(CALIBRATE, str(shared)) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert statistics_of(shared) == statistics_of(alone)
+
+
+# children of one process, which has imported everything: a kill costs milliseconds. The parent computes no gradient,
+# which torch would not allow its children after that.
+CHILDREN = """
+import os, random, signal, sys, time
+from pathlib import Path
+from tiny import tiny_sam
+import medcore_prune as mp
+
+place, lots = Path(sys.argv[1]), random.Random(0)
+model = tiny_sam()
+plans = [mp.make_plan(model, level) for level in ("h50_m70", "h25_m30")]
+models = [mp.prune(model, plan) for plan in plans]
+images = {"skin": mp.data.phantoms.make("phantom_skin", seed=7, count=12, size=48)}
+
+
+def child(work):
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+def killed(work, longest_s):
+    pid = child(work)
+    time.sleep(lots.uniform(0, longest_s))
+    os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) or status == 0, status
+    return os.WIFSIGNALED(status)
+
+
+def write():
+    while True:
+        for plan, small in zip(plans, models):
+            plan.save(place / "plan.json")
+            mp.save(small, place / "small.safetensors")
+
+
+def calibrate(folder):
+    mp.calibrate(tiny_sam(0), tiny_sam(1), images, samples=12, cache_dir=place / folder, batch_size=1,
+                 save_every_s=0.0, progress=False)
+
+
+plans[0].save(place / "plan.json")
+mp.save(models[0], place / "small.safetensors")
+sizes = {mp.count(small).params for small in models}
+for _ in range(50):
+    assert killed(write, 0.05)
+    assert mp.Plan.load(place / "plan.json") in plans
+    assert mp.count(mp.load(place / "small.safetensors")).params in sizes
+kills = 0
+assert os.waitpid(child(lambda: calibrate("whole")), 0)[1] == 0
+for _ in range(20):
+    kills += killed(lambda: calibrate("killed"), 0.4)
+assert os.waitpid(child(lambda: calibrate("killed")), 0)[1] == 0
+print(kills)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_fifty_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILDREN, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 1
+    assert statistics_of(tmp_path / "killed") == statistics_of(tmp_path / "whole")

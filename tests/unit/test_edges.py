@@ -1,0 +1,109 @@
+"""Inputs at the edge of what can be: flat images, masks of a pixel or at the border, ties, zeros, equal models."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_sam
+from tiny_samples import Fixed
+
+import medcore_prune as mp
+from medcore_prune.data.prompts import box_from_mask
+from medcore_prune.data.types import Sample
+from medcore_prune.errors import BudgetError, MedcorePruneError
+from medcore_prune.groups import FAMILY_NAMES
+from medcore_prune.weight_layout import prunable_layers
+
+SIZE = 48
+
+
+def sample(name: str, image: np.ndarray, mask: np.ndarray) -> Sample:
+    return Sample("a", name, image, mask, box_from_mask(mask), name)
+
+
+def box_of_pixels(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((SIZE, SIZE), dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+FLAT = np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+CASES = {
+    "flat image": (FLAT, box_of_pixels(10, 10, 30, 30)),
+    "black image": (np.zeros_like(FLAT), box_of_pixels(10, 10, 30, 30)),
+    "one pixel": (NOISE, box_of_pixels(20, 20, 21, 21)),
+    "a corner": (NOISE, box_of_pixels(0, 0, 8, 8)),
+    "the other corner": (NOISE, box_of_pixels(40, 40, SIZE, SIZE)),
+    "everything": (NOISE, box_of_pixels(0, 0, SIZE, SIZE)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_calibration_scores_correction_and_metrics_stay_finite(case: str, tmp_path: Path) -> None:
+    model, reference = tiny_sam(0), tiny_sam(1)
+    images = {"a": Fixed([sample(f"s{index}", *CASES[case]) for index in range(2)])}
+    needs = ["fisher", "reference_fisher", "reference_weights", "mean_gradient", "directional_zero", "weighted_gram"]
+    statistics = mp.calibrate(model, reference, images, needs=needs, cache_dir=tmp_path, progress=False)
+    for name in ("medcore", "taylor", "vanilla_fisher"):
+        for scores in mp.unit_scores(
+            mp.get_baseline(name).build(statistics, model, reference=reference), model
+        ).values():
+            assert torch.isfinite(scores).all()
+    small = mp.prune(model, mp.plan(model, "h50_m70", "medcore", statistics=statistics))
+    mp.correct(small, model, images, progress=False)
+    assert all(torch.isfinite(parameter).all() for parameter in small.parameters())
+    frame = mp.evaluate(small, images, progress=False)
+    figures = frame[["dice", "iou", "bf1", "hd95_px"]]
+    assert np.isfinite(figures.to_numpy()).all()
+
+
+def test_equal_scores_take_the_first_units_whatever_runs() -> None:
+    model = tiny_sam()
+    scores = {(group.block, group.family): torch.ones(group.n_units) for group in mp.groups_of(model)}
+    plans = [mp.make_plan(model, "h50_m50", scores=scores) for _ in range(2)]
+    assert plans[0] == plans[1]
+    for block, family in itertools.product(plans[0].blocks, FAMILY_NAMES):
+        kept = block.keep(family)
+        assert list(kept) == list(range(kept[0], kept[0] + len(kept)))
+
+
+def test_a_fisher_of_zeros_scores_zero_and_needs_uniform_quotas() -> None:
+    model = tiny_sam()
+    zeros = {
+        name: (torch.zeros_like(layer.weight), torch.zeros_like(layer.bias))
+        for name, layer in prunable_layers(model).items()
+    }
+    statistics = mp.Statistics.from_tensors({"a": zeros}, {"a": zeros}, reference_weights=zeros)
+    for name in ("medcore", "vanilla_fisher", "zero_fisher_full", "original_medcore"):
+        scores = mp.unit_scores(mp.get_baseline(name).build(statistics, model), model)
+        assert all(torch.isfinite(values).all() for values in scores.values())
+        with pytest.raises(BudgetError, match=r"sensitivity of block 0 is 0.*use uniform quotas"):
+            mp.plan(model, "h50_m70", name, statistics=statistics)
+        uniform = mp.get_baseline(name).with_settings(quotas="uniform")
+        plans = [mp.plan(model, "h50_m70", uniform, statistics=statistics) for _ in range(2)]
+        assert plans[0] == plans[1]
+        # of equals the first ones go
+        assert plans[0].blocks[0].keep("heads") == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_models_of_half_precision_are_cut_alike(dtype: torch.dtype) -> None:
+    model = tiny_sam()
+    plan = mp.make_plan(model, "h50_m70")
+    half = tiny_sam().to(dtype)
+    got, wanted = mp.prune(half, plan).state_dict(), mp.prune(model, plan).state_dict()
+    for name, value in wanted.items():
+        assert got[name].dtype == (dtype if value.is_floating_point() else value.dtype)
+        assert torch.equal(got[name], value.to(got[name].dtype))
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_a_score_that_is_not_a_number_is_refused_by_name(family: str) -> None:
+    model = tiny_sam()
+    scores = {(group.block, group.family): torch.ones(group.n_units) for group in mp.groups_of(model)}
+    scores[0, family][1] = float("nan")  # type: ignore[index]
+    with pytest.raises(MedcorePruneError, match=r"not finite|NaN|nan"):
+        mp.make_plan(model, "h50_m50", scores=scores)
