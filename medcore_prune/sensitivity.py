@@ -66,4 +66,4 @@ def check_source(source: Need) -> None:
         StatisticsError: The message names those that do.
     """
     if source not in SENSITIVITIES:
-        raise StatisticsError(f"no block sensitivity from {source!r}: expected one of {', '.join(SENSITIVITIES)}")
+        raise StatisticsError(f"no block sensitivity from '{source}': expected one of {', '.join(SENSITIVITIES)}")
