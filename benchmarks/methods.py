@@ -1,16 +1,17 @@
 """Which methods take part, in which order, over which seeds."""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..baseline import Baseline, available_baselines, baseline_info
+from ..collector_registry import version_of
 from ..errors import MedcorePruneError
 from ..needs import Need
 from ..plugin import load_plugin
+from ..registry import code_of
 from .settings import Settings
 
 
@@ -42,13 +43,10 @@ class Method:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the settings and of the source code of the criterion: what its scores come from."""
+        """SHA-256 (hex) of the settings and of the code that scores come from: the criterion's, and its collectors'."""
         criterion = self.recipe.criterion
-        code = getattr(criterion, "function", criterion)
-        try:
-            source = inspect.getsource(code)
-        except (OSError, TypeError):
-            source = repr(code)
+        collected = "".join(version_of(need.kind) for need in sorted(self.needs) if need.summed)
+        source = code_of(getattr(criterion, "function", criterion)) + collected
         return hashlib.sha256(json.dumps([self.describe(), source], sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from .collector import Collector
 from .errors import RegistryError
-from .registry import BUILT_IN, Registry
+from .registry import BUILT_IN, Registry, code_of
 from .weight_layout import Weights
 
 V = TypeVar("V", bound=type[Collector])
@@ -66,8 +66,4 @@ def version_of(name: str) -> str:
     entry = collectors.info(name)
     if entry.origin == BUILT_IN:
         return ""
-    try:
-        code = inspect.getsource(entry.value)
-    except (OSError, TypeError):
-        code = repr(entry.value)
-    return hashlib.sha256(code.encode()).hexdigest()
+    return hashlib.sha256(code_of(entry.value).encode()).hexdigest()

@@ -18,6 +18,7 @@ from .token_weights import WEIGHTINGS, TokenWeights
 def kept_bytes(teacher: nn.Module, images: int) -> int:
     """Bytes that `CorrectionImages` keeps of images, besides the weights of their tokens."""
     geometry, each = geometry_of(teacher), next(teacher.parameters()).dtype.itemsize
+    # two layers a block, two tensors each
     added = 2 * 2 * len(blocks_of(teacher)) * geometry.tokens_side**2 * geometry.embed_dim
     return images * each * (3 * geometry.image_size**2 + added)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
@@ -197,6 +198,14 @@ class Registry(Generic[T]):
 def registries() -> list[Registry[Any]]:
     """Return every registry there is."""
     return list(_registries)
+
+
+def code_of(value: Any) -> str:
+    """Return the source code of a class or function; its representation where there is none, as in a notebook."""
+    try:
+        return inspect.getsource(value)
+    except (OSError, TypeError):
+        return repr(value)
 
 
 def unknown_name(kind: str, name: object, names: list[str]) -> str:

@@ -9,6 +9,7 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
+from medcore_prune.benchmarks.methods import Method
 from medcore_prune.collector_registry import collectors, layout_of
 from medcore_prune.criterion_registry import criteria
 from medcore_prune.errors import RegistryError, StatisticsError
@@ -89,14 +90,17 @@ def test_a_criterion_with_a_statistic_of_its_own_is_one_file(plugin: Path, tmp_p
 
 def test_sums_of_an_older_collector_are_not_taken_for_those_of_its_new_code(plugin: Path, tmp_path: Path) -> None:
     name = f"{mp.groups_of(tiny_sam())[0].name_out}.squares"
-    found = []
+    found, fingerprints = [], set()
     for scale in ("1.0", "2.0"):
         (other := tmp_path / f"mine_{scale[0]}.py").write_text(PLUGIN.replace("SCALE", scale))
         mp.load_plugin(other)
         found.append(collected(tmp_path / "cache", "input_squares").mean("input_squares", "a", name))
+        fingerprints.add(Method("mine", mp.get_baseline("weight_times_input"), "user", (0,)).fingerprint)
         collectors.unregister("input_squares")
         criteria.unregister("weight_times_input")
     torch.testing.assert_close(found[1], 2 * found[0])
+    # results that were stored with the old code are not taken for the new one's either
+    assert len(fingerprints) == 2
 
 
 def test_statistics_say_when_their_collector_is_missing(plugin: Path, tmp_path: Path) -> None:
