@@ -112,7 +112,7 @@ def _plans(
     inputs: Inputs, method: Method, statistics: Statistics | None, levels: tuple[Level, ...]
 ) -> Mapping[Level, Plan]:
     recipe, model = method.recipe, inputs.adapted
-    data = inputs.calibration(0) if recipe.cost == "slow" else None
+    data = inputs.calibration(0) if recipe.reads_images else None
     scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, data), model)
     make = planner(model, recipe, scores, statistics=statistics)
     return {level: make(level) for level in levels}

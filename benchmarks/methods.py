@@ -39,7 +39,7 @@ class Method:
     @property
     def calibrated(self) -> bool:
         """Whether its result depends on the calibration sample."""
-        return bool(self.needs) or self.recipe.cost == "slow"
+        return bool(self.needs) or self.recipe.reads_images
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +91,7 @@ def table_order(name: str, about: Mapping[str, Any], subject: str) -> tuple[bool
 def _method(name: str, settings: Settings) -> Method:
     entry = baseline_info(name)
     recipe = entry.value
-    count = settings.seeds if recipe.needs or recipe.cost == "slow" else 1
+    count = settings.seeds if recipe.needs or recipe.reads_images else 1
     if recipe.stochastic:
         count = max(settings.counts.random_seeds, settings.seeds)
     return Method(name, recipe, entry.origin, tuple(range(count)))

@@ -149,8 +149,8 @@ def _stored(
 
 
 def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> str:
-    """Hash what a method's scores come from: its code, its settings, and the calibration sample of a slow one."""
-    if method.recipe.cost != "slow":
+    """Hash what a method's scores come from: its code, its settings, and the images that it runs."""
+    if not method.recipe.reads_images:
         return method.fingerprint
     sample = sample_hash(inputs.calibration(seed % settings.seeds))
     return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
@@ -174,7 +174,7 @@ def _plan(
     method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings, modes: Sequence[Mode]
 ) -> Iterator[Job]:
     model, recipe = inputs.adapted, method.recipe
-    data = inputs.calibration(seed % settings.seeds) if recipe.cost == "slow" else None
+    data = inputs.calibration(seed % settings.seeds) if recipe.reads_images else None
     with measured() as scoring, _naming(method.name):
         criterion = recipe.build(statistics, model, seed, inputs.reference, data)
         scores = unit_scores(criterion, model)

@@ -22,8 +22,8 @@ from .needs import Need
 from .registry import BUILT_IN, Entry, Registry, unknown_name
 from .statistics import Statistics
 
-Quotas = Literal["uniform", "sensitivity"]
-QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity")
+Quotas = Literal["uniform", "sensitivity", "ranked"]
+QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity", "ranked")
 F = TypeVar("F", bound=Callable[[], "Baseline"])
 
 
@@ -34,7 +34,8 @@ class Baseline:
     Attributes:
         criterion: Class of criteria that scores.
         settings: What its constructor gets besides the inputs (`statistics`, `model`, `reference`, `data`, `seed`).
-        quotas: `"uniform"`, or `"sensitivity"` for quotas that fall with the block sensitivity s_b.
+        quotas: `"uniform"`, `"sensitivity"` for quotas that fall with the block sensitivity s_b, or `"ranked"` to take
+            the lowest scores of all blocks.
         tau: Exponent of the quota weights s_b^-tau; read with `"sensitivity"`.
         sensitivity: What s_b is taken from, see `Statistics.block_sensitivity`.
         tunable: Settings that tuning may vary, `"quotas"` and `"tau"` among them; the others define the method.
@@ -73,6 +74,11 @@ class Baseline:
         """What calibration must have collected, for the scores and for the quotas."""
         own = self.criterion.needs_for(**self.settings)
         return own | {self.sensitivity} if self.quotas == "sensitivity" else own
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the criterion runs the network on images itself: its constructor asks for `data`."""
+        return "data" in inspect.signature(self.criterion).parameters
 
     @property
     def cost(self) -> Cost:

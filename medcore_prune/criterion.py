@@ -36,8 +36,8 @@ class Criterion(tp.importance.Importance):
 
     Attributes:
         needs: What calibration must have collected.
-        cost: `"free"`, `"calibration"` where statistics are read, `"slow"` where the network runs for every unit:
-            such a criterion runs only when named.
+        cost: `"free"`, `"calibration"` where statistics are read or images are run once, `"slow"` where the network
+            runs for every unit: such a criterion runs only when named.
         stochastic: Whether scores depend on a seed.
     """
 

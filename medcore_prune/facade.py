@@ -183,7 +183,7 @@ def planner(
     """
     sensitivity = None
     if recipe.quotas == "sensitivity" and statistics is not None:
-        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b)
+        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b, recipe.sensitivity)
 
     def make(level: Level | str) -> Plan:
         return make_plan(

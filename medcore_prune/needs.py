@@ -22,7 +22,8 @@ class Need(str):
         MEAN_GRADIENT: Gradient of the mean loss of the adapted model, which first-order Taylor scores read.
         DIRECTIONAL_ZERO: Mean squared slope along the removal of each unit; a few numbers a unit.
         DIRECTIONAL_RESET: Mean squared slope along each unit's way back to the reference; likewise.
-        GRAM: Gram matrix of the inputs of `proj` and `lin2`.
+        INPUT_SQUARES: Mean square of each input channel of `proj` and `lin2`.
+        GRAM: Gram matrix of those inputs.
         WEIGHTED_GRAM: The same with tokens weighed by the squared gradient of the layer's output.
 
     Raises:
@@ -37,6 +38,7 @@ class Need(str):
     MEAN_GRADIENT: ClassVar["Need"]
     DIRECTIONAL_ZERO: ClassVar["Need"]
     DIRECTIONAL_RESET: ClassVar["Need"]
+    INPUT_SQUARES: ClassVar["Need"]
     GRAM: ClassVar["Need"]
     WEIGHTED_GRAM: ClassVar["Need"]
 
@@ -76,6 +78,7 @@ _COLLECTED: dict[str, tuple[str, Role]] = {
     "mean_gradient": ("gradient", "adapted"),
     "directional_zero": ("directional_zero", "adapted"),
     "directional_reset": ("directional_reset", "adapted"),
+    "input_squares": ("input_squares", "adapted"),
     "gram": ("gram", "adapted"),
     "weighted_gram": ("weighted_gram", "adapted"),
 }

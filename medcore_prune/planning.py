@@ -64,7 +64,8 @@ def make_plan(
         level: `h50_m70` or a `Level`: shares of all heads and neurons of the encoder, or of the blocks in `only`.
         scores: (block, family) to a (n_units,) tensor, lowest goes first, ties by index; what is not cut needs none.
             None picks the lowest indices: right counts and cost, arbitrary units.
-        quotas: `uniform`, or `sensitivity` for quotas that fall with a block's s_b.
+        quotas: `uniform`; `sensitivity` for quotas that fall with a block's s_b; `ranked` for as many heads and as many
+            neurons, but the lowest of all blocks together.
         sensitivity: s_b of every block of the model, read for `sensitivity` quotas.
         tau: Exponent of the quota weights s_b^-tau.
         protect: How many of the deepest blocks keep everything; None for `default_protect`.
@@ -92,7 +93,8 @@ def make_plan(
     weights = QUOTA_MODES[quotas](sensitivity, tau, depth)
     counts = {f: _quotas_of(f, groups, level, scope, protected, weights, strict) for f in FAMILY_NAMES}
     checked = None if scores is None else check_scores(scores, {(g.block, g.family): g.n_units for g in groups})
-    gone = RANKINGS[ranking](_Request(model, groups, scope, protected, counts, checked, gamma, cost))
+    choose = _by_family if quotas == "ranked" else RANKINGS[ranking]
+    gone = choose(_Request(model, groups, scope, protected, counts, checked, gamma, cost))
     return Plan(
         level=str(level),
         blocks=tuple(_block_plan(block, groups, gone) for block in range(depth)),
@@ -123,6 +125,8 @@ def _by_sensitivity(sensitivity: Sequence[float] | None, tau: float, depth: int)
 QUOTA_MODES: dict[str, Callable[[Sequence[float] | None, float, int], list[float] | None]] = {
     "uniform": _uniform,
     "sensitivity": _by_sensitivity,
+    # how many go is as under uniform quotas; where they go is for the scores to say
+    "ranked": _uniform,
 }
 
 
@@ -130,6 +134,8 @@ def _check_options(quotas: str, ranking: str, gamma: float | None, scores: Score
     for what, value, known in (("quotas", quotas, QUOTA_MODES), ("ranking", ranking, RANKINGS)):
         if value not in known:
             raise BudgetError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+    if quotas == "ranked" and scores is None:
+        raise BudgetError("quotas='ranked' needs scores: they alone say where the budget goes")
     if ranking != "global":
         if gamma is not None:
             raise BudgetError(
@@ -201,12 +207,27 @@ def _by_block(request: _Request) -> dict[Key, list[int]]:
     return {key: lowest(request.scores[key], count) if count else [] for key, count in counts.items()}
 
 
-def _by_q(request: _Request) -> dict[Key, list[int]]:
-    costs = unit_costs(request.model, request.groups, request.cost)
+def _caps(request: _Request) -> tuple[dict[Key, int], Scores]:
+    """How many units of each group may go, and the scores of those where any may."""
     closed = set(request.protected) | set(range(len(request.groups))) - set(request.scope)
     caps = {(g.block, g.family): 0 if g.block in closed else g.n_units - _min_keep(g) for g in request.groups}
     scores = request.scores or {}
     require_scores(scores, [key for key, cap in caps.items() if cap])
+    return caps, scores
+
+
+def _by_family(request: _Request) -> dict[Key, list[int]]:
+    caps, scores = _caps(request)
+    gone: dict[Key, list[int]] = {}
+    for family, quotas in request.quotas.items():
+        of_family = {key: cap for key, cap in caps.items() if key[1] == family}
+        gone |= lowest_under_cost(scores, dict.fromkeys(of_family, 1), of_family, quotas.removed, gamma=0.0)
+    return gone
+
+
+def _by_q(request: _Request) -> dict[Key, list[int]]:
+    costs = unit_costs(request.model, request.groups, request.cost)
+    caps, scores = _caps(request)
     budget = sum(request.asked(key) * costs[key] for key in caps)
     return lowest_under_cost(scores, costs, caps, budget, _default_gamma(request.gamma))
 

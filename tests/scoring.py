@@ -164,7 +164,9 @@ class World:
         def move_other(key: str, value: Tensor) -> Tensor:
             name, _, what = key.rpartition(".")
             channels = index[name][1]
-            return value[units[name]] if what == "units" else value[channels][:, channels]
+            if what == "units":
+                return value[units[name]]
+            return value[channels] if what == "squares" else value[channels][:, channels]
 
         for name in index:
             for sam in (model, reference):
@@ -206,7 +208,11 @@ def random_others(layers: dict[str, tuple[int, int]], seed: int = 0) -> dict[Nee
         drawn = torch.randn((40, inputs), generator=rng)
         return drawn.T @ drawn
 
+    def squares(_: int, inputs: int) -> Tensor:
+        return torch.rand(inputs, generator=rng)
+
     made = {
+        Need.INPUT_SQUARES: ("squares", squares),
         Need.DIRECTIONAL_ZERO: ("units", slopes),
         Need.DIRECTIONAL_RESET: ("units", slopes),
         Need.GRAM: ("gram", gram),

@@ -97,7 +97,8 @@ def test_permuting_units_permutes_scores(name: str) -> None:
     other = world.permuted(orders)
     scores, moved = _base_scores(name), unit_scores(_built(name, other), other.model)
     for (key, values), order in zip(scores.items(), orders, strict=True):
-        torch.testing.assert_close(moved[key], values[order])
+        # torch-pruning's own importances add up in single precision
+        torch.testing.assert_close(moved[key], values[order], rtol=1e-6, atol=1e-9)
 
 
 @every_criterion

@@ -260,6 +260,47 @@ def _taylor(world: World) -> Scores:
     return scores
 
 
+@replica("disturbed_taylor", batch_size=3)
+def _disturbed_taylor(world: World, batch_size: int) -> Scores:
+    """Autograd's gradient of the encoder's distance to its own output with noise, image by image."""
+    model, rng = world.model, torch.Generator().manual_seed(0)
+    for name in DATASETS:
+        for sample in world.data[name]:
+            embedding = model.image_encoder(batch_of([(sample.image, sample.box)], 16)[0].double())
+            target = embedding.detach() + 0.01 * torch.randn(embedding.shape, generator=rng, dtype=torch.float64)
+            torch.nn.functional.mse_loss(embedding, target).backward()
+    names = [name for group in world.groups for name, _ in group.layers]
+    layers = {name: model.get_submodule(name) for name in names}
+    gradients = {name: (layer.weight.grad, layer.bias.grad) for name, layer in layers.items()}
+    world.tensors.mean_gradient = dict.fromkeys(DATASETS, gradients)
+    return _taylor(world)
+
+
+@replica("wanda")
+def _wanda(world: World) -> Scores:
+    """|W_ic| |x_c|, one weight at a time; the mean square stands for the sum, which is the same for all channels."""
+    found = world.tensors.others[Need.INPUT_SQUARES]
+
+    def score(g: StructuredGroup, u: int) -> float:
+        weight, total = world.model.get_submodule(g.name_out).weight.detach(), 0.0
+        for c in g.out_cols[u].tolist():
+            a, b = (float(found[k][f"{g.name_out}.squares"][c]) for k in DATASETS)
+            for i in range(len(weight)):
+                total += abs(float(weight[i, c])) * ((3 * a + 5 * b) / 8) ** 0.5
+        return total
+
+    return each_unit(world, score)
+
+
+@replica("lamp")
+def _lamp(world: World) -> Scores:
+    theta, scores = weights(world), []
+    for g in world.groups:
+        squares = [float((entries(g, u, theta) ** 2).sum()) for u in range(g.n_units)]
+        scores.append(torch.tensor([own / sum(s for s in squares if s >= own) for own in squares]).double())
+    return scores
+
+
 @replica("exact", alpha="balanced", beta=1.0, lambda_b=2.0)
 def _exact(world: World, alpha: str, beta: float, lambda_b: float) -> Scores:
     parts = []

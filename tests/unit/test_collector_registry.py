@@ -21,7 +21,7 @@ PLUGIN = '''
 import medcore_prune as mp
 
 
-@mp.register_collector("input_squares", source="arXiv 2306.11695")
+@mp.register_collector("my_squares", source="arXiv 2306.11695")
 class InputSquares(mp.Collector):
     """Sum over tokens of each input's square."""
 
@@ -36,7 +36,7 @@ class InputSquares(mp.Collector):
             yield f"total/{layer_name}.squares", batch.inputs.square().sum((0, 1)) * SCALE
 
 
-@mp.register_criterion("weight_times_input", needs=["input_squares"])
+@mp.register_criterion("weight_times_input", needs=["my_squares"])
 class WeightTimesInput(mp.Criterion):
     cost = "calibration"
 
@@ -44,7 +44,7 @@ class WeightTimesInput(mp.Criterion):
         self.statistics = statistics
 
     def score(self, group):
-        squares = self.statistics.mean("input_squares", "a", f"{group.name_out}.squares")
+        squares = self.statistics.mean("my_squares", "a", f"{group.name_out}.squares")
         columns = group.layer_out.weight.detach().abs().sum(0) * squares.sqrt()
         return columns[group.out_cols].sum(1)
 '''
@@ -56,7 +56,7 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "mine.py"
     path.write_text(PLUGIN.replace("SCALE", "1.0"))
     yield path
-    for registry, name in ((collectors, "input_squares"), (criteria, "weight_times_input")):
+    for registry, name in ((collectors, "my_squares"), (criteria, "weight_times_input")):
         if name in registry:
             registry.unregister(name)
 
@@ -66,11 +66,11 @@ def collected(cache: Path, *needs: str) -> mp.Statistics:
 
 
 def test_a_criterion_with_a_statistic_of_its_own_is_one_file(plugin: Path, tmp_path: Path) -> None:
-    assert mp.load_plugin(plugin) == ["input_squares", "weight_times_input"]
+    assert mp.load_plugin(plugin) == ["my_squares", "weight_times_input"]
     recipe = mp.get_baseline("weight_times_input")
-    assert recipe.needs == {"input_squares"}
-    model, statistics = tiny_sam(), collected(tmp_path / "cache", "input_squares")
-    assert statistics.has(mp.Need("input_squares"))
+    assert recipe.needs == {"my_squares"}
+    model, statistics = tiny_sam(), collected(tmp_path / "cache", "my_squares")
+    assert statistics.has(mp.Need("my_squares"))
     assert not statistics.has(mp.Need.FISHER)
     scores = mp.unit_scores(recipe.build(statistics, model), model)
     # the same by running the model and keeping what enters the layers
@@ -94,9 +94,9 @@ def test_sums_of_an_older_collector_are_not_taken_for_those_of_its_new_code(plug
     for scale in ("1.0", "2.0"):
         (other := tmp_path / f"mine_{scale[0]}.py").write_text(PLUGIN.replace("SCALE", scale))
         mp.load_plugin(other)
-        found.append(collected(tmp_path / "cache", "input_squares").mean("input_squares", "a", name))
+        found.append(collected(tmp_path / "cache", "my_squares").mean("my_squares", "a", name))
         fingerprints.add(Method("mine", mp.get_baseline("weight_times_input"), "user", (0,)).fingerprint)
-        collectors.unregister("input_squares")
+        collectors.unregister("my_squares")
         criteria.unregister("weight_times_input")
     torch.testing.assert_close(found[1], 2 * found[0])
     # results that were stored with the old code are not taken for the new one's either
@@ -105,12 +105,12 @@ def test_sums_of_an_older_collector_are_not_taken_for_those_of_its_new_code(plug
 
 def test_statistics_say_when_their_collector_is_missing(plugin: Path, tmp_path: Path) -> None:
     mp.load_plugin(plugin)
-    statistics = collected(tmp_path / "cache", "input_squares")
-    assert layout_of("input_squares") is mp.get_collector("input_squares")
-    collectors.unregister("input_squares")
-    assert layout_of("input_squares") is None
-    with pytest.raises(StatisticsError, match="no collector is called 'input_squares': load the plug-in"):
-        statistics.mean("input_squares", "a", "any")
+    statistics = collected(tmp_path / "cache", "my_squares")
+    assert layout_of("my_squares") is mp.get_collector("my_squares")
+    collectors.unregister("my_squares")
+    assert layout_of("my_squares") is None
+    with pytest.raises(StatisticsError, match="no collector is called 'my_squares': load the plug-in"):
+        statistics.mean("my_squares", "a", "any")
 
 
 @pytest.mark.parametrize("name", ["gramm", "gradient", ""])

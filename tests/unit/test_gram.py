@@ -6,7 +6,7 @@ from segment_anything.modeling.image_encoder import window_partition
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor, nn
 
-from medcore_prune.collectors.gram import real_tokens
+from medcore_prune.collectors.unit_inputs import real_tokens
 from medcore_prune.encoders import blocks_of, geometry_of
 from medcore_prune.fisher import Accumulator
 
@@ -52,6 +52,17 @@ def test_grams_are_sums_over_tokens_of_the_image() -> None:
                 expected = expected + sum(torch.outer(token, token) for token in tokens)
             got = sums.sums["gram"][f"total/{block.layer_names[role]}.gram"]
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_input_squares_are_the_diagonal() -> None:
+    model = tiny_sam()
+    sums = Accumulator(model, ("gram", "input_squares"))
+    sums.add(*tiny_batch(2))
+    squares = sums.sums["input_squares"]
+    assert len(squares) == 2 * len(blocks_of(model))
+    for key, found in squares.items():
+        gram = sums.sums["gram"][key.replace(".squares", ".gram")]
+        torch.testing.assert_close(found, gram.diagonal(), rtol=1e-5, atol=1e-6 * float(gram.max()))
 
 
 def test_padding_would_have_changed_them() -> None:

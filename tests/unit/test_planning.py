@@ -46,6 +46,31 @@ def test_ties_go_by_index() -> None:
     assert plan.blocks[1].keep_neurons == tuple(range(13, 96))  # 38.4 -> 38 over 3: 12.67 -> 13, block 0 one less
 
 
+def test_ranked_scores_say_which_blocks_give_units() -> None:
+    scores = {key: score + 10 * (key[0] != 1) for key, score in random_scores().items()}
+    plan = make_plan(MODEL, "h38_m50", scores=scores, quotas="ranked")
+    uniform = make_plan(MODEL, "h38_m50", scores=scores)
+    # 6 heads and 192 neurons go, of block 1 all but the minimum of 1 head and 5 neurons
+    assert kept(plan)[1] == (1, 5)
+    assert kept(plan)[3] == (4, 96)
+    assert [sum(part) for part in zip(*kept(plan), strict=True)] == [10, 192]
+    assert [sum(part) for part in zip(*kept(uniform), strict=True)] == [10, 192]
+    assert plan.quotas == "ranked"
+    # of the other blocks the lowest scores of all go
+    heads = torch.cat([scores[block, "heads"] for block in (0, 2)])
+    gone = [4 * place + h for place, b in enumerate((0, 2)) for h in range(4) if h not in plan.blocks[b].keep_heads]
+    assert sorted(gone) == sorted(heads.argsort()[:3].tolist())
+
+
+def test_ranked_scores_saturate_like_any_quotas() -> None:
+    assert kept(make_plan(MODEL, "h90_m95", scores=random_scores(), quotas="ranked")) == [(1, 5)] * 3 + [(4, 96)]
+
+
+def test_ranked_needs_scores() -> None:
+    with pytest.raises(BudgetError, match="ranked' needs scores"):
+        make_plan(MODEL, "h50_m50", quotas="ranked")
+
+
 def test_the_pocket_shape_tells_the_named_levels_apart() -> None:
     pocket = build_sam("pocket", device="meta")
     assert [(g.n_units) for g in groups_of(pocket)] == [12, 480] * 12

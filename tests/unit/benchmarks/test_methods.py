@@ -21,7 +21,7 @@ def _settings(**given: object) -> Settings:
 
 def test_lots_come_first_and_the_subject_last() -> None:
     names = [method.name for method in choose_methods(_settings())]
-    assert names[:2] == ["random", "magnitude"]
+    assert names[:3] == ["random", "lamp", "magnitude"]
     assert names[-1] == "medcore"
     assert {"zero_fisher", "vanilla_fisher", "original_medcore", "zero_fisher_full"} <= set(names)
     assert "exact" not in names

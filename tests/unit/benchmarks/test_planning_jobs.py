@@ -1,7 +1,7 @@
 """From methods to plans, and what is kept of an earlier run."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +22,7 @@ from medcore_prune.benchmarks.settings import Settings
 from medcore_prune.criteria.random import Random
 from medcore_prune.criterion import Cost, Criterion
 from medcore_prune.data.splits import FRACTIONS, Split
+from medcore_prune.data.types import SampleSet
 from medcore_prune.errors import CriterionError
 from medcore_prune.groups import StructuredGroup
 from medcore_prune.level import Level
@@ -33,6 +34,9 @@ class Slow(Criterion):
 
     cost: ClassVar[Cost] = "slow"
     asked = 0
+
+    def __init__(self, data: Mapping[str, SampleSet]) -> None:
+        self.data = data
 
     def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
         type(self).asked += 1

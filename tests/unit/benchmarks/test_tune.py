@@ -21,8 +21,9 @@ def test_every_method_gets_the_same_number_of_distinct_trials() -> None:
 
 def test_what_is_not_tuned_has_a_reason() -> None:
     untuned = set(available_baselines()) - set(TRIALS)
-    # nothing to choose, outside yardstick, or bound to another method's settings
-    assert untuned == {"random", "taylor", "medcore_untuned", "zero_fisher_full"}
+    # nothing to choose, yardsticks from outside, or bound to another method's settings
+    outside = {"taylor", "disturbed_taylor", "wanda", "lamp", "mask_fisher"}
+    assert untuned == {"random", "medcore_untuned", "zero_fisher_full"} | outside
 
 
 @pytest.mark.parametrize("method", TRIALS)

@@ -1,0 +1,79 @@
+"""SlimSAM's disturbed Taylor importance: how an embedding with noise on it would change the weights. No labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..criterion import Criterion
+from ..criterion_registry import register_criterion
+from ..data.types import SampleSet
+from ..encoders import geometry_of
+from ..errors import CriterionError
+from ..groups import StructuredGroup
+from ..layer_gradients import LayerBatch, watching
+from ..protocol import embed, preprocess
+from ..weight_layout import prunable_layers
+from .lent_gradients import taylor_scores
+
+NOISE_STD = 0.01
+"""Standard deviation of the noise, SlimSAM's. Gradients are proportional to it, so that no order depends on it."""
+
+
+@register_criterion("disturbed_taylor", source="SlimSAM, Chen et al. 2024, arXiv 2312.05284")
+class DisturbedTaylor(Criterion):
+    """First-order Taylor importance of an embedding's distance to itself with noise on it; reads images, no labels.
+
+        L = mean (t(x) - (t(x) + n))^2,   n ~ N(0, 0.01^2),
+
+    t being the image encoder: without the noise, the distance of the model to itself and its gradient are zero. The
+    gradient is summed over all images of all data sets; the score is `taylor_scores`.
+
+    Args:
+        model: The adapted model; an encoder alone will do.
+        data: Data sets by name.
+        seed: Of the noise.
+        batch_size: Images a pass.
+
+    Raises:
+        CriterionError: There are no images.
+    """
+
+    cost = "calibration"
+
+    def __init__(self, model: nn.Module, data: Mapping[str, SampleSet], seed: int = 0, batch_size: int = 8) -> None:
+        if not any(map(len, data.values())):
+            raise CriterionError("disturbed_taylor runs the encoder on images: give at least one")
+        self._model, self._data, self._seed, self._batch_size = model, data, seed, batch_size
+
+    def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        gradients = self._gradients()
+        return [taylor_scores(group, lambda _, name: gradients[name]) for group in groups]
+
+    def _gradients(self) -> dict[str, tuple[Tensor, Tensor]]:
+        layers = prunable_layers(self._model)
+        sums: dict[str, tuple[Tensor, Tensor]] = {}
+
+        def consume(name: str, batch: LayerBatch) -> None:
+            slopes, inputs = batch.gradients[0].flatten(0, 1), batch.inputs.flatten(0, 1)
+            new = slopes.T @ inputs, slopes.sum(0)
+            sums[name] = (sums[name][0] + new[0], sums[name][1] + new[1]) if name in sums else new
+
+        noise = torch.Generator().manual_seed(self._seed)
+        for names, images in self._batches():
+            with watching(self._model, layers, consume) as watch:
+                embedding = embed(self._model, images)
+                drawn = torch.randn(embedding.shape, generator=noise, dtype=embedding.dtype).to(embedding.device)
+                loss = (embedding - (embedding.detach() + NOISE_STD * drawn)).square().flatten(1).mean(1)
+                watch.backward([loss], names)
+        return sums
+
+    def _batches(self) -> Iterator[tuple[list[str], Tensor]]:
+        first, size = next(self._model.parameters()), geometry_of(self._model).image_size
+        for samples in self._data.values():
+            for start in range(0, len(samples), self._batch_size):
+                batch = [samples[index] for index in range(start, min(start + self._batch_size, len(samples)))]
+                yield (
+                    [sample.name for sample in batch],
+                    torch.stack([preprocess(sample.image, size) for sample in batch]).to(first),
+                )

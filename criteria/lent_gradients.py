@@ -1,0 +1,46 @@
+"""torch-pruning's group Taylor importance on gradients that are lent to a group's layers while it looks at them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch_pruning as tp
+from torch import Tensor
+
+from ..adapters import ImportanceCriterion
+from ..elementwise import LayerValues
+from ..groups import StructuredGroup
+
+
+@contextmanager
+def gradients_lent(group: StructuredGroup, gradient_of: LayerValues) -> Iterator[None]:
+    """Put gradients into the layers' `.grad`; what was there comes back."""
+    lent = [
+        (parameter, parameter.grad, value.to(parameter))
+        for name, layer in group.layers
+        for parameter, value in zip((layer.weight, layer.bias), gradient_of(layer, name), strict=True)
+        if parameter is not None and value is not None
+    ]
+    try:
+        for parameter, _, gradient in lent:
+            parameter.grad = gradient
+        yield
+    finally:
+        for parameter, own, _ in lent:
+            parameter.grad = own
+
+
+def taylor_scores(group: StructuredGroup, gradient_of: LayerValues) -> Tensor:
+    """First-order Taylor importance as torch-pruning computes it (Molchanov et al. 2019, arXiv 1906.10771).
+
+    S(c) = mean over coupled layers of sum_j |theta_j dL/dtheta_j| for each channel c, over its mean in the group,
+    averaged to units.
+
+    Args:
+        group: The units.
+        gradient_of: A layer and its name to dL/dtheta of its weight and bias.
+
+    Returns:
+        (n_units,).
+    """
+    with gradients_lent(group, gradient_of):
+        return ImportanceCriterion(tp.importance.GroupTaylorImportance()).score(group)

@@ -1,0 +1,49 @@
+"""Weight times activation, summed over structures."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..aggregation import populations
+from ..criterion import Criterion, Need
+from ..criterion_registry import register_criterion
+from ..elementwise import parameters
+from ..groups import StructuredGroup
+
+if TYPE_CHECKING:
+    from ..statistics import Statistics
+
+
+@register_criterion(
+    "wanda", source="Wanda-sp of An et al. 2024, arXiv 2312.11983, after Sun et al. 2023, arXiv 2306.11695"
+)
+class Wanda(Criterion):
+    """Absolute weight times the norm of what it reads, summed over the columns of a unit in `proj` or `lin2`.
+
+        S(g) = sum_{c in g} |x_c|_2 sum_i |W_ic|
+
+    x_c holds input channel c at all tokens of all calibration images, padding of windows left out.
+
+    Args:
+        statistics: With `Need.INPUT_SQUARES`; all samples of all data sets are one population.
+    """
+
+    needs = frozenset({Need.INPUT_SQUARES})
+    cost = "calibration"
+
+    def __init__(self, statistics: "Statistics") -> None:
+        self.statistics = statistics
+
+    def score(self, group: StructuredGroup) -> Tensor:
+        (pooled,) = populations(self.statistics.counts, "pooled")
+        name = f"{group.name_out}.squares"
+        squares = sum(
+            (
+                share * self.statistics.mean("input_squares", data, name).double()
+                for data, share in pooled.shares.items()
+            ),
+            start=torch.zeros((), dtype=torch.float64),
+        )
+        weight, _ = parameters(group.layer_out)
+        return (weight.abs().sum(0) * squares.sqrt())[group.out_cols].sum(1)
