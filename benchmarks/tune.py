@@ -183,9 +183,8 @@ Written by `medcore-bench tune`; not edited by hand.
 Every method below got the same number of trials on *validation* images of {sets}, with {samples} calibration images a
 set and no recovery; test images were not looked at. The score is Boundary F1 (2 px on the 256 grid), averaged over sets
 and levels. The best trial of a method is its default from then on, for real images too. Not tuned: `random`, which has
-nothing to tune; `taylor`, `disturbed_taylor`, `wanda`, `lamp` and `mask_fisher`, yardsticks from outside that are taken as
-published; `zero_fisher_full`, which follows `medcore` with alpha 1; `medcore_untuned`, which keeps alpha 0.5, beta 1,
-tau 0.
+nothing to tune; `taylor`, `disturbed_taylor`, `wanda`, `lamp` and `mask_fisher`, yardsticks from outside, as published;
+`zero_fisher_full`, which follows `medcore` with alpha 1; `medcore_untuned`, which keeps alpha 0.5, beta 1, tau 0.
 
 """
 
