@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit format readme wheel clean
+.PHONY: demo test lint types docs unit format readme wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medcore-bench baselines
 
-test: lint types unit
+test: lint types docs unit
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -19,6 +19,10 @@ types: $(VENV)/.installed
 	@rm -rf build/typed && mkdir -p build/typed
 	@cp -r medcore_prune build/typed/ && cp -r criteria baselines benchmarks build/typed/medcore_prune/
 	cd build/typed && $(abspath $(BIN))/mypy -p medcore_prune --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
+
+# every warning is an error; the site is build/docs/index.html
+docs: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
 
 unit: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

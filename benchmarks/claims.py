@@ -46,7 +46,9 @@ def stores_in(folder: Path) -> dict[str, ResultStore]:
     metavar="NAME=DIR",
     help="A folder of experiments' results, and what to call it; may be repeated.  [default: here=medcore-results]",
 )
-@click.option("--out", type=_FOLDER, default=Path("medcore-results/claims"), show_default=True)
+@click.option(
+    "--out", type=_FOLDER, default=Path("medcore-results/claims"), show_default=True, help="Folder for the verdicts."
+)
 def command(results: tuple[str, ...], out: Path) -> None:
     """Hold the paper's claims against the results of the experiments that have run.
 

@@ -231,15 +231,40 @@ def _known_variants(context: click.Context, option: click.Parameter, value: str)
 @click.option("--adapted", type=_FILE, help="Checkpoint; the pocket pair if left out.")
 @click.option("--reference", type=_FILE, help="What it was fine-tuned from.")
 @click.option("--data", multiple=True, metavar="NAME=DIR", help="Real images; phantom polyps if left out.")
-@click.option("--methods", default=",".join(METHODS), show_default=True, metavar="NAME,...", callback=_names)
-@click.option("--levels", type=LevelList(), default=joined(LEVELS), show_default=True)
+@click.option(
+    "--methods",
+    default=",".join(METHODS),
+    show_default=True,
+    metavar="NAME,...",
+    callback=_names,
+    help="Whose cuts are corrected.",
+)
+@click.option(
+    "--levels",
+    type=LevelList(),
+    default=joined(LEVELS),
+    show_default=True,
+    help="Shares of heads and of neurons that go.",
+)
 @click.option(
     "--variants", default=",".join(VARIANTS), metavar="NAME,...", callback=_known_variants, help="Default: all."
 )
 @click.option("--images", type=click.IntRange(min=1), default=60, show_default=True, help="Phantom images of a set.")
-@click.option("--calibration", type=click.IntRange(min=1), default=64, show_default=True, metavar="N")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=Path("medcore-results/calibration"))
+@click.option(
+    "--calibration",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Training images of each set to score on.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("medcore-results/calibration"),
+    help="Calibration statistics.",
+)
 @click.option(
     "--out",
     type=_FILE,

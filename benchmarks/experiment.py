@@ -45,9 +45,23 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
     """The options of every experiment, in the order in which help shows them."""
     option = click.option
     number = click.IntRange(min=1)
-    own_levels = [option("--levels", type=LevelList(), default=joined(tuple(levels)), show_default=True)]
+    own_levels = [
+        option(
+            "--levels",
+            type=LevelList(),
+            default=joined(tuple(levels)),
+            show_default=True,
+            help="Shares of heads and of neurons that go.",
+        )
+    ]
     return [
-        option("--model", type=click.Choice(list(SHAPES)), default="pocket", show_default=True),
+        option(
+            "--model",
+            type=click.Choice(list(SHAPES)),
+            default="pocket",
+            show_default=True,
+            help="Which SAM the checkpoints are.",
+        ),
         option("--adapted", type=_FILE, help="Checkpoint that is pruned.  [default: the pocket pair's]"),
         option("--reference", type=_FILE, help="What it was fine-tuned from.  [default: the pocket pair's]"),
         option("--image-size", type=number, help="Input side in pixels, if not the model's own."),
@@ -63,7 +77,13 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
             metavar="NAME=CSV",
             help="Box prompts of a data set, columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
         ),
-        option("--layout", type=click.Choice(["auto", *LAYOUTS]), default="auto", show_default=True),
+        option(
+            "--layout",
+            type=click.Choice(["auto", *LAYOUTS]),
+            default="auto",
+            show_default=True,
+            help="How the folders are laid out; auto recognises them.",
+        ),
         *(own_levels if levels else []),
         option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; repeatable."),
         option("--calibration", type=number, metavar="N", help="Calibration images of each set."),
@@ -71,9 +91,15 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
         option("--images", type=number, metavar="N", help="Test images of each set, at most."),
         option("--seeds", type=number, default=1, show_default=True, help="Calibration samples to draw."),
         option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of real images."),
-        option("--role", type=click.Choice(["test", "validation"]), default="test", show_default=True),
-        option("--device", default="cpu", show_default=True),
-        option("--batch-size", type=number, default=16, show_default=True),
+        option(
+            "--role",
+            type=click.Choice(["test", "validation"]),
+            default="test",
+            show_default=True,
+            help="Which part of the images is evaluated.",
+        ),
+        option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU."),
+        option("--batch-size", type=number, default=16, show_default=True, help="Images at a time."),
         option(
             "--eval-size",
             type=GridSize(),
@@ -90,7 +116,13 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
             show_default=True,
             help="Of Boundary F1, in pixels of the 256 grid.",
         ),
-        option("--out", type=_FOLDER, default=Path("medcore-results", name), show_default=True),
+        option(
+            "--out",
+            type=_FOLDER,
+            default=Path("medcore-results", name),
+            show_default=True,
+            help="Folder of the results.",
+        ),
         option("--cache", type=_FOLDER, help="Calibration statistics.  [default: calibration/ in the results]"),
         option("--resume/--fresh", default=True, show_default=True, help="Go on with what is in --out, or start over."),
         option("--quick", "amount", flag_value="quick", help="Few images: does it run?"),

@@ -150,8 +150,20 @@ class Work:
 @click.command(name=NAME)
 @experiment_options(NAME, subject=SUBJECT, gallery=False)
 @click.option("--method", default=SUBJECT, show_default=True, help="Whose scores choose what goes.")
-@click.option("--one-time", type=LevelList(), default=joined(ONE_TIME), show_default=True)
-@click.option("--sequential", type=LevelList(), default=joined(SEQUENTIAL), show_default=True)
+@click.option(
+    "--one-time",
+    type=LevelList(),
+    default=joined(ONE_TIME),
+    show_default=True,
+    help="Levels cut from the unpruned model.",
+)
+@click.option(
+    "--sequential",
+    type=LevelList(),
+    default=joined(SEQUENTIAL),
+    show_default=True,
+    help="Levels of the second pass, on formerly protected blocks.",
+)
 @click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out.")
 @click.option(
     "--schedule",

@@ -27,10 +27,16 @@ _COUNTED = {
 
 
 @click.command(name="plan")
-@click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="vit_b", show_default=True)
+@click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="vit_b", show_default=True, help="Which SAM.")
 @click.option("--image-size", type=click.IntRange(min=1), help="Input side in pixels, if not the model's own.")
 @click.option("--levels", type=LevelList(), help=f"One-time levels.  [default: {joined(ONE_TIME_LEVELS)}]")
-@click.option("--quotas", type=click.Choice(list(QUOTA_MODES)), default="uniform", show_default=True)
+@click.option(
+    "--quotas",
+    type=click.Choice(list(QUOTA_MODES)),
+    default="uniform",
+    show_default=True,
+    help="How counts are spread over blocks.",
+)
 @click.option(
     "--sensitivity",
     "sensitivity_file",
@@ -39,7 +45,9 @@ _COUNTED = {
 )
 @click.option("--tau", type=float, default=0.5, show_default=True, help="How strongly quotas fall with sensitivity.")
 @click.option("--protect", type=click.IntRange(min=0), help="Deepest blocks left whole.  [default: depth / 6]")
-@click.option("--mlp-group-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--mlp-group-size", type=click.IntRange(min=1), default=1, show_default=True, help="Neurons that go together."
+)
 @click.option(
     "--sequential",
     "second_levels",
@@ -50,7 +58,13 @@ _COUNTED = {
 @click.option(
     "--first", type=OneLevel(), default=str(SEQUENTIAL_FIRST), show_default=True, help="Level before --sequential."
 )
-@click.option("--convention", type=click.Choice(list(CONVENTIONS)), default="paper", show_default=True)
+@click.option(
+    "--convention",
+    type=click.Choice(list(CONVENTIONS)),
+    default="paper",
+    show_default=True,
+    help="What FLOPs count: as the paper does, or every product that runs.",
+)
 @click.option("--strict", is_flag=True, help="Refuse levels that saturate instead of showing what they reach.")
 @click.option("--per-block", is_flag=True, help="Also show what every block keeps.")
 @click.option(

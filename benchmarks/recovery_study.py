@@ -226,14 +226,33 @@ differences of a few thousandths are noise.
 @click.command(name="recovery-study")
 @click.option("--images", type=click.IntRange(min=1), default=24, show_default=True, help="Validation images of a set.")
 @click.option("--training", type=click.IntRange(min=1), default=64, show_default=True, help="Training images of a set.")
-@click.option("--calibration", type=click.IntRange(min=1), default=64, show_default=True, metavar="N")
-@click.option("--trial-steps", type=click.IntRange(min=1), default=40, show_default=True)
-@click.option("--trial-batch", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--calibration",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Training images of each set to score on.",
+)
+@click.option(
+    "--trial-steps", type=click.IntRange(min=1), default=40, show_default=True, help="Of the short recoveries."
+)
+@click.option("--trial-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images a step of these.")
 @click.option("--steps", type=click.IntRange(min=1), default=150, show_default=True, help="Of the longer recoveries.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Likewise.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=Path("medcore-results/calibration"))
-@click.option("--store", type=click.Path(file_okay=False, path_type=Path), default=Path("medcore-results/recoveries"))
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("medcore-results/calibration"),
+    help="Calibration statistics.",
+)
+@click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("medcore-results/recoveries"),
+    help="Recovered models.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

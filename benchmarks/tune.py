@@ -191,9 +191,21 @@ nothing to tune; `taylor`, `disturbed_taylor`, `wanda`, `lamp` and `mask_fisher`
 
 @click.command(name="tune")
 @click.option("--images", type=click.IntRange(min=1), default=24, show_default=True, help="Validation images of a set.")
-@click.option("--calibration", type=click.IntRange(min=1), default=64, show_default=True, metavar="N")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=Path("medcore-results/calibration"))
+@click.option(
+    "--calibration",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Training images of each set to score on.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("medcore-results/calibration"),
+    help="Calibration statistics.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

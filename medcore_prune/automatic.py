@@ -90,7 +90,7 @@ def automatic_plan(
     """Split a target between heads and neurons by marginal boundary leverage, and plan it (METHOD, Prop. 3.4).
 
     From the unpruned model, in chunks, the family goes on whose next chunk moves the contour least for what it saves:
-    quantile over the band of |delta| / (||grad l|| + eps), over the percent of the target's unit that the chunk saves.
+    quantile over the band of `|delta| / (||grad l|| + eps)`, over the percent of the target's unit that it saves.
     The model is run with masks; the last chunks are smaller, so that the target is met within a unit.
 
     Args:

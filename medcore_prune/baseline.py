@@ -171,6 +171,9 @@ def register_baseline(name: str, *, source: str = "") -> Callable[[F], F]:
         name: Lower-case letters, digits and underscores.
         source: A paper or a project.
 
+    Returns:
+        The decorator, which hands the function back unchanged.
+
     Raises:
         RegistryError: A bad or taken name, or a function that returns no baseline.
     """
@@ -210,7 +213,17 @@ def baseline_info(name: str) -> Entry[Baseline]:
 
 
 def get_baseline(name: str) -> Baseline:
-    """Return a baseline by name; arguments and errors as for `baseline_info`."""
+    """Return a baseline by name.
+
+    Args:
+        name: Of a baseline, or of a criterion that a user registered, which gets uniform quotas.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RegistryError: Unknown; the message has the nearest match and all names.
+    """
     return baseline_info(name).value
 
 
@@ -219,6 +232,9 @@ def available_baselines(include_slow: bool = False) -> list[str]:
 
     Args:
         include_slow: Also those that run only when they are named.
+
+    Returns:
+        Names that `get_baseline` knows.
     """
     names = sorted({*baselines.available(), *_from_users()})
     return [name for name in names if include_slow or get_baseline(name).cost != "slow"]

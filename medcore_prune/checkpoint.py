@@ -154,6 +154,10 @@ def _resize_position(value: Tensor, target: Tensor | None) -> Tensor:
 def require_aligned(model: nn.Module, reference: nn.Module) -> None:
     """Check that a reference corresponds to the adapted model, parameter by parameter.
 
+    Args:
+        model: The adapted model, theta_M.
+        reference: What it was fine-tuned from, theta_S.
+
     Raises:
         AlignmentError: Names or shapes differ; the first differences are listed.
     """

@@ -56,6 +56,9 @@ def set_checkpointing(model: nn.Module, on: bool = True) -> nn.Module:
 
     Returns:
         The same model.
+
+    Raises:
+        MedcorePruneError: A model of no known family.
     """
     for module in _modules(model):
         plain: type[nn.Module] = getattr(type(module), "recomputes", type(module))
@@ -67,12 +70,20 @@ def set_checkpointing(model: nn.Module, on: bool = True) -> nn.Module:
 def checkpointing(*models: nn.Module, on: bool = True) -> Iterator[None]:
     """Recompute the blocks of models in every backward pass for as long as the block lasts.
 
+    ::
+
         with mp.checkpointing(model, reference):
             statistics = mp.calibrate(model, reference, data)
 
     Args:
         models: Each as for `set_checkpointing`; afterwards each is as it was.
         on: False for a block that changes nothing, where a setting decides.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        MedcorePruneError: A model of no known family.
     """
     before = [(model, is_checkpointing(model)) for model in models]
     try:

@@ -34,6 +34,9 @@ def register_collector(name: str, *, source: str = "") -> Callable[[V], V]:
         name: Lower-case letters, digits and underscores.
         source: A paper or a project.
 
+    Returns:
+        The decorator, which hands the class back unchanged.
+
     Raises:
         RegistryError: A bad or taken name, or something that is no collector.
     """
@@ -42,6 +45,12 @@ def register_collector(name: str, *, source: str = "") -> Callable[[V], V]:
 
 def get_collector(name: str) -> type[Collector]:
     """Return the class of collectors registered under `name`.
+
+    Args:
+        name: As registered, or as a `Need` names it.
+
+    Returns:
+        The class.
 
     Raises:
         RegistryError: Unknown; the message has the nearest match and all names.

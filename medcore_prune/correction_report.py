@@ -61,8 +61,8 @@ class LayerCorrection:
 
     Attributes:
         name: Qualified name in the pruned model.
-        residual_before, residual_after: sqrt(mean |T - X W|^2 / mean |T|^2) with the weights left by the cut and with
-            the fitted ones; T is taken without the bias where that is not fitted.
+        residual_before, residual_after: `sqrt(mean |T - X W|^2 / mean |T|^2)` with the weights left by the cut and
+            with the fitted ones; T is taken without the bias where that is not fitted.
         tokens: How many tokens of all images went into the sums.
     """
 

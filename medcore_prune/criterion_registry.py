@@ -33,6 +33,9 @@ def register_criterion(
             model, for a class its own `needs`.
         cost: `"free"`, `"calibration"`, or `"slow"` for what runs only when named.
 
+    Returns:
+        The decorator, which hands back what it is given.
+
     Raises:
         RegistryError: A bad or taken name, or something that is no criterion.
     """
@@ -44,6 +47,12 @@ def register_criterion(
 def get_criterion(name: str) -> type[Criterion]:
     """Return the class of criteria registered under `name`.
 
+    Args:
+        name: As `available_criteria` lists it.
+
+    Returns:
+        The class; `build_criterion` makes an object of it.
+
     Raises:
         RegistryError: Unknown; the message has the nearest match and all names.
     """
@@ -51,7 +60,11 @@ def get_criterion(name: str) -> type[Criterion]:
 
 
 def available_criteria() -> list[str]:
-    """Return the names of all criteria, sorted."""
+    """Return the names of all criteria, sorted.
+
+    Returns:
+        Names that `get_criterion` knows, built in or from plug-ins.
+    """
     return criteria.available()
 
 
@@ -71,6 +84,9 @@ def build_criterion(criterion: str | type[Criterion], **inputs: Any) -> Criterio
         criterion: A registered name, or a class.
         inputs: Any of `statistics`, `model`, `reference`, `data`, `seed`: those that it does not name are left out,
             None counts as absent. And settings such as `beta`, which it must name.
+
+    Returns:
+        What scores units.
 
     Raises:
         RegistryError: An unknown name, or a setting that it does not have.

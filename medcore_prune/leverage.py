@@ -156,7 +156,12 @@ class BoundaryLeverage:
         self.below_epsilon = 0
 
     def add(self, before: Before, after: Tensor) -> None:
-        """Add a batch of images: (B, 1, H, W) logits before and after the step."""
+        """Add a batch of images.
+
+        Args:
+            before: What was taken of the logits before the step.
+            after: (B, 1, H, W) logits after it.
+        """
         self.values.add(torch.cat(before.in_band(after)))
         self.below_epsilon += int(before.below_epsilon().sum())
 

@@ -29,8 +29,8 @@ class MaskMetrics:
     """Agreement of one predicted mask with the true one.
 
     Attributes:
-        dice: 2 |P and T| / (|P| + |T|), 0 to 1.
-        iou: |P and T| / |P or T|, 0 to 1.
+        dice: `2 |P and T| / (|P| + |T|)`, 0 to 1.
+        iou: `|P and T| / |P or T|`, 0 to 1.
         bf1: Boundary F1 at the chosen tolerance, 0 to 1.
         bf1_1px: At 1 px of the 256 grid.
         bf1_3px: At 3 px of the 256 grid.
@@ -57,6 +57,10 @@ def evaluate_mask(pred: Mask, true: Mask, *, tolerance_px: float = 2.0, pixel_sc
         true: True mask, (H, W) bool.
         tolerance_px: Tolerance of `bf1` in pixels of the 256 grid.
         pixel_scale: Pixels of this grid to one of the 256 grid; scales all three tolerances, not HD95.
+
+    Returns:
+        Dice, IoU, Boundary F1 at three tolerances and HD95; 1 and 0 px where both masks are empty, 0 and the image
+        diagonal where one is.
 
     Raises:
         MetricError: Shapes or dtypes that do not fit, or a negative tolerance.

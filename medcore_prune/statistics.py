@@ -101,7 +101,16 @@ class Statistics:
         return weight.clamp_(min=0), bias.clamp_(min=0)
 
     def mean_gradient(self, dataset: str, layer_name: str, lambda_b: float = DEFAULTS.lambda_b) -> Pair:
-        """Gradient of the mean loss of one data set, shaped like the layer's weight and bias."""
+        """Gradient of the mean loss of one data set, shaped like the layer's weight and bias.
+
+        Args:
+            dataset: One of `datasets`.
+            layer_name: Qualified name in the encoder.
+            lambda_b: Weight of the boundary band in the loss.
+
+        Raises:
+            StatisticsError: It was not collected.
+        """
         return self._pair("gradient", "adapted", dataset, layer_name, lambda_b)
 
     def reference_weights(self, layer_name: str) -> Pair:

@@ -135,6 +135,9 @@ def verify(model: nn.Module, plan: Plan, images: Tensor) -> float:
 
     Returns:
         The largest absolute difference over all outputs, relative to the largest absolute output.
+
+    Raises:
+        SurgeryError: The plan does not fit the model.
     """
     family = family_of(model)
     with masked(model, plan):

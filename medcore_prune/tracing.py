@@ -65,12 +65,32 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def heads_by_layer(model: nn.Module) -> dict[nn.Module, int]:
-    """Return every layer that gives queries, keys or values with its number of heads, as torch-pruning wants them."""
+    """Return every layer that gives queries, keys or values with its number of heads, as torch-pruning wants them.
+
+    Args:
+        model: A model of a known family, or its encoder.
+
+    Returns:
+        The `num_heads` of torch-pruning's pruners, which they update.
+
+    Raises:
+        MedcorePruneError: A model of no known family.
+    """
     return {block.layers[role]: block.num_heads for block in blocks_of(model) for role in block.head_inputs}
 
 
 def all_but_units(model: nn.Module) -> list[nn.Module]:
-    """Return the layers of the encoder whose outputs are no units: all but those for q, k, v and `lin1`."""
+    """Return the layers of the encoder whose outputs are no units: all but those for q, k, v and `lin1`.
+
+    Args:
+        model: A model of a known family, or its encoder.
+
+    Returns:
+        The `ignored_layers` of torch-pruning's pruners.
+
+    Raises:
+        MedcorePruneError: A model of no known family.
+    """
     units = {block.layers[role] for block in blocks_of(model) for role in (*block.head_inputs, "lin1")}
     leaves = (layer for layer in encoder_of(model).modules() if not list(layer.children()))
     return [layer for layer in leaves if layer not in units]

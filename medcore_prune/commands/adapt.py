@@ -60,7 +60,9 @@ def _warn_if_blind(dependence: float) -> None:
 
 
 @click.command(name="adapt")
-@click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="pocket", show_default=True)
+@click.option(
+    "--model", "kind", type=click.Choice(list(SHAPES)), default="pocket", show_default=True, help="Which SAM it is."
+)
 @click.option(
     "--reference",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -69,14 +71,24 @@ def _warn_if_blind(dependence: float) -> None:
 @click.option("--data", "data", multiple=True, required=True, metavar="NAME=DIR", help="A folder of images and masks.")
 @click.option("--layout", default="auto", show_default=True, help="Layout of the folders.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The adapted checkpoint.")
-@click.option("--steps", type=click.IntRange(1), default=AdaptSettings.steps, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=AdaptSettings.batch_size, show_default=True)
-@click.option("--learning-rate", type=float, default=AdaptSettings.learning_rate, show_default=True)
+@click.option(
+    "--steps", type=click.IntRange(1), default=AdaptSettings.steps, show_default=True, help="Optimiser steps."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=AdaptSettings.batch_size, show_default=True, help="Images a step."
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=AdaptSettings.learning_rate,
+    show_default=True,
+    help="Peak of AdamW's learning rate.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of batches and augmentation.")
 @click.option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of the images.")
 @click.option("--fractions", callback=_fractions, default="0.7,0.1,0.2", show_default=True, help="Of the three roles.")
 @click.option("--image-size", type=int, help="Another input side in pixels than the model's own.")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
 def command(
     kind: str,

@@ -16,7 +16,13 @@ from .table import Table
 
 @click.command(name="export")
 @click.argument("model", default=POCKET, metavar=f"[{MODEL_FILE}]")
-@click.option("--part", type=click.Choice([*PARTS, "both"]), default="both", show_default=True)
+@click.option(
+    "--part",
+    type=click.Choice([*PARTS, "both"]),
+    default="both",
+    show_default=True,
+    help="encoder: image to embedding; whole: image and box to a mask.",
+)
 @kind_options
 @data_options
 @click.option("--images", type=click.IntRange(2), default=3, show_default=True, help="Of each set, to compare on.")
@@ -27,7 +33,9 @@ from .table import Table
     show_default=True,
     help="torch's exporter by tracing, or its newer and much slower one.",
 )
-@click.option("--out", type=FOLDER, default=Path("onnx"), show_default=True)
+@click.option(
+    "--out", type=FOLDER, default=Path("onnx"), show_default=True, help="Folder for the files and comparison.json."
+)
 def command(
     model: str,
     part: str,

@@ -25,7 +25,13 @@ _PICTURES = (".png", ".svg", ".pdf")
 @click.command(name="inspect")
 @click.argument("model", default=POCKET, metavar=f"[{MODEL_FILE}]")
 @kind_options
-@click.option("--convention", type=click.Choice(list(CONVENTIONS)), default="paper", show_default=True)
+@click.option(
+    "--convention",
+    type=click.Choice(list(CONVENTIONS)),
+    default="paper",
+    show_default=True,
+    help="What FLOPs count: as the paper does, or every product that runs.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, the plan included.")
 @click.option("--out", type=FILE, help="Also draw what is left of every block, as .png or .svg.")
 def command(model: str, kind: str, image_size: int | None, convention: str, as_json: bool, out: Path | None) -> None:

@@ -124,7 +124,13 @@ def data_options(command: F) -> F:
             metavar="NAME=CSV",
             help="Box prompts of a data set, columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
         ),
-        click.option("--layout", type=click.Choice(["auto", *LAYOUTS]), default="auto", show_default=True),
+        click.option(
+            "--layout",
+            type=click.Choice(["auto", *LAYOUTS]),
+            default="auto",
+            show_default=True,
+            help="How the folders are laid out; auto recognises them.",
+        ),
         click.option(
             "--split-seed",
             type=int,

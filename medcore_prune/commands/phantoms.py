@@ -14,7 +14,14 @@ from .options import FOLDER, seed_option
 
 
 @click.command(name="phantoms")
-@click.option("--set", "name", type=click.Choice(phantoms.available()), default="phantom_polyp_a", show_default=True)
+@click.option(
+    "--set",
+    "name",
+    type=click.Choice(phantoms.available()),
+    default="phantom_polyp_a",
+    show_default=True,
+    help="What is drawn.",
+)
 @click.option("--count", type=click.IntRange(1, 100_000), default=12, show_default=True, help="Images.")
 @click.option("--size", type=click.IntRange(32, 4096), default=128, show_default=True, help="Side in pixels.")
 @seed_option("Of the set; other seeds give other images.")

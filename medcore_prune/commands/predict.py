@@ -54,7 +54,9 @@ class Job:
 @device_option
 @click.option("--overlay/--no-overlay", "drawn", default=True, show_default=True, help="Also draw contours and boxes.")
 @click.option("--overwrite", is_flag=True, help="Replace files of the same name in --out.")
-@click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True)
+@click.option(
+    "--out", type=FOLDER, default=Path("predictions"), show_default=True, help="Folder for masks and pictures."
+)
 def command(
     image: Path,
     box: tuple[Box, ...],

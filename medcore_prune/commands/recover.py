@@ -37,9 +37,23 @@ from .options import FILE, MODEL_FILE, data_options, device_option, kind_options
 )
 @kind_options
 @data_options
-@click.option("--steps", type=click.IntRange(1), default=RecoverySettings.steps, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=RecoverySettings.batch_size, show_default=True)
-@click.option("--learning-rate", type=float, default=RecoverySettings.learning_rate, show_default=True)
+@click.option(
+    "--steps", type=click.IntRange(1), default=RecoverySettings.steps, show_default=True, help="Optimiser steps."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=RecoverySettings.batch_size,
+    show_default=True,
+    help="Images a step.",
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=RecoverySettings.learning_rate,
+    show_default=True,
+    help="Peak of AdamW's learning rate.",
+)
 @click.option(
     "--validate-every",
     type=click.IntRange(0),
@@ -58,7 +72,7 @@ from .options import FILE, MODEL_FILE, data_options, device_option, kind_options
 @device_option
 @memory_options
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
-@click.option("--out", type=FILE, default=Path("recovered.safetensors"), show_default=True)
+@click.option("--out", type=FILE, default=Path("recovered.safetensors"), show_default=True, help="The recovered model.")
 def command(
     pruned: str,
     teacher: str,

@@ -13,6 +13,9 @@ def image_hash(image: npt.NDArray[np.uint8]) -> str:
 
     Args:
         image: (H, W, 3) uint8.
+
+    Returns:
+        64 characters.
     """
     return _digest(image)
 
@@ -24,6 +27,9 @@ def content_hash(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], box:
         image: (H, W, 3) uint8.
         mask: (H, W) bool.
         box: A box prompt that is not the mask's own; None where the mask tells it.
+
+    Returns:
+        64 characters.
     """
     return _digest(image, mask.astype(np.uint8), extra="" if box is None else repr(tuple(map(float, box))))
 

@@ -34,7 +34,16 @@ def is_image_file(path: Path) -> bool:
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """Read an image file as (H, W, 3) uint8 RGB, by the rules of this module.
+    """Read an image file as (H, W, 3) uint8 RGB.
+
+    Gray is repeated, palettes are looked up, alpha is dropped. More than 8 bits a channel are scaled to 8 by the
+    image's own range, but 16-bit values that are 8-bit ones times 257 get back those. The EXIF orientation is applied.
+
+    Args:
+        path: Of an image file.
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
         DataError: Missing, damaged, or no image.
@@ -51,6 +60,12 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
     labels); else more than half of the range (0/255 masks, also anti-aliased ones). Of a few colours, and of a palette
     that begins with black, everything but black counts; of other channels the brightest; alpha counts only if it is
     all that varies.
+
+    Args:
+        path: Of a mask file.
+
+    Returns:
+        (H, W) bool.
 
     Raises:
         DataError: Missing, damaged, no image, or labels from 1 on beside a value near the end of the range, such as a

@@ -59,7 +59,14 @@ class SampleSet(Protocol):
 
 
 def subset_hash(samples: SampleSet) -> str:
-    """Return one SHA-256 (hex) for a whole set: its name, ids and content hashes, in order."""
+    """Return one SHA-256 (hex) for a whole set: its name, ids and content hashes, in order.
+
+    Args:
+        samples: The set.
+
+    Returns:
+        64 characters.
+    """
     import hashlib
 
     lines = [samples.name, *(f"{i} {h}" for i, h in zip(samples.ids, samples.hashes(), strict=True))]
