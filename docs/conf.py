@@ -32,6 +32,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 default_role = "literal"
+smartquotes = False
 nitpicky = True
 # type variables, and what only the inside of the package makes
 nitpick_ignore_regex = [("py:class", r".*\.[A-Z]"), ("py:class", r".*\.(Part|Entry|Before|TrainSettings|TrainRecord)")]
@@ -43,7 +44,7 @@ napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 100
+python_maximum_signature_line_length = 150
 
 html_theme = "furo"
 html_title = "medcore_prune"

@@ -26,7 +26,7 @@ def tidy_description(_app: Sphinx, _context: click.Context, lines: list[str]) ->
             found.append(line)
             inside = False
         elif not inside:
-            found += [kept[1].rstrip(":") + "::", ""]
+            found += [kept[1], "", ".. code-block:: bash", ""]
             inside = True
         else:
             found.append("   " + kept[1])

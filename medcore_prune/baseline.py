@@ -82,7 +82,7 @@ class Baseline:
 
     @property
     def cost(self) -> Cost:
-        """What the scores cost: `"free"`, `"calibration"` or `"slow"`."""
+        """What the scores cost, `"free"`, `"calibration"` or `"slow"`."""
         return self.criterion.cost
 
     @property

@@ -128,7 +128,7 @@ class StructuredGroup:
 
     @property
     def cost_params(self) -> int:
-        """Parameters that leave with one unit: c_g of METHOD section 4."""
+        """Parameters that leave with one unit, c_g of METHOD section 4."""
         given = sum(
             part.rows.shape[1] * (part.layer.in_features + (part.layer.bias is not None)) for part in self.inputs
         )

@@ -104,7 +104,7 @@ class Plan:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over sizes and kept indices alone: equal for plans that cut the same, whatever led to them."""
+        """SHA-256 over sizes and kept indices alone, equal for plans that cut the same, whatever led to them."""
         blocks = [plan_file.encode_block(dict(vars(block))) for block in self.blocks]
         return hashlib.sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest()
 

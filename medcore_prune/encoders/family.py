@@ -40,7 +40,7 @@ class Block:
 
     @property
     def head_inputs(self) -> tuple[str, ...]:
-        """Roles of the layers that heads own rows of: `FUSED` or `SEPARATE`."""
+        """Roles of the layers that heads own rows of, `FUSED` or `SEPARATE`."""
         return FUSED if FUSED[0] in self.layers else SEPARATE
 
     @property

@@ -107,7 +107,7 @@ class PhantomSet:
 
     @property
     def ids(self) -> list[str]:
-        """Sample names in order: seed and index."""
+        """Sample names in order, seed and index."""
         return [f"s{self.seed}_{index:06d}" for index in range(self._count)]
 
     @property
