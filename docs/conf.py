@@ -32,7 +32,6 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 default_role = "literal"
-smartquotes = False
 nitpicky = True
 # type variables, and what only the inside of the package makes
 nitpick_ignore_regex = [("py:class", r".*\.[A-Z]"), ("py:class", r".*\.(Part|Entry|Before|TrainSettings|TrainRecord)")]
