@@ -29,6 +29,8 @@ extensions = [
 suppress_warnings = ["myst.header"]
 
 myst_enable_extensions = ["dollarmath"]
+# as GitHub writes equations that stand alone
+myst_fence_as_directive = ["math"]
 myst_heading_anchors = 3
 
 default_role = "literal"
