@@ -1,10 +1,13 @@
 """What both command lines do with a user's mistake."""
 
 import sys
+import warnings
+from typing import Any
 
 import click
 import torch
 
+from .data.near_duplicates import NearDuplicateWarning
 from .errors import MedcorePruneError
 from .interrupts import remembered
 
@@ -24,8 +27,20 @@ def check_device(name: str) -> None:
         ) from error
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print what this package warns of as one line; what others warn of is printed as Python does."""
+    if issubclass(category, NearDuplicateWarning):
+        click.echo(f"warning: {message}", err=True)
+    else:
+        _python_shows(message, category, *where, **more)
+
+
+_python_shows = warnings.showwarning
+
+
 def run(command: click.Command) -> None:
     """Run a command; a user's mistake is a message and exit code 1, never a traceback."""
+    warnings.showwarning = _show_warning
     try:
         with remembered():
             command()

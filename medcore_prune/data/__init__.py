@@ -1,10 +1,11 @@
 """Images with masks: folders, splits, prompts, phantoms."""
 
 from . import phantoms
-from .content import content_hash, image_hash
+from .content import content_hash, image_hash, perceptual_hash
 from .folder import FolderSet, folder
 from .images import read_image, read_mask
 from .layouts import LAYOUTS
+from .near_duplicates import NearDuplicateWarning
 from .prompts import box_from_mask, boxes_from_csv, jitter_box
 from .splits import Split, check_roles, split
 from .subset import Subset
@@ -14,6 +15,7 @@ __all__ = [
     "LAYOUTS",
     "Box",
     "FolderSet",
+    "NearDuplicateWarning",
     "Sample",
     "SampleSet",
     "Split",
@@ -25,6 +27,7 @@ __all__ = [
     "folder",
     "image_hash",
     "jitter_box",
+    "perceptual_hash",
     "phantoms",
     "read_image",
     "read_mask",

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
+from .near_duplicates import Look, looks_of, warn_between
+from .split_manifest import LOOKS, read_manifest
 from .splits import Split, split
 from .types import SampleSet
 
@@ -38,12 +41,15 @@ def split_beside(sets: Mapping[str, SampleSet], checkpoint: str | Path | None, s
 def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> None:
     """Refuse to report on images that a checkpoint was trained on, as far as the split beside it tells.
 
+    Images that only look like those are named in a `NearDuplicateWarning`, unless the split's own check has named them.
+
     Raises:
         DataError: Some were; the first are named.
     """
     if checkpoint is None or not split_file(checkpoint).is_file():
         return
-    trained = set().union(*Split.stored_hashes(split_file(checkpoint), "train").values())
+    stored = read_manifest(split_file(checkpoint))
+    trained = {digest for samples in stored["train"].values() for digest in samples.values()}
     seen = [
         f"{name}/{sample}"
         for name, samples in chosen.items()
@@ -56,3 +62,15 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
             f"{checkpoint} was trained on {', '.join(seen[:_SHOWN])}{more}: use the split that it was made with, the "
             "same --data and --split-seed"
         )
+    # of the sets that the split knows, its own check has spoken
+    others = {name: samples for name, samples in chosen.items() if name not in stored["train"]}
+    warn_between(_looks_of_train(stored, str(checkpoint)), looks_of("reported", others))
+
+
+def _looks_of_train(stored: Mapping[str, Any], checkpoint: str) -> list[Look]:
+    return [
+        Look(f"{dataset}/{sample} (trained on, {checkpoint})", digest)
+        for dataset, samples in stored[LOOKS].items()
+        for sample, digest in samples.items()
+        if sample in stored["train"].get(dataset, {})
+    ]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from rich.progress import track
 from scipy import ndimage
 
 from ..errors import DataError
-from .content import content_hash, image_hash
+from .content import content_hash, image_hash, perceptual_hash
 from .images import image_shape, read_image, read_labels, read_mask
 from .layouts import LAYOUTS, detect
 from .listing import Entry, Listing
@@ -29,6 +29,12 @@ T = TypeVar("T")
 _THREADS = min(8, os.cpu_count() or 1)
 _MANY_FRAMES = 20
 _LONG = 500  # from here on a loop over files shows its progress
+
+
+class _Hashes(NamedTuple):
+    sample: str
+    image: str
+    perceptual: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class FolderSet:
         Raises:
             DataError: Files that cannot be read, all in one message.
         """
-        return [both for both, _ in self._hashes]
+        return [each.sample for each in self._hashes]
 
     def image_hashes(self) -> Sequence[str]:
         """SHA-256 of each sample's image pixels (hex), in order; reads all files on the first call.
@@ -85,24 +91,33 @@ class FolderSet:
         Raises:
             DataError: Files that cannot be read, all in one message.
         """
-        return [image for _, image in self._hashes]
+        return [each.image for each in self._hashes]
+
+    def perceptual_hashes(self) -> Sequence[str]:
+        """`perceptual_hash` of each sample's image, in order; reads all files on the first call.
+
+        Raises:
+            DataError: Files that cannot be read, all in one message.
+        """
+        return [each.perceptual for each in self._hashes]
 
     @cached_property
-    def _hashes(self) -> list[tuple[str, str]]:
+    def _hashes(self) -> list[_Hashes]:
         together: dict[Path, list[int]] = {}
         for index, entry in enumerate(self.entries):
             together.setdefault(entry.image, []).append(index)
-        hashes = [("", "")] * len(self)
+        hashes = [_Hashes("", "", "")] * len(self)
         problems: dict[Path, str] = {}
 
         def visit(item: tuple[Path, list[int]]) -> None:
             path, indices = item
             try:
                 image = read_image(path)
-                alone = image_hash(image)
+                alone, look = image_hash(image), perceptual_hash(image)
                 for index in indices:
                     entry = self.entries[index]
-                    hashes[index] = content_hash(image, mask_of(entry), self.boxes.get(entry.name)), alone
+                    both = content_hash(image, mask_of(entry), self.boxes.get(entry.name))
+                    hashes[index] = _Hashes(both, alone, look)
             except DataError as error:
                 problems[path] = str(error)
 

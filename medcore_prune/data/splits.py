@@ -1,26 +1,22 @@
 """Training, validation and test parts of data sets: by group, by seed, kept as a manifest with content hashes."""
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
 from ..files import write_json_atomic
 from ..metrics import resize_mask
-from .subset import Subset, image_hashes
+from .near_duplicates import warn_between_roles
+from .split_manifest import FORMAT, LOOKS, ROLES, abridged, differences, read_manifest
+from .subset import Subset, image_hashes, perceptual_hashes
 from .types import SampleSet
 
-ROLES = ("train", "validation", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
-
-_FORMAT = 1
-_MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -76,12 +72,17 @@ class Split:
         return drawn
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the split as a JSON manifest: each role's samples with their content hashes."""
+        """Write the split as a JSON manifest: each role's samples with their content and perceptual hashes."""
         roles = {
             role: {name: dict(zip(part.ids, part.hashes(), strict=True)) for name, part in parts.items()}
             for role, parts in self.roles().items()
         }
-        write_json_atomic(path, {"format": _FORMAT, "seed": self.seed, "fractions": list(self.fractions), **roles})
+        looks: dict[str, dict[str, str]] = {}
+        for parts in self.roles().values():
+            for name, part in parts.items():
+                looks.setdefault(name, {}).update(zip(part.ids, perceptual_hashes(part), strict=True))
+        about = {"format": FORMAT, "seed": self.seed, "fractions": list(self.fractions), LOOKS: looks}
+        write_json_atomic(path, {**about, **roles})
 
     @staticmethod
     def stored_hashes(path: str | os.PathLike[str], role: str | None = None) -> dict[str, set[str]]:
@@ -97,7 +98,7 @@ class Split:
         Raises:
             DataError: No manifest.
         """
-        stored = _read(Path(path))
+        stored = read_manifest(Path(path))
         found: dict[str, set[str]] = {}
         for each in ROLES if role is None else (role,):
             for name, samples in stored[each].items():
@@ -106,7 +107,7 @@ class Split:
 
     @staticmethod
     def load(path: str | os.PathLike[str], sets: Mapping[str, SampleSet]) -> "Split":
-        """Read a manifest and find its samples again.
+        """Read a manifest and find its samples again; warns of near duplicates as `split` does.
 
         Args:
             path: What `save` wrote.
@@ -122,7 +123,8 @@ def split(sets: Mapping[str, SampleSet], seed: int = 0, fractions: tuple[float, 
     """Split each data set into train, validation and test by group.
 
     Groups are drawn in an order that depends on the seed and their names alone, not on the order of files; each goes
-    to the role that lacks the most samples. Every role asked for gets at least one group.
+    to the role that lacks the most samples. Every role asked for gets at least one group. Images of different roles
+    that look the same are named in a `NearDuplicateWarning`.
 
     Args:
         sets: Data set name to samples.
@@ -146,6 +148,7 @@ def split(sets: Mapping[str, SampleSet], seed: int = 0, fractions: tuple[float, 
             if chosen:
                 parts[role][name] = Subset(samples, chosen, name)
     check_roles(parts)
+    warn_between_roles(parts)
     return Split(parts["train"], parts["validation"], parts["test"], seed, fractions)
 
 
@@ -173,16 +176,11 @@ def check_roles(roles: Mapping[str, Mapping[str, SampleSet]]) -> None:
                     groups.add(f"{dataset}/{group} ({first_role} and {role})")
     if images:
         raise DataError(
-            f"the same image in two roles or two data sets: {_listed(images)}; "
+            f"the same image in two roles or two data sets: {abridged(images)}; "
             "remove one, or give both one group in manifest.csv"
         )
     if groups:
-        raise DataError(f"the same group in two roles: {_listed(sorted(groups))}; draw the split anew")
-
-
-def _listed(what: Sequence[str]) -> str:
-    more = f", and {len(what) - _MOST_LISTED} more" if len(what) > _MOST_LISTED else ""
-    return ", ".join(what[:_MOST_LISTED]) + more
+        raise DataError(f"the same group in two roles: {abridged(sorted(groups))}; draw the split anew")
 
 
 def _assign(dataset: str, groups: Sequence[str], seed: int, fractions: tuple[float, float, float]) -> dict[str, str]:
@@ -217,11 +215,11 @@ def _check_fractions(fractions: tuple[float, float, float]) -> None:
 def _check_ids(name: str, samples: SampleSet) -> None:
     twice = [i for i, count in Counter(samples.ids).items() if count > 1]
     if twice:
-        raise DataError(f"{name}: expected unique sample names, {_listed(twice)} come twice")
+        raise DataError(f"{name}: expected unique sample names, {abridged(twice)} come twice")
 
 
 def _load(path: Path, sets: Mapping[str, SampleSet]) -> Split:
-    stored = _read(path)
+    stored = read_manifest(path)
     absent = {name for role in ROLES for name in stored[role]} ^ set(sets)
     if absent:
         raise DataError(f"{path}: expected the same data sets, differ in {', '.join(sorted(absent))}")
@@ -229,7 +227,7 @@ def _load(path: Path, sets: Mapping[str, SampleSet]) -> Split:
     parts: dict[str, dict[str, SampleSet]] = {role: {} for role in ROLES}
     for name, samples in sets.items():
         wanted = {role: stored[role].get(name, {}) for role in ROLES}
-        problems += _differences(name, samples, wanted)
+        problems += differences(name, samples, wanted)
         position = {sample: index for index, sample in enumerate(samples.ids)}
         for role in ROLES:
             chosen = sorted(position[sample] for sample in wanted[role] if sample in position)
@@ -238,51 +236,6 @@ def _load(path: Path, sets: Mapping[str, SampleSet]) -> Split:
     if problems:
         raise DataError(f"{path}: the data are no longer those of the split: {'; '.join(problems)}")
     check_roles(parts)
+    warn_between_roles(parts)
     low, middle, high = stored["fractions"]
     return Split(parts["train"], parts["validation"], parts["test"], stored["seed"], (low, middle, high))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected a split manifest, could not read it ({error})") from error
-    needed = {"format", "seed", "fractions", *ROLES}
-    if not isinstance(stored, dict) or not needed <= stored.keys() or stored["format"] != _FORMAT:
-        raise DataError(f"{path}: expected a split manifest of format {_FORMAT} with {', '.join(sorted(needed))}")
-    wrong = [role for role in ROLES if not _is_role(stored[role])]
-    wrong += [] if type(stored["seed"]) is int else ["seed"]
-    wrong += [] if _are_fractions(stored["fractions"]) else ["fractions"]
-    if wrong:
-        raise DataError(f"{path}: {', '.join(wrong)} of the split manifest cannot be: make the split again")
-    return stored
-
-
-def _is_role(stored: object) -> bool:
-    """Whether it is a mapping of data sets to mappings of sample names to hashes."""
-    return isinstance(stored, dict) and all(
-        isinstance(samples, dict) and all(isinstance(value, str) for value in samples.values())
-        for samples in stored.values()
-    )
-
-
-def _are_fractions(stored: object) -> bool:
-    return (
-        isinstance(stored, list)
-        and len(stored) == len(ROLES)
-        and all(type(value) in (int, float) and 0 <= value <= 1 for value in stored)
-    )
-
-
-def _differences(name: str, samples: SampleSet, wanted: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Say which samples of a set are missing, new, changed, or in two roles."""
-    listed = [sample for role in ROLES for sample in wanted[role]]
-    digest = {sample: value for role in ROLES for sample, value in wanted[role].items()}
-    now = dict(zip(samples.ids, samples.hashes(), strict=True))
-    kinds = {
-        "missing": digest.keys() - now.keys(),
-        "new": now.keys() - digest.keys(),
-        "changed": {sample for sample in digest.keys() & now.keys() if digest[sample] != now[sample]},
-        "in two roles": {sample for sample, count in Counter(listed).items() if count > 1},
-    }
-    return [f"{kind} in {name}: {_listed(sorted(found))}" for kind, found in kinds.items() if found]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .content import image_hash
+from .content import image_hash, perceptual_hash
 from .types import Sample, SampleSet
 
 
@@ -48,6 +48,10 @@ class Subset:
         """SHA-256 of each sample's image pixels (hex), in order."""
         return self._pick(image_hashes(self.parent))
 
+    def perceptual_hashes(self) -> Sequence[str]:
+        """`perceptual_hash` of each sample's image, in order."""
+        return self._pick(perceptual_hashes(self.parent))
+
     def _pick(self, values: Sequence[str]) -> list[str]:
         return [values[index] for index in self.indices]
 
@@ -56,3 +60,9 @@ def image_hashes(samples: SampleSet) -> Sequence[str]:
     """Return SHA-256 of each sample's image pixels (hex); sets that do not keep them are read through."""
     kept = getattr(samples, "image_hashes", None)
     return kept() if kept is not None else [image_hash(sample.image) for sample in samples]
+
+
+def perceptual_hashes(samples: SampleSet) -> Sequence[str]:
+    """Return `perceptual_hash` of each sample's image, in order; sets that do not keep them are read through."""
+    kept = getattr(samples, "perceptual_hashes", None)
+    return kept() if kept is not None else [perceptual_hash(sample.image) for sample in samples]

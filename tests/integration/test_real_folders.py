@@ -1,11 +1,12 @@
 """Folders, splits and floors on real images, where they are at hand."""
 
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 
-from medcore_prune.data import folder, split
+from medcore_prune.data import NearDuplicateWarning, folder, split
 from medcore_prune.errors import DataError
 from medcore_prune.floors import box_mask
 from medcore_prune.metrics import evaluate_mask
@@ -48,6 +49,12 @@ def test_sequences_of_the_published_table_are_those_of_the_manifest(real_data, t
     shutil.copytree(real_data / "cvc_clinicdb", tmp_path / "cvc", ignore=shutil.ignore_patterns("*.csv"))
     by_number = folder(tmp_path / "cvc", layout="cvc_clinicdb")
     assert list(by_number.groups) == list(original.groups)
+
+
+def test_different_photographs_raise_no_alarm_of_near_duplicates(real_data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NearDuplicateWarning)
+        split({name: folder(real_data / name) for name in ("kvasir_seg", "cvc_clinicdb", "fuseg_crop")}, seed=0)
 
 
 def test_polyp_sets_split_without_sharing_a_sequence(real_data):

@@ -33,9 +33,9 @@ class Memory:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
-        image = np.random.default_rng(self.numbers[index]).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        mask = np.eye(4, dtype=bool)
-        return Sample(self.name, self.ids[index], image, mask, (0.0, 0.0, 3.0, 3.0), self.groups[index])
+        image = np.random.default_rng(self.numbers[index]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        mask = np.eye(32, dtype=bool)
+        return Sample(self.name, self.ids[index], image, mask, (0.0, 0.0, 31.0, 31.0), self.groups[index])
 
     def hashes(self):
         return [content_hash(sample.image, sample.mask) for sample in self]
