@@ -114,9 +114,15 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, Box]) -> list[Job]:
         if is_image_file(path):
             twice += [path.name] if path.stem in images else []
             images.setdefault(path.stem, path)
-    # a row may name the file or its stem
-    named = {name if name in images else Path(name).stem: box for name, box in boxes.items()}
+    named: dict[str, Box] = {}
+    again = []
+    for name, box in boxes.items():
+        # a row may name the file or its stem
+        key = name if name in images else Path(name).stem
+        again += [name] if key in named else []
+        named[key] = box
     problems = {
+        "two rows for one image": again,
         "two images of one name": twice,
         "image without a row in --boxes": [name for name in images if name not in named],
         "row without an image": [name for name in named if name not in images],
@@ -133,6 +139,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _refuse_existing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: bool) -> None:
     wanted = [file for job in jobs for file in (job.files(out) if drawn else job.files(out)[:-1])]
+    inputs = {job.image.resolve() for job in jobs}
+    if lost := [str(file) for file in wanted if file.resolve() in inputs]:
+        raise DataError(f"would be written over images that are read: {_listed(lost)}; choose another --out")
     existing = [str(file) for file in wanted if file.exists()]
     if existing and not overwrite:
         raise DataError(f"already there: {_listed(existing)}; choose another --out, or give --overwrite")

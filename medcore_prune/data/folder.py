@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 _THREADS = min(8, os.cpu_count() or 1)
 _MANY_FRAMES = 20
+_LONGEST_SHOWN = 80
 _LONG = 500  # from here on a loop over files shows its progress
 
 
@@ -161,6 +163,7 @@ def folder(
         raise DataError(f"unknown layout {layout!r}: expected auto or one of {', '.join(LAYOUTS)}")
     kind = LAYOUTS[detect(root) if layout == "auto" else layout]
     listing = honour_manifest(root, kind.scan(root), kind.labels)
+    _check_names(listing)
     checked = _check_files(listing, kind.labels)
     given = boxes_from_csv(boxes) if boxes is not None else {}
     if boxes is not None:
@@ -174,6 +177,14 @@ def folder(
             "split; a manifest.csv with the columns name,group keeps each video together"
         )
     return FolderSet(name or root.resolve().name, root, tuple(checked.entries), tuple(checked.notes), given)
+
+
+def _check_names(listing: Listing) -> None:
+    """Report names that tables and messages cannot hold: line breaks, other control characters, bytes of no text."""
+    for entry in listing.entries:
+        for text in (entry.name, entry.group):
+            if any(category(character) in ("Cc", "Cs") for character in text):
+                listing.report("name with control characters", ascii(text[:_LONGEST_SHOWN]))
 
 
 def _check_boxes(listing: Listing, given: Mapping[str, Box]) -> None:

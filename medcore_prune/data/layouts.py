@@ -125,14 +125,13 @@ def _scan_busi(root: Path) -> Listing:
         files = files_of(place) if place else []
         masks = [path for path in files if _BUSI_MASK.search(path.stem)]
         images = [path for path in files if path not in set(masks)]
-        part = pair(
-            [(f"{path.parent.name}/{path.stem}", path) for path in images],
-            [(f"{path.parent.name}/{_BUSI_MASK.sub('', path.stem)}", path) for path in masks],
-            merge=True,
+        listing.add(
+            pair(
+                [(f"{path.parent.name}/{path.stem}", path) for path in images],
+                [(f"{path.parent.name}/{_BUSI_MASK.sub('', path.stem)}", path) for path in masks],
+                merge=True,
+            )
         )
-        listing.entries += part.entries
-        for kind, what in part.problems.items():
-            listing.problems.setdefault(kind, []).extend(what)
     normal = child(root, "normal")
     skipped = [path for path in files_of(normal) if not _BUSI_MASK.search(path.stem)] if normal else []
     if skipped:

@@ -34,15 +34,34 @@ class Listing:
         entries: Images with masks.
         problems: Kind of problem to the files (or rows) that have it.
         notes: What was left out on purpose, with counts.
+        unpaired: The files that the problems of pairing are about, each with what is wrong with it.
     """
 
     entries: list[Entry] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unpaired: dict[Path, str] = field(default_factory=dict)
 
-    def report(self, kind: str, what: str) -> None:
-        """Add one problem."""
+    def report(self, kind: str, what: str, *files: Path) -> None:
+        """Add one problem, and the files that it is about."""
         self.problems.setdefault(kind, []).append(what)
+        self.unpaired |= dict.fromkeys(files, kind)
+
+    def add(self, other: "Listing") -> None:
+        """Append what another scan found."""
+        self.entries += other.entries
+        self.notes += other.notes
+        self.unpaired |= other.unpaired
+        for kind, what in other.problems.items():
+            self.problems.setdefault(kind, []).extend(what)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def files_of(place: Path) -> list[Path]:
@@ -74,18 +93,18 @@ def pair(images: Iterable[tuple[str, Path]], masks: Iterable[tuple[str, Path]], 
     seen: dict[str, Path] = {}
     for key, path in images:
         if key in seen:
-            listing.report("two images of one name", f"{seen[key]} and {path}")
+            listing.report("two images of one name", f"{seen[key]} and {path}", seen[key], path)
             continue
         seen[key] = path
         found = masks_of.get(key, [])
         if not found:
-            listing.report("image without mask", str(path))
+            listing.report("image without mask", str(path), path)
         elif len(found) > 1 and not merge:
-            listing.report("several masks for one image", f"{path}: {', '.join(p.name for p in found)}")
+            listing.report("several masks for one image", f"{path}: {', '.join(p.name for p in found)}", path, *found)
         else:
             listing.entries.append(Entry(key, path, tuple(found), key))
     for key, paths in masks_of.items():
         if key not in seen:
             for path in paths:
-                listing.report("mask without image", str(path))
+                listing.report("mask without image", str(path), path)
     return listing

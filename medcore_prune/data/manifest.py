@@ -2,12 +2,15 @@
 
 import csv
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from ..errors import DataError
-from .listing import Entry, Listing
+from .listing import Entry, Listing, is_file
 
 FILE_NAME = "manifest.csv"
+
+_LONELY = ("image without mask", "mask without image")
+_SHOWN = 80
 
 Row = dict[str, str]
 
@@ -15,10 +18,15 @@ Row = dict[str, str]
 def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listing:
     """Return the listing with names, pairs and groups as the folder's manifest states them.
 
-    With the columns `image` and `mask` (paths within the folder; several rows may share an image) each row is a
-    sample called `name`, else by its mask's stem, and files that no row names are problems. Without them, or for
-    label maps, rows are found by `image` or `name` and give the `group`; an image that has no row is a problem,
-    because its group is unknown.
+    With the columns `image` and `mask` (several rows may share an image) each row is a sample called `name`, else by
+    its mask's stem, and files that no row names are problems. The rows alone say what belongs together, so that two
+    files of one stem (`x.png`, `x.jpg`) are two samples as soon as they have rows with names of their own. Without
+    these columns, or for label maps, rows are found by `image` or `name` and give the `group`; an image that has no row
+    is a problem, because its group is unknown.
+
+    Paths are relative and stay within the folder, so that a manifest means the same wherever the folder is copied to,
+    and one from elsewhere reads nothing else: absolute paths and `..` are problems. Symbolic links within the folder
+    are followed. A backslash separates folders where no file has such a name.
 
     Args:
         root: The folder; without a manifest the listing is returned as it is.
@@ -54,18 +62,22 @@ def _by_rows(root: Path, rows: list[Row], found: Listing) -> Listing:
     listed: set[Path] = set()
     names: set[str] = set()
     for line, row in enumerate(rows, start=2):
-        image, mask = root / row["image"], root / row["mask"]
+        image, mask = _inside(root, row["image"]), _inside(root, row["mask"])
+        if image is None or mask is None:
+            outside = row["image"] if image is None else row["mask"]
+            listing.report(f"path in {FILE_NAME} that leaves the folder", f"{outside[:_SHOWN]!r} (line {line})")
+            continue
         name = row.get("name") or mask.stem
         listed |= {image, mask}
         if name in names:
             listing.report(f"name used twice in {FILE_NAME}", f"{name} (line {line})")
         elif not (row["image"] and row["mask"]):
             listing.report(f"row of {FILE_NAME} without image or mask", f"line {line}")
-        elif not image.is_file() and not mask.is_file():
+        elif not is_file(image) and not is_file(mask):
             listing.report(f"listed in {FILE_NAME} but not there", f"{image} and {mask}")
-        elif not mask.is_file():
+        elif not is_file(mask):
             listing.report("image without mask", str(image))
-        elif not image.is_file():
+        elif not is_file(image):
             listing.report("mask without image", str(mask))
         else:
             # masks that share an image stay together even where no group is given
@@ -75,16 +87,24 @@ def _by_rows(root: Path, rows: list[Row], found: Listing) -> Listing:
     return listing
 
 
+def _inside(root: Path, text: str) -> Path | None:
+    """Return the file that a manifest names, or None where the path would leave the folder."""
+    windows = PureWindowsPath(text)
+    if windows.anchor or text.startswith("/") or ".." in windows.parts:
+        return None
+    as_written = root / text
+    return as_written if is_file(as_written) else root.joinpath(*windows.parts)
+
+
 def _report_unlisted(found: Listing, listed: set[Path], listing: Listing) -> None:
-    kind_of = {text: kind for kind, texts in found.problems.items() for text in texts}
-    paths = {path for entry in found.entries for path in (entry.image, *entry.masks)}
-    paths |= {Path(text) for text in kind_of}
-    for path in sorted(paths - listed):
-        listing.report(kind_of.get(str(path), f"not listed in {FILE_NAME}"), str(path))
+    files = {path for entry in found.entries for path in (entry.image, *entry.masks)} | found.unpaired.keys()
+    for path in sorted(files - listed):
+        kind = found.unpaired.get(path)
+        listing.report(kind if kind in _LONELY else f"not listed in {FILE_NAME}", str(path))
 
 
 def _with_groups(root: Path, rows: list[Row], found: Listing) -> Listing:
-    group_of_image = {root / row["image"]: row["group"] for row in rows if row.get("image")}
+    group_of_image = {_inside(root, row["image"]): row["group"] for row in rows if row.get("image")}
     group_of_name = {row["name"]: row["group"] for row in rows if row.get("name")}
     listing = Listing(problems=found.problems, notes=found.notes)
     for entry in found.entries:

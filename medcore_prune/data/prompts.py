@@ -91,7 +91,9 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
     problems = []
     for line, row in enumerate(rows, start=2):
         box = _box_of(row)
-        if box is None:
+        if not row["name"]:
+            problems.append(f"line {line}: a box without a name")
+        elif box is None:
             problems.append(f"line {line}: {row['name']!r} has no box with x0 <= x1 and y0 <= y1")
         elif row["name"] in boxes:
             problems.append(f"line {line}: {row['name']!r} for the second time")

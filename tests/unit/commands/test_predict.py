@@ -84,3 +84,52 @@ def test_a_box_that_is_none_is_a_usage_error(here: Path) -> None:
     result = run("set/i0.png", "--box", "1,2,3")
     assert result.exit_code == 2
     assert "expected four numbers such as 10,20,80,90" in result.output
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("i0,1,1,2,2\ni0.png,1,1,2,2\ni1,1,1,2,2\n", "two rows for one image: i0.png"),
+        ("../i0,1,1,2,2\ni1,1,1,2,2\ni0,1,1,2,2\n", "two rows for one image: i0"),
+    ],
+)
+def test_two_rows_for_one_image_are_refused(here: Path, table: str, message: str) -> None:
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\n" + table)
+    result = run("set", "--boxes", "boxes.csv", "--out", "out")
+    assert isinstance(result.exception, DataError), result.output
+    assert message in str(result.exception)
+
+
+def test_two_files_of_one_stem_do_not_overwrite_each_other(here: Path) -> None:
+    (here / "set" / "i0.jpg").write_bytes((here / "set" / "i0.png").read_bytes())
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\ni0,1,1,20,20\ni1,2,2,30,30\n")
+    result = run("set", "--boxes", "boxes.csv", "--out", "out")
+    assert isinstance(result.exception, DataError), result.output
+    assert "two images of one name: i0.png" in str(result.exception)
+
+
+def test_what_is_read_is_never_written_over(here: Path) -> None:
+    (here / "set" / "i1.png").rename(here / "set" / "i0_mask.png")
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\ni0,1,1,20,20\ni0_mask,2,2,30,30\n")
+    before = (here / "set" / "i0_mask.png").read_bytes()
+    result = run("set", "--boxes", "boxes.csv", "--out", "set", "--overwrite")
+    assert isinstance(result.exception, DataError), result.output
+    assert "over images that are read: set/i0_mask.png" in str(result.exception)
+    assert (here / "set" / "i0_mask.png").read_bytes() == before
+
+
+def test_rows_and_links_lead_nowhere_outside_of_out(here: Path) -> None:
+    (here / "secret.png").write_bytes(b"mine")
+    (here / "out").mkdir()
+    (here / "out" / "i0_mask.png").symlink_to(here / "secret.png")
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\n../../i0,1,1,20,20\ni1,2,2,30,30\n")
+    result = run("set", "--boxes", "boxes.csv", "--out", "out", "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert (here / "secret.png").read_bytes() == b"mine"
+    assert sorted(path.name for path in here.iterdir()) == [
+        "boxes.csv",
+        "model.safetensors",
+        "out",
+        "secret.png",
+        "set",
+    ]

@@ -182,3 +182,76 @@ def test_numbered_frames_without_groups_are_noted(tmp_path, save, picture, squar
     rows = "".join(f"{number},v{number // 5}\n" for number in range(20))
     (tmp_path / "manifest.csv").write_text(f"name,group\n{rows}")
     assert not open_folder(tmp_path).notes
+
+
+def test_a_manifest_settles_two_files_of_one_stem(pairs, save, picture, square):
+    save(pairs / "images" / "a.jpg", picture(9))
+    save(pairs / "masks" / "a.bmp", square(x=5))
+    with pytest.raises(DataError, match=r"two images of one name \(1\): images/a\.jpg and images/a\.png"):
+        open_folder(pairs)
+    rows = [f"{name},images/{name}.png,masks/{name}.png" for name in "abc"]
+    manifest = pairs / "manifest.csv"
+    manifest.write_text("name,image,mask\n" + "\n".join([*rows, "a_jpg,images/a.jpg,masks/a.bmp"]) + "\n")
+    samples = open_folder(pairs)
+    assert list(samples.ids) == ["a", "b", "c", "a_jpg"]
+    assert (samples[0].box[0], samples[3].box[0]) == (0.0, 5.0)
+    # what no row names is still said
+    manifest.write_text("name,image,mask\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"not listed in manifest\.csv \(2\): images/a\.jpg; masks/a\.bmp"):
+        open_folder(pairs)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outside.png",
+        "images/../../outside.png",
+        "/etc/passwd",
+        r"..\outside.png",
+        r"C:\outside.png",
+        r"\\host\x.png",
+    ],
+)
+def test_a_manifest_reads_nothing_outside_of_its_folder(pairs, save, picture, path):
+    save(pairs.parent / "outside.png", picture(5))
+    (pairs / "manifest.csv").write_text(f"image,mask\n{path},masks/a.png\n")
+    with pytest.raises(DataError, match=r"path in manifest\.csv that leaves the folder \(1\): .* \(line 2\)"):
+        open_folder(pairs)
+
+
+@pytest.mark.parametrize("path", ["images/\0.png", "images/" + "a" * 5000 + ".png", "images/\udcff.png", "images"])
+def test_a_manifest_with_paths_that_no_file_has(pairs, path):
+    (pairs / "manifest.csv").write_bytes(f"image,mask\n{path},masks/a.png\n".encode(errors="replace"))
+    with pytest.raises(DataError, match="mask without image"):
+        open_folder(pairs)
+
+
+def test_a_manifest_written_on_windows_and_links_within_the_folder(pairs):
+    (pairs / "images" / "c.png").rename(pairs.parent / "elsewhere.png")
+    (pairs / "images" / "c.png").symlink_to(pairs.parent / "elsewhere.png")
+    (pairs / "manifest.csv").write_text(
+        "image,mask\n" + "".join(f"images\\{name}.png,masks\\{name}.png\n" for name in "abc")
+    )
+    assert list(open_folder(pairs).ids) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m", "a\rb", "a\x00"])
+def test_names_with_control_characters_are_refused(pairs, name):
+    rows = "".join(f"{each},images/{each}.png,masks/{each}.png\n" for each in "bc")
+    text = f'name,image,mask\n"{name}",images/a.png,masks/a.png\n{rows}'
+    (pairs / "manifest.csv").write_bytes(text.encode())
+    with pytest.raises(DataError, match=r"name with control characters|could not read it"):
+        open_folder(pairs)
+
+
+def test_file_names_that_are_no_text_are_refused(pairs):
+    for kind in ("images", "masks"):
+        (pairs / kind / "a.png").rename(pairs / kind / "\udcff.png")
+    with pytest.raises(DataError, match=r"name with control characters \(2\): '\\udcff'"):
+        open_folder(pairs)
+
+
+def test_boxes_without_a_name_are_refused(pairs, tmp_path):
+    (tmp_path / "boxes.csv").write_text("x0,y0,x1,y1,name\n1,1,4,4\n")
+    with pytest.raises(DataError, match="line 2: a box without a name"):
+        open_folder(pairs, boxes=tmp_path / "boxes.csv")
