@@ -33,6 +33,7 @@ from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs
 from .options import LevelList, joined
+from .records import read_memory
 from .settings import COUNTS, Settings
 
 METHODS = ("random", "medcore")
@@ -88,7 +89,7 @@ class _Cells:
 
     def __init__(self, place: Path, belongs_to: Mapping[str, Any]) -> None:
         self._place, self._belongs_to = place, dict(belongs_to)
-        stored = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        stored = read_memory(place)
         self._known: dict[str, Any] = stored["cells"] if stored.get("inputs") == self._belongs_to else {}
 
     def get(self, key: str) -> Outcome | None:

@@ -25,6 +25,7 @@ from ..plan_record import Plan
 from ..progress import track
 from ..protocol import input_logits, low_res_logits
 from ..surgery import masked
+from .arrays import read_arrays
 from .leverage_summary import MOST_DRAWS, Sampled, span
 
 SIZES = (0.01, 0.02, 0.05, 0.10, 0.20)
@@ -74,7 +75,7 @@ def measure_contours(
         `picture_*` one whole image with all points.
     """
     path = root / "analysis" / FILE
-    if _read(path, digest) is None:
+    if read_arrays(path, digest) is None:
         samples = {n: Subset(each, tuple(range(min(IMAGES, len(each)))), n) for n, each in sets.items()}
         columns: dict[str, list[Any]] = {name: [] for name in ("step", "image", "predicted", "measured")}
         picture: dict[str, Any] = {}
@@ -94,23 +95,13 @@ def measure_contours(
     return path
 
 
-def _read(path: Path, digest: str | None = None) -> dict[str, npt.NDArray[Any]] | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if digest is None or str(stored["digest"]) == digest:
-                return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError):
-        pass
-    return None
-
-
 def read_contours(root: Path) -> dict[str, npt.NDArray[Any]]:
     """Read what `measure_contours` stored.
 
     Raises:
         ResultsError: It is missing or damaged.
     """
-    found = _read(root / "analysis" / FILE)
+    found = read_arrays(root / "analysis" / FILE)
     if found is None:
         raise ResultsError(f"{root / 'analysis' / FILE} is missing or damaged: delete it and run again")
     return found

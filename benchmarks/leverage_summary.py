@@ -14,7 +14,8 @@ from ..intervals import interval
 from ..leverage import QUANTILE, Array, damage_density, leverage_ratio, paired_win_rate, specificity
 from ..leverage_steps import Step, paired_cells
 from ..pooled import histogram_quantile
-from .leverage_sweep import BANDS, HEADLINE, METRICS, Cells, read_part
+from .arrays import read_arrays
+from .leverage_sweep import BANDS, HEADLINE, METRICS, Cells
 
 MOST_DRAWS = 2000
 """Bootstrap draws; each pools all pixels anew."""
@@ -81,7 +82,7 @@ def _datasets(paths: Sequence[Path], cells: Cells) -> list[str]:
 
 
 def _part(path: Path, cells: Cells, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    found = read_part(path, cells.digest, names)
+    found = read_arrays(path, cells.digest, names)
     if found is None:
         raise ResultsError(f"{path} is missing or damaged: delete it and run again")
     return found

@@ -6,12 +6,11 @@ histograms, so that a bootstrap can pool any draw of images.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,7 @@ from ..pooled import N_BINS, histogram
 from ..progress import track
 from ..protocol import input_logits, low_res_logits, masks_from_logits
 from ..surgery import masked
+from .arrays import read_arrays
 from .evaluating import POSTPROCESS
 from .settings import Settings
 
@@ -122,17 +122,6 @@ def parts_of(sets: Mapping[str, SampleSet]) -> Iterator[Part]:
             yield Part(name, start, Subset(samples, chosen, name))
 
 
-def read_part(path: Path, digest: str, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]] | None:
-    """Read arrays of a part's file, all of them by default; None where it is missing, damaged, or of other plans."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if str(stored["digest"]) != digest:
-                return None
-            return {name: stored[name] for name in names or stored.files}
-    except (OSError, ValueError, KeyError, BadZipFile):
-        return None
-
-
 def sweep(model: nn.Module, cells: Cells, sets: Mapping[str, SampleSet], settings: Settings, root: Path) -> list[Path]:
     """Measure all steps and cells on all images; parts that are stored are kept.
 
@@ -147,7 +136,7 @@ def sweep(model: nn.Module, cells: Cells, sets: Mapping[str, SampleSet], setting
         The parts' files.
     """
     parts = list(parts_of(sets))
-    todo = [part for part in parts if read_part(part.path(root), cells.digest) is None]
+    todo = [part for part in parts if read_arrays(part.path(root), cells.digest) is None]
     done = len(parts) - len(todo)
     for part in track(todo, f"{len(cells.distinct)} pruned models on {_PART} images", total=len(parts), done=done):
         found = measure(model, cells, part.samples, settings)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..encoders import SHAPES, build_sam, geometry_of
 from ..errors import BudgetError
 from ..files import write_text_atomic
 from ..index_ranges import to_text
+from ..json_file import read_json_file
 from ..level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 from ..planning import QUOTA_MODES, make_plan, replay
 from .options import LevelList, joined
@@ -132,7 +132,7 @@ def read_sensitivity(path: Path) -> list[float]:
         BudgetError: The file holds neither.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
     except (OSError, ValueError) as error:
         raise BudgetError(f"{path}: expected a JSON list of numbers, one a block ({error})") from error
     value = value.get("sensitivity") if isinstance(value, dict) else value

@@ -1,5 +1,6 @@
 """What one stored result says: a cell of the comparison, and the evaluation that it points to."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ResultsError
+from ..files import write_json_atomic
+from ..json_file import read_json_file
 
 FORMAT = "medcore_prune.results/1"
+_DIGEST = "content_sha256"
 NO_LEVEL = "none"
 """Level of what is not pruned: the floors and the unpruned model."""
 
@@ -92,8 +96,22 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Store a JSON object of this package's format, with a hash of its content, so that `read_json` sees damage."""
+    record = {"format": FORMAT, **value}
+    write_json_atomic(path, {**record, _DIGEST: _digest(record)})
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    # through JSON once, so that what is written and what is read have the same keys in the same order
+    plain = json.loads(json.dumps(record))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path, root: Path) -> dict[str, Any]:
     """Read a stored JSON object of this package's format.
+
+    Files of earlier versions have no hash of their content and are taken as they are.
 
     Args:
         path: The file.
@@ -103,8 +121,8 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
         ResultsError: Damaged, or not of this format; the message tells which file to delete.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json_file(path)
+    except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise ResultsError(f"{path} is damaged ({reason}): delete this file and run again") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -113,7 +131,27 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
             f"{path} is no result of this version (expected format {FORMAT!r}, got {str(found)[:40]!r}): "
             f"delete this file, or name another folder than {root}"
         )
+    digest = record.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(record):
+        raise ResultsError(f"{path} is damaged (not as it was written): delete this file and run again")
     return record
+
+
+def read_memory(path: Path) -> dict[str, Any]:
+    """Read what a study remembers of an earlier run; nothing where there is no file.
+
+    Raises:
+        ResultsError: Damaged; the message tells which file to delete.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        stored = read_json_file(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} is damaged ({str(error)[:80]}): delete this file and run again") from error
+    if not isinstance(stored, dict):
+        raise ResultsError(f"{path} is damaged (no JSON object): delete this file and run again")
+    return stored
 
 
 def parse_cell(record: Mapping[str, Any], path: Path) -> CellResult:

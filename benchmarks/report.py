@@ -31,6 +31,8 @@ def command(folder: Path, compare: str | None, gallery: bool) -> None:
     """Render the results in DIR again: tables, figures, report.html. Nothing is computed anew."""
     store = ResultStore.open(folder)
     experiment = str(store.run.get("identity", {}).get("experiment", EXPERIMENT))
+    if experiment not in COMMANDS:
+        raise ResultsError(f"{folder} holds results of {experiment!r}, which this version does not know")
     if experiment != EXPERIMENT:
         import_module(f".{COMMANDS[experiment]}", __package__).render(store)
         return

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ..errors import ResultsError
-from ..files import atomic_write, sha256_of, write_json_atomic
-from .records import FORMAT, Cell, CellResult, parse_cell, read_json
+from ..files import atomic_write, sha256_of
+from .records import Cell, CellResult, parse_cell, read_json, write_record
 
 RUN_FILE = "run.json"
 FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
@@ -101,7 +101,7 @@ class ResultStore:
                 f"{root} holds folders of results but no {RUN_FILE}: delete {', '.join(FOLDERS)} there, or use another "
                 "--out"
             )
-        write_json_atomic(root / RUN_FILE, {"format": FORMAT, **run})
+        write_record(root / RUN_FILE, run)
         store.__dict__.pop("run", None)
         store._remove_unfinished()
         return store
@@ -133,7 +133,7 @@ class ResultStore:
 
     def write(self, result: CellResult) -> None:
         """Store a cell."""
-        write_json_atomic(self.root / result.cell.path, result.to_json())
+        write_record(self.root / result.cell.path, result.to_json())
 
     def read(self, cell: Cell) -> CellResult:
         """Read a cell.
@@ -177,12 +177,12 @@ class ResultStore:
         path = self.root / "evaluations" / f"{evaluation.key}.csv"
         with atomic_write(path) as temporary:
             evaluation.images.to_csv(temporary, index=False, lineterminator="\n")
-        record = {"format": FORMAT, "sha256": sha256_of(path), "seconds": evaluation.seconds, "what": dict(what)}
-        write_json_atomic(path.with_suffix(".json"), record)
+        record = {"sha256": sha256_of(path), "seconds": evaluation.seconds, "what": dict(what)}
+        write_record(path.with_suffix(".json"), record)
 
     def write_analysis(self, name: str, value: Mapping[str, Any]) -> None:
         """Store what was measured besides the cells."""
-        write_json_atomic(self.root / "analysis" / f"{name}.json", {"format": FORMAT, **value})
+        write_record(self.root / "analysis" / f"{name}.json", value)
 
     def analysis(self, name: str) -> dict[str, Any] | None:
         """Read what `write_analysis` stored, or None."""

@@ -5,7 +5,6 @@ levels, without recovery. The best trial is what the defaults are then set to, b
 baselines, and frozen for everything else, real images too (METHOD section 9).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs
+from .records import read_memory
 from .settings import COUNTS, Settings
 
 Trial = Mapping[str, Any]
@@ -103,8 +103,8 @@ class _Judge:
         self.model = inputs.adapted
         self.sets = [EvaluationSet(samples, inputs.image_size) for samples in inputs.sets.values()]
         self._place, self._inputs = place, dict(inputs.hashes)
-        stored = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
-        self._known: dict[str, float] = stored["bf1"] if stored.get("inputs") == self._inputs else {}
+        stored = read_memory(place)
+        self._known: dict[str, float] = stored.get("bf1", {}) if stored.get("inputs") == self._inputs else {}
 
     def bf1(self, plan: Plan) -> float:
         if plan.hash not in self._known:

@@ -12,6 +12,7 @@ from .attention import set_attention
 from .encoders import SamShape, build_sam
 from .errors import AlignmentError, CheckpointError
 from .files import atomic_write
+from .tensor_file import read_torch_file
 
 _SHOWN = 3
 _LFS = b"version https://git-lfs"
@@ -38,7 +39,7 @@ def _read(path: Path, device: str | torch.device) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device=str(device))
-        return torch.load(path, map_location=device, weights_only=True)
+        return read_torch_file(path, device)
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise CheckpointError(

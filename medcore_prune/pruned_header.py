@@ -22,6 +22,7 @@ from typing import Any
 from .encoders import SamShape
 from .encoders.sam_shape import whole_sizes
 from .errors import BudgetError, CheckpointError
+from .json_file import parse_json
 from .plan_record import Plan
 
 FORMAT = "medcore_prune.model/1"
@@ -148,8 +149,8 @@ def _content(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if len(text) > MAX_HEADER_BYTES:
         raise CheckpointError(f"{path}: a header of {len(text)} bytes, expected at most {MAX_HEADER_BYTES}")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{path}: the header is no JSON ({str(error)[:80]}): write the file anew") from error
     _check_format(path, content)
     if metadata.get(DIGEST_KEY) != _digest(text):

@@ -1,7 +1,6 @@
 """Recovered models kept by content: the same recovery is never computed twice, and a killed one goes on."""
 
 import copy
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import nn
 from .data.splits import Split
 from .errors import ResultsError
 from .files import atomic_write, sha256_of, write_json_atomic
+from .json_file import read_json_file
 from .recovery import recover, recovery_key
 from .recovery_history import RecoveryHistory
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
@@ -99,14 +99,14 @@ class RecoveryStore:
         """Read a finished recovery into `model`, nothing where a file is damaged."""
         place = self._place(key)
         try:
-            entry = json.loads(self._history(key).read_text(encoding="utf-8"))
+            entry = read_json_file(self._history(key))
             if (entry["format"], entry["key"]) != (_FORMAT, key):
                 raise ValueError("of another format or another recovery")
             if entry["weights_sha256"] != sha256_of(self._weights(key)):
                 raise ValueError("the weights are not those that were written")
             history = RecoveryHistory.from_dict(entry["history"])
             model.load_state_dict(load_file(self._weights(key)))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise ResultsError(f"{place}: a damaged recovery ({error}): remove the folder to do it again") from error
         model.eval()
         return history

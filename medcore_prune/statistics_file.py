@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .errors import StatisticsError
 from .files import atomic_write
+from .json_file import parse_json
 
 FORMAT = 2
 _KEY = "medcore_prune"
@@ -62,6 +63,15 @@ class Header:
         """SHA-256 (hex) of the data set's name and the samples' names and contents, in order."""
         lines = (self.dataset, *(f"{name} {digest}" for name, digest in self.samples))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+_TEXTS = ("kind", "role", "dataset", "model_hash", "reference_hash")
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(_TEXTS, (str,)),
+    "band_radius_px": (float, int),
+    "mixed_precision": (bool,),
+}
+"""Types of a header's plain fields, for those that come from a file."""
 
 
 class Part(Protocol):
@@ -180,16 +190,19 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> tuple[Header, int, dict[s
     if _KEY not in metadata:
         raise StatisticsError(f"{path}: expected calibration statistics, got another safetensors file")
     try:
-        content: dict[str, Any] = json.loads(metadata[_KEY])
+        content: dict[str, Any] = parse_json(metadata[_KEY])
         if content["format"] != FORMAT:
             raise StatisticsError(
                 f"{path}: expected format {FORMAT}, got {content['format']}: calibrate again with this version"
             )
         fields = content["header"]
         fields["samples"] = tuple((str(name), str(digest)) for name, digest in fields["samples"])
-        fields["losses"] = tuple(fields["losses"])
-        return Header(**fields), int(content["progress"]), dict(content["checksums"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        fields["losses"] = tuple(map(str, fields["losses"]))
+        header = Header(**fields)
+        if wrong := [name for name, kind in _KINDS.items() if type(getattr(header, name)) not in kind]:
+            raise ValueError(f"{', '.join(wrong)} cannot be")
+        return header, int(content["progress"]), dict(content["checksums"])
+    except (KeyError, TypeError, ValueError) as error:
         raise StatisticsError(
             f"{path}: the header is not one of this package's ({_first_line(error)}): calibrate again"
         ) from error

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .errors import MedcorePruneError
 from .files import atomic_write
+from .tensor_file import read_torch_file
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """Named scores of a model, higher is better; the first of them chooses the weights."""
@@ -74,22 +75,23 @@ class TrainState:
 
     def _load(self, path: Path) -> None:
         try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
+            stored = read_torch_file(path)
             fits = stored["belongs_to"] == self.belongs_to
         except Exception as error:
-            raise MedcorePruneError(
-                f"{path} is no training state ({type(error).__name__}): remove it to start over"
-            ) from error
+            raise _no_state(path, error) from error
         if not fits:
             raise MedcorePruneError(
                 f"{path} belongs to a training with other images, another start or other settings: remove it to "
                 "start over"
             )
-        self.model.load_state_dict(stored["model"])
-        self.optimiser.load_state_dict(stored["optimizer"])
-        self.step, self.best, self.best_score = stored["step"], stored["best"], stored["best_score"]
-        # a state that was written before there were terms has losses alone
-        self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
+        try:
+            self.model.load_state_dict(stored["model"])
+            self.optimiser.load_state_dict(stored["optimizer"])
+            self.step, self.best, self.best_score = int(stored["step"]), stored["best"], float(stored["best_score"])
+            # a state that was written before there were terms has losses alone
+            self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise _no_state(path, error) from error
 
     def save(self) -> None:
         """Write the state, whole or not at all; nothing where there is no path."""
@@ -126,3 +128,7 @@ class TrainState:
         if self.path is not None and self.path.exists():
             return f"{self.path} has the last good state"
         return "no state was saved, and the model holds the weights before that step"
+
+
+def _no_state(path: Path, error: Exception) -> MedcorePruneError:
+    return MedcorePruneError(f"{path} is no training state ({type(error).__name__}): remove it to start over")

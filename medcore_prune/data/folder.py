@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
-from scipy import ndimage
 
 from ..errors import DataError
 from .content import content_hash, image_hash, perceptual_hash
@@ -255,7 +254,7 @@ def _whole_mask(entry: Entry) -> tuple[list[Entry], tuple[int, ...]]:
 
 def _split_labels(entry: Entry) -> tuple[list[Entry], tuple[int, ...]]:
     labels = read_labels(entry.masks[0])
-    present = [value for value, where in enumerate(ndimage.find_objects(labels), start=1) if where is not None]
+    present = [int(value) for value in np.unique(labels) if value]
     several = len(present) > 1
     parts = [replace(entry, label=v, name=f"{entry.name}#{v}" if several else entry.name) for v in present]
     return parts, labels.shape

@@ -7,7 +7,9 @@ The EXIF orientation is applied, as viewers and
 annotation tools do; masks are expected upright.
 """
 
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,12 @@ from ..errors import DataError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})
 
+# what the suffixes promise: Pillow goes by content, and would hand PostScript over to another program
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+MOST_VALUES = 1 << 29
+"""Numbers in one file, all channels and pages: 13,000 x 13,000 in colour. More is refused before memory is taken."""
+
+_LARGEST_LABEL = (1 << 31) - 1
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 0x0102
 _FEW = 32  # distinct colours up to which a lossless mask is taken for classes rather than shades
@@ -89,7 +97,7 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     labels and become 0/1.
 
     Raises:
-        DataError: Missing, damaged, no image, in colour, or values that are no whole numbers.
+        DataError: Missing, damaged, no image, in colour, or values that are no whole numbers or out of range.
     """
     path = Path(path)
     loaded = _load(path, indices=True)
@@ -98,6 +106,9 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     values = _one_channel(loaded, path)
     if path.suffix.lower() in LOSSY_SUFFIXES:
         return binarise(values, lossy=True).astype(np.int64)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > _LARGEST_LABEL:
+        raise DataError(f"{path}: expected labels from 0 to {_LARGEST_LABEL}, got {low:g} to {high:g}")
     labels = values.astype(np.int64)
     if not np.array_equal(labels, values):
         raise DataError(f"{path}: expected a label map of whole numbers, got fractions")
@@ -153,7 +164,7 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
 def _header_shape(path: Path) -> tuple[int, int] | None:
     """Return (H, W) as the header has it, or None if only the whole file can tell."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= 5
             if turned and image.format == "TIFF":
@@ -172,8 +183,8 @@ def _load(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
         raise DataError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        return _load_with_pillow(path, indices)
+            return _plain(_load_npy(path))
+        return _plain(_load_with_pillow(path, indices))
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -181,18 +192,44 @@ def _load(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
         ) from error
 
 
+def _load_npy(path: Path) -> npt.NDArray[np.generic]:
+    # memory-mapped first: a header alone takes no memory, whatever it claims, and a map fails where values are missing
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(mapped, np.ndarray):
+        raise ValueError("an archive of arrays, expected one array")
+    _check_count(mapped.shape)
+    return np.array(mapped)
+
+
+def _load_with_tifffile(path: Path) -> npt.NDArray[np.generic]:
+    with tifffile.TiffFile(path) as file:
+        _check_count(file.series[0].shape)
+        return np.asarray(file.asarray())
+
+
+def _check_count(shape: Sequence[int]) -> None:
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"{' x '.join(map(str, shape))} values, expected at most {MOST_VALUES}")
+
+
+def _plain(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"values of type {values.dtype}, expected numbers")
+    return values
+
+
 def _load_with_pillow(path: Path, indices: bool) -> npt.NDArray[np.generic]:
     try:
-        opened = Image.open(path)
+        opened = Image.open(path, formats=_FORMATS)
     except UnidentifiedImageError:
         if path.suffix.lower() in (".tif", ".tiff"):
-            return np.asarray(tifffile.imread(path))
+            return _load_with_tifffile(path)
         raise
     with opened as image:
         if isinstance(image, TiffImageFile):
             bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))
             if len(bits) > 1 and max(bits) > 8:
-                return np.asarray(tifffile.imread(path))
+                return _load_with_tifffile(path)
             if image.tag_v2.get(_ORIENTATION, 1) >= 5 and image.info.get("compression") == "raw":
                 raise ValueError("Pillow garbles an uncompressed TIFF that is stored on its side: save it upright")
         # TIFF files are turned while they load, after which their orientation is 1
@@ -239,6 +276,9 @@ def _to_8_bits(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.ui
     if not np.isfinite(wide).all():
         raise DataError(f"{path}: expected finite pixel values, got NaN or infinity")
     low, high = wide.min(), wide.max()
+    # an infinite difference of finite values
+    if high / 2 - low / 2 > np.finfo(np.float64).max / 2:
+        raise DataError(f"{path}: expected pixel values of a sensible range, got {low:.3g} to {high:.3g}")
     scaled = (wide - low) * (255.0 / (high - low)) if high > low else np.zeros_like(wide)
     return np.rint(scaled).astype(np.uint8)
 

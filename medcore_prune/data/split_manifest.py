@@ -1,12 +1,12 @@
 """A split as a file: which samples have which role, with their content hashes, checked as a whole when read."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..json_file import read_json_file
 from .content import PERCEPTUAL_BITS
 from .types import SampleSet
 
@@ -30,7 +30,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         DataError: No split manifest, or one with entries that cannot be.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json_file(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected a split manifest, could not read it ({error})") from error
     needed = {"format", "seed", "fractions", *ROLES}

@@ -1,5 +1,6 @@
 """Files and strings of any content: read, or refused with one of this package's own errors and nothing else."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import Edits, edited, edits, json_values, quick, replaced_somewhere, tolerant
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tiny import tiny_sam
@@ -24,19 +26,6 @@ from medcore_prune.data.splits import Split, split
 from medcore_prune.statistics_file import FilePart
 
 SETS = {"a": TinySamples("a", 12)}
-quick = settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
-# where, how many bytes go, what comes in their place
-Edits = list[tuple[float, int, bytes]]
-edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 64), st.binary(max_size=16)), min_size=1, max_size=4)
 
 
 @dataclass(frozen=True)
@@ -45,24 +34,6 @@ class Kind:
 
     content: bytes = field(repr=False)
     read: Callable[[Path], Any]
-
-
-def edited(content: bytes, changes: Edits) -> bytes:
-    for where, gone, new in changes:
-        at = int(where * len(content))
-        content = content[:at] + new + content[at + gone :]
-    return content
-
-
-def tolerant(read: Callable[[Any], Any], source: Any) -> None:
-    """Read; an error of the package, in one line, is an answer, any other is not."""
-    said = "read"
-    try:
-        read(source)
-    except mp.MedcorePruneError as error:
-        said = str(error).strip()
-    assert said
-    assert "\n" not in said
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +55,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
     picture = (np.arange(20 * 24 * 3) % 251).astype(np.uint8).reshape(20, 24, 3)
     for kind in ("png", "jpg", "tif", "bmp"):
         Image.fromarray(picture).save(place / f"picture.{kind}")
+    np.save(place / "picture.npy", picture)
     files: dict[str, tuple[Path, Callable[[Path], Any]]] = {
         "plan": (place / "plan.json", mp.Plan.load),
         "pruned": (place / "small.safetensors", mp.load),
@@ -91,7 +63,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         "statistics": (part, _all_tensors),
         "split": (manifest, lambda path: Split.load(path, SETS)),
         "boxes": (place / "boxes.csv", boxes_from_csv),
-        **{f"image {kind}": (place / f"picture.{kind}", _as_all) for kind in ("png", "jpg", "tif", "bmp")},
+        **{f"image {kind}": (place / f"picture.{kind}", _as_all) for kind in ("png", "jpg", "tif", "bmp", "npy")},
     }
     for path, read in files.values():
         read(path)
@@ -121,6 +93,7 @@ KINDS = {
     "image jpg": ".jpg",
     "image tif": ".tif",
     "image bmp": ".bmp",
+    "image npy": ".npy",
 }
 
 
@@ -141,25 +114,14 @@ def test_a_file_of_anything(kind: str, valid: dict[str, Kind], tmp_path: Path, c
     tolerant(valid[kind].read, path)
 
 
-def _places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at, *(place for key, child in inside for place in _places(child, (*at, key)))]
-
-
 @pytest.mark.parametrize("kind", ["plan", "split"])
 @quick
 @given(choice=st.integers(0, 10**6), value=json_values)
 def test_a_json_file_with_another_value_somewhere(
     kind: str, valid: dict[str, Kind], tmp_path: Path, choice: int, value: Any
 ) -> None:
-    holder = {"root": json.loads(valid[kind].content)}
-    places = _places(holder)[1:]
-    *parents, last = places[choice % len(places)]
-    target: Any = holder
-    for key in parents:
-        target = target[key]
-    target[last] = value
-    (path := tmp_path / "file.json").write_text(json.dumps(holder["root"]))
+    content = replaced_somewhere(json.loads(valid[kind].content), choice, value)
+    (path := tmp_path / "file.json").write_text(json.dumps(content))
     tolerant(valid[kind].read, path)
 
 
@@ -168,6 +130,27 @@ def test_a_json_file_with_another_value_somewhere(
 @given(text=st.text(max_size=30) | st.from_regex(r"[hm]?-?[0-9._e+]{1,12}_?[hm=%]?[0-9.]{0,6}", fullmatch=True))
 def test_any_text(parse: Callable[[str], Any], text: str) -> None:
     tolerant(parse, text)
+
+
+@quick
+@given(
+    rows=st.lists(
+        st.lists(
+            st.sampled_from(["i.png", "m.png", "images/i.png", "../i.png", "/"]) | st.text(max_size=6), max_size=5
+        ),
+        max_size=4,
+    ),
+    columns=st.permutations(["image", "mask", "name", "group"]),
+)
+def test_any_manifest(tmp_path: Path, rows: list[list[str]], columns: list[str]) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        pixels = np.zeros((4, 4), dtype=np.uint8) + (name == "masks")
+        Image.fromarray(pixels).save(tmp_path / name / "i.png")
+    lines = [",".join(columns), *(",".join(row) for row in rows)]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines), encoding="utf-8", errors="replace")
+    with contextlib.suppress(mp.MedcorePruneError):
+        assert len(mp.data.folder(tmp_path)) >= 1
 
 
 @quick

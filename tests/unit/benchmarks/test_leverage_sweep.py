@@ -12,8 +12,9 @@ from tiny_samples import TinySamples
 from torch import nn
 
 from medcore_prune.benchmarks import leverage_sweep
+from medcore_prune.benchmarks.arrays import read_arrays
 from medcore_prune.benchmarks.leverage_summary import Sampled, summarise_sweep
-from medcore_prune.benchmarks.leverage_sweep import BANDS, HEADLINE, Cells, measure, parts_of, read_part, sweep
+from medcore_prune.benchmarks.leverage_sweep import BANDS, HEADLINE, Cells, measure, parts_of, sweep
 from medcore_prune.benchmarks.settings import Settings
 from medcore_prune.cost import count
 from medcore_prune.data.types import SampleSet
@@ -94,7 +95,7 @@ def test_stored_parts_are_kept_and_damaged_ones_measured_again(
     model: nn.Module, cells: Cells, swept: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, paths = swept
-    before = [read_part(path, cells.digest) for path in paths]
+    before = [read_arrays(path, cells.digest) for path in paths]
     kept = paths[0].read_bytes()
     measured: list[int] = []
     real = leverage_sweep.measure
@@ -110,7 +111,7 @@ def test_stored_parts_are_kept_and_damaged_ones_measured_again(
     sweep(model, cells, SETS, SETTINGS, root)
     assert len(measured) == 1
     assert paths[0].read_bytes() == kept
-    again = read_part(paths[1], cells.digest)
+    again = read_arrays(paths[1], cells.digest)
     assert before[1] is not None
     assert again is not None
     assert all(np.array_equal(again[name], before[1][name]) for name in again)
@@ -118,9 +119,9 @@ def test_stored_parts_are_kept_and_damaged_ones_measured_again(
 
 def test_parts_of_other_plans_are_not_taken(cells: Cells, swept: tuple[Path, list[Path]]) -> None:
     _, paths = swept
-    assert read_part(paths[0], cells.digest) is not None
-    assert read_part(paths[0], "0" * 64) is None
-    assert read_part(paths[0].with_name("other.npz"), cells.digest) is None
+    assert read_arrays(paths[0], cells.digest) is not None
+    assert read_arrays(paths[0], "0" * 64) is None
+    assert read_arrays(paths[0].with_name("other.npz"), cells.digest) is None
 
 
 def test_a_missing_part_is_named(cells: Cells, swept: tuple[Path, list[Path]], tmp_path: Path) -> None:
