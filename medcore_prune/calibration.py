@@ -31,6 +31,7 @@ from .errors import StatisticsError
 from .fingerprint import model_hash
 from .fisher import BOTH_LOSSES, prunable_layers
 from .needs import Need
+from .precision import refuse_half
 from .progress import track
 from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
@@ -94,11 +95,14 @@ def calibrate(
         StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, or a file is damaged.
         AlignmentError: The reference does not correspond to the model.
         DataError: No data, or an image that cannot be used.
+        MedcorePruneError: A model is of half precision.
     """
     wanted = _needs(needs, reference)
+    refuse_half(model)
     models = {"adapted": model}
     if reference is not None and any(need.needs_reference for need in wanted):
         require_aligned(model, reference)
+        refuse_half(reference, "reference")
         models["reference"] = reference
     drawn = _draw(data, samples, seed, geometry_of(model).image_size)
     if batch_size < 1:

@@ -25,6 +25,7 @@ from .data.types import SampleSet
 from .encoders import blocks_of, geometry_of
 from .errors import StatisticsError, SurgeryError
 from .hidden_states import ADDING_LAYERS, bytes_of, room_for
+from .precision import refuse_half
 from .progress import track
 from .token_weights import adding_layers
 
@@ -148,6 +149,7 @@ def correct(
         StatisticsError: A setting that cannot be, no data, values that are not finite, or equations without a
             solution.
         DataError: An image that cannot be used.
+        MedcorePruneError: A model is of half precision.
     """
     settings = CorrectionSettings(ridge, weighting, target, bias, values)
     corrector = Corrector(teacher, data, settings, samples, seed, batch_size, memory_limit_gb, progress)
@@ -157,6 +159,8 @@ def correct(
 def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:
     if small is teacher:
         raise SurgeryError("the pruned model and its teacher are one object: give the unpruned model as teacher")
+    refuse_half(small, "pruned model")
+    refuse_half(teacher, "teacher")
     ours, theirs = geometry_of(small), geometry_of(teacher)
     if ours != theirs:
         raise SurgeryError(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .data.types import Box
 from .encoders import family_of
 from .errors import DataError
+from .precision import refuse_half
 
 Postprocess = Literal["medsam", "logits"]
 
@@ -86,7 +87,13 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
 
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
-    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch)."""
+    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch).
+
+    Raises:
+        MedcorePruneError: The model is of half precision and the images are not.
+    """
+    if images.dtype == torch.float32:
+        refuse_half(model)
     return family_of(model).embed(model, images)
 
 

@@ -1,6 +1,7 @@
 """Inputs at the edge of what can be: flat images, masks of a pixel or at the border, ties, zeros, equal models."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,22 @@ def test_a_score_that_is_not_a_number_is_refused_by_name(family: str) -> None:
     scores[0, family][1] = float("nan")  # type: ignore[index]
     with pytest.raises(MedcorePruneError, match=r"not finite|NaN|nan"):
         mp.make_plan(model, "h50_m50", scores=scores)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_by_what_runs_a_model(dtype: torch.dtype, tmp_path: Path) -> None:
+    model, half = tiny_sam(), tiny_sam().to(dtype)
+    images = {"a": Fixed([sample("s", *CASES["a corner"])])}
+    plan = mp.make_plan(model, "h50_m70")
+    runs: dict[str, Callable[[], object]] = {
+        "model": lambda: mp.calibrate(half, data=images, cache_dir=tmp_path, progress=False),
+        "reference": lambda: mp.calibrate(model, half, images, cache_dir=tmp_path, progress=False),
+        "pruned model": lambda: mp.correct(mp.prune(half, plan), model, images, progress=False),
+        "teacher": lambda: mp.correct(mp.prune(model, plan), half, images, progress=False),
+        "model ": lambda: mp.evaluate(half, images, progress=False),
+        "model  ": lambda: mp.Predictor(half).set_image(NOISE),
+    }
+    for what, run in runs.items():
+        with pytest.raises(MedcorePruneError, match=rf"the {what.strip()} has weights of {dtype}.*call .float\(\)"):
+            run()
+    assert not list(tmp_path.iterdir())

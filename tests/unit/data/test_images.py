@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from medcore_prune.data import images
 from medcore_prune.data.images import image_shape, read_image, read_labels, read_mask
 from medcore_prune.errors import DataError
 
@@ -212,3 +213,64 @@ def test_labels_with_a_void_are_refused(tmp_path, save):
     void = np.array([[0, 1, 1], [1, 255, 0]], np.uint8)
     with pytest.raises(DataError, match="holds the values 1, 255: neither a 0/255 mask nor labels alone"):
         read_mask(save(tmp_path / "void.png", void))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((4, 4), complex),
+        np.zeros((4, 4), "M8[s]"),
+        np.zeros((4, 4), [("a", int)]),
+        np.zeros((4, 4), "S3"),
+        np.zeros((0, 4)),
+        np.zeros(()),
+        np.array([[1e308, -1e308]] * 2),
+    ],
+)
+def test_arrays_that_are_no_image(tmp_path, values):
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(DataError, match=r"x\.npy: expected"):
+        read_image(tmp_path / "x.npy")
+
+
+def test_a_header_of_absurd_size_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    np.save(path := tmp_path / "x.npy", np.zeros((2, 2)))
+    content = path.read_bytes().replace(b"(2, 2), }" + b" " * 16, b"(900000, 900000), }      ")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.npy: expected an image, could not read it"):
+        read_image(path)
+    # values that are there, but too many
+    np.save(path, np.zeros((40, 40)))
+    monkeypatch.setattr(images, "MOST_VALUES", 1000)
+    with pytest.raises(DataError, match="40 x 40 values, expected at most 1000"):
+        read_image(path)
+
+
+def test_a_tiff_of_absurd_size_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MOST_VALUES", 1000)
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.zeros((40, 40, 3), np.uint16), compression="zlib")
+    with pytest.raises(DataError, match="40 x 40 x 3 values, expected at most 1000"):
+        read_image(path)
+
+
+def test_pickles_and_archives_called_npy_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "y.npz", np.zeros((4, 4)))
+    (tmp_path / "y.npz").rename(tmp_path / "y.npy")
+    for name in "xy":
+        with pytest.raises(DataError, match="expected an image, could not read it"):
+            read_image(tmp_path / f"{name}.npy")
+
+
+def test_what_only_calls_itself_an_image_is_not_handed_to_other_programs(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    with pytest.raises(DataError, match="cannot identify image file"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("values", [np.full((4, 4), -1), np.full((4, 4), 2**40), np.full((4, 4), 1e300)])
+def test_labels_out_of_range(tmp_path, values):
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(DataError, match=r"x\.npy: expected labels from 0 to 2147483647"):
+        read_labels(tmp_path / "x.npy")
