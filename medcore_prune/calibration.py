@@ -28,6 +28,7 @@ from .data.splits import FRACTIONS, Split
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import StatisticsError
+from .files import require_writable
 from .fingerprint import model_hash
 from .fisher import BOTH_LOSSES, prunable_layers
 from .needs import Need
@@ -96,6 +97,7 @@ def calibrate(
         AlignmentError: The reference does not correspond to the model.
         DataError: No data, or an image that cannot be used.
         MedcorePruneError: A model is of half precision.
+        WriteError: The cache may not be written to, or its disk is full.
     """
     wanted = _needs(needs, reference)
     refuse_half(model)
@@ -213,6 +215,7 @@ def _bytes(jobs: Iterable[Job]) -> int:
 
 
 def _check_space(jobs: Sequence[Job], cache: Path) -> None:
+    require_writable(cache)
     cache.mkdir(parents=True, exist_ok=True)
     # an unfinished state lies beside the finished files for a moment
     needed = _bytes(jobs) + max(_bytes([job]) for job in jobs)

@@ -47,6 +47,28 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(*paths: str | os.PathLike[str] | None) -> None:
+    """Refuse places that may not be written to, before the work whose result goes there.
+
+    Args:
+        paths: Files or folders that are to be made, or None. Nothing is made.
+
+    Raises:
+        WriteError: The nearest folder that exists is no folder, or may not be written to.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        target = Path(path)
+        there = next(place for place in (target, *target.parents, Path()) if os.path.exists(place))
+        # a file that is there is replaced within its folder
+        folder = there.parent if there == target and there.is_file() else there
+        if not folder.is_dir():
+            raise WriteError(f"{path} cannot be written: {folder} is a file, expected a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise WriteError(f"{path} cannot be written: the folder {folder} may not be written to")
+
+
 @contextmanager
 def _saying(target: Path) -> Iterator[None]:
     """Turn what the writers of files raise into one error that names the file."""

@@ -16,7 +16,7 @@ from ..data.named import named_folders, parse_named
 from ..data.types import SampleSet
 from ..encoders import SHAPES, geometry_of
 from ..errors import CheckpointError
-from ..files import write_json_atomic
+from ..files import require_writable, write_json_atomic
 from ..protocol import batch_of
 from ..zoo import pocket
 
@@ -122,6 +122,7 @@ def command(
           --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
     """
     check_device(device)
+    require_writable(out)
     sets = named_folders(parse_named(data), layout)
     roles = split(sets, seed=split_seed, fractions=fractions)
     model = _start(kind, reference, device, image_size)

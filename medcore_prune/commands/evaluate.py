@@ -12,7 +12,7 @@ from ..data.types import SampleSet
 from ..encoders import geometry_of
 from ..estimates import evaluation_estimate
 from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
-from ..files import write_text_atomic
+from ..files import require_writable, write_text_atomic
 from ..intervals import INDICATIVE_BELOW
 from ..paired import paired_difference
 from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
@@ -70,6 +70,7 @@ def command(
       medcore-prune evaluate small.safetensors --against pocket --images 4
     """
     check_device(device)
+    require_writable(out)
     options, source = ModelOptions(kind, image_size, device), ImageOptions(data, boxes, layout, split_seed)
     require_own_images(options, source)
     names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..data.types import Sample
-from ..files import write_json_atomic
+from ..files import require_writable, write_json_atomic
 from ..onnx_export import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
 from .inputs import POCKET, ImageOptions, ModelOptions
 from .options import FOLDER, MODEL_FILE, data_options, kind_options
@@ -60,6 +60,7 @@ def command(
       medcore-prune export small.safetensors --part whole --out onnx
     """
     require_onnx()
+    require_writable(out)
     source = ImageOptions(data, boxes, layout, split_seed)
     loaded = ModelOptions(kind, image_size).read(model)
     samples: list[Sample] = []

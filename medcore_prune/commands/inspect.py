@@ -11,6 +11,7 @@ from ..cost import CONVENTIONS, Cost, count
 from ..encoders import build_sam, geometry_of
 from ..encoders.sam_shape import kind_of, shape_of
 from ..errors import MedcorePruneError
+from ..files import require_writable
 from ..fingerprint import model_hash
 from ..lineage import Lineage, lineage_of
 from ..planning import Plan, make_plan
@@ -46,6 +47,7 @@ def command(model: str, kind: str, image_size: int | None, convention: str, as_j
     """
     if out is not None and out.suffix not in _PICTURES:
         raise MedcorePruneError(f"--out {out}: expected a name that ends in one of {', '.join(_PICTURES)}")
+    require_writable(out)
     # half precision is shown as it is stored
     loaded = load(model) if is_pruned_file(model) else ModelOptions(kind, image_size).read(model)
     shape, lineage = shape_of(loaded), lineage_of(loaded)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..data import phantoms
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, require_writable
 from ..progress import track
 from .options import FOLDER, seed_option
 
@@ -38,6 +38,7 @@ def command(name: str, count: int, size: int, seed: int, out: Path) -> None:
     """
     if out.is_dir() and any(out.iterdir()):
         raise DataError(f"--out {out} is not empty: choose a folder that is new, so that nothing of yours is mixed in")
+    require_writable(out)
     rows = ["name,x0,y0,x1,y1"]
     samples = phantoms.make(name, seed=seed, count=count, size=size)
     for sample in track(samples, "drawing phantoms", total=count):

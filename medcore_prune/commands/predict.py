@@ -14,7 +14,7 @@ from ..data import boxes_from_csv, read_image
 from ..data.images import is_image_file
 from ..data.types import Box
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, require_writable
 from ..overlay import overlay
 from ..predictor import Predictor
 from ..progress import track
@@ -81,6 +81,7 @@ def command(
       medcore-prune predict phantoms/images --boxes phantoms/boxes.csv --pruned small.safetensors --out all-masks
     """
     check_device(device)
+    require_writable(out)
     jobs = _jobs(image, box, boxes)
     _refuse_existing(jobs, out, overwrite, drawn)
     predictor = Predictor(ModelOptions(kind, image_size, device).read(model))

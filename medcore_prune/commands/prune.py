@@ -9,7 +9,7 @@ import click
 from ..command_line import check_device
 from ..data.checkpoint_split import split_file
 from ..errors import CheckpointError
-from ..files import write_json_atomic, write_text_atomic
+from ..files import require_writable, write_json_atomic, write_text_atomic
 from ..level import Level
 from ..plugin import load_plugin
 from ..pruned_file import save
@@ -117,6 +117,7 @@ def command(
     if level is not None and target is not None:
         raise click.UsageError("--level and --target both say how much goes: give one")
     check_device(device)
+    require_writable(out, plan_out, given["cache"])
     _check_out(out, adapted, reference)
     for each in plugin:
         load_plugin(each)
