@@ -90,7 +90,9 @@ def as_one_layer(block: Block) -> nn.Linear:
     """Return the block's attention as a linear layer of its pooled inputs: (heads * D) to out, in float64."""
     products = torch.cat([factors.product for factors in factors_of(block)])
     inputs, outputs = products.shape
-    layer = nn.Linear(inputs, outputs, device=products.device, dtype=torch.float64).requires_grad_(False)
+    # without initial weights, which would be drawn from the generator that all share
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, device=products.device, dtype=torch.float64)
+    layer.requires_grad_(False)
     layer.weight.copy_(products.T)
     layer.bias.copy_(block.layers["proj"].bias.detach())
     heads, width = block.num_heads, block.head_dim
