@@ -35,6 +35,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
         _python_shows(message, category, *where, **more)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether there was no memory; torch says so in an error of its own on a GPU, and in words alone elsewhere."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 _python_shows = warnings.showwarning
 
 
@@ -46,6 +51,11 @@ def run(command: click.Command) -> None:
             command()
     except MedcorePruneError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        click.echo("error: out of memory: use smaller images, a smaller batch or another device", err=True)
         sys.exit(1)
     except OSError as error:
         # a folder that cannot be written, a disk that is full

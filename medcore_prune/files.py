@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,22 @@ def require_writable(*paths: str | os.PathLike[str] | None) -> None:
             raise WriteError(f"{path} cannot be written: {folder} is a file, expected a folder")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise WriteError(f"{path} cannot be written: the folder {folder} may not be written to")
+
+
+def refuse_overwriting(read: Iterable[str | os.PathLike[str] | None], *written: Path | None) -> None:
+    """Refuse to write over a file that is read.
+
+    Args:
+        read: What is read; names of what is no file, and None, are passed over.
+        written: What is to be written.
+
+    Raises:
+        WriteError: One of them is the same file, under whatever name.
+    """
+    for target in written:
+        for source in read:
+            if target and source and os.path.exists(target) and os.path.exists(source) and target.samefile(source):
+                raise WriteError(f"{target} is the file {source} that is read: choose another name")
 
 
 @contextmanager

@@ -75,7 +75,9 @@ def contour(mask: Mask, thickness: int = 1) -> Mask:
 def _frame(box: Box, shape: tuple[int, int], thickness: int) -> Mask:
     """A dashed frame on the box's own first and last columns and rows, as far as they are in the image."""
     height, width = shape
-    x0, y0, x1, y1 = (round(corner) for corner in box)
+    # corners far outside are all alike, and larger than what an array holds
+    far = 2 * max(shape)
+    x0, y0, x1, y1 = (round(min(max(corner, -far), far)) for corner in box)
     rows, columns = np.ogrid[:height, :width]
     inside = (columns >= x0) & (columns <= x1) & (rows >= y0) & (rows <= y1)
     deep = (columns >= x0 + thickness) & (columns <= x1 - thickness)

@@ -131,6 +131,8 @@ def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
 
 def is_pruned_file(path: str | os.PathLike[str]) -> bool:
     """Whether a file is one that `save` wrote; False for any other, missing ones included."""
+    if not Path(path).is_file():
+        return False
     try:
         with safe_open(Path(path), framework="pt") as file:
             return is_pruned_metadata(file.metadata())

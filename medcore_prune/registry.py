@@ -222,7 +222,8 @@ def all_or_nothing(what: str) -> Iterator[None]:
     _origins.append(what)
     try:
         yield
-    except Exception as error:
+    # a plug-in that ends the program would end it without a word
+    except (Exception, SystemExit) as error:
         for registry, entries in zip(_registries, before, strict=False):
             # built-in modules that the plug-in happened to pull in stay: they will not be imported a second time
             registry._entries = {

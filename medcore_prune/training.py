@@ -59,6 +59,10 @@ class TrainSettings:
     validate_every: int = 0
     mixed_precision: bool = True
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise MedcorePruneError(f"training: learning_rate is {self.learning_rate}: expected a number above 0")
+
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is computed in hardware there, rather than emulated slowly."""

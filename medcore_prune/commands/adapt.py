@@ -16,9 +16,11 @@ from ..data.named import named_folders, parse_named
 from ..data.types import SampleSet
 from ..encoders import SHAPES, geometry_of
 from ..errors import CheckpointError
-from ..files import require_writable, write_json_atomic
+from ..files import refuse_overwriting, require_writable, write_json_atomic
 from ..protocol import batch_of
 from ..zoo import pocket
+
+_SUFFIXES = (".pth", ".pt")
 
 
 def _fractions(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, float, float]:
@@ -122,7 +124,11 @@ def command(
           --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
     """
     check_device(device)
+    if out.suffix not in _SUFFIXES:
+        # said before the training and not after it: torch writes no other names
+        raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     require_writable(out)
+    refuse_overwriting((reference,), out)
     sets = named_folders(parse_named(data), layout)
     roles = split(sets, seed=split_seed, fractions=fractions)
     model = _start(kind, reference, device, image_size)

@@ -18,7 +18,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 MODEL_FILE = "FILE|pocket"
 DEFAULT_ATTENTION = "segment-anything"
-_SMALLEST_GRID = 8
+_SMALLEST_GRID, _LARGEST_GRID = 8, 16384
 
 
 class OneLevel(click.ParamType):
@@ -47,8 +47,8 @@ class GridSize(click.ParamType):
             size = int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number of pixels nor original", param, ctx)
-        if size < _SMALLEST_GRID:
-            self.fail(f"{size} pixels: expected at least {_SMALLEST_GRID}", param, ctx)
+        if not _SMALLEST_GRID <= size <= _LARGEST_GRID:
+            self.fail(f"{size} pixels: expected {_SMALLEST_GRID} to {_LARGEST_GRID}", param, ctx)
         return size
 
 

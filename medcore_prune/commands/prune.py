@@ -9,7 +9,7 @@ import click
 from ..command_line import check_device
 from ..data.checkpoint_split import split_file
 from ..errors import CheckpointError
-from ..files import require_writable, write_json_atomic, write_text_atomic
+from ..files import refuse_overwriting, require_writable, write_json_atomic, write_text_atomic
 from ..level import Level
 from ..plugin import load_plugin
 from ..pruned_file import save
@@ -118,7 +118,8 @@ def command(
         raise click.UsageError("--level and --target both say how much goes: give one")
     check_device(device)
     require_writable(out, plan_out, given["cache"])
-    _check_out(out, adapted, reference)
+    _check_out(out)
+    refuse_overwriting((adapted, reference), out, plan_out)
     for each in plugin:
         load_plugin(each)
     options = ModelOptions(kind, image_size, device, attention, checkpointing)
@@ -154,8 +155,6 @@ def _write(done: Pruned, record: Mapping[str, Any], out: Path) -> None:
     save(done.model, out, provenance=record)
 
 
-def _check_out(out: Path, *inputs: str | None) -> None:
+def _check_out(out: Path) -> None:
     if out.suffix != ".safetensors":
         raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
-    if any(name and Path(name).exists() and out.exists() and out.samefile(name) for name in inputs):
-        raise CheckpointError(f"--out {out} is the model that is read: choose another name")

@@ -10,7 +10,7 @@ from ..data import Split
 from ..data.checkpoint_split import split_file
 from ..errors import CheckpointError
 from ..estimates import recovery_estimate
-from ..files import atomic_write, require_writable, write_text_atomic
+from ..files import atomic_write, refuse_overwriting, require_writable, write_text_atomic
 from ..fingerprint import model_hash
 from ..lineage import lineage_of
 from ..pruned_file import save
@@ -101,6 +101,7 @@ def command(
     """
     check_device(device)
     require_writable(out)
+    refuse_overwriting((pruned, teacher), out)
     if out.suffix != ".safetensors":
         raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
     options = ModelOptions(kind, image_size, device, attention, checkpointing)

@@ -208,7 +208,7 @@ def _lot(seed: int, *what: str) -> bytes:
 
 
 def _check_fractions(fractions: tuple[float, float, float]) -> None:
-    if len(fractions) != len(ROLES) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+    if len(fractions) != len(ROLES) or min(fractions) < 0 or not abs(sum(fractions) - 1) <= 1e-9:
         raise DataError(f"expected three fractions for {', '.join(ROLES)} that sum to 1, got {fractions}")
 
 

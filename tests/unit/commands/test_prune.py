@@ -130,9 +130,12 @@ def test_the_input_is_not_overwritten(here: Path) -> None:
     model = tiny_sam()
     mp.save(model, here / "a.safetensors")
     before = (here / "a.safetensors").read_bytes()
-    result = run("--adapted", "a.safetensors", "--out", "a.safetensors")
-    assert isinstance(result.exception, CheckpointError)
-    assert "is the model that is read" in str(result.exception)
+    (here / "link.safetensors").symlink_to("a.safetensors")
+    for place in ("--out", "--plan-out"):
+        for name in ("a.safetensors", "link.safetensors"):
+            result = run("--adapted", "a.safetensors", place, name)
+            assert isinstance(result.exception, MedcorePruneError)
+            assert "that is read" in str(result.exception)
     assert (here / "a.safetensors").read_bytes() == before
 
 
