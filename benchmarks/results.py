@@ -18,6 +18,7 @@ from .records import Cell, CellResult, parse_cell, read_json, write_record
 RUN_FILE = "run.json"
 FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
 """Everything that a run writes besides `run.json` and the rendered files; `--fresh` removes these and nothing else."""
+_MAPPINGS = ("identity", "methods", "modes", "data")
 _TEXTS = ("dataset", "name", "group", "empty")
 
 
@@ -75,7 +76,8 @@ class ResultStore:
                 "wrote"
             )
         store = cls(root)
-        store.run  # noqa: B018  # a damaged file is reported now
+        if "identity" not in store.run:
+            raise ResultsError(f"{root / RUN_FILE} is damaged (missing: identity): use another folder")
         return store
 
     @classmethod
@@ -125,7 +127,11 @@ class ResultStore:
     @cached_property
     def run(self) -> dict[str, Any]:
         """What `create` was told about the run."""
-        return read_json(self.root / RUN_FILE, self.root)
+        path = self.root / RUN_FILE
+        run = read_json(path, self.root)
+        if wrong := [name for name in _MAPPINGS if not isinstance(run.get(name, {}), dict)]:
+            raise ResultsError(f"{path} is damaged (wrong: {', '.join(wrong)}): delete this file and run again")
+        return run
 
     def has(self, cell: Cell) -> bool:
         """Whether the cell is stored."""

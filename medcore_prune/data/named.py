@@ -12,6 +12,7 @@ from .types import SampleSet
 _EXPECTED = {
     "--data": "NAME=DIR, for example kvasir=images/Kvasir-SEG",
     "--boxes": "NAME=CSV, for example kvasir=boxes.csv",
+    "--results": "NAME=DIR, for example phantoms=results",
 }
 
 

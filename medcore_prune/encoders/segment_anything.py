@@ -91,6 +91,10 @@ def _modules(shape: SamShape) -> Sam:
     return Sam(encoder, prompts, decoder, pixel_mean=[0.0, 0.0, 0.0], pixel_std=[255.0, 255.0, 255.0])
 
 
+LARGEST_IMAGE_SIZE = 1 << 16
+"""Side in pixels up to which a SAM is built; the largest that is known takes 1024."""
+
+
 def build_sam(
     kind: str | SamShape, device: str | torch.device = "cpu", image_size: int | None = None, seed: int = 0
 ) -> Sam:
@@ -116,6 +120,8 @@ def build_sam(
             raise MedcorePruneError(
                 f"image size {image_size} does not fit: use a positive multiple of the patch size {shape.patch_size}"
             )
+        if image_size > LARGEST_IMAGE_SIZE:
+            raise MedcorePruneError(f"image size {image_size} does not fit: use at most {LARGEST_IMAGE_SIZE}")
         shape = SamShape(**{**shape.__dict__, "image_size": image_size})
     if torch.device(device).type == "meta":
         with torch.device("meta"):

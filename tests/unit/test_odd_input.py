@@ -11,6 +11,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune import command_line
+from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.cli import cli
 
 ANYWHERE = "0,0,20,20"
@@ -80,6 +81,18 @@ def test_boxes_far_outside_are_drawn(here: Path, box: str) -> None:
 def test_a_grid_without_end_is_a_usage_error(here: Path) -> None:
     with pytest.raises(click.UsageError, match="expected 8 to 16384"):
         cli(["evaluate", "small.safetensors", "--data", "a=set", "--eval-size", "100000000"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["claims", "--results", "x"], "--results 'x': expected NAME=DIR"),
+        (["plan", "--image-size", "1000000000"], "image size 1000000000 does not fit: use at most 65536"),
+    ],
+)
+def test_odd_words_to_the_comparison(words: list[str], message: str) -> None:
+    with pytest.raises(mp.MedcorePruneError, match=message):
+        bench(words, standalone_mode=False)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 75 GB")])

@@ -155,3 +155,26 @@ def test_analyses_come_back(tmp_path: Path) -> None:
     assert store.analysis("stability") is None
     store.write_analysis("stability", {"rows": [1, 2]})
     assert store.analysis("stability") == {"format": FORMAT, "rows": [1, 2]}
+
+
+@pytest.mark.parametrize("change", [{"identity": []}, {"methods": [1]}, {"modes": "x"}])
+def test_a_run_file_of_other_types_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
+    ResultStore.create(tmp_path, RUN)
+    stored = json.loads((tmp_path / "run.json").read_text())
+    del stored["content_sha256"]
+    (tmp_path / "run.json").write_text(json.dumps({**stored, **change}))
+    with pytest.raises(ResultsError, match=rf"run\.json is damaged \(wrong: {next(iter(change))}\)"):
+        ResultStore.open(tmp_path)
+    del stored["identity"]
+    (tmp_path / "run.json").write_text(json.dumps(stored))
+    with pytest.raises(ResultsError, match=r"run\.json is damaged \(missing: identity\)"):
+        ResultStore.open(tmp_path)
+
+
+def test_a_changed_record_is_noticed(tmp_path: Path) -> None:
+    store = ResultStore.create(tmp_path, RUN)
+    store.write(_result())
+    path = tmp_path / CELL.path
+    path.write_text(path.read_text().replace('"images": ', '"images": 1'))
+    with pytest.raises(ResultsError, match="not as it was written"):
+        store.cells()
