@@ -18,7 +18,7 @@ from .records import Cell, CellResult, parse_cell, read_json, write_record
 RUN_FILE = "run.json"
 FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
 """Everything that a run writes besides `run.json` and the rendered files; `--fresh` removes these and nothing else."""
-_MAPPINGS = ("identity", "methods", "modes", "data")
+_MAPPINGS = ("identity", "methods")
 _TEXTS = ("dataset", "name", "group", "empty")
 
 
