@@ -9,7 +9,7 @@ from ..needs import Need
 @register_baseline("residual", source="Hassibi and Stork 1993, Second order derivatives for network pruning (NIPS 5)")
 def residual() -> Baseline:
     """Least-squares residual of each layer's output, units taken out in rounds; mean + deviation over data sets."""
-    settings = {"tokens": "alike", "beta": DEFAULTS.beta, "aggregation": "mean_std"}
+    settings = {"tokens": "by_gradient", "beta": DEFAULTS.beta, "aggregation": "mean_std"}
     return Baseline(
         Residual,
         settings,

@@ -62,6 +62,11 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
         {"alpha": 1.0, "lambda_b": 20.0, "tau": 0.25},
         {"alpha": 1.0, "quotas": "uniform"},
     ),
+    "boundary_mask_fisher": (
+        *({"lambda_b": lambda_b, "aggregation": "pooled"} for lambda_b in (1.0, 5.0, 20.0)),
+        *({"lambda_b": lambda_b, "aggregation": "mean_std", "beta": 0.0} for lambda_b in (1.0, 5.0)),
+        {"lambda_b": 5.0, "aggregation": "mean_std", "beta": 1.0},
+    ),
     "residual": (
         {"rounds": 1, "tokens": "alike", "quotas": "uniform"},
         {"rounds": 64, "tokens": "alike", "quotas": "uniform"},
