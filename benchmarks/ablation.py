@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..baseline import get_baseline
-from ..cascade import Cascaded, cascade, second_pass
+from ..cascading import Cascaded, cascade, second_pass
 from ..level import Level
 from .announce import duration, seconds_an_image
 from .evaluating import Evaluator, digest

@@ -1,49 +1,80 @@
 """`medcore-bench`: one command an experiment."""
 
-from importlib import import_module
-
 import click
 
 from ..command_line import run
+from ..lazy_group import LazyGroup, Listed
 
 COMMANDS = {
-    "ablation": "ablation",
-    "automatic": "automatic_split",
-    "baselines": "baselines",
-    "claims": "claims",
-    "correction-study": "correction_study",
-    "landscape": "landscape",
-    "leverage": "leverage",
-    "list": "listing",
-    "main": "main",
-    "plan": "plan",
-    "recovery-study": "recovery_study",
-    "report": "report",
-    "transfer": "transfer",
-    "tune": "tune",
+    "baselines": Listed(
+        f"{__package__}.baselines",
+        "Compare pruning methods on the same groups, levels, images and seeds, with no recovery",
+    ),
+    "main": Listed(
+        f"{__package__}.main",
+        "Compress with recovery, one-time and sequential, and measure contours, size, latency and memory",
+    ),
+    "transfer": Listed(
+        f"{__package__}.transfer",
+        "Compress for several modalities with one plan a level, calibrated over all, recovered on each",
+    ),
+    "ablation": Listed(
+        f"{__package__}.ablation",
+        "Take MedCore apart: without the boundary Fisher, the reset, or the variance over data sets",
+    ),
+    "leverage": Listed(
+        f"{__package__}.leverage",
+        "Measure how far compression steps move the contour for what they save: heads against MLP",
+    ),
+    "landscape": Listed(
+        f"{__package__}.landscape",
+        "Map Boundary F1 over the share of heads and of MLP neurons that go, without recovery",
+    ),
+    "automatic": Listed(
+        f"{__package__}.automatic_split",
+        "Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs",
+    ),
+    "plan": Listed(
+        f"{__package__}.plan", "Show what each level removes from an encoder, and what parameters and FLOPs are left"
+    ),
+    "list": Listed(
+        f"{__package__}.listing",
+        "List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from)",
+    ),
+    "report": Listed(f"{__package__}.report", "Render the results in DIR again: tables, figures, report.html"),
+    "claims": Listed(
+        f"{__package__}.claims", "Hold the paper's claims against the results of the experiments that have run"
+    ),
+    "tune": Listed(
+        f"{__package__}.tune", "Settle the open settings on phantom validation images, as many trials for every method"
+    ),
+    "correction-study": Listed(
+        f"{__package__}.correction_study",
+        "Try the training-free correction in every variant, on validation images",
+    ),
+    "recovery-study": Listed(
+        f"{__package__}.recovery_study",
+        "Settle learning rate and weights of the recovery loss on phantom validation images",
+    ),
 }
-"""Commands to the modules of this package that hold them, each as a click command called `command`."""
+"""The commands: experiments, then what reads their results, then the studies that settled the defaults."""
 
 
-class _Experiments(click.Group):
-    """Imports an experiment when it is asked for, so that none waits for what another needs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*COMMANDS, *super().list_commands(ctx)})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = import_module(f".{COMMANDS[cmd_name]}", __package__).command
-        return command
-
-
-@click.group(cls=_Experiments)
+@click.group(cls=LazyGroup, listed=COMMANDS)
 @click.version_option(package_name="medcore-prune")
 def cli() -> None:
-    """Compare pruning criteria on SAM and MedSAM image encoders."""
+    """Compare pruning criteria on SAM and MedSAM image encoders.
+
+    Every experiment runs without options on a small built-in pair of models and
+    drawn images ("phantoms"), and writes a folder of results with one page,
+    report.html. `medcore-bench COMMAND --help` says what a command does.
+    """
 
 
 def main() -> None:
     """Run `medcore-bench`."""
     run(cli)
+
+
+if __name__ == "__main__":
+    main()

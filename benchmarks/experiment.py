@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..calibration import calibrate
+from ..command_line import INTERRUPTED
 from ..commands.options import GridSize
 from ..data import LAYOUTS
 from ..data.named import parse_named
@@ -32,7 +33,6 @@ from .settings import COUNTS, Counts, Settings
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_INTERRUPTED = 130
 
 
 def _finite(_context: click.Context, _option: click.Parameter, value: float) -> float:
@@ -193,7 +193,7 @@ def running(settings: Settings) -> Iterator[None]:
         stored = len(list((settings.out / "cells").glob("**/*.json")))
         what = f"{stored} cells are" if stored else "what is finished is"
         click.echo(f"\nstopped; {what} kept in {settings.out}: the same command goes on from there", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def begin(

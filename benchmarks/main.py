@@ -9,8 +9,8 @@ from typing import Any
 import click
 from torch import nn
 
-from ..cascade import Cascaded, cascade, second_pass
 from ..cascade_stages import HEAD_RECOVERY_FRACTION, Correct, Stage
+from ..cascading import Cascaded, cascade, second_pass
 from ..correction import correct
 from ..data import Split
 from ..level import Level

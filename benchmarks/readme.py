@@ -5,17 +5,13 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import click
-
-from ..cli import cli as tool
+from ..cli import COMMANDS as TOOL
 from ..errors import MedcorePruneError
 from ..files import write_text_atomic
-from .cli import cli as bench
+from .cli import COMMANDS as BENCH
 from .findings import CLAIMS
 from .grid import Grid
 from .listing import criteria, methods
-
-_SHORT_HELP = 200
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -26,12 +22,8 @@ def marks(name: str) -> tuple[str, str]:
 def commands() -> Grid:
     """Every command with the first sentence of its help."""
     rows = []
-    for program, group in (("medcore-prune", tool), ("medcore-bench", bench)):
-        context = click.Context(group, info_name=program)
-        for name in group.list_commands(context):
-            command = group.get_command(context, name)
-            assert command is not None
-            rows.append([f"`{program} {name}`", command.get_short_help_str(_SHORT_HELP).rstrip(".")])
+    for program, listed in (("medcore-prune", TOOL), ("medcore-bench", BENCH)):
+        rows += [[f"`{program} {name}`", known.says] for name, known in listed.items()]
     return Grid("Commands", ["command", "does"], rows, left=2)
 
 

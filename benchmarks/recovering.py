@@ -12,8 +12,8 @@ from typing import Any
 import click
 from torch import nn
 
-from ..cascade import Cascaded
 from ..cascade_stages import Stage
+from ..cascading import Cascaded
 from ..data import Split
 from ..fingerprint import model_hash
 from ..latency import compare_latency

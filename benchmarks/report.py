@@ -34,7 +34,7 @@ def command(folder: Path, compare: str | None, gallery: bool) -> None:
     if experiment not in COMMANDS:
         raise ResultsError(f"{folder} holds results of {experiment!r}, which this version does not know")
     if experiment != EXPERIMENT:
-        import_module(f".{COMMANDS[experiment]}", __package__).render(store)
+        import_module(COMMANDS[experiment].module).render(store)
         return
     if compare is not None and compare not in store.run.get("methods", {}):
         raise ResultsError(unknown_name("method of these results", compare, sorted(store.run.get("methods", {}))))

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ..cascade import Cascaded, cascade
 from ..cascade_stages import Stage
+from ..cascading import Cascaded, cascade
 from ..data import Split
 from ..level import Level
 from .evaluating import Evaluator

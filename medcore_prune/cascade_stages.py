@@ -73,7 +73,7 @@ SCHEDULES: dict[str, Callable[[Level], list[Step]]] = {"cascade": _heads_first, 
 
 @dataclass(frozen=True)
 class Runner:
-    """What stays the same from stage to stage; see `cascade.cascade` for the attributes."""
+    """What stays the same from stage to stage; see `cascading.cascade` for the attributes."""
 
     teacher: nn.Module
     criterion: Criteria

@@ -1,43 +1,39 @@
 """`medcore-prune`: one's own checkpoint and data, one command a step."""
 
-from importlib import import_module
-
 import click
 
 from .command_line import run
+from .lazy_group import LazyGroup, Listed
 
+_PACKAGE = "medcore_prune.commands"
 COMMANDS = {
-    "adapt": "adapt",
-    "evaluate": "evaluate",
-    "export": "export",
-    "inspect": "inspect",
-    "phantoms": "phantoms",
-    "predict": "predict",
-    "prune": "prune",
-    "recover": "recover",
+    "phantoms": Listed(f"{_PACKAGE}.phantoms", "Draw phantom images with masks into a folder, to try the tool on"),
+    "adapt": Listed(f"{_PACKAGE}.adapt", "Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM"),
+    "prune": Listed(
+        f"{_PACKAGE}.prune", "Remove attention heads and MLP neurons from a model, and write what is left as one file"
+    ),
+    "inspect": Listed(
+        f"{_PACKAGE}.inspect", "Show what is inside a model file: sizes, what is left of every block, its history"
+    ),
+    "evaluate": Listed(f"{_PACKAGE}.evaluate", "Measure how good the masks of models are, and their contours"),
+    "recover": Listed(
+        f"{_PACKAGE}.recover", "Fine-tune a pruned model on your images, towards the model that it was cut from"
+    ),
+    "predict": Listed(f"{_PACKAGE}.predict", "Segment what boxes enclose, in one image or in a folder of images"),
+    "export": Listed(f"{_PACKAGE}.export", "Write a model as ONNX, and compare it with PyTorch under ONNX Runtime"),
 }
-"""Commands to the modules of `commands` that hold them, each as a click command called `command`."""
+"""The commands, in the order in which they are used."""
 
 
-class _Steps(click.Group):
-    """Imports a command when it is asked for, so that none waits for what another needs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f".commands.{COMMANDS[cmd_name]}", __package__).command
-        return command
-
-
-@click.group(cls=_Steps)
+@click.group(cls=LazyGroup, listed=COMMANDS)
 @click.version_option(package_name="medcore-prune")
 def cli() -> None:
-    """Make a SAM or MedSAM smaller: adapt it to your images, prune it, recover it, and use what is left.
+    """Make a SAM or MedSAM smaller: adapt it to your images, prune it, recover
+    it, and use what is left.
 
-    Every command runs without options on a small built-in model and drawn images, in seconds.
+    Without a model and images of yours, commands work on a small built-in model
+    and drawn images ("phantoms"), in seconds. `medcore-prune COMMAND --help`
+    says what a command does, with an example.
     """
 
 

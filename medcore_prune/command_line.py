@@ -1,15 +1,17 @@
-"""What both command lines do with a user's mistake."""
+"""What both command lines do with a user's mistake, an interrupt and a closed pipe; exit codes."""
 
 import sys
 import warnings
 from typing import Any
 
 import click
-import torch
 
 from .data.near_duplicates import NearDuplicateWarning
 from .errors import MedcorePruneError
 from .interrupts import remembered
+
+REFUSED, INTERRUPTED = 1, 130
+"""Exit codes beside click's 0 for success and 2 for wrong usage."""
 
 
 def check_device(name: str) -> None:
@@ -18,6 +20,8 @@ def check_device(name: str) -> None:
     Raises:
         MedcorePruneError: In one line, with torch's own reason.
     """
+    import torch
+
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -44,20 +48,25 @@ _python_shows = warnings.showwarning
 
 
 def run(command: click.Command) -> None:
-    """Run a command; a user's mistake is a message and exit code 1, never a traceback."""
-    warnings.showwarning = _show_warning
+    """Run a command and end with its exit code; what was to be expected is a message, never a traceback.
+
+    0 is success, 1 what this package or the file system refuses, 2 wrong usage, 130 an interrupt. Any other error is a
+    fault of the program and keeps its traceback. A reader that closes the pipe (`| head`) ends the command quietly.
+    """
     try:
         with remembered():
-            command()
+            # click returns the code of an early exit, such as that of --help; commands themselves return nothing
+            sys.exit(command(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("stopped: no file is left half-written; what can go on does when the command is repeated", err=True)
+        sys.exit(INTERRUPTED)
     except MedcorePruneError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        click.echo("error: out of memory: use smaller images, a smaller batch or another device", err=True)
-        sys.exit(1)
+        sys.exit(REFUSED)
     except OSError as error:
         # a folder that cannot be written, a disk that is full
         click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
-        sys.exit(1)
+        sys.exit(REFUSED)

@@ -16,7 +16,6 @@ from torch import nn
 
 from .activations import Activations, activations_of
 from .adaptation import pool_size
-from .checkpointing import is_checkpointing
 from .collector import LOSSES, stored_shapes
 from .collector_registry import layout_of
 from .cost import count
@@ -24,6 +23,7 @@ from .encoders import blocks_of, family_of, geometry_of
 from .estimate_record import Estimate
 from .needs import Need
 from .protocol import decode
+from .recomputing import is_checkpointing
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
 
 _RGB = 3

@@ -10,7 +10,6 @@ from torch import nn
 
 from ..attention import set_attention
 from ..checkpoint import load_sam, require_aligned
-from ..checkpointing import set_checkpointing
 from ..data import Split, phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders, parse_named
@@ -20,6 +19,7 @@ from ..errors import CheckpointError, DataError
 from ..estimate_record import Estimate, require_memory
 from ..lineage import lineage_of
 from ..pruned_file import is_pruned_file, load
+from ..recomputing import set_checkpointing
 from ..surgery import prune
 from ..zoo import NOTICE, pocket
 from .options import DEFAULT_ATTENTION

@@ -11,11 +11,11 @@ from torch.autograd.graph import saved_tensors_hooks
 import medcore_prune as mp
 from medcore_prune.activations import activations_of
 from medcore_prune.attention import set_attention
-from medcore_prune.checkpointing import checkpointing
 from medcore_prune.encoders import build_sam, encoder_of, geometry_of
 from medcore_prune.losses import plain_loss
 from medcore_prune.measure import measured
 from medcore_prune.protocol import input_logits, low_res_logits
+from medcore_prune.recomputing import checkpointing
 
 
 def kept_bytes(model: nn.Module) -> int:

@@ -11,7 +11,6 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune.attention import set_attention
-from medcore_prune.checkpointing import checkpointing, set_checkpointing
 from medcore_prune.encoders import build_sam
 from medcore_prune.errors import MedcorePruneError
 from medcore_prune.estimate_record import Estimate, duration, require_memory
@@ -19,6 +18,7 @@ from medcore_prune.estimates import calibration_estimate, evaluation_estimate, r
 from medcore_prune.fisher import Accumulator
 from medcore_prune.measure import measured
 from medcore_prune.needs import Need
+from medcore_prune.recomputing import checkpointing, set_checkpointing
 from medcore_prune.recovery_settings import RecoverySettings
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune import cascade_stages
-from medcore_prune.cascade import cascade, second_pass
+from medcore_prune.cascading import cascade, second_pass
 from medcore_prune.checkpoint import require_aligned
 from medcore_prune.data import Split, split
 from medcore_prune.encoders import blocks_of

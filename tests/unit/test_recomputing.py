@@ -12,11 +12,11 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import medcore_prune as mp
 from medcore_prune.attention import set_attention
-from medcore_prune.checkpointing import checkpointing, is_checkpointing, set_checkpointing
 from medcore_prune.data.pool import Batch
 from medcore_prune.encoders import blocks_of, encoder_of
 from medcore_prune.fisher import Accumulator
 from medcore_prune.layer_gradients import watching
+from medcore_prune.recomputing import checkpointing, is_checkpointing, set_checkpointing
 from medcore_prune.training import TrainSettings, fit
 
 

@@ -1,0 +1,55 @@
+"""A group of commands that are imported when they are asked for, so that help and completion do not wait for torch."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class Listed(NamedTuple):
+    """What is known of a command before it is imported.
+
+    Attributes:
+        module: Import name of the module that holds it, as a click command called `command`.
+        says: The first sentence of its help, without the full stop.
+    """
+
+    module: str
+    says: str
+
+
+class LazyGroup(click.Group):
+    """A click group over modules.
+
+    Args:
+        listed: Names of the commands to what is known of them, in the order in which help shows them.
+    """
+
+    def __init__(self, *args: Any, listed: Mapping[str, Listed], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.listed = dict(listed)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the list."""
+        return [*self.listed, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, if there is one of that name."""
+        if cmd_name not in self.listed:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = import_module(self.listed[cmd_name].module).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, no sentence cut."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, f"{known.says}.") for name, known in self.listed.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command, or an option of the group."""
+        names = [
+            CompletionItem(name, help=known.says) for name, known in self.listed.items() if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]

@@ -1,0 +1,125 @@
+"""Everything at the front door: what `import medcore_prune as mp` offers as `mp.NAME`."""
+
+from . import data, zoo
+from .adaptation import AdaptSettings, adapt
+from .attention import set_attention
+from .automatic import automatic_plan
+from .baseline import Baseline, available_baselines, get_baseline, register_baseline
+from .calibration import calibrate
+from .cascading import Cascaded, cascade, second_pass
+from .checkpoint import load_sam, require_aligned
+from .collector import Collector
+from .collector_registry import get_collector, register_collector
+from .correction import correct
+from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection
+from .cost import count
+from .criterion import Criterion, Need, unit_scores
+from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion
+from .encoders import build_sam, register_family
+from .errors import MedcorePruneError
+from .estimate_record import Estimate, require_memory
+from .estimates import calibration_estimate, evaluation_estimate, recovery_estimate
+from .evaluation import evaluate
+from .exchange import WeightScores, parameter_masks, scores_frame
+from .facade import plan, plan_from_scores
+from .groups import StructuredGroup, groups_of
+from .latency import Latency, compare_latency, measure_latency
+from .level import Level
+from .leverage import BoundaryLeverage
+from .metrics import evaluate_mask
+from .onnx_export import export_onnx
+from .planning import Plan, make_plan
+from .plugin import load_plugin
+from .predictor import Predictor
+from .pruned_file import load, save
+from .recomputing import checkpointing, set_checkpointing
+from .recovery import recover, seconds_per_step
+from .recovery_history import RecoveryHistory
+from .recovery_objective import RecoveryWeights
+from .recovery_settings import RecoverySettings
+from .recovery_store import RecoveryStore
+from .statistics import Statistics
+from .surgery import masked, prune, verify
+from .target import Target
+from .tracing import all_but_units, heads_by_layer, traceable
+from .version import __version__
+
+__all__ = [
+    "AdaptSettings",
+    "Baseline",
+    "BoundaryLeverage",
+    "Cascaded",
+    "Collector",
+    "CorrectionReport",
+    "CorrectionSettings",
+    "Criterion",
+    "Estimate",
+    "Latency",
+    "LayerCorrection",
+    "Level",
+    "MedcorePruneError",
+    "Need",
+    "Plan",
+    "Predictor",
+    "RecoveryHistory",
+    "RecoverySettings",
+    "RecoveryStore",
+    "RecoveryWeights",
+    "Statistics",
+    "StructuredGroup",
+    "Target",
+    "WeightScores",
+    "__version__",
+    "adapt",
+    "all_but_units",
+    "automatic_plan",
+    "available_baselines",
+    "available_criteria",
+    "build_criterion",
+    "build_sam",
+    "calibrate",
+    "calibration_estimate",
+    "cascade",
+    "checkpointing",
+    "compare_latency",
+    "correct",
+    "count",
+    "data",
+    "evaluate",
+    "evaluate_mask",
+    "evaluation_estimate",
+    "export_onnx",
+    "get_baseline",
+    "get_collector",
+    "get_criterion",
+    "groups_of",
+    "heads_by_layer",
+    "load",
+    "load_plugin",
+    "load_sam",
+    "make_plan",
+    "masked",
+    "measure_latency",
+    "parameter_masks",
+    "plan",
+    "plan_from_scores",
+    "prune",
+    "recover",
+    "recovery_estimate",
+    "register_baseline",
+    "register_collector",
+    "register_criterion",
+    "register_family",
+    "require_aligned",
+    "require_memory",
+    "save",
+    "scores_frame",
+    "second_pass",
+    "seconds_per_step",
+    "set_attention",
+    "set_checkpointing",
+    "traceable",
+    "unit_scores",
+    "verify",
+    "zoo",
+]
