@@ -56,11 +56,18 @@ def variants(settings: Settings) -> list[Method]:
     is_flag=True,
     help=f"Recover each variant at {FIRST}, cut it again at {SECOND} and recover it: the paper's last column.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of a recovery under --sequential.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Steps of a recovery under --sequential.")
 def command(settings: Settings, sequential: bool, steps: int | None) -> None:
-    """Take MedCore apart: without the boundary Fisher, without the reset, without the variance over data sets.
+    """Take MedCore apart: without the boundary Fisher, the reset, or the variance over data sets.
 
-    One-time pruning without fine-tuning, as the paper's Table 3, on the pocket pair and phantom polyps by default.
+    The boundary Fisher weighs errors at contours more, the reset asks what
+    giving a unit SAM's weights back would do, the variance what data sets
+    disagree on. Without fine-tuning, as the paper's Table 3, on the built-in
+    pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench ablation --quick --levels h70_m70
     """
     with running(settings):
         methods = variants(settings)

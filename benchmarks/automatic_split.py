@@ -32,9 +32,10 @@ from .frames import comparison_frame
 from .grid import Grid
 from .inputs import Inputs
 from .methods import Method, choose_methods
+from .options import method_option
 from .planning import Job, plan_path
 from .results import ResultStore
-from .settings import SUBJECT, Settings
+from .settings import Settings
 from .summarising import summarise
 from .summary import Summary
 
@@ -57,15 +58,33 @@ _LEAD = (
 
 @click.command(name=NAME)
 @experiment_options(NAME, levels=COMPARISON_LEVELS, gallery=False)
-@click.option("--method", default=SUBJECT, show_default=True, help="Whose scores choose what goes.")
+@method_option
 @click.option(
-    "--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True, help="Images of a set for the search."
+    "--samples",
+    type=click.IntRange(min=1),
+    default=SAMPLES,
+    show_default=True,
+    metavar="N",
+    help="Images of each set that the search looks at.",
 )
-@click.option("--chunk", type=float, default=CHUNK, show_default=True, help="Share of a family that goes in a step.")
+@click.option(
+    "--chunk",
+    type=float,
+    default=CHUNK,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of all heads, or of all neurons, that goes in a step of the search.",
+)
 def command(settings: Settings, method: str, samples: int, chunk: float) -> None:
-    """Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and equal FLOPs.
+    """Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs.
 
-    Without recovery, on the pocket pair and phantom polyps by default.
+    The split is what `medcore-prune prune --target` uses: at each step, the
+    family goes whose removal moves the contour less. Without recovery, on the
+    built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench automatic --quick --levels h50_m70
     """
     if settings.seeds != 1:
         raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")

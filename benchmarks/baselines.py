@@ -13,13 +13,19 @@ from .settings import SUBJECT, Settings
 
 @click.command(name="baselines")
 @experiment_options("baselines", levels=COMPARISON_LEVELS)
-@click.option("--methods", "names", metavar="NAME,...", help="Baselines or criteria.  [default: all but the slow ones]")
+@click.option(
+    "--methods",
+    "names",
+    metavar="METHOD,...",
+    help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
+)
 @click.option(
     "--compare",
     "subject",
     default=SUBJECT,
     show_default=True,
-    help="The method that is compared with each other one.",
+    metavar="METHOD",
+    help="The method that each other one is compared with.",
 )
 @click.option(
     "--correct/--no-correct",
@@ -31,8 +37,13 @@ from .settings import SUBJECT, Settings
 def command(settings: Settings, names: str | None) -> None:
     """Compare pruning methods on the same groups, levels, images and seeds, with no recovery.
 
-    Without options: the pocket pair on phantom polyps, in a few minutes. Results are kept as files; run the same
-    command again to go on after an interruption, or with more methods and levels.
+    Without options: the built-in pair on drawn polyps, in a few minutes.
+    Results are kept as files; run the same command again to go on after an
+    interruption, or with more methods and levels.
+
+    \b
+    Example:
+      medcore-bench baselines --quick --methods magnitude,medcore
     """
     settings = replace(settings, methods=tuple(name.strip() for name in (names or "").split(",") if name.strip()))
     with running(settings):

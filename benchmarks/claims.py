@@ -12,9 +12,9 @@ from .evaluating import versions
 from .experiment_page import Section, write_report
 from .findings import CLAIMS, Finding, findings, plain
 from .grid import Grid
+from .options import results_option
 from .results import RUN_FILE, ResultStore
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _LEAD = (
     "What the paper claims, and what came out here. A claim holds or does not where the 95 % interval of the figure "
     "that decides excludes 0, and is undecided where it does not."
@@ -44,11 +44,10 @@ def stores_in(folder: Path) -> dict[str, ResultStore]:
     "--results",
     multiple=True,
     metavar="NAME=DIR",
-    help="A folder of experiments' results, and what to call it; may be repeated.  [default: here=medcore-results]",
+    help="A folder that holds experiments' results, and a name for it; may be repeated.  [default: "
+    "here=medcore-results]",
 )
-@click.option(
-    "--out", type=_FOLDER, default=Path("medcore-results/claims"), show_default=True, help="Folder for the verdicts."
-)
+@results_option("--out", default=Path("medcore-results/claims"), says="Folder of the page and its tables.")
 def command(results: tuple[str, ...], out: Path) -> None:
     """Hold the paper's claims against the results of the experiments that have run.
 

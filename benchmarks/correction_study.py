@@ -17,6 +17,7 @@ from torch import nn
 from ..baseline import Baseline, get_baseline
 from ..calibration import calibrate
 from ..command_line import run
+from ..commands.options import cache_option, device_option
 from ..correction import correct
 from ..correction_report import CorrectionSettings
 from ..criterion import unit_scores
@@ -32,8 +33,7 @@ from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs
-from .options import LevelList, joined
-from .records import read_memory
+from .options import LevelList, count_option, joined, methods_option, page_option
 from .settings import COUNTS, Settings
 
 METHODS = ("random", "medcore")
@@ -229,50 +229,28 @@ def _known_variants(context: click.Context, option: click.Parameter, value: str)
 
 
 @click.command(name="correction-study")
-@click.option("--adapted", type=_FILE, help="Checkpoint; the pocket pair if left out.")
-@click.option("--reference", type=_FILE, help="What it was fine-tuned from.")
-@click.option("--data", multiple=True, metavar="NAME=DIR", help="Real images; phantom polyps if left out.")
-@click.option(
-    "--methods",
-    default=",".join(METHODS),
-    show_default=True,
-    metavar="NAME,...",
-    callback=_names,
-    help="Whose cuts are corrected.",
-)
+@click.option("--adapted", type=_FILE, help="Checkpoint that is pruned.  [default: the built-in one]")
+@click.option("--reference", type=_FILE, help="What it was fine-tuned from.  [default: the built-in one's]")
+@click.option("--data", multiple=True, metavar="NAME=DIR", help="Images and masks.  [default: drawn polyps]")
+@methods_option(default=",".join(METHODS), show_default=True, callback=_names, help="Whose pruned models to correct.")
 @click.option(
     "--levels",
     type=LevelList(),
     default=joined(LEVELS),
-    show_default=True,
-    help="Shares of heads and of neurons that go.",
+    help=f"Levels that models are pruned to.  [default: {joined(LEVELS, ', ')}]",
 )
 @click.option(
-    "--variants", default=",".join(VARIANTS), metavar="NAME,...", callback=_known_variants, help="Default: all."
+    "--variants",
+    default=",".join(VARIANTS),
+    metavar="NAME,...",
+    callback=_known_variants,
+    help="Variants of the correction; an unknown name lists them.  [default: all]",
 )
-@click.option("--images", type=click.IntRange(min=1), default=60, show_default=True, help="Phantom images of a set.")
-@click.option(
-    "--calibration",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Training images of each set to score on.",
-)
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("medcore-results/calibration"),
-    help="Calibration statistics.",
-)
-@click.option(
-    "--out",
-    type=_FILE,
-    default=Path("medcore-results/correction.md"),
-    show_default=True,
-    help="The page; the same as JSON goes beside it.",
-)
+@count_option("--images", 60, "Drawn images of each set.")
+@count_option("--calibration", 64, "Training images of each set that scores come from.")
+@device_option
+@cache_option("medcore-results/calibration", Path("medcore-results/calibration"))
+@page_option("medcore-results/correction.md")
 def command(
     adapted: Path | None,
     reference: Path | None,
@@ -286,7 +264,14 @@ def command(
     cache: Path,
     out: Path,
 ) -> None:
-    """Try the training-free correction in every variant, on validation images."""
+    """Try the training-free correction in every variant, on validation images.
+
+    A long study, which settled this package's own defaults.
+
+    \b
+    Example:
+      medcore-bench correction-study --methods medcore --levels h70_m70
+    """
     counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
     chosen = {"adapted": adapted, "reference": reference, "data": parse_named(data)}
     inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device, **chosen))  # type: ignore[arg-type]

@@ -13,8 +13,16 @@ import click
 
 from ..calibration import calibrate
 from ..command_line import INTERRUPTED
-from ..commands.options import GridSize
-from ..data import LAYOUTS
+from ..commands.options import (
+    batch_size_option,
+    cache_option,
+    device_option,
+    image_size_option,
+    layout_option,
+    plugin_option,
+    resume_option,
+)
+from ..commands.types import GridSize
 from ..data.named import parse_named
 from ..defaults import DEFAULTS
 from ..encoders import SHAPES
@@ -41,6 +49,16 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float) -> 
     return value
 
 
+def _by_amount(field: str) -> str:
+    default, quick, full = (getattr(COUNTS[amount], field) for amount in ("default", "quick", "full"))
+    return f"[default: {default}; {quick} with --quick, {full} with --full]"
+
+
+def _drawn() -> str:
+    default, quick, full = (COUNTS[amount].phantom_images for amount in ("default", "quick", "full"))
+    return f"{default} of drawn ones, {full} with --full; {quick} with --quick"
+
+
 def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Callable[[Any], Any]]:
     """The options of every experiment, in the order in which help shows them."""
     option = click.option
@@ -50,62 +68,87 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
             "--levels",
             type=LevelList(),
             default=joined(tuple(levels)),
-            show_default=True,
-            help="Shares of heads and of neurons that go.",
+            help="How much goes: h50_m70 is 50 % of the attention heads and 70 % of the MLP neurons.  "
+            f"[default: {joined(tuple(levels), ', ')}]",
         )
     ]
     return [
+        option("--quick", "amount", flag_value="quick", help="Very few images and samples, to see whether it runs."),
+        option("--full", "amount", flag_value="full", help="As many images and samples as a report should show."),
         option(
             "--model",
             type=click.Choice(list(SHAPES)),
             default="pocket",
             show_default=True,
-            help="Which SAM the checkpoints are.",
+            help="Which SAM --adapted and --reference hold; pocket is the small pair that is built in.",
         ),
-        option("--adapted", type=_FILE, help="Checkpoint that is pruned.  [default: the pocket pair's]"),
-        option("--reference", type=_FILE, help="What it was fine-tuned from.  [default: the pocket pair's]"),
-        option("--image-size", type=number, help="Input side in pixels, if not the model's own."),
+        option("--adapted", type=_FILE, help="Checkpoint that is pruned.  [default: the built-in one]"),
+        option("--reference", type=_FILE, help="What it was fine-tuned from.  [default: the built-in one's]"),
+        image_size_option,
         option(
             "--data",
             multiple=True,
             metavar="NAME=DIR",
-            help=f"A folder of images and masks; may be repeated.  [default: {default_data}]",
+            help=f"A folder of images and masks, and a name for it; may be repeated.  [default: {default_data}]",
         ),
         option(
             "--boxes",
             multiple=True,
             metavar="NAME=CSV",
-            help="Box prompts of a data set, columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
+            help="Boxes of the data set NAME: columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
+        ),
+        layout_option,
+        *(own_levels if levels else []),
+        plugin_option,
+        option(
+            "--calibration",
+            type=number,
+            metavar="N",
+            help=f"Training images of each set that scores come from.  {_by_amount('calibration')}",
         ),
         option(
-            "--layout",
-            type=click.Choice(["auto", *LAYOUTS]),
-            default="auto",
-            show_default=True,
-            help="How the folders are laid out; auto recognises them.",
+            "--correction",
+            type=number,
+            metavar="N",
+            help=f"Those of them that the training-free correction reads.  {_by_amount('correction')}",
         ),
-        *(own_levels if levels else []),
-        option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; repeatable."),
-        option("--calibration", type=number, metavar="N", help="Calibration images of each set."),
-        option("--correction", type=number, metavar="N", help="Those of them that a training-free correction reads."),
-        option("--images", type=number, metavar="N", help="Test images of each set, at most."),
-        option("--seeds", type=number, default=1, show_default=True, help="Calibration samples to draw."),
-        option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of real images."),
+        option(
+            "--images",
+            type=number,
+            metavar="N",
+            help=f"Images of each set that models are judged on, at most.  [default: all of --data; {_drawn()}]",
+        ),
+        option(
+            "--seeds",
+            type=number,
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Times that the training images for scores are drawn anew, to see how much results vary.",
+        ),
+        option(
+            "--split-seed",
+            type=int,
+            default=0,
+            show_default=True,
+            help="Seed of the split into training, validation and test images, where none lies beside the checkpoint.",
+        ),
         option(
             "--role",
             type=click.Choice(["test", "validation"]),
             default="test",
             show_default=True,
-            help="Which part of the images is evaluated.",
+            help="Images that models are judged on; validation is for choosing settings.",
         ),
-        option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU."),
-        option("--batch-size", type=number, default=16, show_default=True, help="Images at a time."),
+        device_option,
+        batch_size_option(16),
         option(
             "--eval-size",
             type=GridSize(),
             default=256,
             show_default=True,
-            help="Side of the grid that masks are compared on, in pixels, or `original` for each image's own size.",
+            metavar=GridSize.name,
+            help="Masks are compared on a square grid of this side, or with `original` at each image's own size.",
         ),
         option(
             "--tolerance",
@@ -114,7 +157,8 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
             callback=_finite,
             default=2.0,
             show_default=True,
-            help="Of Boundary F1, in pixels of the 256 grid.",
+            metavar="PIXELS",
+            help="How far apart Boundary F1 lets two contours lie, in pixels of a 256 grid.",
         ),
         option(
             "--out",
@@ -123,15 +167,13 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
             show_default=True,
             help="Folder of the results.",
         ),
-        option("--cache", type=_FOLDER, help="Calibration statistics.  [default: calibration/ in the results]"),
-        option("--resume/--fresh", default=True, show_default=True, help="Go on with what is in --out, or start over."),
-        option("--quick", "amount", flag_value="quick", help="Few images: does it run?"),
-        option("--full", "amount", flag_value="full", help="As many images and samples as reports show."),
+        cache_option("calibration/ in --out"),
+        resume_option,
     ]
 
 
 def experiment_options(
-    name: str, *, levels: Sequence[Level] = (), default_data: str = "three phantom polyp sets", **fixed: Any
+    name: str, *, levels: Sequence[Level] = (), default_data: str = "three drawn polyp sets", **fixed: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of every experiment; it is called with `settings` and its own options.
 

@@ -23,9 +23,10 @@ from .grid import Grid
 from .inputs import Inputs
 from .landscape_plots import block_losses, heat_maps, lost, map_modes, slices, surface
 from .methods import Method, choose_methods
+from .options import method_option
 from .planning import Job, keep_plan, make_jobs
 from .results import ResultStore
-from .settings import CORRECTED, MODES, SUBJECT, Settings
+from .settings import CORRECTED, MODES, Settings
 from .summarising import summarise
 from .summary import Row, Summary
 from .tables import number, percent, span
@@ -44,13 +45,22 @@ _TITLES = {mode: MODES[mode] for mode in ("own", CORRECTED)} | {BLOCKS: f"one bl
 
 @click.command(name=NAME)
 @experiment_options(NAME, levels=LEVELS, gallery=False)
-@click.option("--method", default=SUBJECT, show_default=True, help="Whose scores choose what goes.")
-@click.option("--correct/--no-correct", default=False, show_default=True, help="Draw the corrected landscape too.")
+@method_option
+@click.option(
+    "--correct/--no-correct",
+    default=False,
+    show_default=True,
+    help="Draw it after the training-free correction too.",
+)
 def command(settings: Settings, method: str) -> None:
     """Map Boundary F1 over the share of heads and of MLP neurons that go, without recovery.
 
-    A heat map with lines of equal parameters, and slices at fixed MLP compression; on the pocket pair and phantom
-    polyps by default.
+    A heat map with lines of equal parameters, and slices at fixed MLP
+    compression; on the built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench landscape --quick
     """
     settings = replace(settings, methods=(method,), subject=method)
     with running(settings):

@@ -27,8 +27,9 @@ from .leverage_contours import LEVELS, measure_contours, read_contours, summaris
 from .leverage_summary import summarise_sweep
 from .leverage_sweep import Cells, sweep
 from .methods import Method, choose_methods
+from .options import method_option
 from .results import ResultStore
-from .settings import SUBJECT, Settings
+from .settings import Settings
 
 NAME = "leverage"
 
@@ -54,14 +55,31 @@ def _percents(shares: tuple[float, ...]) -> str:
 
 @click.command(name=NAME)
 @experiment_options(NAME, gallery=False)
-@click.option("--method", default=SUBJECT, show_default=True, help="Whose scores choose what goes.")
-@click.option("--heads", type=Percents(), default=_percents(StepGrid.heads), show_default=True, help="Head levels.")
-@click.option("--mlp", type=Percents(), default=_percents(StepGrid.neurons), show_default=True, help="MLP levels.")
+@method_option
+@click.option(
+    "--heads",
+    type=Percents(),
+    default=_percents(StepGrid.heads),
+    show_default=True,
+    help="Shares of the attention heads that go, in per cent.",
+)
+@click.option(
+    "--mlp",
+    type=Percents(),
+    default=_percents(StepGrid.neurons),
+    show_default=True,
+    help="Shares of the MLP neurons that go, in per cent.",
+)
 def command(settings: Settings, method: str, heads: tuple[float, ...], mlp: tuple[float, ...]) -> None:
     """Measure how far compression steps move the contour for what they save: heads against MLP.
 
-    A sweep over head and MLP levels, scored once, with masks; and a test of the first-order displacement behind it.
-    On the pocket pair and phantom polyps by default.
+    A sweep over head and MLP levels, scored once; and a test of the first-order
+    displacement of the contour behind it. On the built-in pair and drawn polyps
+    by default.
+
+    \b
+    Example:
+      medcore-bench leverage --quick --heads 30,50,70 --mlp 30,50,70
     """
     if settings.seeds != 1:
         raise MedcorePruneError("--seeds: a sweep looks at one calibration sample; leave it at 1")

@@ -3,6 +3,7 @@
 import click
 
 from ..baseline import available_baselines, baseline_info
+from ..commands.options import plugin_option
 from ..criterion_registry import available_criteria, criterion_info
 from ..plugin import load_plugin
 from ..registry import BUILT_IN
@@ -13,11 +14,16 @@ _METHOD_COLUMNS = ("name", "cost", "reads", "own quotas", "source", "what")
 
 
 @click.command(name="list")
-@click.option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; may be repeated.")
+@plugin_option
 def command(plugin: tuple[str, ...]) -> None:
     """List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from).
 
-    A criterion of your own takes part in the comparison by itself; a slow one only when it is named.
+    A criterion of your own takes part in the comparison by itself; a slow one
+    only when it is named.
+
+    \b
+    Example:
+      medcore-bench list --plugin my_criterion.py
     """
     for each in plugin:
         load_plugin(each)

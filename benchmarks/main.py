@@ -19,7 +19,7 @@ from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running
 from .main_report import UNPRUNED_RECOVERED, render
 from .methods import choose_methods
-from .options import LevelList, joined
+from .options import LevelList, joined, method_option, steps_option
 from .records import NO_LEVEL
 from .recovering import Item, Maker, recovery_settings, unpruned
 from .settings import SUBJECT, Settings
@@ -149,20 +149,19 @@ class Work:
 
 @click.command(name=NAME)
 @experiment_options(NAME, subject=SUBJECT, gallery=False)
-@click.option("--method", default=SUBJECT, show_default=True, help="Whose scores choose what goes.")
+@method_option
 @click.option(
     "--one-time",
     type=LevelList(),
     default=joined(ONE_TIME),
-    show_default=True,
-    help="Levels cut from the unpruned model.",
+    help=f"Levels, each reached in one go.  [default: {joined(ONE_TIME, ', ')}]",
 )
 @click.option(
     "--sequential",
     type=LevelList(),
     default=joined(SEQUENTIAL),
-    show_default=True,
-    help="Levels of the second pass, on formerly protected blocks.",
+    help="Levels reached by a second pass over a recovered model, on the blocks that the first left whole.  "
+    f"[default: {joined(SEQUENTIAL, ', ')}]",
 )
 @click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out.")
 @click.option(
@@ -172,7 +171,7 @@ class Work:
     show_default=True,
     help="Cut heads and MLP together, or heads first, with a short recovery and new scores in between.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of a recovery.")
+@steps_option
 def command(
     settings: Settings,
     method: str,
@@ -184,8 +183,13 @@ def command(
 ) -> None:
     """Compress with recovery, one-time and sequential, and measure contours, size, latency and memory.
 
-    The unpruned model is shown after the same recovery too, so that what fine-tuning gains is not credited to
-    pruning. On the pocket pair and phantom polyps by default.
+    Recovery is fine-tuning towards the unpruned model. That model is shown
+    after the same recovery too, so that what fine-tuning gains is not credited
+    to pruning. On the built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench main --quick --one-time h50_m70 --no-sequential
     """
     settings = replace(settings, methods=(method,), subject=method)
     recovery = recovery_settings(settings, steps)

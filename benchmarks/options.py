@@ -1,17 +1,22 @@
 """Options that several commands share, read into the types that the library takes."""
 
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from ..errors import BudgetError
 from ..level import Level
+from .settings import COUNTS, SUBJECT
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class LevelList(click.ParamType):
     """Levels separated by commas, such as `h50_m70,h70_m70`; a repeated one counts once."""
 
-    name = "LEVEL,..."
+    name = "level,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Level, ...]:
         """Read the levels, or end with a usage error that names the bad one."""
@@ -23,6 +28,56 @@ class LevelList(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def joined(levels: tuple[Level, ...]) -> str:
-    """Write levels as `LevelList` reads them."""
-    return ",".join(map(str, levels))
+def joined(levels: tuple[Level, ...], between: str = ",") -> str:
+    """Write levels as `LevelList` reads them, or with spaces `between` them, for help to break lines at."""
+    return between.join(map(str, levels))
+
+
+def method_option(command: F) -> F:
+    """Add `--method`."""
+    return click.option(
+        "--method",
+        default=SUBJECT,
+        show_default=True,
+        metavar="METHOD",
+        help="The method whose scores choose what goes; `medcore-bench list` explains them.",
+    )(command)
+
+
+def methods_option(**options: Any) -> Callable[[F], F]:
+    """Return a decorator that adds `--methods`."""
+    return click.option("--methods", metavar="METHOD,...", **options)
+
+
+def steps_option(command: F) -> F:
+    """Add `--steps`."""
+    counts = f"{COUNTS['default'].recovery_steps}; {COUNTS['quick'].recovery_steps} with --quick, "
+    return click.option(
+        "--steps",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"Steps of the optimiser in a recovery.  [default: {counts}{COUNTS['full'].recovery_steps} with --full]",
+    )(command)
+
+
+def results_option(*names: str, default: Path | None, says: str) -> Callable[[F], F]:
+    """Return a decorator that adds an option for a folder of results."""
+    return click.option(
+        *names, type=click.Path(file_okay=False, path_type=Path), default=default, show_default=True, help=says
+    )
+
+
+def page_option(default: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--out` of a study, which writes one page."""
+    return click.option(
+        "--out",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path(default),
+        show_default=True,
+        help="The page, Markdown; the same as JSON goes beside it.",
+    )
+
+
+def count_option(name: str, default: int, says: str) -> Callable[[F], F]:
+    """Return a decorator that adds an option for how many there are of something."""
+    return click.option(name, type=click.IntRange(min=1), default=default, show_default=True, metavar="N", help=says)

@@ -8,8 +8,9 @@ from typing import Any
 import click
 from torch import nn
 
-from ..commands.options import OneLevel
-from ..cost import CONVENTIONS, count
+from ..commands.options import convention_option, image_size_option
+from ..commands.types import OneLevel
+from ..cost import count
 from ..encoders import SHAPES, build_sam, geometry_of
 from ..errors import BudgetError
 from ..files import write_text_atomic
@@ -27,15 +28,27 @@ _COUNTED = {
 
 
 @click.command(name="plan")
-@click.option("--model", "kind", type=click.Choice(list(SHAPES)), default="vit_b", show_default=True, help="Which SAM.")
-@click.option("--image-size", type=click.IntRange(min=1), help="Input side in pixels, if not the model's own.")
-@click.option("--levels", type=LevelList(), help=f"One-time levels.  [default: {joined(ONE_TIME_LEVELS)}]")
+@click.option(
+    "--model",
+    "kind",
+    type=click.Choice(list(SHAPES)),
+    default="vit_b",
+    show_default=True,
+    help="Which SAM; pocket is the small one that is built in.",
+)
+@image_size_option
+@click.option(
+    "--levels",
+    type=LevelList(),
+    help="Levels, each reached in one go; h50_m70 is 50 % of the heads and 70 % of the MLP neurons.  "
+    f"[default: {joined(ONE_TIME_LEVELS, ', ')}]",
+)
 @click.option(
     "--quotas",
     type=click.Choice(list(QUOTA_MODES)),
     default="uniform",
     show_default=True,
-    help="How counts are spread over blocks.",
+    help="Whether every block gives the same share, or the more sensitive ones less.",
 )
 @click.option(
     "--sensitivity",
@@ -43,36 +56,48 @@ _COUNTED = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON list of every block's sensitivity, for --quotas sensitivity.",
 )
-@click.option("--tau", type=float, default=0.5, show_default=True, help="How strongly quotas fall with sensitivity.")
-@click.option("--protect", type=click.IntRange(min=0), help="Deepest blocks left whole.  [default: depth / 6]")
 @click.option(
-    "--mlp-group-size", type=click.IntRange(min=1), default=1, show_default=True, help="Neurons that go together."
+    "--tau",
+    type=float,
+    default=0.5,
+    show_default=True,
+    metavar="NUMBER",
+    help="How strongly quotas fall with sensitivity; 0 makes them uniform.",
+)
+@click.option(
+    "--protect", type=click.IntRange(min=0), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]"
+)
+@click.option(
+    "--mlp-group-size",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Neurons that go together, as hardware may like it.",
 )
 @click.option(
     "--sequential",
     "second_levels",
     type=LevelList(),
     help="Levels of a second pass over the protected blocks alone.  [default: "
-    f"{joined(SEQUENTIAL_LEVELS)}, none with --levels]",
+    f"{joined(SEQUENTIAL_LEVELS, ', ')}; none with --levels]",
 )
 @click.option(
-    "--first", type=OneLevel(), default=str(SEQUENTIAL_FIRST), show_default=True, help="Level before --sequential."
-)
-@click.option(
-    "--convention",
-    type=click.Choice(list(CONVENTIONS)),
-    default="paper",
+    "--first",
+    type=OneLevel(),
+    default=str(SEQUENTIAL_FIRST),
     show_default=True,
-    help="What FLOPs count: as the paper does, or every product that runs.",
+    help="Level of the first pass, before --sequential.",
 )
-@click.option("--strict", is_flag=True, help="Refuse levels that saturate instead of showing what they reach.")
+@convention_option
+@click.option("--strict", is_flag=True, help="Refuse levels that blocks cannot give in full, not show what they give.")
 @click.option("--per-block", is_flag=True, help="Also show what every block keeps.")
 @click.option(
     "--replay",
     "stored",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Also cost a stored plan; may be repeated.",
+    help="A stored plan to count too, as --save wrote it; may be repeated.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the tables, Markdown and CSV."
@@ -100,8 +125,13 @@ def command(
 ) -> None:
     """Show what each level removes from an encoder, and what parameters and FLOPs are left.
 
-    Works from the model's shape alone: no weights, no images, seconds. How many units of each block go is exact;
-    which ones is for `medcore-bench baselines` and `medcore-prune` to say, so saved plans name the first by index.
+    Works from the model's shape alone: no weights, no images, seconds. How many
+    heads and neurons of each block go is exact; which ones is for a method to
+    say, so the plans that are saved here name the first by index.
+
+    \b
+    Example:
+      medcore-bench plan --model vit_b --levels h50_m70,h70_m70 --per-block
     """
     if quotas == "sensitivity" and sensitivity_file is None:
         raise click.UsageError("--quotas sensitivity needs the blocks' sensitivities: give --sensitivity FILE.json")

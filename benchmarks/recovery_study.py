@@ -17,6 +17,7 @@ from torch import nn
 
 from ..baseline import get_baseline
 from ..calibration import calibrate
+from ..commands.options import cache_option, device_option
 from ..data.splits import FRACTIONS, Split
 from ..evaluation import evaluate, macro_average
 from ..facade import plan
@@ -30,6 +31,7 @@ from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs
+from .options import count_option, page_option, results_option
 from .settings import COUNTS, SUBJECT, Settings
 
 TRIAL_LEVEL = "h84_m95"
@@ -224,46 +226,53 @@ differences of a few thousandths are noise.
 
 
 @click.command(name="recovery-study")
-@click.option("--images", type=click.IntRange(min=1), default=24, show_default=True, help="Validation images of a set.")
-@click.option("--training", type=click.IntRange(min=1), default=64, show_default=True, help="Training images of a set.")
 @click.option(
-    "--calibration",
+    "--images",
+    type=click.IntRange(min=1),
+    default=24,
+    show_default=True,
+    metavar="N",
+    help="Validation images of each set.",
+)
+@click.option(
+    "--training",
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
     metavar="N",
-    help="Training images of each set to score on.",
+    help="Training images of each set.",
 )
+@count_option("--calibration", 64, "Training images of each set that scores come from.")
+@count_option("--trial-steps", 40, "Steps of each trial.")
 @click.option(
-    "--trial-steps", type=click.IntRange(min=1), default=40, show_default=True, help="Of the short recoveries."
-)
-@click.option("--trial-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images a step of these.")
-@click.option("--steps", type=click.IntRange(min=1), default=150, show_default=True, help="Of the longer recoveries.")
-@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Likewise.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("medcore-results/calibration"),
-    help="Calibration statistics.",
-)
-@click.option(
-    "--store",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("medcore-results/recoveries"),
-    help="Recovered models.",
-)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("medcore-results/recovery_defaults.md"),
+    "--trial-batch",
+    type=click.IntRange(min=1),
+    default=8,
     show_default=True,
-    help="The page; the same as JSON goes beside it.",
+    metavar="N",
+    help="Images in a step of a trial.",
 )
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=150,
+    show_default=True,
+    metavar="N",
+    help="Steps of the longer recoveries.",
+)
+@count_option("--batch", 16, "Images in a step of those.")
+@device_option
+@cache_option("medcore-results/calibration", Path("medcore-results/calibration"))
+@results_option("--store", default=Path("medcore-results/recoveries"), says="Folder where recovered models are kept.")
+@page_option("medcore-results/recovery_defaults.md")
 def command(cache: Path, store: Path, out: Path, device: str, **counts: int) -> None:
     """Settle learning rate and weights of the recovery loss on phantom validation images.
 
-    Example: python -m medcore_prune.benchmarks.recovery_study --out docs/recovery_defaults.md
+    A long study, which settled this package's own defaults.
+
+    \b
+    Example:
+      medcore-bench recovery-study --images 24 --training 64
     """
     study = _study(counts, device, cache, RecoveryStore(store), out)
     trial = RecoverySettings(steps=counts["trial_steps"], batch_size=counts["trial_batch"])

@@ -25,10 +25,19 @@ _TERMINAL_INTERVALS = ("bf1", "hd95_px")
 
 @click.command(name="report")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
-@click.option("--compare", help="The method that is compared with each other one.  [default: as the run]")
+@click.option(
+    "--compare", metavar="METHOD", help="The method that each other one is compared with.  [default: as in the run]"
+)
 @click.option("--gallery/--no-gallery", default=True, show_default=True, help="Show pictures of the images.")
 def command(folder: Path, compare: str | None, gallery: bool) -> None:
-    """Render the results in DIR again: tables, figures, report.html. Nothing is computed anew."""
+    """Render the results in DIR again: tables, figures, report.html.
+
+    Nothing is computed anew.
+
+    \b
+    Example:
+      medcore-bench report medcore-results/baselines
+    """
     store = ResultStore.open(folder)
     experiment = str(store.run.get("identity", {}).get("experiment", EXPERIMENT))
     if experiment not in COMMANDS:

@@ -16,6 +16,7 @@ from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running
 from .main_report import UNPRUNED_RECOVERED
 from .methods import choose_methods
+from .options import method_option, steps_option
 from .records import NO_LEVEL
 from .recovering import Item, Maker, recovery_settings, unpruned
 from .settings import SUBJECT, Settings
@@ -113,21 +114,28 @@ class Work:
 @experiment_options(
     NAME,
     levels=LEVELS,
-    default_data="phantom polyp, ultrasound and skin images",
+    default_data="drawn polyp, ultrasound and skin images",
     phantom_sets=SETS,
     subject=SUBJECT,
     gallery=False,
 )
-@click.option("--method", default=SUBJECT, show_default=True, help="Whose scores choose what goes.")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of a recovery.")
+@method_option
+@steps_option
 @click.option(
-    "--own-plans/--no-own-plans", default=True, show_default=True, help="Plan for each modality by itself as well."
+    "--own-plans/--no-own-plans",
+    default=True,
+    show_default=True,
+    help="Plan for each modality by itself as well.",
 )
 def command(settings: Settings, method: str, steps: int | None, own_plans: bool) -> None:
-    """Compress for several modalities with one plan a level, calibrated over all of them, recovered on each.
+    """Compress for several modalities with one plan a level, calibrated over all, recovered on each.
 
-    Beside it, a plan for each modality by itself: what sharing a plan costs. On phantom polyp, ultrasound and skin
-    images by default.
+    Beside it, a plan for each modality by itself: what sharing a plan costs. On
+    drawn polyp, ultrasound and skin images by default.
+
+    \b
+    Example:
+      medcore-bench transfer --quick --levels h50_m70
     """
     settings = replace(settings, methods=(method,), subject=method)
     recovery = recovery_settings(settings, steps)

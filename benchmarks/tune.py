@@ -14,6 +14,7 @@ import click
 
 from ..baseline import get_baseline
 from ..calibration import calibrate
+from ..commands.options import cache_option, device_option
 from ..criterion import unit_scores
 from ..evaluation import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
@@ -26,7 +27,7 @@ from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs
-from .records import read_memory
+from .options import count_option, page_option
 from .settings import COUNTS, Settings
 
 Trial = Mapping[str, Any]
@@ -195,31 +196,27 @@ nothing to tune; `taylor`, `disturbed_taylor`, `wanda`, `lamp` and `mask_fisher`
 
 
 @click.command(name="tune")
-@click.option("--images", type=click.IntRange(min=1), default=24, show_default=True, help="Validation images of a set.")
 @click.option(
-    "--calibration",
+    "--images",
     type=click.IntRange(min=1),
-    default=64,
+    default=24,
     show_default=True,
     metavar="N",
-    help="Training images of each set to score on.",
+    help="Validation images of each set.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("medcore-results/calibration"),
-    help="Calibration statistics.",
-)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("medcore-results/defaults.md"),
-    show_default=True,
-    help="The page; the same as JSON goes beside it.",
-)
+@count_option("--calibration", 64, "Training images of each set that scores come from.")
+@device_option
+@cache_option("medcore-results/calibration", Path("medcore-results/calibration"))
+@page_option("medcore-results/defaults.md")
 def command(images: int, calibration: int, device: str, cache: Path, out: Path) -> None:
-    """Settle the open settings on phantom validation images, as many trials for every method."""
+    """Settle the open settings on phantom validation images, as many trials for every method.
+
+    A long study, which settled this package's own defaults.
+
+    \b
+    Example:
+      medcore-bench tune --images 24 --calibration 64
+    """
     counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
     inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device))
     tried = (get_baseline(method).with_settings(**trial) for method, several in TRIALS.items() for trial in several)

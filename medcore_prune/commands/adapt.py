@@ -19,6 +19,17 @@ from ..errors import CheckpointError
 from ..files import refuse_overwriting, require_writable, write_json_atomic
 from ..protocol import batch_of
 from ..zoo import pocket
+from .options import (
+    FILE,
+    device_option,
+    image_size_option,
+    layout_option,
+    resume_option,
+    seed_option,
+    training_options,
+)
+
+_DATA_HELP = "A folder of images and masks, and a name for it; may be repeated."
 
 _SUFFIXES = (".pth", ".pt")
 
@@ -62,36 +73,36 @@ def _warn_if_blind(dependence: float) -> None:
 
 
 @click.command(name="adapt")
+@click.option("--data", "data", multiple=True, required=True, metavar="NAME=DIR", help=_DATA_HELP)
+@layout_option
 @click.option(
-    "--model", "kind", type=click.Choice(list(SHAPES)), default="pocket", show_default=True, help="Which SAM it is."
+    "--model",
+    "kind",
+    type=click.Choice(list(SHAPES)),
+    default="pocket",
+    show_default=True,
+    help="Which SAM it is; pocket is the small one that is built in.",
 )
 @click.option(
     "--reference",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint to start from, such as sam_vit_b_01ec64.pth.  [default: the pocket pair's reference]",
+    help="Checkpoint to start from, such as sam_vit_b_01ec64.pth.  [default: the built-in model's]",
 )
-@click.option("--data", "data", multiple=True, required=True, metavar="NAME=DIR", help="A folder of images and masks.")
-@click.option("--layout", default="auto", show_default=True, help="Layout of the folders.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The adapted checkpoint.")
+@image_size_option
 @click.option(
-    "--steps", type=click.IntRange(1), default=AdaptSettings.steps, show_default=True, help="Optimiser steps."
-)
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=AdaptSettings.batch_size, show_default=True, help="Images a step."
-)
-@click.option(
-    "--learning-rate",
-    type=float,
-    default=AdaptSettings.learning_rate,
+    "--fractions",
+    callback=_fractions,
+    default="0.7,0.1,0.2",
     show_default=True,
-    help="Peak of AdamW's learning rate.",
+    metavar="A,B,C",
+    help="Shares of the images for training, validation and test.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of batches and augmentation.")
-@click.option("--split-seed", type=int, default=0, show_default=True, help="Of the roles of the images.")
-@click.option("--fractions", callback=_fractions, default="0.7,0.1,0.2", show_default=True, help="Of the three roles.")
-@click.option("--image-size", type=int, help="Another input side in pixels than the model's own.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")
-@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
+@click.option("--split-seed", type=int, default=0, show_default=True, help="Seed of that split.")
+@training_options(AdaptSettings.steps, AdaptSettings.batch_size, AdaptSettings.learning_rate)
+@seed_option("Seed of the order of images and of their augmentation.")
+@device_option
+@resume_option
+@click.option("--out", type=FILE, required=True, help="The adapted checkpoint, a .pth file.")
 def command(
     kind: str,
     reference: Path | None,
@@ -110,13 +121,15 @@ def command(
 ) -> None:
     """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
 
-    Trains on the training split only and keeps the weights that are best on the validation split. The split is
-    written beside the checkpoint, where `medcore-bench baselines` with the same --data finds it.
+    Trains on the training images only and keeps the weights that are best on
+    the validation images. Which image is which is written beside the
+    checkpoint, where every other command with the same --data finds it.
 
     \b
     Example:
       medcore-prune phantoms --out phantoms
-      medcore-prune adapt --data own=phantoms --steps 8 --batch-size 4 --out adapted.pth
+      medcore-prune adapt --data own=phantoms --steps 8 --batch-size 4 \\
+          --out adapted.pth
 
     \b
     With SAM ViT-B and your own images:

@@ -28,7 +28,9 @@ Tables = dict[str, pd.DataFrame]
 
 @click.command(name="evaluate")
 @click.argument("models", nargs=-1, metavar=f"[{MODEL_FILE}]...")
-@click.option("--against", metavar=MODEL_FILE, help="Also evaluate this model, and compare each one with it in pairs.")
+@click.option(
+    "--against", metavar=MODEL_FILE, help="Evaluate this model too, and compare each other one with it, image by image."
+)
 @kind_options
 @data_options
 @click.option(
@@ -36,9 +38,16 @@ Tables = dict[str, pd.DataFrame]
     type=click.Choice(["test", "validation", "all"]),
     default="test",
     show_default=True,
-    help="Which images; `all` takes folders whole, for models that have seen none of them.",
+    help="Which images; all takes folders whole, for models that have seen none of them.",
 )
-@click.option("--images", type=click.IntRange(1), default=12, show_default=True, help="Of each phantom set.")
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Images of each set that is drawn; of --data all are taken.",
+)
 @scoring_options
 @device_option
 @click.option("--out", type=FOLDER, help="Also write the table as Markdown, and every image's metrics as CSV.")
@@ -59,11 +68,12 @@ def command(
     batch_size: int,
     out: Path | None,
 ) -> None:
-    """Measure how good the masks of one or more models are, and their contours.
+    """Measure how good the masks of models are, and their contours.
 
-    Dice and IoU for the area, Boundary F1 and HD95 for the contour, after two floors that use no network: the filled
-    box prompt and the ellipse in it. The roles of the images are those of the split beside the first model; images
-    that a model was trained on are refused.
+    Dice and IoU for the area, Boundary F1 and HD95 (in pixels) for the contour.
+    The table begins with two floors that use no network: the filled box, and
+    the ellipse in it. Which images are test images is read from the split
+    beside the first model; images that a model was trained on are refused.
 
     \b
     Example:

@@ -21,21 +21,26 @@ from .table import Table
     type=click.Choice([*PARTS, "both"]),
     default="both",
     show_default=True,
-    help="encoder: image to embedding; whole: image and box to a mask.",
+    help="encoder.onnx, whole.onnx (encoder, box prompt and mask decoder), or both.",
 )
 @kind_options
 @data_options
-@click.option("--images", type=click.IntRange(2), default=3, show_default=True, help="Of each set, to compare on.")
+@click.option(
+    "--images",
+    type=click.IntRange(2),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Images of each set to compare PyTorch and ONNX Runtime on.",
+)
 @click.option(
     "--exporter",
     type=click.Choice(list(EXPORTERS)),
     default="torchscript",
     show_default=True,
-    help="torch's exporter by tracing, or its newer and much slower one.",
+    help="PyTorch's older exporter, or its newer and much slower one; both gave the same numbers.",
 )
-@click.option(
-    "--out", type=FOLDER, default=Path("onnx"), show_default=True, help="Folder for the files and comparison.json."
-)
+@click.option("--out", type=FOLDER, default=Path("onnx"), show_default=True, help="Folder of the files.")
 def command(
     model: str,
     part: str,
@@ -49,11 +54,14 @@ def command(
     exporter: str,
     out: Path,
 ) -> None:
-    """Write a model as ONNX, and compare it with PyTorch under ONNX Runtime on real images.
+    """Write a model as ONNX, and compare it with PyTorch under ONNX Runtime.
 
-    encoder.onnx takes an image and gives its embedding; whole.onnx takes an image and a box and gives low-resolution
-    logits and probabilities. Any number of images at a time; the input side is the model's. comparison.json beside
-    them holds the differences. Needs the extra: pip install 'medcore-prune[onnx]'.
+    encoder.onnx takes an image and gives its embedding; whole.onnx takes an
+    image and a box and gives logits and probabilities at low resolution. Any
+    number of images at a time; the input side is the model's. comparison.json
+    beside them holds the differences.
+
+    Needs the extra onnx: pip install "medcore-prune[onnx]"
 
     \b
     Example:

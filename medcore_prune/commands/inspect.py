@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..cost import CONVENTIONS, Cost, count
+from ..cost import Cost, count
 from ..encoders import build_sam, geometry_of
 from ..encoders.sam_shape import kind_of, shape_of
 from ..errors import MedcorePruneError
@@ -18,7 +18,7 @@ from ..planning import Plan, make_plan
 from ..pruned_file import is_pruned_file, load
 from .blocks import blocks_table, draw_blocks
 from .inputs import POCKET, ModelOptions
-from .options import FILE, MODEL_FILE, kind_options
+from .options import FILE, MODEL_FILE, convention_option, kind_options
 
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -26,20 +26,15 @@ _PICTURES = (".png", ".svg", ".pdf")
 @click.command(name="inspect")
 @click.argument("model", default=POCKET, metavar=f"[{MODEL_FILE}]")
 @kind_options
-@click.option(
-    "--convention",
-    type=click.Choice(list(CONVENTIONS)),
-    default="paper",
-    show_default=True,
-    help="What FLOPs count: as the paper does, or every product that runs.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, the plan included.")
-@click.option("--out", type=FILE, help="Also draw what is left of every block, as .png or .svg.")
+@convention_option
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, with what was kept.")
+@click.option("--out", type=FILE, help="Also draw what is left of every block: .png, .svg or .pdf.")
 def command(model: str, kind: str, image_size: int | None, convention: str, as_json: bool, out: Path | None) -> None:
-    """Show what is inside a model file: sizes, what is left of every block, and where it comes from.
+    """Show what is inside a model file: sizes, what is left of every block, its history.
 
-    Reads files of this tool, and SAM or MedSAM checkpoints (say which with --model). The file is loaded and checked on
-    the way: a damaged one is refused.
+    Reads files of this tool, and SAM or MedSAM checkpoints (say which with
+    --model); `pocket` is the small built-in model. The file is loaded and
+    checked on the way: a damaged one is refused.
 
     \b
     Example:

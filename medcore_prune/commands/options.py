@@ -6,11 +6,10 @@ from typing import Any, TypeVar
 
 import click
 
+from ..cost import CONVENTIONS
 from ..data import LAYOUTS
 from ..encoders import SHAPES, SegmentAnythingFamily
-from ..errors import BudgetError
-from ..evaluation import EvalSize
-from ..level import Level
+from .types import GridSize
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,56 +17,6 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 MODEL_FILE = "FILE|pocket"
 DEFAULT_ATTENTION = "segment-anything"
-_SMALLEST_GRID, _LARGEST_GRID = 8, 16384
-
-
-class OneLevel(click.ParamType):
-    """One level, such as `h50_m70`."""
-
-    name = "LEVEL"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
-        """Read the level, or end with a usage error."""
-        try:
-            return Level.parse(value)
-        except BudgetError as error:
-            self.fail(str(error), param, ctx)
-
-
-class GridSize(click.ParamType):
-    """Side of the grid that masks are compared on, or `original`."""
-
-    name = "PIXELS|original"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> EvalSize:
-        """Read the size, or end with a usage error."""
-        if value == "original":
-            return "original"
-        try:
-            size = int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number of pixels nor original", param, ctx)
-        if not _SMALLEST_GRID <= size <= _LARGEST_GRID:
-            self.fail(f"{size} pixels: expected {_SMALLEST_GRID} to {_LARGEST_GRID}", param, ctx)
-        return size
-
-
-class BoxType(click.ParamType):
-    """A box in image pixels, `x0,y0,x1,y1`."""
-
-    name = "X0,Y0,X1,Y1"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float, float, float]:
-        """Read the corners, or end with a usage error."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            x0, y0, x1, y1 = (float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is no box: expected four numbers such as 10,20,80,90", param, ctx)
-        return x0, y0, x1, y1
 
 
 def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -80,6 +29,28 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+def image_size_option(command: F) -> F:
+    """Add `--image-size`."""
+    return click.option(
+        "--image-size",
+        type=click.IntRange(1),
+        metavar="PIXELS",
+        help="Side of the model's square input.  [default: the model's own]",
+    )(command)
+
+
+def layout_option(command: F) -> F:
+    """Add `--layout`."""
+    return click.option(
+        "--layout",
+        type=click.Choice(["auto", *LAYOUTS]),
+        default="auto",
+        show_default=True,
+        metavar="LAYOUT",
+        help=f"How the files of --data are laid out: auto (recognised by their names), {', '.join(LAYOUTS)}.",
+    )(command)
+
+
 def kind_options(command: F) -> F:
     """Add `--model` (as `kind`) and `--image-size`, which files of SAM and MedSAM need."""
     return _all(
@@ -89,9 +60,9 @@ def kind_options(command: F) -> F:
             type=click.Choice(list(SHAPES)),
             default="pocket",
             show_default=True,
-            help="Which SAM the .pth files are; files written by this tool know it themselves.",
+            help="Which SAM a .pth file holds; files written by this tool know it themselves.",
         ),
-        click.option("--image-size", type=click.IntRange(1), help="Another input side in pixels than the model's own."),
+        image_size_option,
     )(command)
 
 
@@ -103,9 +74,11 @@ def memory_options(command: F) -> F:
             type=click.Choice(list(SegmentAnythingFamily.attentions)),
             default=DEFAULT_ATTENTION,
             show_default=True,
-            help="How attention is computed; sdpa takes less memory.",
+            help="How attention is computed: by segment-anything's code, or by PyTorch's, which takes less memory.",
         ),
-        click.option("--checkpointing", is_flag=True, help="Recompute blocks in backward passes, to take less memory."),
+        click.option(
+            "--checkpointing", is_flag=True, help="Compute parts twice in backward passes: slower, but in less memory."
+        ),
     )(command)
 
 
@@ -116,39 +89,108 @@ def data_options(command: F) -> F:
             "--data",
             multiple=True,
             metavar="NAME=DIR",
-            help="A folder of images and masks; may be repeated.  [default: phantom images of this package]",
+            help="A folder of images and masks, and a name for it; may be repeated.  [default: drawn images]",
         ),
         click.option(
             "--boxes",
             multiple=True,
             metavar="NAME=CSV",
-            help="Box prompts of a data set, columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
+            help="Boxes of the data set NAME: columns name,x0,y0,x1,y1 in image pixels.  [default: from its masks]",
         ),
-        click.option(
-            "--layout",
-            type=click.Choice(["auto", *LAYOUTS]),
-            default="auto",
-            show_default=True,
-            help="How the folders are laid out; auto recognises them.",
-        ),
+        layout_option,
         click.option(
             "--split-seed",
             type=int,
             default=0,
             show_default=True,
-            help="Of the roles of the images, where no split lies beside the model's file.",
+            help="Seed of the split into training, validation and test images, where none lies beside the model.",
         ),
     )(command)
 
 
 def device_option(command: F) -> F:
     """Add `--device`."""
-    return click.option("--device", default="cpu", show_default=True, help="cpu, or cuda on a GPU.")(command)
+    return click.option(
+        "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, or cuda on a GPU."
+    )(command)
+
+
+def training_options(steps: int, batch_size: int, learning_rate: float) -> Callable[[F], F]:
+    """Return a decorator that adds `--steps`, `--batch-size` and `--learning-rate` with these defaults."""
+    return _all(
+        click.option(
+            "--steps",
+            type=click.IntRange(1),
+            default=steps,
+            show_default=True,
+            metavar="N",
+            help="Steps of the optimiser, one batch each.",
+        ),
+        batch_size_option(batch_size),
+        click.option(
+            "--learning-rate",
+            type=click.FloatRange(0, min_open=True),
+            default=learning_rate,
+            show_default=True,
+            metavar="RATE",
+            help="Highest learning rate of the run.",
+        ),
+    )
+
+
+def resume_option(command: F) -> F:
+    """Add `--resume` and `--fresh`."""
+    return click.option(
+        "--resume/--fresh", default=True, show_default=True, help="Go on with a stopped run, or start over."
+    )(command)
+
+
+def plugin_option(command: F) -> F:
+    """Add `--plugin`."""
+    return click.option(
+        "--plugin",
+        multiple=True,
+        metavar="FILE|MODULE",
+        help="Python code that registers methods of your own; may be repeated.",
+    )(command)
+
+
+def cache_option(says: str, default: Path | None = None) -> Callable[[F], F]:
+    """Return a decorator that adds `--cache`, whose help says what it is by default."""
+    return click.option(
+        "--cache",
+        type=FOLDER,
+        default=default,
+        help=f"Where what calibration collects is kept for the next run.  [default: {says}]",
+    )
+
+
+def convention_option(command: F) -> F:
+    """Add `--convention`."""
+    return click.option(
+        "--convention",
+        type=click.Choice(list(CONVENTIONS)),
+        default="paper",
+        show_default=True,
+        help="FLOPs counted as in the paper, without padding and neck, or of every product that runs.",
+    )(command)
 
 
 def seed_option(what: str) -> Callable[[F], F]:
     """Return a decorator that adds `--seed`, whose help says of what."""
     return click.option("--seed", type=int, default=0, show_default=True, help=what)
+
+
+def batch_size_option(default: int) -> Callable[[F], F]:
+    """Return a decorator that adds `--batch-size`."""
+    return click.option(
+        "--batch-size",
+        type=click.IntRange(1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="Images at a time; fewer take less memory.",
+    )
 
 
 def scoring_options(command: F) -> F:
@@ -159,7 +201,8 @@ def scoring_options(command: F) -> F:
             type=GridSize(),
             default=256,
             show_default=True,
-            help="Side of the grid that masks are compared on, in pixels, or `original` for each image's own size.",
+            metavar=GridSize.name,
+            help="Masks are compared on a square grid of this side, or with `original` at each image's own size.",
         ),
         click.option(
             "--tolerance",
@@ -167,7 +210,8 @@ def scoring_options(command: F) -> F:
             type=click.FloatRange(0, 1e6),
             default=2.0,
             show_default=True,
-            help="Of Boundary F1, in pixels of the 256 grid.",
+            metavar="PIXELS",
+            help="How far apart Boundary F1 lets two contours lie, in pixels of a 256 grid.",
         ),
-        click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images at a time."),
+        batch_size_option(16),
     )(command)

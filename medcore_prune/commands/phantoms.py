@@ -20,17 +20,30 @@ from .options import FOLDER, seed_option
     type=click.Choice(phantoms.available()),
     default="phantom_polyp_a",
     show_default=True,
-    help="What is drawn.",
+    metavar="SET",
+    help=f"What to draw: {', '.join(phantoms.available())}.",
 )
-@click.option("--count", type=click.IntRange(1, 100_000), default=12, show_default=True, help="Images.")
-@click.option("--size", type=click.IntRange(32, 4096), default=128, show_default=True, help="Side in pixels.")
-@seed_option("Of the set; other seeds give other images.")
-@click.option("--out", type=FOLDER, default=Path("phantoms"), show_default=True, help="A folder that is new or empty.")
+@click.option(
+    "--count", type=click.IntRange(1, 100_000), default=12, show_default=True, metavar="N", help="How many images."
+)
+@click.option(
+    "--size",
+    type=click.IntRange(32, 4096),
+    default=128,
+    show_default=True,
+    metavar="PIXELS",
+    help="Side of the square images.",
+)
+@seed_option("Seed of the drawing; another one gives other images.")
+@click.option(
+    "--out", type=FOLDER, default=Path("phantoms"), show_default=True, help="Folder to write, which is new or empty."
+)
 def command(name: str, count: int, size: int, seed: int, out: Path) -> None:
-    """Draw phantom images with masks into a folder, to try the other commands on before using images of yours.
+    """Draw phantom images with masks into a folder, to try the tool on.
 
-    Writes images/ and masks/ with equal names, and boxes.csv with the box of every mask: the layout that --data reads
-    and the table that `predict --boxes` reads. Drawn images, not clinical data.
+    Writes images/ and masks/ with equal names, and boxes.csv with the box of
+    every mask: the layout that --data reads, and the table that the command
+    predict reads with --boxes. Drawn images, not clinical data.
 
     \b
     Example:

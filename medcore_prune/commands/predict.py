@@ -19,7 +19,8 @@ from ..overlay import overlay
 from ..predictor import Predictor
 from ..progress import track
 from .inputs import POCKET, ModelOptions
-from .options import FILE, FOLDER, MODEL_FILE, BoxType, device_option, kind_options
+from .options import FILE, FOLDER, MODEL_FILE, device_option, kind_options
+from .types import BoxType
 
 _SHOWN = 3
 
@@ -47,16 +48,22 @@ class Job:
 
 @click.command(name="predict")
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--box", "box", type=BoxType(), multiple=True, help="Around an object, in image pixels; may be repeated.")
-@click.option("--boxes", type=FILE, help="For a folder: a CSV with the columns name,x0,y0,x1,y1, a row an image.")
+@click.option(
+    "--box", "box", type=BoxType(), multiple=True, help="Box around an object, in image pixels; may be repeated."
+)
+@click.option("--boxes", type=FILE, help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row an image.")
 @click.option("--pruned", "model", default=POCKET, show_default=True, metavar=MODEL_FILE, help="The model to use.")
 @kind_options
 @device_option
-@click.option("--overlay/--no-overlay", "drawn", default=True, show_default=True, help="Also draw contours and boxes.")
-@click.option("--overwrite", is_flag=True, help="Replace files of the same name in --out.")
 @click.option(
-    "--out", type=FOLDER, default=Path("predictions"), show_default=True, help="Folder for masks and pictures."
+    "--overlay/--no-overlay",
+    "drawn",
+    default=True,
+    show_default=True,
+    help="Also write pictures with contours and boxes drawn over the images.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace files of the same name in --out.")
+@click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True, help="Folder of the masks.")
 def command(
     image: Path,
     box: tuple[Box, ...],
@@ -71,14 +78,17 @@ def command(
 ) -> None:
     """Segment what boxes enclose, in one image or in a folder of images.
 
-    Writes a mask a box as PNG, 0 and 255, of the image's own size, and a picture with contours and boxes drawn over
-    the image. Follows MedSAM's protocol: square resize, each image's range scaled to [0, 1].
+    Writes a mask for each box as PNG, 0 and 255, of the image's own size, and a
+    picture with contours and boxes drawn over the image. Images are prepared as
+    MedSAM's are: made square, and their range scaled to [0, 1].
 
     \b
     Example:
       medcore-prune phantoms --out phantoms
-      medcore-prune predict phantoms/images/s0_000000.png --box 40,59,82,80 --pruned small.safetensors --out masks
-      medcore-prune predict phantoms/images --boxes phantoms/boxes.csv --pruned small.safetensors --out all-masks
+      medcore-prune predict phantoms/images/s0_000000.png \\
+          --box 40,59,82,80 --pruned small.safetensors --out masks
+      medcore-prune predict phantoms/images --boxes phantoms/boxes.csv \\
+          --pruned small.safetensors --out all-masks
     """
     check_device(device)
     require_writable(out)

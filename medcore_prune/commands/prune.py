@@ -24,17 +24,19 @@ from .inputs import (
 )
 from .options import (
     FILE,
-    FOLDER,
     MODEL_FILE,
-    OneLevel,
+    batch_size_option,
+    cache_option,
     data_options,
     device_option,
     kind_options,
     memory_options,
+    plugin_option,
     seed_option,
 )
 from .prune_report import report_text
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
+from .types import OneLevel
 
 _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
@@ -46,39 +48,60 @@ _CORRECTION_SAMPLES = 64
     default=POCKET,
     show_default=True,
     metavar=MODEL_FILE,
-    help="The model to prune: what `adapt` wrote, a MedSAM .pth, a file of this tool, or the built-in pocket model.",
+    help="The model to prune: what `adapt` wrote, a MedSAM .pth, a pruned file, or the small built-in one.",
 )
 @click.option(
     "--reference",
     metavar=MODEL_FILE,
-    help="The checkpoint that it was fine-tuned from, which the default method reads.  [default: the pocket pair's]",
+    help="The checkpoint that it was fine-tuned from, which most methods read.  [default: the built-in one's]",
 )
 @kind_options
 @data_options
-@click.option("--level", type=OneLevel(), help="h50_m70: half of the heads, 70 % of the neurons.  [default: h50_m70]")
 @click.option(
-    "--target", metavar="KIND=SHARE%", help="Instead of --level: params=60% or flops=60%, shared out by itself."
+    "--level",
+    type=OneLevel(),
+    help="How much goes: h50_m70 is 50 % of the attention heads and 70 % of the MLP neurons.  [default: h50_m70]",
 )
-@click.option("--method", default="medcore", show_default=True, help="What ranks them; see `medcore-bench list`.")
-@click.option("--plugin", multiple=True, metavar="FILE|MODULE", help="Registers methods of your own; may be repeated.")
-@click.option("--protect", type=click.IntRange(0), help="Deepest blocks left whole.  [default: depth / 6]")
+@click.option(
+    "--target",
+    metavar="KIND=SHARE%",
+    help="Instead of --level: params=60% or flops=60% of the encoder, shared out between heads and neurons by itself.",
+)
+@click.option(
+    "--method",
+    default="medcore",
+    show_default=True,
+    metavar="METHOD",
+    help="What decides which go; `medcore-bench list` explains them.",
+)
+@plugin_option
+@click.option("--protect", type=click.IntRange(0), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]")
 @click.option(
     "--calibration",
     type=click.IntRange(1),
     default=PruneSettings.calibration,
     show_default=True,
     metavar="N",
-    help="Training images of each set to score on; the paper takes 128.",
+    help="Training images of each set that scores come from; the paper takes 128.",
 )
 @click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
-@click.option("--verify", type=click.IntRange(1), default=4, show_default=True, help="Images to prove the cut on.")
-@seed_option("Of the calibration draw.")
+@click.option(
+    "--verify",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Images on which removing must give what zeroing gives, or nothing is written.",
+)
+@seed_option("Seed of which training images scores come from.")
 @device_option
 @memory_options
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images at a time.")
-@click.option("--cache", type=FOLDER, help="Calibration statistics.  [default: the user's cache]")
-@click.option("--plan-out", type=FILE, help="Also write what was kept, block by block, as JSON.")
-@click.option("--out", type=FILE, default=Path("pruned.safetensors"), show_default=True, help="The pruned model.")
+@batch_size_option(8)
+@cache_option("the user's cache")
+@click.option("--plan-out", type=FILE, help="Also write which heads and neurons were kept, as JSON.")
+@click.option(
+    "--out", type=FILE, default=Path("pruned.safetensors"), show_default=True, help="Pruned model, .safetensors."
+)
 def command(
     adapted: str,
     reference: str | None,
@@ -101,9 +124,11 @@ def command(
 ) -> None:
     """Remove attention heads and MLP neurons from a model, and write what is left as one file.
 
-    Scores every head and neuron on training images of yours (never on test images), removes the least important ones
-    physically, and compares the outputs with those of the model with the same units zeroed. The file loads with
-    medcore_prune.load, without the checkpoints it came from; a report and the split of the images lie beside it.
+    Scores every head and neuron on training images of yours (never on test
+    images), removes the least important ones physically, and compares the
+    outputs with those of the model with the same ones zeroed. The file loads
+    with medcore_prune.load, without the checkpoints it came from; a report and
+    the split of the images lie beside it.
 
     \b
     Example:
@@ -111,8 +136,10 @@ def command(
 
     \b
     With SAM ViT-B and your own images:
-      medcore-prune prune --model vit_b --adapted medsam_vit_b.pth --reference sam_vit_b_01ec64.pth \\
-          --data kvasir=Kvasir-SEG --level h50_m70 --calibration 128 --correct --out medsam_h50_m70.safetensors
+      medcore-prune prune --model vit_b --adapted medsam_vit_b.pth \\
+          --reference sam_vit_b_01ec64.pth --data kvasir=Kvasir-SEG \\
+          --level h50_m70 --calibration 128 --correct \\
+          --out medsam_h50_m70.safetensors
     """
     if level is not None and target is not None:
         raise click.UsageError("--level and --target both say how much goes: give one")

@@ -27,38 +27,37 @@ from .inputs import (
     say_estimate,
     say_notice,
 )
-from .options import FILE, MODEL_FILE, data_options, device_option, kind_options, memory_options, seed_option
+from .options import (
+    FILE,
+    MODEL_FILE,
+    data_options,
+    device_option,
+    kind_options,
+    memory_options,
+    resume_option,
+    seed_option,
+    training_options,
+)
 
 
 @click.command(name="recover")
-@click.option("--pruned", default="pruned.safetensors", show_default=True, metavar="FILE", help="What `prune` wrote.")
+@click.option("--pruned", default="pruned.safetensors", show_default=True, metavar="FILE", help="What prune wrote.")
 @click.option(
-    "--teacher", default=POCKET, show_default=True, metavar=MODEL_FILE, help="The model that it was cut from."
+    "--teacher",
+    default=POCKET,
+    show_default=True,
+    metavar=MODEL_FILE,
+    help="The model that it was cut from, which it learns from.",
 )
 @kind_options
 @data_options
-@click.option(
-    "--steps", type=click.IntRange(1), default=RecoverySettings.steps, show_default=True, help="Optimiser steps."
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=RecoverySettings.batch_size,
-    show_default=True,
-    help="Images a step.",
-)
-@click.option(
-    "--learning-rate",
-    type=float,
-    default=RecoverySettings.learning_rate,
-    show_default=True,
-    help="Peak of AdamW's learning rate.",
-)
+@training_options(RecoverySettings.steps, RecoverySettings.batch_size, RecoverySettings.learning_rate)
 @click.option(
     "--validate-every",
     type=click.IntRange(0),
     default=RecoverySettings.validate_every,
     show_default=True,
+    metavar="N",
     help="Steps between looks at the validation images, which choose the weights; 0 keeps the last.",
 )
 @click.option(
@@ -66,13 +65,20 @@ from .options import FILE, MODEL_FILE, data_options, device_option, kind_options
     type=click.IntRange(0),
     default=RecoverySettings.patience,
     show_default=True,
-    help="Looks without a better Boundary F1 after which to stop; 0 for never.",
+    metavar="N",
+    help="Stop after so many looks without a better Boundary F1; 0 for never.",
 )
-@seed_option("Of batches and augmentation.")
+@seed_option("Seed of the order of images and of their augmentation.")
 @device_option
 @memory_options
-@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with a killed run, or start over.")
-@click.option("--out", type=FILE, default=Path("recovered.safetensors"), show_default=True, help="The recovered model.")
+@resume_option
+@click.option(
+    "--out",
+    type=FILE,
+    default=Path("recovered.safetensors"),
+    show_default=True,
+    help="The recovered model, .safetensors.",
+)
 def command(
     pruned: str,
     teacher: str,
@@ -89,15 +95,18 @@ def command(
     out: Path,
     **given: Any,
 ) -> None:
-    """Fine-tune a pruned model on your training images, towards the masks and the features of the model it came from.
+    """Fine-tune a pruned model on your images, towards the model that it was cut from.
 
-    Takes the split that lies beside the pruned file; steps read its training images, the weights that are kept are
-    those with the best Boundary F1 on its validation images. A killed run goes on where it stopped. The loss curve is
-    written beside the result, as CSV and as a picture.
+    It learns that model's masks and features. Steps read the training images of
+    the split beside the pruned file; the weights that are kept are those with
+    the best Boundary F1 on its validation images. A stopped run goes on where
+    it was. The loss curve is written beside the result, as CSV and as a
+    picture.
 
     \b
     Example:
-      medcore-prune recover --pruned small.safetensors --steps 4 --batch-size 4 --out recovered.safetensors
+      medcore-prune recover --pruned small.safetensors --steps 4 \\
+          --batch-size 4 --out recovered.safetensors
     """
     check_device(device)
     require_writable(out)

@@ -21,7 +21,8 @@ def tour() -> list[str]:
 
 
 def examples(command: click.Command) -> list[str]:
-    found = re.search(r"Example:\n((?: +medcore-prune .*\n?)+)", command.help or "")
+    joined = re.sub(r"\\\n\s+", "", command.help or "")
+    found = re.search(r"Example:\n((?: +medcore-prune .*\n?)+)", joined)
     return [] if found is None else [line.strip() for line in found[1].splitlines()]
 
 

@@ -1,0 +1,60 @@
+"""What options are read into, beyond click's own types."""
+
+from typing import Any
+
+import click
+
+from ..errors import BudgetError
+from ..evaluation import EvalSize
+from ..level import Level
+
+_SMALLEST_GRID = 8
+
+
+class OneLevel(click.ParamType):
+    """One level, such as `h50_m70`."""
+
+    name = "LEVEL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
+        """Read the level, or end with a usage error."""
+        try:
+            return Level.parse(value)
+        except BudgetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class GridSize(click.ParamType):
+    """Side of the grid that masks are compared on, or `original`."""
+
+    name = "pixels|original"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> EvalSize:
+        """Read the size, or end with a usage error."""
+        if value == "original":
+            return "original"
+        try:
+            size = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of pixels nor original", param, ctx)
+        if size < _SMALLEST_GRID:
+            self.fail(f"{size} pixels: expected at least {_SMALLEST_GRID}", param, ctx)
+        return size
+
+
+class BoxType(click.ParamType):
+    """A box in image pixels, `x0,y0,x1,y1`."""
+
+    name = "X0,Y0,X1,Y1"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float, float]:
+        """Read the corners, or end with a usage error."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            x0, y0, x1, y1 = (float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no box: expected four numbers such as 10,20,80,90", param, ctx)
+        return x0, y0, x1, y1

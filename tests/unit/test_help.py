@@ -1,0 +1,68 @@
+"""Help as a newcomer reads it: whole at 80 columns, nothing without words, every example a command that parses."""
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from medcore_prune.benchmarks.cli import cli as bench
+from medcore_prune.cli import cli as prune
+from medcore_prune.lazy_group import LazyGroup
+
+WIDTH = 80
+PROGRAMS: dict[str, LazyGroup] = {"medcore-prune": prune, "medcore-bench": bench}  # type: ignore[dict-item]
+COMMANDS = [(program, name) for program, group in PROGRAMS.items() for name in group.listed]
+
+
+def found(program: str, name: str) -> click.Command:
+    command = PROGRAMS[program].get_command(click.Context(PROGRAMS[program]), name)
+    assert command is not None
+    return command
+
+
+def help_of(program: str, *words: str) -> str:
+    result = CliRunner().invoke(PROGRAMS[program], [*words, "--help"], prog_name=program, terminal_width=WIDTH)
+    assert result.exit_code == 0
+    return result.output
+
+
+def examples(text: str) -> Iterator[list[str]]:
+    """Words of every command that help shows, its continued lines joined."""
+    for line in re.sub(r"\\\n\s+", "", text).splitlines():
+        if line.startswith("    medcore-"):
+            yield shlex.split(line)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_list_of_commands_fits_and_is_whole(program: str) -> None:
+    text = help_of(program)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert "..." not in text.replace("[ARGS]...", "")
+    for known in PROGRAMS[program].listed.values():
+        assert known.says in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("program", "name"), COMMANDS)
+def test_help_fits_and_says_everything(program: str, name: str) -> None:
+    command, text = found(program, name), help_of(program, name)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    known = PROGRAMS[program].listed[name].says
+    assert (command.help or "").startswith(f"{known}.\n")
+    values = command.make_context(name, [], resilient_parsing=True).params
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert (option.help or "").endswith((".", "]")), option.name
+            told = option.is_flag or option.required or option.multiple or values[option.name] is None
+            assert told or option.show_default or "[default:" in (option.help or ""), option.name
+
+
+@pytest.mark.parametrize(("program", "name"), COMMANDS)
+def test_examples_parse(program: str, name: str) -> None:
+    shown = list(examples(help_of(program, name)))
+    assert any(words[:2] == [program, name] for words in shown)
+    for called, command, *words in shown:
+        if called == program:
+            found(program, command).make_context(command, words).close()
