@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types docs unit format readme wheel clean
+.PHONY: demo test lint types unit oldest format readme wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medcore-bench baselines
@@ -27,6 +27,15 @@ docs: $(VENV)/.installed
 unit: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+# the tests with the oldest versions of what the package needs, in an environment of its own
+oldest: $(VENV)-oldest/.installed
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n auto
+
+$(VENV)-oldest/.installed: setup.cfg constraints-oldest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[dev]'
+	@touch $@
+
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -45,4 +54,4 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest build dist *.egg-info

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import click
 
+from ..commands.types import MethodName
 from ..level import COMPARISON_LEVELS
 from .comparison import Comparison
 from .experiment import experiment_options, running
@@ -16,12 +17,14 @@ from .settings import SUBJECT, Settings
 @click.option(
     "--methods",
     "names",
+    type=MethodName(several=True),
     metavar="METHOD,...",
     help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
 )
 @click.option(
     "--compare",
     "subject",
+    type=MethodName(),
     default=SUBJECT,
     show_default=True,
     metavar="METHOD",

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..commands.types import MethodName, OneLevel
 from ..errors import BudgetError
 from ..level import Level
 from .settings import COUNTS, SUBJECT
@@ -17,6 +18,8 @@ class LevelList(click.ParamType):
     """Levels separated by commas, such as `h50_m70,h70_m70`; a repeated one counts once."""
 
     name = "level,..."
+    words = OneLevel.words
+    several = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Level, ...]:
         """Read the levels, or end with a usage error that names the bad one."""
@@ -37,6 +40,7 @@ def method_option(command: F) -> F:
     """Add `--method`."""
     return click.option(
         "--method",
+        type=MethodName(),
         default=SUBJECT,
         show_default=True,
         metavar="METHOD",
@@ -46,7 +50,7 @@ def method_option(command: F) -> F:
 
 def methods_option(**options: Any) -> Callable[[F], F]:
     """Return a decorator that adds `--methods`."""
-    return click.option("--methods", metavar="METHOD,...", **options)
+    return click.option("--methods", type=MethodName(several=True), metavar="METHOD,...", **options)
 
 
 def steps_option(command: F) -> F:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from ..commands.types import MethodName
 from ..errors import ResultsError
 from ..files import write_text_atomic
 from ..registry import unknown_name
@@ -26,7 +27,10 @@ _TERMINAL_INTERVALS = ("bf1", "hd95_px")
 @click.command(name="report")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option(
-    "--compare", metavar="METHOD", help="The method that each other one is compared with.  [default: as in the run]"
+    "--compare",
+    type=MethodName(),
+    metavar="METHOD",
+    help="The method that each other one is compared with.  [default: as in the run]",
 )
 @click.option("--gallery/--no-gallery", default=True, show_default=True, help="Show pictures of the images.")
 def command(folder: Path, compare: str | None, gallery: bool) -> None:

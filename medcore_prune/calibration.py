@@ -6,7 +6,6 @@ never computed twice; a killed run goes on where it stopped and ends in the same
 
 import copy
 import math
-import os
 import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,17 +35,11 @@ from .precision import refuse_half
 from .progress import track
 from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
+from .user_cache import user_cache
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
 
 _FIRST_SHARD = 8
-
-
-def default_cache_dir() -> Path:
-    """Folder of calibration files: `$MEDCORE_PRUNE_CACHE`, else `medcore_prune` in the user's cache."""
-    if place := os.environ.get("MEDCORE_PRUNE_CACHE"):
-        return Path(place)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "medcore_prune"
 
 
 @torch.inference_mode(False)
@@ -77,7 +70,7 @@ def calibrate(
         samples: Images drawn from each data set; a smaller set is taken whole.
         needs: What to collect, also by name; by default the Fisher, and the reference's Fisher and weights where there
             is one.
-        cache_dir: Where files are kept; by default `default_cache_dir()`.
+        cache_dir: Where files are kept; by default `user_cache()`.
         batch_size: Images at a time; changes the numbers by rounding alone.
         seed: Of the draw. Smaller draws begin larger ones.
         shards: Numbers of samples at which `Statistics.take` can cut, or `"powers"` for 8, 16, 32 and so on. Each
@@ -110,7 +103,7 @@ def calibrate(
     if batch_size < 1:
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
     _check_losses(losses)
-    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    cache = Path(cache_dir) if cache_dir is not None else user_cache()
     settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
     models = {role: _on(loaded, device) for role, loaded in models.items()}
     jobs = [

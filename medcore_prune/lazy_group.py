@@ -1,11 +1,19 @@
 """A group of commands that are imported when they are asked for, so that help and completion do not wait for torch."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
+
+from .completion import rebuilt
+
+
+def _imported(module: str) -> click.Command:
+    command: click.Command = import_module(module).command
+    return command
 
 
 class Listed(NamedTuple):
@@ -36,11 +44,11 @@ class LazyGroup(click.Group):
         return [*self.listed, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command, if there is one of that name."""
+        """Import the command, if there is one of that name; for completion it may be a remembered one."""
         if cmd_name not in self.listed:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = import_module(self.listed[cmd_name].module).command
-        return command
+        module = self.listed[cmd_name].module
+        return rebuilt(cmd_name, module, partial(_imported, module)) if ctx.resilient_parsing else _imported(module)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, no sentence cut."""

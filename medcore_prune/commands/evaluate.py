@@ -16,7 +16,7 @@ from ..files import require_writable, write_text_atomic
 from ..intervals import INDICATIVE_BELOW
 from ..paired import paired_difference
 from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
-from .options import FOLDER, MODEL_FILE, data_options, device_option, kind_options, scoring_options
+from .options import FOLDER, MODEL, MODEL_FILE, data_options, device_option, kind_options, scoring_options
 from .table import Table
 
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
@@ -27,9 +27,12 @@ Tables = dict[str, pd.DataFrame]
 
 
 @click.command(name="evaluate")
-@click.argument("models", nargs=-1, metavar=f"[{MODEL_FILE}]...")
+@click.argument("models", nargs=-1, type=MODEL, metavar=f"[{MODEL_FILE}]...")
 @click.option(
-    "--against", metavar=MODEL_FILE, help="Evaluate this model too, and compare each other one with it, image by image."
+    "--against",
+    type=MODEL,
+    metavar=MODEL_FILE,
+    help="Evaluate this model too, and compare each other one with it, image by image.",
 )
 @kind_options
 @data_options

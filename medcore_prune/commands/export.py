@@ -10,12 +10,12 @@ from ..data.types import Sample
 from ..files import require_writable, write_json_atomic
 from ..onnx_export import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
 from .inputs import POCKET, ImageOptions, ModelOptions
-from .options import FOLDER, MODEL_FILE, data_options, kind_options
+from .options import FOLDER, MODEL, MODEL_FILE, data_options, kind_options
 from .table import Table
 
 
 @click.command(name="export")
-@click.argument("model", default=POCKET, metavar=f"[{MODEL_FILE}]")
+@click.argument("model", default=POCKET, type=MODEL, metavar=f"[{MODEL_FILE}]")
 @click.option(
     "--part",
     type=click.Choice([*PARTS, "both"]),

@@ -18,13 +18,13 @@ from ..planning import Plan, make_plan
 from ..pruned_file import is_pruned_file, load
 from .blocks import blocks_table, draw_blocks
 from .inputs import POCKET, ModelOptions
-from .options import FILE, MODEL_FILE, convention_option, kind_options
+from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options
 
 _PICTURES = (".png", ".svg", ".pdf")
 
 
 @click.command(name="inspect")
-@click.argument("model", default=POCKET, metavar=f"[{MODEL_FILE}]")
+@click.argument("model", default=POCKET, type=MODEL, metavar=f"[{MODEL_FILE}]")
 @kind_options
 @convention_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, with what was kept.")

@@ -6,16 +6,18 @@ from typing import Any, TypeVar
 
 import click
 
+from ..completion import Words
 from ..cost import CONVENTIONS
 from ..data import LAYOUTS
 from ..encoders import SHAPES, SegmentAnythingFamily
-from .types import GridSize
+from .types import GridSize, file_or
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 MODEL_FILE = "FILE|pocket"
+MODEL = file_or("pocket")
 DEFAULT_ATTENTION = "segment-anything"
 
 
@@ -111,7 +113,12 @@ def data_options(command: F) -> F:
 def device_option(command: F) -> F:
     """Add `--device`."""
     return click.option(
-        "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, or cuda on a GPU."
+        "--device",
+        type=Words(("cpu", "cuda")),
+        default="cpu",
+        show_default=True,
+        metavar="DEVICE",
+        help="Where to compute: cpu, or cuda on a GPU.",
     )(command)
 
 
@@ -149,6 +156,7 @@ def plugin_option(command: F) -> F:
     """Add `--plugin`."""
     return click.option(
         "--plugin",
+        type=file_or(),
         multiple=True,
         metavar="FILE|MODULE",
         help="Python code that registers methods of your own; may be repeated.",

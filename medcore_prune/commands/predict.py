@@ -19,7 +19,7 @@ from ..overlay import overlay
 from ..predictor import Predictor
 from ..progress import track
 from .inputs import POCKET, ModelOptions
-from .options import FILE, FOLDER, MODEL_FILE, device_option, kind_options
+from .options import FILE, FOLDER, MODEL, MODEL_FILE, device_option, kind_options
 from .types import BoxType
 
 _SHOWN = 3
@@ -52,7 +52,9 @@ class Job:
     "--box", "box", type=BoxType(), multiple=True, help="Box around an object, in image pixels; may be repeated."
 )
 @click.option("--boxes", type=FILE, help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row an image.")
-@click.option("--pruned", "model", default=POCKET, show_default=True, metavar=MODEL_FILE, help="The model to use.")
+@click.option(
+    "--pruned", "model", default=POCKET, show_default=True, type=MODEL, metavar=MODEL_FILE, help="The model to use."
+)
 @kind_options
 @device_option
 @click.option(

@@ -24,6 +24,7 @@ from .inputs import (
 )
 from .options import (
     FILE,
+    MODEL,
     MODEL_FILE,
     batch_size_option,
     cache_option,
@@ -36,7 +37,7 @@ from .options import (
 )
 from .prune_report import report_text
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
-from .types import OneLevel
+from .types import MethodName, OneLevel
 
 _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
@@ -47,11 +48,13 @@ _CORRECTION_SAMPLES = 64
     "--adapted",
     default=POCKET,
     show_default=True,
+    type=MODEL,
     metavar=MODEL_FILE,
     help="The model to prune: what `adapt` wrote, a MedSAM .pth, a pruned file, or the small built-in one.",
 )
 @click.option(
     "--reference",
+    type=MODEL,
     metavar=MODEL_FILE,
     help="The checkpoint that it was fine-tuned from, which most methods read.  [default: the built-in one's]",
 )
@@ -69,6 +72,7 @@ _CORRECTION_SAMPLES = 64
 )
 @click.option(
     "--method",
+    type=MethodName(),
     default="medcore",
     show_default=True,
     metavar="METHOD",

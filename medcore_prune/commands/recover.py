@@ -29,6 +29,7 @@ from .inputs import (
 )
 from .options import (
     FILE,
+    MODEL,
     MODEL_FILE,
     data_options,
     device_option,
@@ -41,11 +42,14 @@ from .options import (
 
 
 @click.command(name="recover")
-@click.option("--pruned", default="pruned.safetensors", show_default=True, metavar="FILE", help="What prune wrote.")
+@click.option(
+    "--pruned", type=MODEL, default="pruned.safetensors", show_default=True, metavar="FILE", help="What prune wrote."
+)
 @click.option(
     "--teacher",
     default=POCKET,
     show_default=True,
+    type=MODEL,
     metavar=MODEL_FILE,
     help="The model that it was cut from, which it learns from.",
 )

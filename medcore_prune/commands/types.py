@@ -4,9 +4,12 @@ from typing import Any
 
 import click
 
+from ..baseline import available_baselines
+from ..completion import Words
+from ..criterion_registry import available_criteria
 from ..errors import BudgetError
 from ..evaluation import EvalSize
-from ..level import Level
+from ..level import ONE_TIME_LEVELS, Level
 
 _SMALLEST_GRID = 8
 
@@ -14,7 +17,8 @@ _SMALLEST_GRID = 8
 class OneLevel(click.ParamType):
     """One level, such as `h50_m70`."""
 
-    name = "LEVEL"
+    name = "level"
+    words = tuple(map(str, ONE_TIME_LEVELS))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
         """Read the level, or end with a usage error."""
@@ -28,6 +32,7 @@ class GridSize(click.ParamType):
     """Side of the grid that masks are compared on, or `original`."""
 
     name = "pixels|original"
+    words = ("256", "original")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> EvalSize:
         """Read the size, or end with a usage error."""
@@ -58,3 +63,25 @@ class BoxType(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is no box: expected four numbers such as 10,20,80,90", param, ctx)
         return x0, y0, x1, y1
+
+
+class MethodName(click.ParamType):
+    """A method or criterion, or several with commas; whether there is one of the name is looked up later.
+
+    Plug-ins are loaded in between, so that their names are known.
+    """
+
+    name = "method"
+
+    def __init__(self, several: bool = False) -> None:
+        self.several = several
+
+    @property
+    def words(self) -> list[str]:
+        """All names."""
+        return sorted({*available_baselines(include_slow=True), *available_criteria()})
+
+
+def file_or(*words: str) -> click.ParamType:
+    """Return the type of a file's name that may also be one of some words."""
+    return Words(words, places="file")

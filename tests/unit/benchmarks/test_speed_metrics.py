@@ -20,4 +20,4 @@ def test_both_sides_compute_the_same_distance():
     result = CliRunner().invoke(command, ["--size", "48", "--count", "3", "--repeats", "1"], catch_exceptions=False)
     measured = json.loads(result.stdout)
     assert measured["largest_difference_px"] < 1e-4
-    assert measured["ratio"] == pytest.approx(measured["ours_ms"] / measured["monai_ms"], rel=0.02)
+    assert measured["ratio"] == pytest.approx(measured["ours_ms"] / measured["monai_ms"], rel=0.02, abs=6e-4)
