@@ -7,6 +7,7 @@ never computed twice; a killed run goes on where it stopped and ends in the same
 import copy
 import math
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from rich.console import Console
 from rich.filesize import decimal
 from torch import nn
 
@@ -25,6 +25,7 @@ from .collector import stored_shapes
 from .collector_registry import get_collector
 from .data.splits import FRACTIONS, Split
 from .data.types import SampleSet
+from .duration import duration
 from .encoders import geometry_of
 from .errors import StatisticsError
 from .files import require_writable
@@ -221,11 +222,12 @@ def _check_space(jobs: Sequence[Job], cache: Path) -> None:
 def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, range]], cache: Path) -> None:
     remaining = sum(len(batch) for _, batch in steps)
     total = sum(len(job.span) for job in jobs)
-    minutes, seconds = divmod(round(remaining * _seconds_per_sample(*steps[0])), 60)
+    time_left = duration(remaining * _seconds_per_sample(*steps[0]))
     stored = f" ({total - remaining} of {total} are stored already)" if remaining < total else ""
-    Console(stderr=True).print(
-        f"calibration: {remaining} passes{stored}, {decimal(_bytes(jobs))} in {cache}, about {minutes} min {seconds} s",
-        highlight=False,
+    print(
+        f"calibration: {remaining} passes{stored}, {decimal(_bytes(jobs))} in {cache}, about {time_left}",
+        file=sys.stderr,
+        flush=True,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.filesize import decimal
 
 from .available_memory import available_bytes
+from .duration import duration
 from .errors import MedcorePruneError
 
 
@@ -59,15 +60,6 @@ class Estimate:
         if self.disk_bytes:
             lines.append(f"{decimal(self.disk_bytes)} on disk")
         return ", ".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it: `40 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def require_memory(estimate: Estimate, limit_bytes: int | None = None) -> None:

@@ -1,17 +1,21 @@
-"""Progress with time left, in a terminal as a bar, elsewhere as a line now and then."""
+"""Progress with time left: a bar in a terminal and in a notebook, plain lines now and then in a log file."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .duration import duration
 from .interrupts import raise_lost
 
 T = TypeVar("T")
 _LINE_EVERY_S = 30.0
+_LINES = 20
+"""About as many lines as long work writes, so that a log stays short; none within `_LINE_EVERY_S` of the last."""
 
 
 def track(items: Iterable[T], label: str, *, total: int, done: int = 0, show: bool = True) -> Iterator[T]:
@@ -33,7 +37,7 @@ def track(items: Iterable[T], label: str, *, total: int, done: int = 0, show: bo
     items = _interruptible(items)
     if not show:
         yield from items
-    elif sys.stderr.isatty():
+    elif _shows_bars():
         yield from _bar(items, label, total, done)
     else:
         yield from _lines(items, label, total, done)
@@ -43,6 +47,14 @@ def _interruptible(items: Iterable[T]) -> Iterator[T]:
     for item in items:
         yield item
         raise_lost()
+
+
+def _shows_bars() -> bool:
+    console = Console(stderr=True)
+    if console.is_jupyter:
+        # without these rich could only warn that they are missing
+        return find_spec("ipywidgets") is not None
+    return sys.stderr.isatty() and not console.is_dumb_terminal
 
 
 def _bar(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
@@ -66,7 +78,7 @@ def _lines(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]
     for count, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= _LINE_EVERY_S:
+        left_s = (now - start) / count * max(0, total - done - count)
+        if now - last >= max(_LINE_EVERY_S, (now - start + left_s) / _LINES):
             last = now
-            left_s = (now - start) / count * max(0, total - done - count)
-            print(f"{label}: {done + count} of {total}, about {left_s:.0f} s left", file=sys.stderr, flush=True)
+            print(f"{label}: {done + count} of {total}, about {duration(left_s)} left", file=sys.stderr, flush=True)

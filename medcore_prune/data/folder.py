@@ -12,11 +12,11 @@ from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
+from scipy import ndimage
 
 from ..errors import DataError
-from .content import content_hash, image_hash, perceptual_hash
+from ..progress import track
+from .content import content_hash, image_hash
 from .images import image_shape, read_image, read_labels, read_mask
 from .layouts import LAYOUTS, detect
 from .listing import Entry, Listing
@@ -262,9 +262,8 @@ def _split_labels(entry: Entry) -> tuple[list[Entry], tuple[int, ...]]:
 
 def _for_each(visit: Callable[[T], None], items: Sequence[T], title: str) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
-        quiet = len(items) < _LONG or not Console().is_terminal
         done: Iterable[None] = pool.map(visit, items)
-        for _ in track(done, title, len(items), transient=True, disable=quiet):
+        for _ in track(done, title, total=len(items), show=len(items) >= _LONG):
             pass
 
 
