@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..errors import MedcorePruneError
+from ..registry import unknown_name
 from ..statistics import Statistics
 from .agreement import exact_agreement, fisher_methods
 from .announce import amount, describe, duration, estimated_seconds
@@ -46,8 +47,9 @@ class Comparison:
             MedcorePruneError: Methods, models, data or earlier results that cannot be used.
         """
         methods = choose_methods(settings)
-        if settings.subject not in [method.name for method in methods] and settings.subject != Settings.subject:
-            raise MedcorePruneError(f"--compare {settings.subject}: no such method takes part")
+        names = [method.name for method in methods]
+        if settings.subject not in (*names, Settings.subject):
+            raise MedcorePruneError(f"--compare: {unknown_name('method of this comparison', settings.subject, names)}")
         inputs, store = begin(settings, EXPERIMENT, methods=methods, modes=MODES)
         return cls(settings, methods, inputs, store)
 

@@ -224,7 +224,7 @@ def _names(_context: click.Context, _option: click.Parameter, value: str) -> tup
 def _known_variants(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
     names = _names(context, option, value)
     if unknown := [name for name in names if name not in VARIANTS]:
-        raise click.BadParameter(f"{unknown[0]!r} is none: expected some of {', '.join(VARIANTS)}")
+        raise click.BadParameter(f"unknown variant {unknown[0]!r}: expected some of {', '.join(VARIANTS)}")
     return names
 
 

@@ -45,7 +45,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 def _finite(_context: click.Context, _option: click.Parameter, value: float) -> float:
     if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no distance")
+        raise click.BadParameter(f"expected a finite number of pixels, got {value}")
     return value
 
 

@@ -43,7 +43,7 @@ def measure(size: int = 256, count: int = 40, repeats: int = 5) -> dict[str, flo
     try:
         from monai.metrics import compute_hausdorff_distance
     except ImportError as error:
-        raise click.ClickException("MONAI is not installed: pip install medcore-prune[dev]") from error
+        raise click.ClickException('MONAI is not installed: pip install "medcore-prune[dev]"') from error
 
     def monai_hd95(pred: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
         y_pred, y = (torch.from_numpy(mask)[None, None] for mask in (pred, true))

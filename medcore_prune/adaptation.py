@@ -138,7 +138,9 @@ def adapt(
         MedcorePruneError: The loss stops being finite.
     """
     if not sum(len(images) for images in train.values()):
-        raise DataError("there is no image to train on: the training split is empty")
+        raise DataError(
+            "there is no image to train on: the training split is empty; give it a larger share, or add images"
+        )
     size = pool_size(model)
     held = [images for images in validation.values() if len(images)]
     return adapt_pool(

@@ -182,7 +182,8 @@ class Runner:
         for key, value in self._flat().items():
             if not bool(torch.isfinite(value).all()):
                 raise StatisticsError(
-                    f"{key} of {self._job.header.dataset} overflows: the model's gradients are too large to square"
+                    f"{key} of {self._job.header.dataset} overflows: the model's gradients are too large to square; "
+                    "look at the weights, and evaluate the model on these images"
                 )
         for name, sums in self._sums.sums.items():
             write_part(self._job.path(name), self._job.header_of(name), sums)

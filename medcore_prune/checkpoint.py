@@ -77,7 +77,10 @@ def read_state_dict(path: str | Path, device: str | torch.device = "cpu") -> dic
     state = _unwrap(_read(place, device), place)
     bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
-        raise CheckpointError(f"{place}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}")
+        raise CheckpointError(
+            f"{place}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}; expected finite weights: take an "
+            "earlier checkpoint"
+        )
     return state
 
 
@@ -135,7 +138,10 @@ def load_sam(
     if image_size is not None:
         state = {name: _resize_position(value, expected.get(name)) for name, value in state.items()}
     if lines := _differences(expected, state):
-        raise CheckpointError(f"{path}: does not fit {kind}: {_summary(lines)}")
+        raise CheckpointError(
+            f"{path}: does not fit {kind}: {_summary(lines)}; is it another model (--model), or of another input side "
+            "(--image-size)?"
+        )
     model.load_state_dict(state, strict=False)
     return model
 
@@ -163,7 +169,10 @@ def require_aligned(model: nn.Module, reference: nn.Module) -> None:
         AlignmentError: Names or shapes differ; the first differences are listed.
     """
     if lines := _differences(dict(model.named_parameters()), dict(reference.named_parameters())):
-        raise AlignmentError(f"the reference does not align with the adapted model: {_summary(lines)}")
+        raise AlignmentError(
+            f"the reference does not align with the adapted model: {_summary(lines)}; expected the checkpoint that it "
+            "was fine-tuned from"
+        )
 
 
 def save_training_checkpoint(path: str | Path, model: nn.Module, **extra: int | float | str) -> None:

@@ -157,7 +157,7 @@ def check_scores(criterion: object, groups: Sequence[StructuredGroup], scores: S
             raise CriterionError(f"{name} returned {got} for {where}: expected a tensor of shape ({group.n_units},)")
         values = values.detach().to("cpu", torch.float64)
         if not bool(values.isfinite().all()):
-            raise CriterionError(f"{name} returned scores that are not finite for {where}")
+            raise CriterionError(f"{name} returned NaN or infinity for {where}: expected finite scores")
         checked.append(values)
     return checked
 

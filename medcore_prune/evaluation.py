@@ -184,7 +184,7 @@ def evaluate(
         masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
         tables.append(score(masks, images, tolerance_px=tolerance_px))
     if not tables:
-        raise DataError("no data set to evaluate on")
+        raise DataError("no data set to evaluate on: expected at least one with images")
     return pd.concat(tables, ignore_index=True)
 
 

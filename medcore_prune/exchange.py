@@ -43,7 +43,7 @@ class WeightScores(Criterion):
         found = self._scores.get(name)
         if found is not None and found.shape != parameter.shape:
             raise CriterionError(
-                f"the scores of {name} have shape {tuple(found.shape)}, it has {tuple(parameter.shape)}"
+                f"the scores of {name} have shape {tuple(found.shape)}, expected {tuple(parameter.shape)}"
             )
         return None if found is None else found.detach().to("cpu", torch.float64)
 

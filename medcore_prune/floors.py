@@ -43,7 +43,9 @@ def _offsets(box: Box, shape: tuple[int, int]) -> tuple[Offsets, Offsets, npt.ND
     if not np.isfinite([x0, y0, x1, y1]).all() or x1 + 1 <= x0 or y1 + 1 <= y0:
         raise DataError(f"box {tuple(box)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
     if x1 + 1 <= 0 or y1 + 1 <= 0 or x0 >= width or y0 >= height:
-        raise DataError(f"box {tuple(box)} lies outside of the grid of {width} x {height} pixels")
+        raise DataError(
+            f"box {tuple(box)} lies outside of the grid of {width} x {height} pixels: expected corners within"
+        )
     across = (np.arange(width)[None, :] + 0.5 - (x0 + x1 + 1) / 2) / ((x1 + 1 - x0) / 2)
     down = (np.arange(height)[:, None] + 0.5 - (y0 + y1 + 1) / 2) / ((y1 + 1 - y0) / 2)
     middle = np.zeros(shape, dtype=bool)

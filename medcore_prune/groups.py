@@ -161,7 +161,7 @@ class StructuredGroup:
             except AttributeError as error:
                 raise SurgeryError(f"there is no layer {name}: {error}") from None
             if not isinstance(layer, nn.Linear):
-                raise SurgeryError(f"{name} is no linear layer")
+                raise SurgeryError(f"{name} is a {type(layer).__name__}: expected a linear layer")
             layers[name] = layer
         inputs = tuple(replace(part, layer=layers[part.name]) for part in self.inputs)
         return replace(self, inputs=inputs, layer_out=layers[self.name_out])
@@ -196,7 +196,9 @@ def _head_group(block: Block) -> StructuredGroup:
 
 def _neuron_group(block: Block, size: int) -> StructuredGroup:
     if size < 1 or block.neurons % size:
-        raise BudgetError(f"mlp_group_size {size} does not divide the {block.neurons} neurons of {block.name}")
+        raise BudgetError(
+            f"mlp_group_size {size} does not divide the {block.neurons} neurons of {block.name}: choose one that does"
+        )
     channels = torch.arange(block.neurons).view(-1, size)
     return StructuredGroup(
         block=block.index,

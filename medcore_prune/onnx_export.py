@@ -1,6 +1,6 @@
 """Models as ONNX files, proved against PyTorch under ONNX Runtime before they are kept.
 
-The input side is fixed, the batch axis is free. Needs the extra `onnx`: `pip install 'medcore-prune[onnx]'`.
+The input side is fixed, the batch axis is free. Needs the extra `onnx`: `pip install "medcore-prune[onnx]"`.
 """
 
 import json
@@ -189,7 +189,7 @@ def require_onnx() -> None:
     """
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
-        raise MedcorePruneError(f"ONNX needs {', '.join(missing)}: pip install 'medcore-prune[onnx]'")
+        raise MedcorePruneError(f'ONNX needs {", ".join(missing)}: pip install "medcore-prune[onnx]"')
 
 
 def _check(model: nn.Module, path: Path, part: str, exporter: str) -> None:

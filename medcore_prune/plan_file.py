@@ -43,7 +43,9 @@ def decode(text: str) -> dict[str, Any]:
     """
     record = _parse(text)
     if isinstance(record, dict) and record.get("format") != FORMAT:
-        raise BudgetError(f"plan format is {str(record.get('format'))[:40]!r}: this version reads {FORMAT!r}")
+        raise BudgetError(
+            f"plan format is {str(record.get('format'))[:40]!r}: this version reads {FORMAT!r}; make the plan again"
+        )
     _check_entries(record, _REQUIRED, _OPTIONAL | _DERIVED, "the plan")
     if len(record["blocks"]) > MAX_BLOCKS:
         raise BudgetError(f"the plan lists {len(record['blocks'])} blocks: at most {MAX_BLOCKS} are read")

@@ -184,7 +184,9 @@ class Plan:
                 raise BudgetError(f"larger than {plan_file.MAX_BYTES >> 20} MiB, which no plan is")
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise BudgetError(f"cannot read plan {path}: {error.strerror}") from error
+            raise BudgetError(
+                f"cannot read plan {path}: {error.strerror}; expected a JSON file that Plan.save wrote"
+            ) from error
         except (UnicodeDecodeError, BudgetError) as error:
             raise BudgetError(f"cannot read plan {path}: {error}") from error
 

@@ -81,7 +81,9 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
     if not all(np.isfinite([x0, y0, x1, y1])) or x1 < x0 or y1 < y0:
         raise DataError(f"box {tuple(box)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
     if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
-        raise DataError(f"box {tuple(box)} lies outside of the image of {width} x {height} pixels")
+        raise DataError(
+            f"box {tuple(box)} lies outside of the image of {width} x {height} pixels: expected corners within"
+        )
     scale = torch.tensor([size / width, size / height, size / width, size / height])
     return torch.tensor([x0, y0, x1, y1]) * scale
 

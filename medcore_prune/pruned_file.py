@@ -191,7 +191,9 @@ def _check_explains(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:
-        raise CheckpointError(f"{path}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}")
+        raise CheckpointError(
+            f"{path}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}; expected finite weights: prune anew"
+        )
 
 
 @contextmanager
@@ -255,7 +257,8 @@ def _cut(
     try:
         if family_of(into).name != header.kind:
             raise CheckpointError(
-                f"{path}: holds a model of the family {header.kind}, into= is one of {family_of(into).name}"
+                f"{path}: holds a model of the family {header.kind}, into= is one of {family_of(into).name}: give the "
+                "unpruned model"
             )
         model = prune(into, header.plan)
     except MedcorePruneError as error:

@@ -45,7 +45,9 @@ def check_scores(scores: Mapping[Key, Tensor], units: Mapping[Key, int]) -> dict
         values = score.detach().cpu().double()
         bad = (~torch.isfinite(values)).nonzero().flatten().tolist()
         if bad:
-            raise BudgetError(f"{what} are not finite at {len(bad)} of {units[key]} units, first {bad[0]}")
+            raise BudgetError(
+                f"{what} are not finite at {len(bad)} of {units[key]} units, first {bad[0]}: expected finite scores"
+            )
         checked[key] = values
     return checked
 

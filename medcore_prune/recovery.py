@@ -164,7 +164,9 @@ def _batches(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callab
 def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:
     held = [samples for samples in sets.values() if len(samples)]
     if not held:
-        raise DataError("there is no image to recover on: the training split is empty")
+        raise DataError(
+            "there is no image to recover on: the training split is empty; give it a larger share, or add images"
+        )
     return Pool.of_sets(held, pool_size(model))
 
 

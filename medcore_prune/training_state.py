@@ -78,7 +78,9 @@ class TrainState:
             stored = read_torch_file(path)
             fits = stored["belongs_to"] == self.belongs_to
         except Exception as error:
-            raise _no_state(path, error) from error
+            raise MedcorePruneError(
+                f"{path} is no training state ({type(error).__name__}): remove it (or give --fresh) to start over"
+            ) from error
         if not fits:
             raise MedcorePruneError(
                 f"{path} belongs to a training with other images, another start or other settings: remove it to "

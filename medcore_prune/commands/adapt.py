@@ -38,7 +38,7 @@ def _fractions(_context: click.Context, _option: click.Parameter, value: str) ->
     try:
         train, validation, test = (float(part) for part in value.split(","))
     except ValueError as error:
-        raise click.BadParameter("expected three numbers such as 0.7,0.1,0.2") from error
+        raise click.BadParameter(f"expected three numbers such as 0.7,0.1,0.2, got {value!r}") from error
     return train, validation, test
 
 

@@ -142,7 +142,9 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, Box]) -> list[Job]:
     }
     found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
     if found or not images:
-        raise DataError(f"{folder}: " + ("; ".join(found) or "holds no image"))
+        raise DataError(
+            f"{folder}: " + ("; ".join(found) or "holds no image; expected files such as .png, .jpg or .tif")
+        )
     return [Job(name, path, (named[name],)) for name, path in images.items()]
 
 

@@ -180,7 +180,7 @@ def _load(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
     Palettes are looked up; with `indices`, those that begin with black give their indices instead.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file; expected an image")
     try:
         if path.suffix.lower() == ".npy":
             return _plain(_load_npy(path))

@@ -98,7 +98,7 @@ class Pool:
                 masks.append(_square(torch.tensor(mask)[None].float() * 255, size)[0])
                 owner.append(index)
         if not images:
-            raise DataError("no images to train on")
+            raise DataError("no images to train on: expected at least one data set")
         return cls(torch.stack(images), torch.stack(masks), torch.tensor(owner))
 
     @classmethod

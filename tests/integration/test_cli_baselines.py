@@ -260,7 +260,7 @@ def test_a_failing_criterion_is_one_line(pair: list[str], plugin: Path, tmp_path
         (["--device", "nonsense"], "--device nonsense: not usable here"),
         (["--adapted", "/nowhere.pth"], "no such file"),
         (["--plugin", "/nowhere.py"], "there is no such file"),
-        (["--compare", "mine"], "--compare mine: no such method takes part"),
+        (["--compare", "mine"], "--compare: unknown method of this comparison 'mine'"),
         (["--eval-size", "64"], "eval_size differ"),
     ],
 )

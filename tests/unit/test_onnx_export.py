@@ -30,7 +30,7 @@ def test_the_extra_is_named_where_it_is_missing(
     small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
-    with pytest.raises(MedcorePruneError, match=r"needs onnx, onnxscript, onnxruntime: pip install 'medcore-prune\["):
+    with pytest.raises(MedcorePruneError, match=r'needs onnx, onnxscript, onnxruntime: pip install "medcore-prune\['):
         mp.export_onnx(small, tmp_path / "a.onnx")
 
 

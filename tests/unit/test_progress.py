@@ -79,7 +79,9 @@ class _Clock:
         return self.now_s
 
 
-def _logged(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, count: int, each_s: float) -> list[str]:
+def _logged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, count: int, each_s: float
+) -> list[str]:
     clock = _Clock()
     monkeypatch.setattr(time, "monotonic", clock)
     for _ in track(range(count), "counting", total=count):
@@ -92,7 +94,9 @@ def _logged(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 def test_a_log_file_gets_few_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     lines = _logged(capsys, monkeypatch, 10_000, 3.0)
     assert 15 <= len(lines) <= 22
-    assert all(re.fullmatch(r"counting: \d+ of 10000, about (\d+ h )?(\d+ min)?( ?\d+ s)? left", line) for line in lines)
+    assert all(
+        re.fullmatch(r"counting: \d+ of 10000, about (\d+ h )?(\d+ min)?( ?\d+ s)? left", line) for line in lines
+    )
     assert lines[0] == "counting: 500 of 10000, about 7 h 55 min left"
 
 

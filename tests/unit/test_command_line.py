@@ -1,0 +1,99 @@
+"""Exit codes, and what is said: nothing that was to be expected ends in a traceback."""
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+from torch_free import output_without_torch
+
+from medcore_prune.benchmarks.cli import cli as bench
+from medcore_prune.benchmarks.cli import main as bench_main
+from medcore_prune.cli import cli as prune
+from medcore_prune.cli import main as prune_main
+from medcore_prune.errors import MedcorePruneError
+from medcore_prune.lazy_group import Listed
+
+MAINS: dict[str, tuple[Any, Callable[[], None]]] = {
+    "medcore-prune": (prune, prune_main),
+    "medcore-bench": (bench, bench_main),
+}
+PROGRAMS = pytest.mark.parametrize("program", MAINS)
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a program with words, and optionally with a command `fails` that raises; returns code, output and errors."""
+
+    def run(program: str, *words: str, raises: BaseException | None = None) -> tuple[int, str, str]:
+        def command() -> None:
+            if raises is not None:
+                raise raises
+
+        group, main = MAINS[program]
+        module = types.ModuleType("failing")
+        module.command = click.command("fails")(command)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "failing", module)
+        monkeypatch.setitem(group.listed, "fails", Listed("failing", "Fail"))
+        monkeypatch.setattr(sys, "argv", [program, *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+@PROGRAMS
+def test_success_is_0(program: str, ended: Callable[..., tuple[int, str, str]]) -> None:
+    assert ended(program, "--version")[::2] == (0, "")
+    assert ended(program, "fails") == (0, "", "")
+
+
+@PROGRAMS
+@pytest.mark.parametrize("error", [MedcorePruneError("expected this"), PermissionError(13, "Permission denied", "out")])
+def test_what_is_refused_is_1_and_one_line(
+    program: str, error: Exception, ended: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, said = ended(program, "fails", raises=error)
+    assert (code, out) == (1, "")
+    assert said in ("error: expected this\n", "error: out: Permission denied\n")
+
+
+@PROGRAMS
+@pytest.mark.parametrize("words", [["no-such-command"], ["fails", "--no-such-option"], ["fails", "too many"]])
+def test_wrong_usage_is_2_and_says_where_help_is(
+    program: str, words: list[str], ended: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, said = ended(program, *words)
+    assert (code, out) == (2, "")
+    assert said.startswith("Usage: ")
+    assert "--help' for help" in said
+    assert "Traceback" not in said
+
+
+@PROGRAMS
+def test_an_interrupt_is_130(program: str, ended: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, said = ended(program, "fails", raises=KeyboardInterrupt())
+    assert (code, out) == (130, "")
+    assert said.strip().startswith("stopped: ")
+
+
+@PROGRAMS
+def test_a_fault_of_the_program_keeps_its_traceback(program: str, ended: Callable[..., tuple[int, str, str]]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        ended(program, "fails", raises=ZeroDivisionError())
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("medcore_prune.cli", ["medcore-prune", "--help"]),
+        ("medcore_prune.benchmarks.cli", ["medcore-bench", "--help"]),
+        ("medcore_prune.cli", ["medcore-prune", "--version"]),
+    ],
+)
+def test_help_does_not_wait_for_torch(module: str, words: list[str]) -> None:
+    assert output_without_torch(module, *words)
