@@ -27,19 +27,19 @@ if _TYPE_CHECKING:
     from .public import *  # noqa: F403
     from .public import __all__ as __all__
 
+else:
 
-def __getattr__(name: str) -> _Any:
-    """Import what `public` lists when the first of it is asked for: the command lines must not wait for torch."""
-    if name != "__all__" and name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _find_spec(f"{__name__}.{name}") is not None:
-        return _import_module(f".{name}", __name__)
-    public = _import_module(".public", __name__)
-    globals().update({each: getattr(public, each) for each in ["__all__", *public.__all__]})
-    if name not in globals():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals()[name]
+    def __getattr__(name: str) -> _Any:
+        """Import what `public` lists when the first of it is asked for: the command lines must not wait for torch."""
+        if name != "__all__" and name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if _find_spec(f"{__name__}.{name}") is not None:
+            return _import_module(f".{name}", __name__)
+        public = _import_module(".public", __name__)
+        globals().update({each: getattr(public, each) for each in ["__all__", *public.__all__]})
+        if name not in globals():
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals()[name]
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -1,3 +1,8 @@
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import tiny_sam
@@ -11,6 +16,23 @@ from medcore_prune.fisher import prunable_layers
 def test_everything_at_the_front_door_exists() -> None:
     assert all(hasattr(mp, name) for name in mp.__all__)
     assert callable(mp.plan)
+
+
+def test_no_name_hides_a_module() -> None:
+    # whichever is imported first, `mp.NAME` is the same
+    modules = {module.name for module in pkgutil.iter_modules([str(Path(mp.__file__).parent)])}
+    assert modules & set(mp.__all__) == {"data", "zoo"}
+    assert set(mp.__all__) <= set(dir(mp))
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    assert not hasattr(mp, "nothing")
+    assert not hasattr(mp, "_nothing")
+
+
+def test_a_module_that_is_imported_first_meets_no_half_made_one() -> None:
+    code = "import medcore_prune.encoders, medcore_prune as mp; assert mp.cascade and mp.surgery.prune is mp.prune"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_plan_by_name_is_scores_and_budget() -> None:
