@@ -62,7 +62,7 @@ def test_a_criterion_without_scores() -> None:
         (torch.zeros(3, 1), r"Fixed returned \(3, 1\) for the heads of block 0"),
         ([0.0, 1.0, 2.0], r"Fixed returned list for the heads of block 0"),
         (None, r"Fixed returned NoneType for the heads of block 0"),
-        (torch.tensor([0.0, float("nan"), 1.0]), "Fixed returned scores that are not finite for the heads of block 0"),
+        (torch.tensor([0.0, float("nan"), 1.0]), "Fixed returned NaN or infinity for the heads of block 0: expected"),
     ],
 )
 def test_scores_that_cannot_be_used(value: object, message: str) -> None:

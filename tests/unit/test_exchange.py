@@ -43,7 +43,7 @@ def test_a_dict_of_scores_makes_a_plan() -> None:
     ("change", "says"),
     [
         (lambda scores, name: scores.pop(name), r"no scores of image_encoder\.blocks\.0\.attn\.proj\.weight"),
-        (lambda scores, name: scores.update({name: torch.ones(3)}), r"have shape \(3,\), it has \(24, 24\)"),
+        (lambda scores, name: scores.update({name: torch.ones(3)}), r"have shape \(3,\), expected \(24, 24\)"),
     ],
 )
 def test_what_is_missing_or_misshapen_is_named(change: Any, says: str) -> None:

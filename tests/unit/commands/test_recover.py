@@ -82,7 +82,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(here: Path, monkeypatch: pyte
     [
         (["--out", "a.pth"], CheckpointError, r"ends in \.safetensors"),
         (["--pruned", "nowhere.safetensors"], CheckpointError, "no such file"),
-        (["--learning-rate", "-1"], MedcorePruneError, "learning_rate"),
+        (["--learning-rate", "nan"], MedcorePruneError, "learning_rate"),
         (["--data", "own=nowhere"], DataError, "nowhere"),
     ],
 )
