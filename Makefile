@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit oldest format readme wheel clean
+.PHONY: demo test lint types docs unit oldest format readme wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medcore-bench baselines

@@ -34,6 +34,7 @@ from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs
 from .options import LevelList, count_option, joined, methods_option, page_option
+from .records import read_memory
 from .settings import COUNTS, Settings
 
 METHODS = ("random", "medcore")

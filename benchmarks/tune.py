@@ -28,6 +28,7 @@ from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs
 from .options import count_option, page_option
+from .records import read_memory
 from .settings import COUNTS, Settings
 
 Trial = Mapping[str, Any]

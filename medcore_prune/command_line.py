@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from .data.near_duplicates import NearDuplicateWarning
-from .errors import MedcorePruneError
+from .errors import MedcorePruneError, MedcorePruneWarning
 from .interrupts import remembered
 
 REFUSED, INTERRUPTED = 1, 130
@@ -33,7 +32,7 @@ def check_device(name: str) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print what this package warns of as one line; what others warn of is printed as Python does."""
-    if issubclass(category, NearDuplicateWarning):
+    if issubclass(category, MedcorePruneWarning):
         click.echo(f"warning: {message}", err=True)
     else:
         _python_shows(message, category, *where, **more)
@@ -41,7 +40,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether there was no memory; torch says so in an error of its own on a GPU, and in words alone elsewhere."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # by its name: what needs no torch must not wait for it
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_torch
 
 
 _python_shows = warnings.showwarning
@@ -53,6 +54,7 @@ def run(command: click.Command) -> None:
     0 is success, 1 what this package or the file system refuses, 2 wrong usage, 130 an interrupt. Any other error is a
     fault of the program and keeps its traceback. A reader that closes the pipe (`| head`) ends the command quietly.
     """
+    warnings.showwarning = _show_warning
     try:
         with remembered():
             # click returns the code of an early exit, such as that of --help; commands themselves return nothing
@@ -65,6 +67,11 @@ def run(command: click.Command) -> None:
         sys.exit(INTERRUPTED)
     except MedcorePruneError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(REFUSED)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        click.echo("error: out of memory: use smaller images, a smaller batch or another device", err=True)
         sys.exit(REFUSED)
     except OSError as error:
         # a folder that cannot be written, a disk that is full

@@ -1,8 +1,12 @@
-"""Errors that a user can mend: each message says what was expected, what came, and what to do."""
+"""Errors that a user can mend, and warnings: each message says what was expected, what came, and what to do."""
 
 
 class MedcorePruneError(ValueError):
     """Base of every error that this package raises on purpose."""
+
+
+class MedcorePruneWarning(UserWarning):
+    """Base of every warning of this package: something is allowed that one would want to know of."""
 
 
 class WriteError(MedcorePruneError, OSError):

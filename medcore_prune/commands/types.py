@@ -11,7 +11,7 @@ from ..errors import BudgetError
 from ..evaluation import EvalSize
 from ..level import ONE_TIME_LEVELS, Level
 
-_SMALLEST_GRID = 8
+_SMALLEST_GRID, _LARGEST_GRID = 8, 16384
 
 
 class OneLevel(click.ParamType):
@@ -42,8 +42,8 @@ class GridSize(click.ParamType):
             size = int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number of pixels nor original", param, ctx)
-        if size < _SMALLEST_GRID:
-            self.fail(f"{size} pixels: expected at least {_SMALLEST_GRID}", param, ctx)
+        if not _SMALLEST_GRID <= size <= _LARGEST_GRID:
+            self.fail(f"{size} pixels: expected {_SMALLEST_GRID} to {_LARGEST_GRID}", param, ctx)
         return size
 
 

@@ -12,11 +12,10 @@ from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from ..errors import DataError
 from ..progress import track
-from .content import content_hash, image_hash
+from .content import content_hash, image_hash, perceptual_hash
 from .images import image_shape, read_image, read_labels, read_mask
 from .layouts import LAYOUTS, detect
 from .listing import Entry, Listing

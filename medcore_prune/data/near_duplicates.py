@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import MedcorePruneWarning
 from .content import PERCEPTUAL_BITS
 from .subset import perceptual_hashes
 from .types import SampleSet
@@ -27,7 +28,7 @@ _ROWS = 1024  # of distances held at a time: 40 MB beside 10,000 images
 _SHOWN = 3
 
 
-class NearDuplicateWarning(UserWarning):
+class NearDuplicateWarning(MedcorePruneWarning):
     """Images of different roles look the same, so that a report may be too good."""
 
 
