@@ -36,7 +36,9 @@ else:
         if _find_spec(f"{__name__}.{name}") is not None:
             return _import_module(f".{name}", __name__)
         public = _import_module(".public", __name__)
-        globals().update({each: getattr(public, each) for each in ["__all__", *public.__all__]})
+        for each in ["__all__", *public.__all__]:
+            # what a user has set meanwhile stays
+            globals().setdefault(each, getattr(public, each))
         if name not in globals():
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return globals()[name]

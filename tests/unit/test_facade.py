@@ -25,6 +25,11 @@ def test_no_name_hides_a_module() -> None:
     assert set(mp.__all__) <= set(dir(mp))
 
 
+def test_what_is_set_before_anything_is_asked_for_stays() -> None:
+    code = "import medcore_prune as mp; mp.load_sam = 1; mp.plan; assert mp.load_sam == 1"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_an_unknown_name_is_no_attribute() -> None:
     assert not hasattr(mp, "nothing")
     assert not hasattr(mp, "_nothing")
