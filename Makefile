@@ -22,7 +22,7 @@ types: $(VENV)/.installed
 
 # every warning is an error; the site is build/docs/index.html
 docs: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -E -d build/doctrees docs build/docs
 
 unit: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -1,4 +1,4 @@
-"""How figures look: one colour and marker a method, a light and a dark theme, SVG out."""
+"""How figures look: one colour, marker and line a method, a light and a dark theme, SVG out."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -47,6 +47,7 @@ _COLOURS = (
     "#9b5b4f",
 )
 _MARKERS = "osD^vPX*<>hp"
+_LINES = ("-", (0, (4, 1.5)), (0, (1, 1.5)))  # when colours come round again
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,25 @@ class Look:
 
     colour: str
     marker: str
+    line: Any
     width: float
     order: int
 
 
 def looks(methods: Sequence[str], subject: str) -> dict[str, Look]:
-    """Give each method a colour and a marker, the subject the strongest."""
+    """Give each method a colour, a marker and a line, the subject the strongest."""
     others = [method for method in methods if method != subject]
     found = {
-        method: Look(_COLOURS[place % len(_COLOURS)], _MARKERS[1 + place % (len(_MARKERS) - 1)], 1.4, 2)
+        method: Look(
+            _COLOURS[place % len(_COLOURS)],
+            _MARKERS[1 + place % (len(_MARKERS) - 1)],
+            _LINES[place // len(_COLOURS) % len(_LINES)],
+            1.4,
+            2,
+        )
         for place, method in enumerate(others)
     }
-    return {**found, subject: Look(SUBJECT_COLOUR, "o", 2.6, 4)}
+    return {**found, subject: Look(SUBJECT_COLOUR, "o", _LINES[0], 2.6, 4)}
 
 
 @contextmanager

@@ -51,7 +51,12 @@ def _curves(axis: Axes, summary: Summary, mode: str, metric: str, theme: Theme) 
             continue
         rows = whole | rows
         values = [row.metrics[metric].value for row in rows.values()]
-        style: dict[str, Any] = {"color": look.colour, "linewidth": look.width, "zorder": look.order}
+        style: dict[str, Any] = {
+            "color": look.colour,
+            "linestyle": look.line,
+            "linewidth": look.width,
+            "zorder": look.order,
+        }
         axis.plot(list(rows), values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
         if method == summary.subject:
             low, high = ([getattr(row.metrics[metric], end) for row in rows.values()] for end in ("low", "high"))
@@ -118,7 +123,12 @@ def stability(found: Mapping[str, Any], summary: Summary, theme: Theme) -> Figur
             if method not in found["methods"]:
                 continue
             values = [np.nan if v is None else v for v in found["methods"][method][family]["spearman"]]
-            style: dict[str, Any] = {"color": look.colour, "linewidth": look.width, "zorder": look.order}
+            style: dict[str, Any] = {
+                "color": look.colour,
+                "linestyle": look.line,
+                "linewidth": look.width,
+                "zorder": look.order,
+            }
             axis.plot(samples, values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
         axis.set_xscale("log", base=2)
         axis.set_xticks(samples, [str(n) for n in samples])
