@@ -38,7 +38,7 @@ def methods() -> Grid:
         entry = baseline_info(name)
         recipe, source = entry.value, _source(entry.source, entry.origin)
         what = recipe.description.rstrip(".")
-        rows.append([name, recipe.cost, _reads(recipe.needs), recipe.quotas, source, what])
+        rows.append([name, recipe.cost, _reads(recipe.needs, recipe.reads_images), recipe.quotas, source, what])
     return Grid("Methods", _METHOD_COLUMNS, rows, left=len(_METHOD_COLUMNS))
 
 
@@ -48,12 +48,20 @@ def criteria() -> Grid:
     for name in available_criteria():
         entry = criterion_info(name)
         what = (entry.value.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        rows.append([name, entry.cost, _reads(entry.needs), _source(entry.source, entry.origin), what])
+        rows.append(
+            [
+                name,
+                entry.cost,
+                _reads(entry.needs, entry.value.reads_images()),
+                _source(entry.source, entry.origin),
+                what,
+            ]
+        )
     return Grid("Criteria", _COLUMNS, rows, left=len(_COLUMNS))
 
 
-def _reads(needs: frozenset[object]) -> str:
-    return ", ".join(sorted(map(str, needs))) or "–"
+def _reads(needs: frozenset[object], images: bool) -> str:
+    return ", ".join([*sorted(map(str, needs)), *(["images"] if images else [])]) or "–"
 
 
 def _source(source: str, origin: str) -> str:

@@ -77,8 +77,8 @@ class Baseline:
 
     @property
     def reads_images(self) -> bool:
-        """Whether the criterion runs the network on images itself: its constructor asks for `data`."""
-        return "data" in inspect.signature(self.criterion).parameters
+        """Whether the criterion runs the network on images itself."""
+        return self.criterion.reads_images()
 
     @property
     def cost(self) -> Cost:

@@ -4,6 +4,7 @@ A criterion *is* a torch-pruning importance, so that it plugs into any torch-pru
 importance plugs in here (`as_criterion`).
 """
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -52,6 +53,11 @@ class Criterion(tp.importance.Importance):
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         """What calibration must collect under these constructor settings; by default `needs`, whatever they are."""
         return cls.needs
+
+    @classmethod
+    def reads_images(cls) -> bool:
+        """Whether it runs the network on images itself: its constructor asks for `data`."""
+        return "data" in inspect.signature(cls).parameters
 
     def score(self, group: StructuredGroup) -> Tensor:
         """Score the units of one group: (n_units,), higher is kept."""
