@@ -183,8 +183,12 @@ def test_ctrl_c_and_a_kill_lead_to_the_same_numbers(whole: tuple[Path, str], pai
     code, _ = _stop(arguments, signal.SIGKILL, lambda: len(list(tmp_path.glob("cells/same/random/*.json"))) > 3)
     assert code == -signal.SIGKILL
     assert 9 < len(_numbers(tmp_path)) < 51
+    evaluated = {path: path.stat().st_mtime_ns for path in (tmp_path / "evaluations").iterdir()}
     result = _run(arguments)
     assert result.exit_code == 0, result.output
+    # nothing is evaluated twice
+    assert evaluated
+    assert all(path.stat().st_mtime_ns == written for path, written in evaluated.items())
     assert _numbers(tmp_path) == _numbers(whole[0])
     assert not [path for path in tmp_path.rglob(".*") if "calibration" not in path.parts]
 

@@ -1,9 +1,6 @@
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,30 +14,12 @@ images = {"skin": mp.data.phantoms.make("phantom_skin", seed=7, count=12, size=4
 mp.calibrate(tiny_sam(0), tiny_sam(1), images, samples=12, cache_dir=sys.argv[1], batch_size=1, save_every_s=0.0)
 """
 
-COMPARE = """
-import sys
-from medcore_prune.benchmarks.cli import cli
-cli(["baselines", "--methods", "random,magnitude", "--levels", "h50_m70,h84_m95", "--images", "2", "--no-gallery",
-     "--out", sys.argv[1]])
-"""
-
 
 def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-
-
-def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
-    """Kill -9 as soon as `ready`, which must come before the process ends by itself."""
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
 
 
 def statistics_of(folder: Path) -> dict[str, dict[str, bytes]]:
@@ -50,31 +29,6 @@ def statistics_of(folder: Path) -> dict[str, dict[str, bytes]]:
         str(path.relative_to(folder)): {name: value.numpy().tobytes() for name, value in load_file(path).items()}
         for path in files
     }
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
-def test_a_killed_calibration_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(CALIBRATE, str(whole)).wait() == 0
-    kill_when(start(CALIBRATE, str(killed)), lambda: any(killed.rglob("partial-*")))
-    assert any(killed.rglob("partial-*"))
-    assert start(CALIBRATE, str(killed)).wait() == 0
-    assert statistics_of(killed) == statistics_of(whole)
-    assert statistics_of(whole)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
-def test_a_killed_comparison_goes_on_to_the_same_table(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(COMPARE, str(whole)).wait() == 0
-    kill_when(start(COMPARE, str(killed)), lambda: sum(1 for _ in (killed / "cells").rglob("*.json")) >= 12)
-    assert not (killed / "comparison.csv").exists()
-    stored = {path: path.stat().st_mtime_ns for path in (killed / "evaluations").iterdir()}
-    assert start(COMPARE, str(killed)).wait() == 0
-    assert (killed / "comparison.csv").read_text() == (whole / "comparison.csv").read_text()
-    # what had been evaluated was not evaluated again
-    assert stored
-    assert all(path.stat().st_mtime_ns == before for path, before in stored.items())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")

@@ -64,7 +64,7 @@ for name, (group, words) in commands.items():
             os.setuid(65534)
         code = 99
         try:
-            run(lambda: group.main(words, standalone_mode=False))
+            run(lambda **_: group.main(words, standalone_mode=False))
             code = 0
         except SystemExit as stopped:
             code = stopped.code

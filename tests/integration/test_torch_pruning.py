@@ -18,8 +18,8 @@ from medcore_prune.facade import plan
 from medcore_prune.planning import make_plan
 from medcore_prune.surgery import prune
 
-# `exact` runs a SAM under MedSAM's protocol, which a classifier is not
-ON_ANY_MODEL = [name for name in available_criteria() if name != "exact"]
+# what runs images does so under MedSAM's protocol, and a classifier is no SAM
+ON_ANY_MODEL = [name for name in available_criteria() if not get_criterion(name).reads_images()]
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 
 

@@ -124,10 +124,11 @@ def ones(scale: float = 1.0) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def test_from_tensors() -> None:
-    units, gram = f"{LAYER.replace('lin1', 'lin2')}.units", f"{LAYER.replace('lin1', 'lin2')}.gram"
+    units, squares, gram = (f"{LAYER.replace('lin1', 'lin2')}.{what}" for what in ("units", "squares", "gram"))
     others = {
         Need.DIRECTIONAL_ZERO: {"a": {units: torch.full((4,), 2.0)}},
         Need.DIRECTIONAL_RESET: {"a": {units: torch.full((4,), 4.0)}},
+        Need.INPUT_SQUARES: {"a": {squares: torch.full((4,), 8.0)}},
         Need.GRAM: {"a": {gram: torch.eye(4)}},
         Need.WEIGHTED_GRAM: {"a": {gram: 2 * torch.eye(4)}},
     }
@@ -140,6 +141,7 @@ def test_from_tensors() -> None:
         assert statistics.mean_gradient("a", LAYER, lambda_b)[0].unique().tolist() == [7.0]
         assert statistics.directional("a", LAYER.replace("lin1", "lin2"), "zero", lambda_b).tolist() == [2.0] * 4
         assert statistics.directional("a", LAYER.replace("lin1", "lin2"), "reset", lambda_b).tolist() == [4.0] * 4
+        assert statistics.mean("input_squares", "a", squares, lambda_b).tolist() == [8.0] * 4
         assert torch.equal(statistics.mean("gram", "a", gram, lambda_b), torch.eye(4))
         assert torch.equal(statistics.mean("weighted_gram", "a", gram, lambda_b), 2 * torch.eye(4))
     assert statistics.reference_weights(LAYER)[1].unique().tolist() == [22.0]
