@@ -21,7 +21,7 @@ from torch import nn
 
 from .calibration_job import Job, Runner, read_batch
 from .checkpoint import require_aligned
-from .collector import stored_shapes
+from .collector import check_losses, stored_shapes
 from .collector_registry import get_collector
 from .data.splits import FRACTIONS, Split
 from .data.types import SampleSet
@@ -103,7 +103,7 @@ def calibrate(
     drawn = _draw(data, samples, seed, geometry_of(model).image_size)
     if batch_size < 1:
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
-    _check_losses(losses)
+    check_losses(losses)
     cache = Path(cache_dir) if cache_dir is not None else user_cache()
     settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
     models = {role: _on(loaded, device) for role, loaded in models.items()}
@@ -143,11 +143,6 @@ def _draw(data: Split | Mapping[str, SampleSet] | None, samples: int, seed: int,
     if empty := [name for name, images in parts.train.items() if not len(images)]:
         raise StatisticsError(f"data set {empty[0]!r} has no training image to calibrate on: leave it out")
     return parts.calibration(samples, seed, size)
-
-
-def _check_losses(losses: Sequence[str]) -> None:
-    if tuple(losses) not in (BOTH_LOSSES, BOTH_LOSSES[:1]):
-        raise StatisticsError(f"losses {tuple(losses)!r}: expected ('plain',) or ('plain', 'band')")
 
 
 def _on(model: nn.Module, device: str | torch.device | None) -> nn.Module:

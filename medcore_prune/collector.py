@@ -87,6 +87,16 @@ def squares(values: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
         yield f"{LOSSES[i]}_{LOSSES[j]}", (first * second).sum(0).mul_(1 if i == j else 2)
 
 
+def check_losses(losses: Sequence[str]) -> None:
+    """Refuse losses that nothing is collected for.
+
+    Raises:
+        StatisticsError: Anything but the plain loss alone, or both parts in the order of `LOSSES`.
+    """
+    if tuple(losses) not in (LOSSES, LOSSES[:1]):
+        raise StatisticsError(f"losses {tuple(losses)!r}: expected ('plain',) or ('plain', 'band')")
+
+
 def stored_shapes(collector: type[Collector], losses: Sequence[str], model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor that a collector stores of a model under these losses, by key `<sum>/<name>`."""
     shapes = collector.shapes(model)

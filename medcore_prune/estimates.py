@@ -16,7 +16,7 @@ from torch import nn
 
 from .activations import Activations, activations_of
 from .adaptation import pool_size
-from .collector import LOSSES, stored_shapes
+from .collector import LOSSES, check_losses, stored_shapes
 from .collector_registry import layout_of
 from .cost import count
 from .encoders import blocks_of, family_of, geometry_of
@@ -51,7 +51,11 @@ def calibration_estimate(
 
     Returns:
         The estimate. Files that exist already are not taken off.
+
+    Raises:
+        StatisticsError: Other losses than `calibrate` takes.
     """
+    check_losses(losses)
     kinds = _kinds(needs, reference)
     recomputes = is_checkpointing(model) if checkpointing is None else checkpointing
     element = max(4, next(model.parameters()).element_size())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .collector import LOSSES, stored_shapes
+from .collector import LOSSES, check_losses, stored_shapes
 from .collector_registry import get_collector
 from .defaults import DEFAULTS
 from .layer_gradients import LayerBatch, watching
@@ -45,7 +45,7 @@ class Accumulator:
         count: Samples summed.
 
     Raises:
-        StatisticsError: A collector reads a reference and there is none.
+        StatisticsError: Other losses than those, or a collector reads a reference and there is none.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Accumulator:
         mixed_precision: bool = False,
         reference: nn.Module | None = None,
     ) -> None:
+        check_losses(losses)
         self.model, self.losses = model, tuple(losses)
         self._layers = prunable_layers(model)
         self._band_radius_px, self._mixed_precision = band_radius_px, mixed_precision

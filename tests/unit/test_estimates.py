@@ -43,6 +43,12 @@ def test_memory_of_a_calibration(attention: str, recompute: bool, losses: tuple[
     assert 0.97 < estimate.memory_bytes / peak < 1.25
 
 
+@pytest.mark.parametrize("refuses", [Accumulator, calibration_estimate])
+def test_unknown_losses(refuses: Callable[..., object]) -> None:
+    with pytest.raises(MedcorePruneError, match=r"losses .*'boundary'.*: expected"):
+        refuses(tiny_sam(0), losses=("plain", "boundary"))
+
+
 def tensor_bytes(path: Path) -> int:
     """Size of a safetensors file without its header, whose length stands in the first eight bytes."""
     return path.stat().st_size - 8 - int.from_bytes(path.read_bytes()[:8], "little")
