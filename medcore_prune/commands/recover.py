@@ -1,9 +1,11 @@
 """`medcore-prune recover`: fine-tune a pruned model towards the model that it was cut from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from torch import nn
 
 from ..command_line import check_device
 from ..data import Split
@@ -122,6 +124,7 @@ def command(
     require_own_images(options, images)
     settings = RecoverySettings(**given)
     model, whole = options.read(pruned), options.read(teacher)
+    _say_another_teacher(model, whole, Path(pruned).name)
     start = model_hash(model)
     roles = images.roles(pruned, PHANTOM_COUNTS)
     train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
@@ -140,7 +143,19 @@ def command(
     click.echo(f"written: {out}, {out.with_suffix('.loss.csv').name} and .loss.png beside it")
 
 
-def _record(start: str, teacher: Any, roles: Split, history: RecoveryHistory) -> dict[str, Any]:
+def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> None:
+    """Say where the file knows what it was cut from and the teacher is something else; some want that."""
+    provenance = lineage_of(model).provenance
+    earlier = provenance.get("before")
+    cuts = [provenance, *(earlier if isinstance(earlier, list) else [])]
+    # a library's caller may have kept anything under these names
+    entries = [cut.get("adapted") for cut in cuts if isinstance(cut, Mapping)]
+    parents = {entry.get("sha256") for entry in entries if isinstance(entry, Mapping)}
+    if parents and model_hash(teacher) not in parents:
+        click.echo(f"note: {pruned} was not cut from this --teacher, whose weights are others", err=True)
+
+
+def _record(start: str, teacher: nn.Module, roles: Split, history: RecoveryHistory) -> dict[str, Any]:
     return {
         "from": start,
         "teacher": model_hash(teacher),

@@ -52,6 +52,22 @@ def test_a_recovered_file_keeps_its_plan_and_says_how_it_came_about(here: Path) 
     assert not (here / "out.state.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("provenance", "said"),
+    [
+        ({"before": [{"adapted": {"sha256": model_hash(tiny_sam(0))}}]}, False),
+        ({"adapted": {"sha256": model_hash(tiny_sam(1))}}, True),
+        ({"adapted": "mine.pth", "before": 3}, False),
+    ],
+)
+def test_another_teacher_than_the_parent_is_said(here: Path, provenance: dict[str, object], said: bool) -> None:
+    small = mp.prune(tiny_sam(), mp.make_plan(tiny_sam(), "h50_m50"))
+    mp.save(small, "small.safetensors", provenance=provenance)
+    result = run("--steps", "1", "--validate-every", "0", "--out", "out.safetensors")
+    assert result.exit_code == 0, result.output
+    assert ("small.safetensors was not cut from this --teacher" in result.output) is said
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("--steps", "4", "--validate-every", "0")
     whole = run(*words, "--out", "whole-run.safetensors")
