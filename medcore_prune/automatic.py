@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch_pruning as tp
@@ -10,10 +10,8 @@ from torch import nn
 
 from .baseline import Baseline
 from .criterion import Criterion
-from .data.splits import FRACTIONS, Split
-from .data.types import SampleSet
+from .data.splits import Data, training_samples
 from .encoders import geometry_of
-from .errors import DataError
 from .evaluation import EvaluationSet
 from .facade import planner, scored
 from .groups import FAMILY_NAMES
@@ -37,7 +35,7 @@ class AutomaticPlan:
     """
 
     plan: Plan
-    path: tuple[PathStep, ...]
+    path: tuple[PathStep, ...] = field(repr=False)
     target: Target
 
     @property
@@ -74,7 +72,7 @@ def automatic_plan(
     target: Target | str,
     criterion: str | Baseline | tp.importance.Importance | type[Criterion] = "medcore",
     *,
-    data: Split | Mapping[str, SampleSet],
+    data: Data,
     statistics: Statistics | None = None,
     reference: nn.Module | None = None,
     samples: int = 16,
@@ -119,7 +117,7 @@ def automatic_plan(
         RegistryError, CriterionError, StatisticsError: As of `plan`.
     """
     wanted = Target.parse(target)
-    drawn = _draw(data, samples, seed, geometry_of(model).image_size)
+    drawn = training_samples(data, "automatic splitting", samples, seed, geometry_of(model).image_size)
     recipe, scores = scored(model, criterion, statistics, reference, drawn, seed)
     make = planner(model, recipe, scores, statistics=statistics, protect=protect)
     images = [EvaluationSet(each, geometry_of(model).image_size, GRID_PX) for each in drawn.values()]
@@ -146,12 +144,3 @@ def search_plan(
     about = {"target": str(target), **(notes or {}), "path": steps}
     plan = dataclasses.replace(found, level=str(target), notes={**found.notes, "automatic": about})
     return AutomaticPlan(plan, tuple(path), target)
-
-
-def _draw(data: Split | Mapping[str, SampleSet], samples: int, seed: int, size: int) -> dict[str, SampleSet]:
-    if not isinstance(data, Split | Mapping):
-        raise DataError(f"expected a split or {{name: images}} to measure on, got {type(data).__name__}")
-    parts = data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)
-    if not parts.train:
-        raise DataError("the split is measured on training images: there is no training data set")
-    return parts.calibration(samples, seed, size)

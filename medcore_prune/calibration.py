@@ -23,7 +23,7 @@ from .calibration_job import Job, Runner, read_batch
 from .checkpoint import require_aligned
 from .collector import check_losses, stored_shapes
 from .collector_registry import get_collector
-from .data.splits import FRACTIONS, Split
+from .data.splits import Data, training_samples
 from .data.types import SampleSet
 from .duration import duration
 from .encoders import geometry_of
@@ -47,7 +47,7 @@ _FIRST_SHARD = 8
 def calibrate(
     model: nn.Module,
     reference: nn.Module | None = None,
-    data: Split | Mapping[str, SampleSet] | None = None,
+    data: Data | None = None,
     samples: int = 128,
     needs: Collection[Need] | None = None,
     *,
@@ -100,7 +100,7 @@ def calibrate(
         require_aligned(model, reference)
         refuse_half(reference, "reference")
         models["reference"] = reference
-    drawn = _draw(data, samples, seed, geometry_of(model).image_size)
+    drawn = training_samples(data, "calibration", samples, seed, geometry_of(model).image_size)
     if batch_size < 1:
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
     check_losses(losses)
@@ -129,20 +129,6 @@ def _needs(needs: Collection[Need] | None, reference: nn.Module | None) -> froze
     if lacking and reference is None:
         raise StatisticsError(f"collecting {', '.join(lacking)} takes a reference model: give reference=")
     return wanted
-
-
-def _draw(data: Split | Mapping[str, SampleSet] | None, samples: int, seed: int, size: int) -> dict[str, SampleSet]:
-    if not isinstance(data, Split | Mapping):
-        got = type(data).__name__
-        raise StatisticsError(
-            f"calibration needs images: expected data=, a split or {{name: training samples}}, got {got}"
-        )
-    parts = data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)
-    if not parts.train:
-        raise StatisticsError("calibration needs images: there is no training data set")
-    if empty := [name for name, images in parts.train.items() if not len(images)]:
-        raise StatisticsError(f"data set {empty[0]!r} has no training image to calibrate on: leave it out")
-    return parts.calibration(samples, seed, size)
 
 
 def _on(model: nn.Module, device: str | torch.device | None) -> nn.Module:

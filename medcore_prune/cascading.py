@@ -5,13 +5,13 @@ F_S is taken on the cut reference. The teacher is always the unpruned adapted mo
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
 from .cascade_stages import Correct, Criteria, Runner, Stage
-from .data.splits import Split
+from .data.splits import Data, training_split
 from .errors import BudgetError
 from .level import Level
 from .plan_record import Plan
@@ -32,11 +32,11 @@ class Cascaded:
         teacher: The unpruned adapted model.
     """
 
-    model: nn.Module
-    reference: nn.Module | None
+    model: nn.Module = field(repr=False)
+    reference: nn.Module | None = field(repr=False)
     plan: Plan
-    stages: tuple[Stage, ...]
-    teacher: nn.Module
+    stages: tuple[Stage, ...] = field(repr=False)
+    teacher: nn.Module = field(repr=False)
 
 
 def cascade(
@@ -45,7 +45,7 @@ def cascade(
     criterion: Criteria = "medcore",
     *,
     reference: nn.Module | None = None,
-    data: Split,
+    data: Data,
     schedule: str = "cascade",
     recovery: RecoverySettings | None = DEFAULT_RECOVERY,
     head_recovery: RecoverySettings | None = None,
@@ -65,7 +65,8 @@ def cascade(
         level: `h50_m70`, or a `Level`: shares of the whole encoder's units, in both stages.
         criterion: As for `plan`; a name or a recipe is calibrated for before each cut.
         reference: The checkpoint that the model was adapted from, for criteria that read one; left as it is.
-        data: Training images for calibration and recovery, validation images for choosing the recovered weights.
+        data: Training images for calibration and recovery, validation images for choosing the recovered weights. Images
+            by data set are all for training.
         schedule: `"cascade"`: heads, short recovery, neurons scored again on the recovered model, recovery;
             `"one-shot"`: both together, recovery.
         recovery: Of the last stage; None for no fine-tuning at all.
@@ -89,7 +90,7 @@ def cascade(
     runner = Runner(
         teacher=model,
         criterion=criterion,
-        data=data,
+        data=training_split(data, "cascade"),
         recovery=recovery,
         head_recovery=head_recovery,
         samples=samples,
@@ -111,7 +112,7 @@ def second_pass(
     level: Level | str,
     criterion: Criteria = "medcore",
     *,
-    data: Split,
+    data: Data,
     reference: nn.Module | None = None,
     schedule: str = "cascade",
     recovery: RecoverySettings | None = DEFAULT_RECOVERY,
@@ -154,7 +155,7 @@ def second_pass(
     runner = Runner(
         teacher=first.teacher,
         criterion=criterion,
-        data=data,
+        data=training_split(data, "cascade"),
         recovery=recovery,
         head_recovery=head_recovery,
         samples=samples,

@@ -11,7 +11,7 @@ is trained.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -20,8 +20,7 @@ from torch import nn
 from .correction_images import CorrectionImages, kept_bytes
 from .correction_report import CorrectionReport, CorrectionSettings
 from .correction_run import CorrectionRun, state_shapes
-from .data.splits import FRACTIONS, Split
-from .data.types import SampleSet
+from .data.splits import Data, training_samples
 from .encoders import blocks_of, geometry_of
 from .errors import StatisticsError, SurgeryError
 from .hidden_states import ADDING_LAYERS, bytes_of, room_for
@@ -43,13 +42,14 @@ class Corrector:
 
     Raises:
         SurgeryError: The teacher cannot be used with this weighting.
-        StatisticsError: A setting that cannot be, or no data.
+        StatisticsError: A setting that cannot be.
+        DataError: No data.
     """
 
     def __init__(
         self,
         teacher: nn.Module,
-        data: Split | Mapping[str, SampleSet],
+        data: Data,
         settings: CorrectionSettings,
         samples: int = 64,
         seed: int = 0,
@@ -67,7 +67,7 @@ class Corrector:
             raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
         self._teacher, self._settings, self._progress = teacher, settings, progress
         self._memory_limit = memory_limit_gb * _GIGABYTE
-        drawn = _drawn(data, samples, seed)
+        drawn = training_samples(data, "correction", samples, seed)
         keep = keep and kept_bytes(teacher, sum(len(images) for images in drawn.values())) <= self._memory_limit
         self._images = CorrectionImages(teacher, drawn, settings.weighting, batch_size, keep)
 
@@ -104,7 +104,7 @@ class Corrector:
 def correct(
     small: nn.Module,
     teacher: nn.Module,
-    data: Split | Mapping[str, SampleSet],
+    data: Data,
     *,
     samples: int = 64,
     seed: int = 0,
@@ -146,9 +146,8 @@ def correct(
 
     Raises:
         SurgeryError: The two models do not belong together.
-        StatisticsError: A setting that cannot be, no data, values that are not finite, or equations without a
-            solution.
-        DataError: An image that cannot be used.
+        StatisticsError: A setting that cannot be, values that are not finite, or equations without a solution.
+        DataError: No data, or an image that cannot be used.
         MedcorePruneError: A model is of half precision.
     """
     settings = CorrectionSettings(ridge, weighting, target, bias, values)
@@ -174,19 +173,6 @@ def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:
         )
     if bias and (bare := [name for name, layer in adding_layers(small).items() if layer.bias is None]):
         raise SurgeryError(f"{bare[0]} has no bias to fit: leave bias=False")
-
-
-def _drawn(data: Split | Mapping[str, SampleSet], samples: int, seed: int) -> dict[str, SampleSet]:
-    if not isinstance(data, Split | Mapping):
-        got = type(data).__name__
-        raise StatisticsError(f"a correction needs images: expected a split or {{name: training samples}}, got {got}")
-    parts = data if isinstance(data, Split) else Split(dict(data), {}, {}, seed, FRACTIONS)
-    drawn = parts.calibration(samples, seed)
-    empty = [name for name, images in drawn.items() if not len(images)]
-    if empty or not drawn:
-        what = f"data set {empty[0]!r} has no training image" if empty else "there is no training data set"
-        raise StatisticsError(f"a correction needs images: {what}")
-    return drawn
 
 
 @contextmanager

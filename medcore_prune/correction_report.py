@@ -86,7 +86,7 @@ class CorrectionReport:
     """
 
     settings: CorrectionSettings
-    layers: tuple[LayerCorrection, ...]
+    layers: tuple[LayerCorrection, ...] = field(repr=False)
     images: Mapping[str, int] = field(default_factory=dict)
     stream_error: float = 0.0
     state_bytes: int = 0

@@ -1,7 +1,7 @@
 """Parameters and FLOPs of an image encoder, before and after a plan, under two named conventions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -48,7 +48,7 @@ class Cost:
     convention: str
     params: int
     flops: int
-    per_block: tuple[BlockCost, ...]
+    per_block: tuple[BlockCost, ...] = field(repr=False)
 
     @property
     def params_m(self) -> float:

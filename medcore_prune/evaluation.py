@@ -1,7 +1,7 @@
 """How good a model's masks are: images in, one row of metrics an image out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .data.splits import Split
+from .data.splits import Data, Split, named_sets
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError
@@ -150,7 +150,7 @@ def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> 
 
 def evaluate(
     model: nn.Module,
-    data: Split | Mapping[str, SampleSet],
+    data: Data,
     *,
     eval_size: EvalSize = 256,
     tolerance_px: float = 2.0,
@@ -162,7 +162,7 @@ def evaluate(
 
     Args:
         model: A `Sam`, pruned or not.
-        data: A split, whose test part is evaluated, or images by data set.
+        data: A split, whose test part is evaluated, or images by data set, or one data set.
         eval_size: Side in pixels of the grid on which masks are compared, or `"original"` for each image's own.
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         postprocess: `"medsam"` or `"logits"`.
@@ -175,11 +175,9 @@ def evaluate(
     Raises:
         DataError: No data set, or an empty one.
     """
-    if not isinstance(data, Split | Mapping):
-        raise DataError(f"expected a split or {{name: images}} to evaluate on, got {type(data).__name__}")
     size = geometry_of(model).image_size
     tables = []
-    for samples in (data.test if isinstance(data, Split) else data).values():
+    for samples in (data.test if isinstance(data, Split) else named_sets(data, "evaluation")).values():
         images = EvaluationSet(samples, size, eval_size)
         masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
         tables.append(score(masks, images, tolerance_px=tolerance_px))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .adapters import as_criterion
 from .baseline import Baseline, get_baseline
 from .criterion import Criterion, unit_scores
-from .data.types import SampleSet
+from .data.splits import Data, training_split
 from .errors import CriterionError
 from .groups import Family
 from .level import Level
@@ -25,7 +25,7 @@ def plan(
     *,
     statistics: Statistics | None = None,
     reference: nn.Module | None = None,
-    data: Mapping[str, SampleSet] | None = None,
+    data: Data | None = None,
     seed: int = 0,
     protect: int | None = None,
     only: Collection[int] | None = None,
@@ -44,7 +44,7 @@ def plan(
             importance object. What is no recipe gets uniform quotas.
         statistics: From `calibrate`, where the recipe reads any.
         reference: The checkpoint that the model was adapted from, for criteria that run it.
-        data: Data sets by name, for criteria that run the network.
+        data: Images by data set, or a split, whose training part is taken whole, for criteria that run the network.
         seed: Of stochastic criteria.
         protect: How many of the deepest blocks keep everything; None for a sixth of them.
         only: Prune these blocks alone; the level then means shares of their units.
@@ -82,7 +82,7 @@ def scored(
     criterion: str | Baseline | tp.importance.Importance | type[Criterion],
     statistics: Statistics | None = None,
     reference: nn.Module | None = None,
-    data: Mapping[str, SampleSet] | None = None,
+    data: Data | None = None,
     seed: int = 0,
     mlp_group_size: int = 1,
 ) -> tuple[Baseline, Scores]:
@@ -96,7 +96,8 @@ def scored(
         recipe = Baseline(type(built), name=type(criterion).__name__)
     else:
         recipe = _recipe(criterion)
-        built = recipe.build(statistics, model, seed, reference, data)
+        images = None if data is None else training_split(data, "scoring").train
+        built = recipe.build(statistics, model, seed, reference, images)
     return recipe, unit_scores(built, model, mlp_group_size)
 
 

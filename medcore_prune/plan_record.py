@@ -93,6 +93,11 @@ class Plan:
         check_indices(self.protected, len(self.blocks), "protected blocks")
         check_indices(self.only or (), len(self.blocks), "only blocks")
 
+    def __repr__(self) -> str:
+        gone = [f"{self.removed(f)} of {sum(b.size(f) for b in self.blocks)} {f}" for f in ("heads", "neurons")]
+        how = f", {self.quotas} quotas" if self.quotas else ""
+        return f"Plan({self.level!r}, criterion {self.criterion!r}{how}: {' and '.join(gone)} go)"
+
     def removed(self, family: str) -> int:
         """Units of `heads` or `neurons` that go."""
         return sum(block.size(family) - len(block.keep(family)) for block in self.blocks)

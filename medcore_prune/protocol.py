@@ -14,27 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .data.images import to_rgb
+from .data.prompts import check_box
 from .data.types import Box
 from .encoders import family_of
 from .errors import DataError
 from .precision import refuse_half
 
 Postprocess = Literal["medsam", "logits"]
-
-
-def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return an (H, W, 3) view of a gray (H, W), RGB or RGBA uint8 image; alpha is dropped.
-
-    Raises:
-        DataError: Another dtype or number of channels.
-    """
-    if image.dtype != np.uint8:
-        raise DataError(f"expected an image of uint8 values, got {image.dtype}: read it with medcore_prune.data.images")
-    if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
-    if image.ndim == 3 and image.shape[2] in (3, 4):
-        return image[:, :, :3]
-    raise DataError(f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
 
 
 def preprocess(image: npt.NDArray[np.uint8], size: int) -> Tensor:
@@ -73,17 +60,8 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
     Raises:
         DataError: The box is empty, not finite, or wholly outside of the image.
     """
-    corners = np.asarray(box, dtype=np.float64).reshape(-1)
-    if len(corners) != 4:
-        raise DataError(f"expected one box x0, y0, x1, y1, got {len(corners)} numbers")
-    x0, y0, x1, y1 = corners.tolist()
+    x0, y0, x1, y1 = check_box(box, shape)
     height, width = shape
-    if not all(np.isfinite([x0, y0, x1, y1])) or x1 < x0 or y1 < y0:
-        raise DataError(f"box {tuple(box)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
-    if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
-        raise DataError(
-            f"box {tuple(box)} lies outside of the image of {width} x {height} pixels: expected corners within"
-        )
     scale = torch.tensor([size / width, size / height, size / width, size / height])
     return torch.tensor([x0, y0, x1, y1]) * scale
 

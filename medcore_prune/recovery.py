@@ -19,7 +19,7 @@ from torch import nn
 
 from .adaptation import pool_size
 from .data.pool import Augmentation, Batch, Pool
-from .data.splits import Split, check_roles
+from .data.splits import Data, check_roles, training_split
 from .data.subset import Subset
 from .data.types import SampleSet, subset_hash
 from .encoders import geometry_of
@@ -39,7 +39,7 @@ _FROZEN = "prompt_encoder."
 def recover(
     model: nn.Module,
     teacher: nn.Module,
-    data: Split,
+    data: Data,
     settings: RecoverySettings = DEFAULT_RECOVERY,
     *,
     state_path: str | Path | None = None,
@@ -58,7 +58,7 @@ def recover(
     Args:
         model: The pruned `Sam`, float32; ends in evaluation mode.
         teacher: The unpruned adapted model on the same device; left as it is.
-        data: Training images for the steps, validation images for the choice.
+        data: Training images for the steps, validation images for the choice. Images by data set are all for training.
         settings: How to recover.
         state_path: Where the resumable state is kept: a killed recovery that is started again ends in the same
             weights, to the last bit on one kind of processor and number of threads. None keeps none.
@@ -74,11 +74,12 @@ def recover(
             recovery.
     """
     _check_models(model, teacher)
-    check_roles(data.roles())
-    pool = _pool(model, data.train)
-    judge = _Judge(data.validation, geometry_of(model).image_size)
+    parts = training_split(data, "recovery")
+    check_roles(parts.roles())
+    pool = _pool(model, parts.train)
+    judge = _Judge(parts.validation, geometry_of(model).image_size)
     training = settings.training()
-    identity = "" if state_path is None else recovery_key(model, teacher, data, settings)
+    identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
     with _only_read(teacher):
         record = train(
             model,
@@ -96,26 +97,27 @@ def recover(
     return RecoveryHistory.of(record, training)
 
 
-def recovery_key(model: nn.Module, teacher: nn.Module, data: Split, settings: RecoverySettings) -> str:
+def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings) -> str:
     """SHA-256 (hex) of everything that decides a recovery's result besides the processor it runs on.
 
     Both models with their sizes, which parameters are frozen, the training and validation images with their sets in
     order, the settings, and the version of the method.
     """
     trained = [name for name, value in model.named_parameters() if value.requires_grad and not _is_prompt(name)]
+    roles = training_split(data, "recovery")
     parts = {
         "method": METHOD_VERSION,
         "model": model_hash(model),
         "teacher": model_hash(teacher),
         "trained": trained,
-        "train": [subset_hash(samples) for samples in data.train.values()],
-        "validation": [subset_hash(samples) for samples in data.validation.values()],
+        "train": [subset_hash(samples) for samples in roles.train.values()],
+        "validation": [subset_hash(samples) for samples in roles.validation.values()],
         "settings": asdict(settings),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Split, settings: RecoverySettings) -> float:
+def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings) -> float:
     """Time a step of a recovery, without validation, for an estimate: the second of two, on a copy of the model.
 
     Args:
@@ -128,7 +130,8 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Split, settings
         As for `recover`.
     """
     _check_models(model, teacher)
-    few = {name: Subset(each, tuple(range(min(4, len(each)))), name) for name, each in data.train.items() if len(each)}
+    train_sets = training_split(data, "recovery").train
+    few = {name: Subset(each, tuple(range(min(4, len(each)))), name) for name, each in train_sets.items() if len(each)}
     trial = copy.deepcopy(model)
     pool = _pool(trial, few)
     objective = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision)

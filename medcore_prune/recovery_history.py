@@ -1,7 +1,7 @@
 """What happened in a recovery: the loss curve and its terms, the validations, and which weights were kept."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -23,8 +23,8 @@ class RecoveryHistory:
         seconds: Time of the steps, without validations.
     """
 
-    frame: pd.DataFrame
-    validations: pd.DataFrame
+    frame: pd.DataFrame = field(repr=False)
+    validations: pd.DataFrame = field(repr=False)
     best_step: int | None
     stopped_early: bool
     seconds: float

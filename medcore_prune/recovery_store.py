@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .data.splits import Split
+from .data.splits import Data
 from .errors import ResultsError
 from .files import atomic_write, sha256_of, write_json_atomic
 from .json_file import read_json_file
@@ -35,7 +35,11 @@ class RecoveryStore:
         self.folder = Path(folder)
 
     def key(
-        self, model: nn.Module, teacher: nn.Module, data: Split, settings: RecoverySettings = DEFAULT_RECOVERY
+        self,
+        model: nn.Module,
+        teacher: nn.Module,
+        data: Data,
+        settings: RecoverySettings = DEFAULT_RECOVERY,
     ) -> str:
         """Name of a recovery: see `recovery.recovery_key`."""
         return recovery_key(model, teacher, data, settings)
@@ -48,7 +52,7 @@ class RecoveryStore:
         self,
         model: nn.Module,
         teacher: nn.Module,
-        data: Split,
+        data: Data,
         settings: RecoverySettings = DEFAULT_RECOVERY,
         progress: bool = True,
     ) -> tuple[nn.Module, RecoveryHistory]:

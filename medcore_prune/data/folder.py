@@ -55,6 +55,9 @@ class FolderSet:
     notes: tuple[str, ...] = ()
     boxes: Mapping[str, Box] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"FolderSet({self.name!r}, {len(self)} samples of {str(self.root)!r})"
+
     @property
     def ids(self) -> Sequence[str]:
         """Sample names in order."""

@@ -60,6 +60,23 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     return _to_rgb8(_load(path), path)
 
 
+def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return an (H, W, 3) view, or copy, of a gray (H, W), RGB or RGBA uint8 image; alpha is dropped.
+
+    Raises:
+        DataError: Another dtype or number of channels.
+    """
+    if image.dtype != np.uint8:
+        raise DataError(
+            f"expected an image of uint8 values, got {image.dtype}: read it with mp.data.read_image, or scale it"
+        )
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim == 3 and image.shape[2] in (3, 4):
+        return image[:, :, :3]
+    raise DataError(f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
+
+
 def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
     """Read a mask file as (H, W) bool.
 

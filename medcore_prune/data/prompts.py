@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,30 @@ def box_from_mask(mask: npt.NDArray[np.bool_]) -> Box:
     if len(columns) == 0:
         raise DataError("an empty mask has no box: leave the sample out, or give its box in a CSV file")
     return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
+
+
+def check_box(box: Sequence[float], shape: tuple[int, int]) -> Box:
+    """Return a box as four numbers, if it is one of an image.
+
+    Args:
+        box: x0, y0, x1, y1 in image pixels; its corners may lie outside of the image.
+        shape: (H, W) of the image.
+
+    Raises:
+        DataError: Not four finite numbers, corners in the wrong order, or wholly outside of the image.
+    """
+    try:
+        x0, y0, x1, y1 = (float(value) for value in box)
+    except (TypeError, ValueError):
+        raise DataError(f"expected one box of four numbers x0, y0, x1, y1, got {box!r}") from None
+    if not all(map(math.isfinite, (x0, y0, x1, y1))) or x1 < x0 or y1 < y0:
+        raise DataError(f"box {(x0, y0, x1, y1)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
+    height, width = shape
+    if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
+        raise DataError(
+            f"box {(x0, y0, x1, y1)} lies outside of the image of {width} x {height} pixels: expected corners within"
+        )
+    return x0, y0, x1, y1
 
 
 def jitter_box(box: Box, shape: tuple[int, int], max_shift_px: float, rng: np.random.Generator) -> Box:

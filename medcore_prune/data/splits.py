@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias, TypeGuard
 
 from ..errors import DataError
 from ..files import write_json_atomic
@@ -36,6 +37,10 @@ class Split:
     test: dict[str, SampleSet]
     seed: int
     fractions: tuple[float, float, float]
+
+    def __repr__(self) -> str:
+        sizes = {role: {name: len(part) for name, part in parts.items()} for role, parts in self.roles().items()}
+        return f"Split({', '.join(f'{role} {parts}' for role, parts in sizes.items())}, seed {self.seed})"
 
     def roles(self) -> dict[str, dict[str, SampleSet]]:
         """Return the three roles by name."""
@@ -119,7 +124,13 @@ class Split:
         return _load(Path(path), sets)
 
 
-def split(sets: Mapping[str, SampleSet], seed: int = 0, fractions: tuple[float, float, float] = FRACTIONS) -> Split:
+Data: TypeAlias = Split | Mapping[str, SampleSet] | SampleSet
+"""What functions take that learn from images or judge by them: a split, images by data set, or one data set."""
+
+
+def split(
+    sets: Mapping[str, SampleSet] | SampleSet, seed: int = 0, fractions: tuple[float, float, float] = FRACTIONS
+) -> Split:
     """Split each data set into train, validation and test by group.
 
     Groups are drawn in an order that depends on the seed and their names alone, not on the order of files; each goes
@@ -127,7 +138,7 @@ def split(sets: Mapping[str, SampleSet], seed: int = 0, fractions: tuple[float, 
     that look the same are named in a `NearDuplicateWarning`.
 
     Args:
-        sets: Data set name to samples.
+        sets: Data set name to samples, or one data set.
         seed: Of the draw.
         fractions: Shares of train, validation and test; they sum to 1.
 
@@ -140,7 +151,7 @@ def split(sets: Mapping[str, SampleSet], seed: int = 0, fractions: tuple[float, 
     """
     _check_fractions(fractions)
     parts: dict[str, dict[str, SampleSet]] = {role: {} for role in ROLES}
-    for name, samples in sets.items():
+    for name, samples in named_sets(sets, "a split").items():
         _check_ids(name, samples)
         role_of = _assign(name, samples.groups, seed, fractions)
         for role in ROLES:
@@ -150,6 +161,66 @@ def split(sets: Mapping[str, SampleSet], seed: int = 0, fractions: tuple[float, 
     check_roles(parts)
     warn_between_roles(parts)
     return Split(parts["train"], parts["validation"], parts["test"], seed, fractions)
+
+
+def training_split(data: Data | None, purpose: str) -> Split:
+    """Return a split; images without one are all of them for training.
+
+    Args:
+        data: A split, training samples by data set, or one data set.
+        purpose: What they are for, in messages.
+
+    Raises:
+        DataError: Something else, or no data set for training.
+    """
+    parts = data if isinstance(data, Split) else Split(named_sets(data, purpose), {}, {}, 0, (1.0, 0.0, 0.0))
+    if not parts.train:
+        raise DataError(f"{purpose} needs images: there is no training data set")
+    return parts
+
+
+def training_samples(
+    data: Data | None, purpose: str, samples: int, seed: int, size: int | None = None
+) -> dict[str, SampleSet]:
+    """Draw training images, as `Split.calibration` does, from a split or from images by data set.
+
+    Args:
+        data, purpose: As for `training_split`.
+        samples, seed, size: As for `Split.calibration`.
+
+    Raises:
+        DataError: As these, or a data set without a training image.
+    """
+    parts = training_split(data, purpose)
+    if empty := [name for name, images in parts.train.items() if not len(images)]:
+        raise DataError(f"{purpose} needs images: data set {empty[0]!r} has no training image: leave it out")
+    return parts.calibration(samples, seed, size)
+
+
+def named_sets(data: Mapping[str, SampleSet] | SampleSet | None, purpose: str) -> dict[str, SampleSet]:
+    """Return data sets by name, of one set alone its own.
+
+    Args:
+        data: Images by data set, or one data set.
+        purpose: What they are for, in messages.
+
+    Raises:
+        DataError: Something that is no `SampleSet`.
+    """
+    wanted = "images from mp.data.folder, mp.data.arrays or a class with the members of mp.data.SampleSet"
+    if _is_set(data):
+        return {data.name: data}
+    if not isinstance(data, Mapping):
+        got = type(data).__name__
+        raise DataError(f"{purpose} needs images: expected a split, {{name: images}}, or {wanted}; got {got}")
+    for name, samples in data.items():
+        if not _is_set(samples):
+            raise DataError(f"{purpose}, data set {name!r}: expected {wanted}; got {type(samples).__name__}")
+    return dict(data)
+
+
+def _is_set(data: object) -> TypeGuard[SampleSet]:
+    return all(hasattr(data, member) for member in ("name", "ids", "groups", "hashes", "__getitem__"))
 
 
 def check_roles(roles: Mapping[str, Mapping[str, SampleSet]]) -> None:

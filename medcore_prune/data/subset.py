@@ -21,6 +21,9 @@ class Subset:
     indices: tuple[int, ...]
     name: str
 
+    def __repr__(self) -> str:
+        return f"Subset({self.name!r}, {len(self)} of {len(self.parent)} samples)"
+
     @property
     def ids(self) -> Sequence[str]:
         """Sample names in order."""

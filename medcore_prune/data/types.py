@@ -1,7 +1,7 @@
 """One image with its mask and box, and the shape of a set of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,8 +25,8 @@ class Sample:
 
     dataset: str
     name: str
-    image: npt.NDArray[np.uint8]
-    mask: npt.NDArray[np.bool_]
+    image: npt.NDArray[np.uint8] = field(repr=False)
+    mask: npt.NDArray[np.bool_] = field(repr=False)
     box: Box
     group: str
 

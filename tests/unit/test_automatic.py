@@ -164,5 +164,5 @@ def test_a_chunk_is_a_share(model: nn.Module, chunk: float) -> None:
 
 @pytest.mark.parametrize("data", [{}, None])
 def test_it_needs_images(model: nn.Module, data: object) -> None:
-    with pytest.raises(DataError, match="measure"):
+    with pytest.raises(DataError, match="automatic splitting needs images"):
         automatic_plan(model, "params=30%", "magnitude", data=data)  # type: ignore[arg-type]

@@ -239,9 +239,6 @@ def test_too_few_tokens_without_ridge_are_refused() -> None:
         ({"ridge": float("nan")}, "finite"),
         ({"ridge": 0.0, "values": True}, "above 0"),
         ({"batch_size": 0}, "at least 1"),
-        ({"data": {}}, "no training data set"),
-        ({"data": {"a": Fixed([])}}, "no training image"),
-        ({"data": [1]}, "got list"),
     ],
 )
 def test_refusals(options: dict[str, Any], message: str) -> None:
@@ -249,9 +246,18 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
         correct(cut(), **options)
 
 
-def test_no_samples_are_refused() -> None:
-    with pytest.raises(DataError, match="at least 1"):
-        correct(cut(), samples=0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "at least 1"),
+        ({"data": {}}, "no training data set"),
+        ({"data": {"a": Fixed([])}}, "no training image"),
+        ({"data": [1]}, "got list"),
+    ],
+)
+def test_no_images_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        correct(cut(), **options)
 
 
 def test_models_that_do_not_belong_together_are_refused() -> None:

@@ -40,7 +40,7 @@ def documented() -> list[str]:
         for line in page.read_text(encoding="utf-8").splitlines():
             if line.startswith(".. currentmodule:: "):
                 module = line.split()[-1]
-            elif line.startswith((".. autofunction:: ", ".. autoclass:: ")):
+            elif line.startswith((".. autofunction:: ", ".. autoclass:: ", ".. autodata:: ")):
                 name = line.split()[-1]
                 found.append(name if name.startswith("medcore_prune.") else f"{module}.{name}")
     return found

@@ -100,6 +100,9 @@ class PhantomSet:
         self._name, self.seed, self._count, self.size = set_name, seed, count, size
         self._hashes: list[str] | None = None
 
+    def __repr__(self) -> str:
+        return f"PhantomSet({self._name!r}, {self._count} samples of {self.size} px, seed {self.seed})"
+
     @property
     def name(self) -> str:
         """Name of the set."""
