@@ -16,7 +16,7 @@ class Measured:
     """What the work took.
 
     Attributes:
-        seconds: Wall-clock time.
+        seconds: Wall-clock time, without that of the counting.
         peak_bytes: Most bytes in tensors made during the work that were alive at the same time, on any device. What
             was there before, the process's own memory and pages of mapped files are not in it.
     """
@@ -25,13 +25,21 @@ class Measured:
     peak_bytes: int = 0
 
 
+class _Storage(weakref.ref[torch.UntypedStorage]):
+    """A storage that does not live longer for being known, and what is left to say of it when it is gone."""
+
+    key: int
+    size: int
+
+
 class _TensorBytes(TorchDispatchMode):
     """Counts the bytes of the storages that operations return, for as long as they live."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive, self.peak = 0, 0
-        self._known: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+        self.alive, self.peak, self.overhead = 0, 0, 0.0
+        self._known: dict[int, _Storage] = {}
+        self._dead: list[weakref.ref[torch.UntypedStorage]] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -46,30 +54,39 @@ class _TensorBytes(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        entered = time.perf_counter()
         before = {id(tensor.untyped_storage()) for tensor in _tensors((args, *kwargs.values()))}
+        begun = time.perf_counter()
         result = func(*args, **kwargs)
+        ended = time.perf_counter()
         for tensor in _tensors(result):
             storage = tensor.untyped_storage()
             if id(storage) not in before:
                 self._add(storage)
+        self.overhead += begun - entered + time.perf_counter() - ended
         return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        # no callback when a storage dies: Python drops what is raised in one, and an interrupt would be lost there
-        key, size = id(storage), storage.nbytes()
-        reference, earlier = self._known.get(key, (None, 0))
-        if reference is not None and reference() is storage:
+        known = self._known.get(id(storage))
+        if known is not None and known() is storage:
             return
-        self._known[key] = weakref.ref(storage), size
-        self.alive += size - earlier
+        # what is called when a storage dies is no Python of ours: what is raised there, an interrupt too, would be lost
+        made = _Storage(storage, self._dead.append)
+        made.key, made.size = id(storage), storage.nbytes()
+        self._known[made.key] = made
+        self.alive += made.size - (0 if known is None else known.size)
         if self.alive > self.peak:
             self._forget_dead()
             self.peak = max(self.peak, self.alive)
 
     def _forget_dead(self) -> None:
         """Take off what has died: until then `alive` is an upper bound, which is enough below the peak."""
-        self._known = {key: entry for key, entry in self._known.items() if entry[0]() is not None}
-        self.alive = sum(size for _, size in self._known.values())
+        while self._dead:
+            gone = self._dead.pop()
+            # another storage may have come to lie at the same place meanwhile
+            if isinstance(gone, _Storage) and self._known.get(gone.key) is gone:
+                del self._known[gone.key]
+                self.alive -= gone.size
 
 
 def _tensors(value: object) -> Iterator[torch.Tensor]:
@@ -96,4 +113,5 @@ def measured() -> Iterator[Measured]:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
     finally:
-        result.seconds, result.peak_bytes = time.perf_counter() - start, counter.peak
+        result.seconds = time.perf_counter() - start - counter.overhead
+        result.peak_bytes = counter.peak
