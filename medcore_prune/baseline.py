@@ -209,7 +209,8 @@ def baseline_info(name: str) -> Entry[Baseline]:
         return baselines.info(name)
     if name in criteria:
         return _of_criterion(name)
-    raise RegistryError(unknown_name("baseline", name, sorted({*baselines.available(), *from_users})))
+    names = sorted({*baselines.available(), *from_users, *criteria.available()})
+    raise RegistryError(f"{unknown_name('method', name, names)}; for one of your own load its file first (--plugin)")
 
 
 def get_baseline(name: str) -> Baseline:

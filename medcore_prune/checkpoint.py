@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .attention import set_attention
+from .data.images import is_image_file
 from .encoders import SamShape, build_sam
 from .errors import AlignmentError, CheckpointError
 from .files import atomic_write
+from .pruned_header import KEY as PRUNED_KEY
 from .tensor_file import read_torch_file
 
 _SHOWN = 3
@@ -28,7 +32,19 @@ def _what_it_is_instead(path: Path) -> str | None:
         return "a Git LFS pointer; fetch the file itself with `git lfs pull`"
     if head[:1] == b"<":
         return "an HTML or XML page; download the file itself"
+    if is_image_file(path):
+        return "an image, by its name"
+    if path.suffix == ".safetensors" and PRUNED_KEY in _metadata(path):
+        return "a pruned model; load it with medcore_prune.load, or name it where a command takes one"
     return None
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError):
+        return {}
 
 
 def _read(path: Path, device: str | torch.device) -> Any:
@@ -41,7 +57,9 @@ def _read(path: Path, device: str | torch.device) -> Any:
             return load_file(path, device=str(device))
         return read_torch_file(path, device)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        # torch's own text begins with a way to load it that would run what the file holds
+        lines = [] if isinstance(error, UnpicklingError) else str(error).strip().splitlines()
+        reason = lines[0][:160] if lines else type(error).__name__
         raise CheckpointError(
             f"{path}: not a checkpoint that can be read safely: damaged, truncated, or holding more than tensors "
             f"({reason})"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_MOST_DEAD = 10_000  # storages that are gone and still known, before they are forgotten
+
 
 @dataclass
 class Measured:
@@ -28,6 +30,7 @@ class Measured:
 class _Storage(weakref.ref[torch.UntypedStorage]):
     """A storage that does not live longer for being known, and what is left to say of it when it is gone."""
 
+    __slots__ = ("key", "size")
     key: int
     size: int
 
@@ -75,7 +78,7 @@ class _TensorBytes(TorchDispatchMode):
         made.key, made.size = id(storage), storage.nbytes()
         self._known[made.key] = made
         self.alive += made.size - (0 if known is None else known.size)
-        if self.alive > self.peak:
+        if self.alive > self.peak or len(self._dead) > _MOST_DEAD:
             self._forget_dead()
             self.peak = max(self.peak, self.alive)
 

@@ -206,7 +206,8 @@ def _opened(path: Path, device: str | torch.device) -> Iterator[tuple[Any, Prune
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(
-            f"{path}: expected a file that medcore_prune.save wrote; damaged, truncated or something else ({reason})"
+            f"{path}: expected a file that medcore_prune.save wrote; damaged, truncated or something else "
+            f"({reason}); a SAM checkpoint loads with medcore_prune.load_sam"
         ) from error
 
 

@@ -36,7 +36,7 @@ class Target:
         if self.unit not in REMOVED:
             raise BudgetError(f"target in {self.unit!r}: expected one of {', '.join(REMOVED)}")
         if not (math.isfinite(self.fraction) and 0 < self.fraction < 1):
-            raise BudgetError(f"target {self.fraction:g}: expected a share of the {self.unit} between 0 and 1")
+            raise BudgetError(f"target {self}: expected more than 0 % and less than 100 % of the {self.unit}")
 
     @classmethod
     def parse(cls, text: "str | Target") -> "Target":

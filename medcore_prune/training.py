@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import click
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +34,9 @@ class Loss:
 
 
 Objective = Callable[[nn.Module, Batch], Loss]
+
+SAVE_AFTER_S = 60.0
+"""A state is saved at the latest when the last one is this old, so that slow steps are not lost by the hundred."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ def train(
     state = TrainState(model, _optimiser(model, settings), belongs_to, place)
     objective = objective or (lambda trained, batch: Loss(batch_loss(trained, batch, settings.mixed_precision)))
     every = settings.validate_every if validate else 0
+    if progress and state.step:
+        click.echo(f"{label}: going on after step {state.step} of {settings.steps}", err=True)
     model.train()
     try:
         if validate and every and validate_start and not state.record.validations:
@@ -177,7 +183,7 @@ def train(
             judged = bool(every) and (state.step % every == 0 or last)
             if validate and judged:
                 state.judge(validate)
-            if state.step % settings.save_every == 0 or judged or last:
+            if state.step % settings.save_every == 0 or judged or last or state.unsaved_seconds > SAVE_AFTER_S:
                 state.save()
     finally:
         state.optimiser.zero_grad(set_to_none=True)

@@ -1,6 +1,7 @@
 """What a training has come to so far, in memory and as a file that a killed one goes on from."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,7 @@ class TrainState:
         self.step, self.record = 0, TrainRecord()
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
+        self._saved_at = time.monotonic()
         if path is not None and path.exists():
             self._load(path)
 
@@ -83,8 +85,8 @@ class TrainState:
             ) from error
         if not fits:
             raise MedcorePruneError(
-                f"{path} belongs to a training with other images, another start or other settings: remove it to "
-                "start over"
+                f"{path} belongs to a training with other images, another start or other settings: remove it "
+                "(or give --fresh) to start over"
             )
         try:
             self.model.load_state_dict(stored["model"])
@@ -95,8 +97,14 @@ class TrainState:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise _no_state(path, error) from error
 
+    @property
+    def unsaved_seconds(self) -> float:
+        """How long ago the state was saved, or made."""
+        return time.monotonic() - self._saved_at
+
     def save(self) -> None:
         """Write the state, whole or not at all; nothing where there is no path."""
+        self._saved_at = time.monotonic()
         if self.path is None:
             return
         rest = {name: value for name, value in vars(self.record).items() if name != "losses"}

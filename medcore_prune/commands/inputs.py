@@ -149,17 +149,18 @@ class ImageOptions:
         return split
 
     def role(self, role: str, checkpoints: list[str], phantom_count: int) -> dict[str, SampleSet]:
-        """Return the images of one role, or `all` of them, after refusing what a checkpoint was trained on.
+        """Return the images of one role, or `all` of them; what a checkpoint was trained on is refused.
 
         Raises:
             DataError: As for `roles`; images that were trained on; no image in the role.
         """
         if role == "all":
-            return self.sets() if self.data else phantom_split({"test": phantom_count}).test
-        chosen = self.roles(checkpoints[0], {role: phantom_count}).roles()[role]
+            chosen = self.sets() if self.data else phantom_split({"test": phantom_count}).test
+        else:
+            chosen = self.roles(checkpoints[0], {role: phantom_count}).roles()[role]
         if not any(len(samples) for samples in chosen.values()):
             raise DataError(f"there is no {role} image in this split: use --role all, or another split")
-        for checkpoint in checkpoints if role == "test" else ():
+        for checkpoint in checkpoints:
             refuse_seen(chosen, checkpoint)
         return chosen
 

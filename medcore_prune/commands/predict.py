@@ -23,6 +23,7 @@ from .options import FILE, FOLDER, MODEL, MODEL_FILE, device_option, kind_option
 from .types import BoxType
 
 _SHOWN = 3
+_FEWEST_PX = 2
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,11 @@ def command(
     for job in track(jobs, "predicting", total=len(jobs)):
         _segment(predictor, job, out, drawn)
     masks = sum(len(job.boxes) for job in jobs)
-    click.echo(f"written: {masks} masks of {len(jobs)} images in {out}")
+    click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(jobs), 'image')} in {out}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> list[Job]:
@@ -111,12 +116,13 @@ def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> list[Job]:
     """
     if image.is_dir():
         if box or boxes is None:
-            raise DataError(f"{image} is a folder: give --boxes FILE.csv with the columns name,x0,y0,x1,y1, not --box")
+            raise DataError(f"{image} is a folder: give --boxes FILE.csv with the columns name,x0,y0,x1,y1")
         return _folder_jobs(image, boxes_from_csv(boxes))
     if not image.is_file():
         raise DataError(f"{image}: no such file or folder; expected an image, or a folder of images")
     if boxes is not None or not box:
-        raise DataError(f"{image} is one image: give --box x0,y0,x1,y1, once for each object, not --boxes")
+        instead = ", not --boxes" if boxes is not None else ""
+        raise DataError(f"{image} is one image: give --box x0,y0,x1,y1, once for each object{instead}")
     return [Job(image.stem, image, tuple(box))]
 
 
@@ -141,10 +147,12 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, Box]) -> list[Job]:
         "row without an image": [name for name in named if name not in images],
     }
     found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
-    if found or not images:
-        raise DataError(
-            f"{folder}: " + ("; ".join(found) or "holds no image; expected files such as .png, .jpg or .tif")
-        )
+    if not images:
+        inner = sorted(place.name for place in folder.iterdir() if place.is_dir())
+        hint = f"; did you mean a folder in it ({_listed(inner)})?" if inner else ""
+        raise DataError(f"{folder}: holds no image; expected files such as .png, .jpg or .tif{hint}")
+    if found:
+        raise DataError(f"{folder}: {'; '.join(found)}")
     return [Job(name, path, (named[name],)) for name, path in images.items()]
 
 
@@ -162,9 +170,24 @@ def _refuse_existing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: boo
         raise DataError(f"already there: {_listed(existing)}; choose another --out, or give --overwrite")
 
 
+def _doubt(box: Box, shape: Sequence[int]) -> str:
+    """What is odd about a box that can be used all the same."""
+    (x0, y0, x1, y1), (height, width) = box, shape
+    if max(x1 - x0, y1 - y0) < _FEWEST_PX:
+        return (
+            f"the box {box} is smaller than {_FEWEST_PX} pixels; boxes are in pixels of the image, not in shares of it"
+        )
+    if min(x0, y0) < 0 or x1 > width or y1 > height:
+        return f"the box {box} reaches out of the image of {width} x {height} pixels"
+    return ""
+
+
 def _segment(predictor: Predictor, job: Job, out: Path, drawn: bool) -> None:
+    image = read_image(job.image)
+    for box in job.boxes:
+        if note := _doubt(box, image.shape[:2]):
+            click.echo(f"note: {job.image}: {note}", err=True)
     try:
-        image = read_image(job.image)
         predictor.set_image(image)
         masks = [predictor.predict(box) for box in job.boxes]
     except DataError as error:

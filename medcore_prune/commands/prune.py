@@ -13,6 +13,7 @@ from ..files import refuse_overwriting, require_writable, write_json_atomic, wri
 from ..level import Level
 from ..plugin import load_plugin
 from ..pruned_file import save
+from ..target import Target
 from .inputs import (
     PHANTOM_COUNTS,
     POCKET,
@@ -37,7 +38,7 @@ from .options import (
 )
 from .prune_report import report_text
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
-from .types import MethodName, OneLevel
+from .types import MethodName, OneLevel, TargetType
 
 _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
@@ -56,7 +57,8 @@ _CORRECTION_SAMPLES = 64
     "--reference",
     type=MODEL,
     metavar=MODEL_FILE,
-    help="The checkpoint that it was fine-tuned from, which most methods read.  [default: the built-in one's]",
+    help="The checkpoint that it was fine-tuned from, which most methods read.  [default: the built-in one's, for the "
+    "built-in model alone]",
 )
 @kind_options
 @data_options
@@ -67,8 +69,10 @@ _CORRECTION_SAMPLES = 64
 )
 @click.option(
     "--target",
+    type=TargetType(),
     metavar="KIND=SHARE%",
-    help="Instead of --level: params=60% or flops=60% of the encoder, shared out between heads and neurons by itself.",
+    help="Instead of --level: params=60% removes 60 % of the encoder's parameters, flops=60% of its FLOPs; heads and "
+    "neurons share it out by themselves.",
 )
 @click.option(
     "--method",
@@ -119,7 +123,7 @@ def command(
     attention: str,
     checkpointing: bool,
     level: Level | None,
-    target: str | None,
+    target: Target | None,
     plugin: tuple[str, ...],
     correct: bool,
     plan_out: Path | None,
@@ -158,7 +162,7 @@ def command(
     require_own_images(options, images)
     settings = PruneSettings(
         level=None if target else level or _DEFAULT_LEVEL,
-        target=target,
+        target=None if target is None else str(target),
         correct=_CORRECTION_SAMPLES if correct else 0,
         **given,
     )

@@ -16,7 +16,7 @@ from ..cost import Cost, count
 from ..data import Split
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
-from ..errors import SurgeryError
+from ..errors import CheckpointError, SurgeryError
 from ..estimates import calibration_estimate
 from ..facade import plan as make_plan
 from ..fingerprint import model_hash
@@ -89,6 +89,7 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
         MedcorePruneError: A level that cannot be met, images that cannot be used, or a cut model that does not give
             what the masked one gives.
     """
+    _require_reference(reference, settings.method)
     drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).image_size)
     statistics = _statistics(model, reference, roles, settings)
     plan = _plan(model, reference, drawn, statistics, settings)
@@ -124,8 +125,11 @@ def _statistics(
     needs = get_baseline(settings.method).needs
     if not needs:
         return None
-    samples, batch_size = settings.calibration, settings.batch_size
-    sets = len(roles.train)
+    sets, batch_size = len(roles.train), settings.batch_size
+    # a smaller set is taken whole
+    samples = min(settings.calibration, max(map(len, roles.train.values()), default=0))
+    if samples < settings.calibration:
+        click.echo(f"note: --calibration {settings.calibration}, but there are {samples} training images", err=True)
     # without a trial: calibration times its own passes
     say_estimate(
         calibration_estimate(
@@ -142,6 +146,14 @@ def _statistics(
         cache_dir=settings.cache,
         batch_size=batch_size,
     )
+
+
+def _require_reference(reference: nn.Module | None, method: str) -> None:
+    if reference is None and any(need.needs_reference for need in get_baseline(method).needs):
+        raise CheckpointError(
+            f"--method {method} compares with the checkpoint before adaptation: give --reference FILE, or a method "
+            "that reads none, such as zero_fisher"
+        )
 
 
 def _plan(

@@ -10,6 +10,7 @@ from ..criterion_registry import available_criteria
 from ..errors import BudgetError
 from ..evaluation import EvalSize
 from ..level import ONE_TIME_LEVELS, Level
+from ..target import Target
 
 _SMALLEST_GRID, _LARGEST_GRID = 8, 16384
 
@@ -24,6 +25,20 @@ class OneLevel(click.ParamType):
         """Read the level, or end with a usage error."""
         try:
             return Level.parse(value)
+        except BudgetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class TargetType(click.ParamType):
+    """A target, such as `params=60%`."""
+
+    name = "target"
+    words = ("params=60%", "flops=60%")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
+        """Read the target, or end with a usage error."""
+        try:
+            return Target.parse(value)
         except BudgetError as error:
             self.fail(str(error), param, ctx)
 

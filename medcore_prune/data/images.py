@@ -204,6 +204,8 @@ def _load(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
         return _plain(_load_with_pillow(path, indices))
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "of no format that is known"
         raise DataError(
             f"{path}: expected an image, could not read it ({reason.replace(str(path), 'file')})"
         ) from error

@@ -42,7 +42,11 @@ def detect(root: Path) -> str:
     inner = next((place for place in sorted(root.iterdir()) if place.is_dir() and _first_match(place)), None)
     hint = f"did you mean {inner}? " if inner else ""
     known = "; ".join(f"{name}: {layout.title}" for name, layout in LAYOUTS.items())
-    raise DataError(f"{root}: recognised no layout; {hint}give one with layout=, known are {known}")
+    there = sorted(place.name + "/" * place.is_dir() for place in root.iterdir())
+    if not there:
+        raise DataError(f"{root}: the folder is empty; known layouts are {known}")
+    holds = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
+    raise DataError(f"{root}: recognised no layout in {holds}; {hint}known are {known}")
 
 
 def _first_match(root: Path) -> str | None:
@@ -166,6 +170,7 @@ def _is_colondb(root: Path) -> bool:
     return any(stem.isdigit() and f"p{stem}" in stems for stem in stems)
 
 
+_SHOWN = 6
 _BUSI_MASK = re.compile(r"_mask(_\d+)?$", re.IGNORECASE)
 _IMAGES, _MASKS = ("images", "image"), ("masks", "mask")
 _ORIGINAL, _GROUND_TRUTH = ("original",), ("ground truth", "ground_truth", "groundtruth")

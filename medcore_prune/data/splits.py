@@ -261,7 +261,8 @@ def _assign(dataset: str, groups: Sequence[str], seed: int, fractions: tuple[flo
     if len(sizes) < len(lacking):
         raise DataError(
             f"{dataset}: expected at least {len(lacking)} groups for {', '.join(lacking)}, got {len(sizes)}: "
-            "a group (video, patient, image) stays in one role; set the others' fractions to 0 or add data"
+            "a group (video, patient, image) stays in one role; add images, or "
+            "set the others' fractions to 0 (evaluate: --role all)"
         )
     role_of: dict[str, str] = {}
     order = sorted(sizes, key=lambda group: _lot(seed, "split", dataset, group))

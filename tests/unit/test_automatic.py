@@ -41,7 +41,7 @@ def test_what_is_no_target_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, float("nan")])
 def test_a_share_outside_of_the_open_interval_is_refused(fraction: float) -> None:
-    with pytest.raises(BudgetError, match="between 0 and 1"):
+    with pytest.raises(BudgetError, match="more than 0 % and less than 100 % of the params"):
         Target("params", fraction)
 
 

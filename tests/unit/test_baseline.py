@@ -176,7 +176,7 @@ def test_what_is_no_recipe() -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(RegistryError, match="unknown baseline 'zerofisher': did you mean 'zero_fisher'"):
+    with pytest.raises(RegistryError, match="unknown method 'zerofisher': did you mean 'zero_fisher'"):
         get_baseline("zerofisher")
 
 

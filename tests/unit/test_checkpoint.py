@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 from tiny import TINY, tiny_sam
 
+import medcore_prune as mp
 from medcore_prune.checkpoint import load_sam, read_state_dict, require_aligned, save_training_checkpoint
 from medcore_prune.encoders import SamShape, build_sam
 from medcore_prune.errors import AlignmentError, CheckpointError
@@ -54,7 +55,7 @@ def test_prompt_encoder_is_frozen(tmp_path: Path) -> None:
         (b"", "an empty file"),
         (b"<!DOCTYPE html><html>sign in</html>", "an HTML or XML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 375042383\n", "a Git LFS pointer"),
-        (b"not a checkpoint at all", "damaged, truncated, or holding more than tensors"),
+        (b"not a checkpoint at all", r"damaged, truncated, or holding more than tensors \(UnpicklingError\)"),
     ],
 )
 def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -63,6 +64,18 @@ def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes, reason: st
     with pytest.raises(CheckpointError, match=f"sam_vit_b_01ec64.*{reason}") as caught:
         load_sam(TINY, path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pruned_file_says_so(tmp_path: Path) -> None:
+    mp.save(mp.prune(tiny_sam(), mp.make_plan(tiny_sam(), "h50_m50")), tmp_path / "small.safetensors")
+    with pytest.raises(CheckpointError, match=r"got a pruned model; load it with medcore_prune\.load"):
+        load_sam(TINY, tmp_path / "small.safetensors")
+
+
+def test_an_image_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint, got an image, by its name"):
+        load_sam(TINY, tmp_path / "a.jpg")
 
 
 def test_missing_file() -> None:

@@ -1,5 +1,6 @@
 import copy
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,31 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path)
     resumed = tiny_sam()
     assert fit(resumed, batches, SETTINGS, tmp_path / "state.pt") == expected
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+def test_slow_steps_are_saved_by_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("medcore_prune.training.SAVE_AFTER_S", 0.0)
+    settings = replace(SETTINGS, save_every=100)
+    expected = fit(tiny_sam(), batches, settings, tmp_path / "whole.pt")
+
+    def killed(step: int) -> Batch:
+        if step == 3:
+            raise KeyboardInterrupt
+        return batches(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_sam(), killed, settings, tmp_path / "state.pt")
+    taken = []
+
+    def noted(step: int) -> Batch:
+        taken.append(step)
+        return batches(step)
+
+    assert fit(tiny_sam(), noted, settings, tmp_path / "state.pt") == expected
+    assert taken == [3, 4, 5]
+    assert "training: going on after step 3 of 6" in capsys.readouterr().err
 
 
 def test_validation_keeps_the_best_weights(tmp_path: Path) -> None:

@@ -58,6 +58,9 @@ def test_roles_are_those_beside_the_model_and_trained_images_are_refused(here: P
     seen = run("a.safetensors", "--against", "b.safetensors", "--data", "own=set")
     assert isinstance(seen.exception, DataError)
     assert "b.safetensors was trained on own/" in str(seen.exception)
+    everything = run("a.safetensors", "--data", "own=set", "--role", "all")
+    assert isinstance(everything.exception, DataError)
+    assert "a.safetensors was trained on own/" in str(everything.exception)
 
 
 def test_what_is_not_better_than_a_floor_is_marked() -> None:

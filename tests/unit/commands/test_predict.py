@@ -80,6 +80,29 @@ def test_mistakes_are_found_before_anything_is_written(here: Path, words: list[s
     assert not (here / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("box", "note"),
+    [
+        ("0.1,0.2,0.6,0.7", "is smaller than 2 pixels; boxes are in pixels"),
+        ("10,10,90,30", "reaches out of the image of 56 x 40 pixels"),
+        ("10,10,55,39", ""),
+    ],
+)
+def test_an_odd_box_is_used_and_said(here: Path, box: str, note: str) -> None:
+    result = run("set/i0.png", "--box", box, "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert ("note: set/i0.png: the box" in result.output) is bool(note)
+    assert note in result.output
+    assert "1 mask of 1 image in" in result.output
+
+
+def test_a_folder_of_folders_says_what_is_in_it(here: Path) -> None:
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\ni0,1,1,20,20\n")
+    result = run(".", "--boxes", "boxes.csv")
+    assert "holds no image" in str(result.exception)
+    assert "did you mean a folder in it (set)?" in str(result.exception)
+
+
 def test_a_box_that_is_none_is_a_usage_error(here: Path) -> None:
     result = run("set/i0.png", "--box", "1,2,3")
     assert result.exit_code == 2

@@ -126,6 +126,26 @@ def test_two_ways_to_say_how_much_is_a_usage_error() -> None:
     assert "--level and --target both say how much goes" in result.output
 
 
+@pytest.mark.parametrize("target", ["params=200%", "params=0.6", "parameters=60%"])
+def test_a_target_that_is_none_is_a_usage_error(target: str) -> None:
+    result = run("--target", target)
+    assert result.exit_code == 2
+    assert "Invalid value for '--target'" in result.output
+
+
+def test_a_method_that_compares_asks_for_the_reference(here: Path) -> None:
+    with pytest.raises(CheckpointError, match="--method medcore compares .*: give --reference FILE"):
+        run_pruning(tiny_sam(), None, tiny_split(), PruneSettings(method="medcore", level=LEVEL))
+
+
+def test_fewer_images_than_asked_for_are_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = PruneSettings(method="zero_fisher", level=LEVEL, calibration=40, cache=here)
+    run_pruning(tiny_sam(), None, tiny_split(), settings)
+    said = capsys.readouterr().err
+    assert "note: --calibration 40, but there are 4 training images" in said
+    assert "calibration: 4 passes" in said
+
+
 def test_the_input_is_not_overwritten(here: Path) -> None:
     model = tiny_sam()
     mp.save(model, here / "a.safetensors")

@@ -119,8 +119,12 @@ def test_label_maps_give_a_sample_a_label(tmp_path, save, picture, square, image
 
 
 def test_unknown_layouts_and_folders(tmp_path):
-    with pytest.raises(DataError, match=r"recognised no layout; give one with layout=.*busi: .*plain: "):
+    with pytest.raises(DataError, match=r"the folder is empty; known layouts are .*busi: .*plain: "):
         folder(tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match=r"recognised no layout in images/; known are .*plain: "):
+        folder(tmp_path)
+    (tmp_path / "images").rmdir()
     with pytest.raises(DataError, match=f"unknown layout 'kvasir': expected auto or one of {', '.join(LAYOUTS)}"):
         folder(tmp_path, layout="kvasir")
     with pytest.raises(DataError, match="expected a folder of images and masks, there is none"):
@@ -129,7 +133,7 @@ def test_unknown_layouts_and_folders(tmp_path):
 
 def test_a_folder_within_a_folder_is_suggested(fill):
     root = fill(["Kvasir/images/a.png"], ["Kvasir/masks/a.png"])
-    with pytest.raises(DataError, match=r"recognised no layout; did you mean .*Kvasir\?"):
+    with pytest.raises(DataError, match=r"recognised no layout in Kvasir/; did you mean .*Kvasir\?"):
         folder(root)
 
 
