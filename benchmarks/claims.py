@@ -17,7 +17,7 @@ from .results import RUN_FILE, ResultStore
 
 _LEAD = (
     "What the paper claims, and what came out here. A claim holds or does not where the 95 % interval of the figure "
-    "that decides excludes 0, and is undecided where it does not."
+    "that decides lies on one side of 0, or of the bound that is named, and is undecided otherwise."
 )
 
 

@@ -76,16 +76,16 @@ def _minus(one: tuple[float, Array], other: tuple[float, Array]) -> Interval:
 
 
 def first_on_bf1(store: ResultStore) -> Finding:
-    """The subject has the best BF1 at every level, significantly."""
+    """The subject has the best BF1 at every level, significantly; it has not where a method is significantly ahead."""
     summary = summarise(store)
     ranks = {r.level: r for r in summary.ranks if (r.mode, r.metric) == ("own", "bf1")}
     found = [d for d in summary.differences if (d.mode, d.metric) == ("own", "bf1")]
     better = sum(d.verdict == "better" for d in found)
     worse = sum(d.verdict == "worse" for d in found)
     first = all(rank.rank == 1 for rank in ranks.values())
-    verdict = Verdict.DOES_NOT
-    if first:
-        verdict = Verdict.HOLDS if better == len(found) else Verdict.UNDECIDED
+    verdict = Verdict.DOES_NOT if worse else Verdict.UNDECIDED
+    if first and found and better == len(found):
+        verdict = Verdict.HOLDS
     places = ", ".join(f"{level} {rank.rank} of {rank.of}" for level, rank in ranks.items())
     return Finding(verdict, f"rank {places}; of {len(found)} comparisons {better} significantly better, {worse} worse")
 
@@ -127,7 +127,7 @@ def boundary_matters_most(store: ResultStore) -> Finding:
     own = _minus(over_levels("full"), without)
     # what does not help at all cannot help most
     verdict = _all_of([own, *pairs.values()])
-    said = "; ".join(f"more than {name.replace('_', ' ')} {text(value)}" for name, value in pairs.items())
+    said = "; ".join(f"minus what the {name[len('without_') :]} adds {text(value)}" for name, value in pairs.items())
     smallest = min([own, *pairs.values()], key=lambda value: value.value)
     return Finding(verdict, f"BF1 that the boundary Fisher adds: {text(own)}, {said} (mean over levels)", smallest)
 
@@ -204,8 +204,8 @@ def deepest_most_sensitive(store: ResultStore) -> Finding:
     worst = ", ".join(str(int(name.removeprefix("block_"))) for name in ranked[:3])
     return Finding(
         judged(value),
-        f"the last {_DEEPEST} blocks lose {text(value)} more than the others on average; most sensitive: {worst} of "
-        f"{len(names)}",
+        f"BF1 that the last {_DEEPEST} blocks lose, minus what the others lose on average: {text(value)}; most "
+        f"sensitive: {worst} of {len(names)}",
         value,
     )
 
