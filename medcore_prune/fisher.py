@@ -76,6 +76,9 @@ class Accumulator:
     def _consume(self, layer_name: str, batch: LayerBatch) -> None:
         for name, collector in self._collectors.items():
             for key, value in collector.contribute(layer_name, batch):
+                # every layer is looked at as if it had a bias
+                if self._layers[layer_name].bias is None and key.endswith(f"/{layer_name}.bias"):
+                    continue
                 self.sums[name][key].add_(value)
 
     def add(self, images: Tensor, boxes: Tensor, masks: Tensor, names: Sequence[str] | None = None) -> None:

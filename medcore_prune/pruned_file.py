@@ -146,6 +146,8 @@ def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any
         shape = shape_of(model) if family.name == SegmentAnythingFamily.name else None
     except MedcorePruneError as error:
         raise CheckpointError(f"cannot be saved: {error}") from error
+    if shape is not None:
+        _check_rebuilt(model, build_sam(shape, "meta"))
     known = lineage_of(model)
     sizes = whole_sizes(shape) if shape else [(block.num_heads, block.neurons) for block in blocks_of(model)]
     plan = plan or known.plan or _whole_plan(sizes)
@@ -153,6 +155,34 @@ def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any
     kept = {**known.provenance, **provenance, "medcore_prune": __version__}
     kind = kind_of(shape) if shape else family.name
     return PrunedHeader(kind, shape, plan, kept, model_hash(model), PROTOCOL if shape else {})
+
+
+def _check_rebuilt(model: nn.Module, built: nn.Module) -> None:
+    """Refuse a model that is made of other parts than the header's shape tells, which would load as another model."""
+    parts, expected = dict(model.named_modules()), dict(built.named_modules())
+    wrong = list(parts.keys() ^ expected.keys())
+    wrong += [name for name in parts.keys() & expected.keys() if _differs(parts[name], expected[name])]
+    if wrong:
+        name = min(wrong)
+        have, want = (_described(of.get(name)) for of in (parts, expected))
+        raise CheckpointError(
+            f"cannot be saved: {name} is {have}, where segment-anything has {want}; keep this model with torch.save"
+        )
+
+
+def _described(part: nn.Module | None) -> str:
+    if part is None:
+        return "nothing"
+    own = ", ".join(name for name, _ in part.named_parameters(recurse=False)) or "no parameters"
+    return f"{type(part).__name__} with {own}" if list(part.children()) else str(part)
+
+
+def _differs(part: nn.Module, other: nn.Module) -> bool:
+    kinds = {type(part), type(other)}
+    same = len(kinds) == 1 or kinds <= set(SegmentAnythingFamily.attentions.values())
+    settings = [(name, getattr(part, name, None), getattr(other, name, None)) for name in ("eps", "approximate")]
+    names = [[name for name, _ in module.named_parameters(recurse=False)] for module in (part, other)]
+    return not same or any(mine != others for _, mine, others in settings) or sorted(names[0]) != sorted(names[1])
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -176,8 +206,9 @@ def _check_explains(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int
     """Refuse a plan that is for another whole model, where its sizes are known, or that leaves something else."""
     if whole is not None and [(block.heads, block.neurons) for block in plan.blocks] != list(whole):
         raise CheckpointError(
-            "the plan is not for the whole model: give the one in its indices (Plan.then combines two), or leave plan "
-            "out for a model that prune has cut"
+            f"the plan is not for the whole model, whose blocks have {whole[0][0]} heads and {whole[0][1]} neurons "
+            "(four a channel, as every Sam): give the one in its indices (Plan.then combines two), or leave plan out "
+            "for a model that prune has cut"
         )
     left = [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
     for block, expected in zip(blocks_of(model), left, strict=True):

@@ -159,8 +159,12 @@ class Statistics:
         return self._combined(parts, name, lambda_b).div_(count).float()
 
     def _pair(self, kind: str, role: Role, dataset: str, layer_name: str, lambda_b: float) -> Pair:
-        weight, bias = (self.mean(kind, dataset, f"{layer_name}.{name}", lambda_b, role) for name in ("weight", "bias"))
-        return weight, bias
+        weight = self.mean(kind, dataset, f"{layer_name}.weight", lambda_b, role)
+        held = {name.partition("/")[2] for part in self._find(kind, role, dataset) for name in part.names}
+        if f"{layer_name}.bias" not in held:
+            # of a layer without one
+            return weight, weight.new_zeros(len(weight))
+        return weight, self.mean(kind, dataset, f"{layer_name}.bias", lambda_b, role)
 
     def _find(self, kind: str, role: str, dataset: str) -> list[Part]:
         if parts := self._parts.get((kind, role, dataset)):

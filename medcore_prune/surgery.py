@@ -29,14 +29,25 @@ def channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
     return group.out_cols[units].flatten().tolist()
 
 
+class _ZeroChannels:
+    """A forward pre-hook that zeroes input channels."""
+
+    def __init__(self, keep: Tensor) -> None:
+        self._keep = keep
+
+    def __call__(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0] * self._keep, *args[1:])
+
+
+def is_masked(model: nn.Module) -> bool:
+    """Whether the model is within a `masked` block, so that it does not compute what its weights say."""
+    return any(isinstance(hook, _ZeroChannels) for part in model.modules() for hook in part._forward_pre_hooks.values())
+
+
 def _mask_hook(layer: nn.Linear, dropped: list[int]) -> torch.utils.hooks.RemovableHandle:
     keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
     keep[dropped] = 0.0
-
-    def zero_channels(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0] * keep, *args[1:])
-
-    return layer.register_forward_pre_hook(zero_channels)
+    return layer.register_forward_pre_hook(_ZeroChannels(keep))
 
 
 @contextmanager
@@ -82,9 +93,11 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
         `save` can name what was kept by the indices of the whole model.
 
     Raises:
-        SurgeryError: The plan does not fit, or a group's indices do not fit the layers; nothing is changed then.
+        SurgeryError: The plan does not fit, a group's indices do not fit the layers, or a layer's weights are computed
+            from others or shared; nothing is changed then.
     """
     plan.check_fits(model)
+    _check_own_weights(model)
     pruned = model if inplace else copy.deepcopy(model)
     before = lineage_of(pruned)
     cuts = []
@@ -107,6 +120,24 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
         family.set_num_heads(block, len(part.keep_heads))
     remember_cut(pruned, before, plan)
     return pruned
+
+
+def _check_own_weights(model: nn.Module) -> None:
+    """Refuse layers whose weights cannot be cut by themselves: tied, or made by a parametrization."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    for group in groups_of(model):
+        for name, layer in group.layers:
+            # the older weight norm leaves a plain attribute, the newer parametrizations a property
+            if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+                raise SurgeryError(
+                    f"the weight of {name} is computed from others (weight norm, or another parametrization): take "
+                    "that off first"
+                )
+            for parameter in layer.parameters(recurse=False):
+                if len(shared := names.get(id(parameter), [])) > 1:
+                    raise SurgeryError(f"{shared[0]} and {shared[1]} are one tensor: give each layer its own first")
 
 
 def _check_cut(cut: Iterable[tuple[Any, list[int]]], group: StructuredGroup) -> None:

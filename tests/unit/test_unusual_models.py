@@ -1,0 +1,104 @@
+"""Models that are nearly a SAM: what works on them, and what is refused before anything goes wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_sam
+from tiny_samples import TinySamples
+from torch import nn
+
+import medcore_prune as mp
+from medcore_prune.encoders import blocks_of
+from medcore_prune.errors import CheckpointError, StatisticsError, SurgeryError
+
+IMAGES = TinySamples("a", 2)
+
+
+def without_qkv_bias(seed: int) -> nn.Module:
+    model = tiny_sam(seed)
+    for block in blocks_of(model):
+        block.layers["qkv"].bias = None
+    return model
+
+
+@pytest.mark.parametrize("method", [name for name in mp.available_baselines() if name != "disturbed_taylor"])
+def test_layers_without_a_bias(method: str, tmp_path: Path) -> None:
+    model, base = without_qkv_bias(0), without_qkv_bias(1)
+    needs = mp.get_baseline(method).needs
+    statistics = mp.calibrate(model, base, IMAGES, 2, needs, cache_dir=tmp_path, progress=False) if needs else None
+    plan = mp.plan(model, "h50_m50", method, statistics=statistics, reference=base, data=IMAGES)
+    assert mp.verify(model, plan, torch.rand(1, 3, 48, 48)) < 1e-5
+
+
+def other_norm(model: nn.Module) -> None:
+    model.get_submodule("image_encoder.blocks.0.norm1").eps = 1e-2  # type: ignore[assignment]
+
+
+def other_activation(model: nn.Module) -> None:
+    model.get_submodule("image_encoder.blocks.0.mlp").act = nn.ReLU()  # type: ignore[assignment]
+
+
+def no_bias(model: nn.Module) -> None:
+    blocks_of(model)[0].layers["qkv"].bias = None
+
+
+def no_positions(model: nn.Module) -> None:
+    model.get_submodule("image_encoder").pos_embed = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (other_norm, r"blocks\.0\.norm1 is LayerNorm.*eps=0\.01.* has LayerNorm.*eps=1e-06"),
+        (other_activation, r"blocks\.0\.mlp\.act is ReLU.* has GELU"),
+        (no_bias, r"blocks\.0\.attn\.qkv is Linear.*bias=False.*bias=True"),
+        (no_positions, "image_encoder is ImageEncoderViT with no parameters.* has ImageEncoderViT with pos_embed"),
+    ],
+)
+def test_what_would_load_as_another_model_is_not_saved(
+    change: Callable[[nn.Module], None], named: str, tmp_path: Path
+) -> None:
+    model = tiny_sam()
+    change(model)
+    with pytest.raises(CheckpointError, match=f"cannot be saved: .*{named}"):
+        mp.save(model, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def tied_layers(model: nn.Module) -> None:
+    first, second = (model.get_submodule(f"image_encoder.blocks.{block}") for block in (0, 1))
+    second.mlp = first.mlp
+
+
+def tied_weights(model: nn.Module) -> None:
+    first, second = (block.layers["lin1"] for block in blocks_of(model)[:2])
+    second.weight = first.weight
+
+
+def weight_norm(model: nn.Module) -> None:
+    nn.utils.parametrizations.weight_norm(blocks_of(model)[0].layers["lin1"])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (tied_layers, r"blocks\.0\.mlp\.lin1\.weight and .*blocks\.1\.mlp\.lin1\.weight are one tensor"),
+        (tied_weights, r"blocks\.0\.mlp\.lin1\.weight and .*blocks\.1\.mlp\.lin1\.weight are one tensor"),
+        (weight_norm, r"the weight of image_encoder\.blocks\.0\.mlp\.lin1 is computed from others"),
+    ],
+)
+def test_weights_that_are_not_a_layers_own_are_not_cut(change: Callable[[nn.Module], None], named: str) -> None:
+    model = tiny_sam()
+    plan = mp.make_plan(model, "h50_m50")
+    change(model)
+    with pytest.raises(SurgeryError, match=named):
+        mp.prune(model, plan)
+
+
+def test_a_masked_model_leaves_no_statistics_behind(tmp_path: Path) -> None:
+    model = tiny_sam()
+    with mp.masked(model, mp.make_plan(model, "h50_m50")), pytest.raises(StatisticsError, match="masked model"):
+        mp.calibrate(model, data=IMAGES, samples=1, cache_dir=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
