@@ -178,7 +178,8 @@ def _described(part: nn.Module | None) -> str:
 
 
 def _differs(part: nn.Module, other: nn.Module) -> bool:
-    kinds = {type(part), type(other)}
+    # a block that is recomputed is another class of the same block
+    kinds = {getattr(type(each), "recomputes", type(each)) for each in (part, other)}
     same = len(kinds) == 1 or kinds <= set(SegmentAnythingFamily.attentions.values())
     settings = [(name, getattr(part, name, None), getattr(other, name, None)) for name in ("eps", "approximate")]
     names = [[name for name, _ in module.named_parameters(recurse=False)] for module in (part, other)]

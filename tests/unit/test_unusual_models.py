@@ -67,6 +67,13 @@ def test_what_would_load_as_another_model_is_not_saved(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("attention", ["segment-anything", "sdpa"])
+def test_how_a_model_computes_does_not_keep_it_from_being_saved(attention: str, tmp_path: Path) -> None:
+    model = mp.set_checkpointing(mp.set_attention(tiny_sam(), attention))
+    mp.save(mp.prune(model, mp.make_plan(model, "h50_m50")), tmp_path / "a.safetensors")
+    assert mp.load(tmp_path / "a.safetensors")
+
+
 def tied_layers(model: nn.Module) -> None:
     first, second = (model.get_submodule(f"image_encoder.blocks.{block}") for block in (0, 1))
     second.mlp = first.mlp
