@@ -103,7 +103,7 @@ def require_reference(methods: Sequence[Method], has_reference: bool) -> None:
     Raises:
         MedcorePruneError: Names the methods that could run without it.
     """
-    lacking = [m.name for m in methods if not has_reference and any(need.needs_reference for need in m.needs)]
+    lacking = [m.name for m in methods if not has_reference and m.recipe.reads_reference]
     if lacking:
         able = ",".join(m.name for m in methods if m.name not in lacking)
         raise MedcorePruneError(

@@ -76,6 +76,11 @@ class Baseline:
         return own | {self.sensitivity} if self.quotas == "sensitivity" else own
 
     @property
+    def reads_reference(self) -> bool:
+        """Whether calibration takes the checkpoint that the model was fine-tuned from."""
+        return any(need.needs_reference for need in self.needs)
+
+    @property
     def reads_images(self) -> bool:
         """Whether the criterion runs the network on images itself."""
         return self.criterion.reads_images()

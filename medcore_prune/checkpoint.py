@@ -6,7 +6,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from .data.images import is_image_file
 from .encoders import SamShape, build_sam
 from .errors import AlignmentError, CheckpointError
 from .files import atomic_write
-from .pruned_header import KEY as PRUNED_KEY
+from .pruned_header import is_pruned_file
 from .tensor_file import read_torch_file
 
 _SHOWN = 3
@@ -34,17 +33,9 @@ def _what_it_is_instead(path: Path) -> str | None:
         return "an HTML or XML page; download the file itself"
     if is_image_file(path):
         return "an image, by its name"
-    if path.suffix == ".safetensors" and PRUNED_KEY in _metadata(path):
+    if is_pruned_file(path):
         return "a pruned model; load it with medcore_prune.load, or name it where a command takes one"
     return None
-
-
-def _metadata(path: Path) -> Mapping[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError, ValueError):
-        return {}
 
 
 def _read(path: Path, device: str | torch.device) -> Any:

@@ -22,7 +22,7 @@ from .files import atomic_write
 from .fingerprint import model_hash
 from .lineage import Lineage, lineage_of, remember
 from .plan_record import BlockPlan, Plan
-from .pruned_header import PROTOCOL, PrunedHeader, is_pruned_metadata
+from .pruned_header import PROTOCOL, PrunedHeader
 from .surgery import prune
 from .version import __version__
 
@@ -127,17 +127,6 @@ def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
     """
     with _opened(Path(path), "cpu") as (_, header):
         return header
-
-
-def is_pruned_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one that `save` wrote; False for any other, missing ones included."""
-    if not Path(path).is_file():
-        return False
-    try:
-        with safe_open(Path(path), framework="pt") as file:
-            return is_pruned_metadata(file.metadata())
-    except (SafetensorError, OSError, ValueError):
-        return False
 
 
 def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any]) -> PrunedHeader:

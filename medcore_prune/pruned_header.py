@@ -12,12 +12,15 @@ model_hash  SHA-256 over sizes, parameters and buffers, compared with what was b
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from .encoders import SamShape
 from .encoders.sam_shape import whole_sizes
@@ -130,9 +133,15 @@ class PrunedHeader:
         return cls(shape=shape, plan=plan, **kept)
 
 
-def is_pruned_metadata(metadata: Mapping[str, str] | None) -> bool:
-    """Whether safetensors metadata are those of a pruned model's file."""
-    return KEY in (metadata or {})
+def is_pruned_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one that `save` wrote; False for any other, missing ones included."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
 
 
 def _digest(text: str) -> str:
@@ -140,7 +149,7 @@ def _digest(text: str) -> str:
 
 
 def _content(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    if not is_pruned_metadata(metadata):
+    if KEY not in metadata:
         raise CheckpointError(
             f"{path}: expected a file that medcore_prune.save wrote, got another safetensors file: weights of SAM or "
             "MedSAM are read with load_sam(kind, path)"

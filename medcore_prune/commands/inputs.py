@@ -18,7 +18,8 @@ from ..encoders import geometry_of
 from ..errors import CheckpointError, DataError
 from ..estimate_record import Estimate, require_memory
 from ..lineage import lineage_of
-from ..pruned_file import is_pruned_file, load
+from ..pruned_file import load
+from ..pruned_header import is_pruned_file
 from ..recomputing import set_checkpointing
 from ..surgery import prune
 from ..zoo import NOTICE, pocket

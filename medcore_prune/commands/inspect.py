@@ -15,7 +15,8 @@ from ..files import require_writable
 from ..fingerprint import model_hash
 from ..lineage import Lineage, lineage_of
 from ..planning import Plan, make_plan
-from ..pruned_file import is_pruned_file, load
+from ..pruned_file import load
+from ..pruned_header import is_pruned_file
 from .blocks import blocks_table, draw_blocks
 from .inputs import POCKET, ModelOptions
 from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options

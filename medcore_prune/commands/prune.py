@@ -162,7 +162,7 @@ def command(
     require_own_images(options, images)
     settings = PruneSettings(
         level=None if target else level or _DEFAULT_LEVEL,
-        target=None if target is None else str(target),
+        target=target,
         correct=_CORRECTION_SAMPLES if correct else 0,
         **given,
     )

@@ -27,6 +27,7 @@ from ..progress import track
 from ..protocol import batch_of
 from ..statistics import Statistics
 from ..surgery import prune, verify
+from ..target import Target
 from .inputs import data_record, say_estimate
 
 LARGEST_DIFFERENCE = 1e-4
@@ -39,7 +40,7 @@ class PruneSettings:
 
     Attributes:
         level: What goes; None where `target` says it.
-        target: Such as `params=60%`; heads and neurons are then split automatically.
+        target: A share of the encoder's cost; heads and neurons are then split automatically.
         method: A registered baseline or criterion.
         calibration: Images of each data set.
         seed: Of the calibration draw and of stochastic methods.
@@ -51,7 +52,7 @@ class PruneSettings:
     """
 
     level: Level | None = None
-    target: str | None = None
+    target: Target | None = None
     method: str = "medcore"
     calibration: int = 16
     seed: int = 0
@@ -104,7 +105,7 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
         "calibration": {name: {"images": len(part), "sha256": subset_hash(part)} for name, part in drawn.items()},
         "method": settings.method,
         "level": plan.level,
-        "target": settings.target,
+        "target": None if settings.target is None else str(settings.target),
         "seed": settings.seed,
         "plan": plan.hash,
         "cost": cost_record(before, after),
@@ -149,7 +150,7 @@ def _statistics(
 
 
 def _require_reference(reference: nn.Module | None, method: str) -> None:
-    if reference is None and any(need.needs_reference for need in get_baseline(method).needs):
+    if reference is None and get_baseline(method).reads_reference:
         raise CheckpointError(
             f"--method {method} compares with the checkpoint before adaptation: give --reference FILE, or a method "
             "that reads none, such as zero_fisher"

@@ -20,7 +20,7 @@ from .images import image_shape, read_image, read_labels, read_mask
 from .layouts import LAYOUTS, detect
 from .listing import Entry, Listing
 from .manifest import honour_manifest
-from .prompts import box_from_mask, boxes_from_csv
+from .prompts import box_from_mask, boxes_from_csv, is_outside
 from .types import Box, Sample
 
 T = TypeVar("T")
@@ -197,9 +197,8 @@ def _check_boxes(listing: Listing, given: Mapping[str, Box]) -> None:
         if entry.name not in given:
             listing.report("image without box", entry.name)
             continue
-        x0, y0, x1, y1 = given[entry.name]
         height, width = image_shape(entry.image)
-        if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
+        if is_outside(given[entry.name], (height, width)):
             listing.report("box outside of its image", f"{entry.name} ({width} x {height})")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .listing import Entry, Listing, child, files_of, pair
+from .split_manifest import abridged
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ def detect(root: Path) -> str:
     there = sorted(place.name + "/" * place.is_dir() for place in root.iterdir())
     if not there:
         raise DataError(f"{root}: the folder is empty; known layouts are {known}")
-    holds = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
-    raise DataError(f"{root}: recognised no layout in {holds}; {hint}known are {known}")
+    raise DataError(f"{root}: recognised no layout in {abridged(there)}; {hint}known are {known}")
 
 
 def _first_match(root: Path) -> str | None:
@@ -170,7 +170,6 @@ def _is_colondb(root: Path) -> bool:
     return any(stem.isdigit() and f"p{stem}" in stems for stem in stems)
 
 
-_SHOWN = 6
 _BUSI_MASK = re.compile(r"_mask(_\d+)?$", re.IGNORECASE)
 _IMAGES, _MASKS = ("images", "image"), ("masks", "mask")
 _ORIGINAL, _GROUND_TRUTH = ("original",), ("ground truth", "ground_truth", "groundtruth")

@@ -49,14 +49,24 @@ def check_box(box: Sequence[float], shape: tuple[int, int]) -> Box:
         x0, y0, x1, y1 = (float(value) for value in box)
     except (TypeError, ValueError):
         raise DataError(f"expected one box of four numbers x0, y0, x1, y1, got {box!r}") from None
-    if not all(map(math.isfinite, (x0, y0, x1, y1))) or x1 < x0 or y1 < y0:
-        raise DataError(f"box {(x0, y0, x1, y1)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
-    height, width = shape
-    if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
-        raise DataError(
-            f"box {(x0, y0, x1, y1)} lies outside of the image of {width} x {height} pixels: expected corners within"
-        )
-    return x0, y0, x1, y1
+    found = (x0, y0, x1, y1)
+    if not _is_box(found):
+        raise DataError(f"box {found} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
+    if is_outside(found, shape):
+        height, width = shape
+        raise DataError(f"box {found} lies outside of the image of {width} x {height} pixels: expected corners within")
+    return found
+
+
+def is_outside(box: Box, shape: tuple[int, int]) -> bool:
+    """Whether a box and an image of (H, W) have nothing in common."""
+    (x0, y0, x1, y1), (height, width) = box, shape
+    return x1 < 0 or y1 < 0 or x0 >= width or y0 >= height
+
+
+def _is_box(box: Box) -> bool:
+    x0, y0, x1, y1 = box
+    return all(map(math.isfinite, box)) and x0 <= x1 and y0 <= y1
 
 
 def jitter_box(box: Box, shape: tuple[int, int], max_shift_px: float, rng: np.random.Generator) -> Box:
@@ -133,6 +143,4 @@ def _box_of(row: Mapping[str, str | None]) -> Box | None:
         x0, y0, x1, y1 = (float(row[column] or "") for column in _CORNERS)
     except ValueError:
         return None
-    if not all(map(math.isfinite, (x0, y0, x1, y1))) or x1 < x0 or y1 < y0:
-        return None
-    return x0, y0, x1, y1
+    return (x0, y0, x1, y1) if _is_box((x0, y0, x1, y1)) else None

@@ -21,8 +21,8 @@ from medcore_prune.errors import CheckpointError
 from medcore_prune.evaluation import macro_average
 from medcore_prune.lineage import lineage_of
 from medcore_prune.protocol import low_res_logits
-from medcore_prune.pruned_file import is_pruned_file, read_header
-from medcore_prune.pruned_header import DIGEST_KEY, KEY, _digest
+from medcore_prune.pruned_file import read_header
+from medcore_prune.pruned_header import DIGEST_KEY, KEY, _digest, is_pruned_file
 
 
 @pytest.fixture(scope="module")

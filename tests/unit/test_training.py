@@ -1,5 +1,6 @@
 import copy
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,17 +101,23 @@ def test_training_lowers_the_loss_and_leaves_the_prompt_encoder(tmp_path: Path) 
     assert not model.training
 
 
+def killed_at(stop: int) -> Callable[[int], Batch]:
+    """Batches until a step at which the user interrupts."""
+
+    def make(step: int) -> Batch:
+        if step == stop:
+            raise KeyboardInterrupt
+        return batches(step)
+
+    return make
+
+
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     whole = tiny_sam()
     expected = fit(whole, batches, SETTINGS, tmp_path / "whole.pt")
 
-    def killed(step: int) -> Batch:
-        if step == 5:
-            raise KeyboardInterrupt
-        return batches(step)
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_sam(), killed, SETTINGS, tmp_path / "state.pt")
+        fit(tiny_sam(), killed_at(5), SETTINGS, tmp_path / "state.pt")
     resumed = tiny_sam()
     assert fit(resumed, batches, SETTINGS, tmp_path / "state.pt") == expected
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
@@ -123,13 +130,8 @@ def test_slow_steps_are_saved_by_the_clock(
     settings = replace(SETTINGS, save_every=100)
     expected = fit(tiny_sam(), batches, settings, tmp_path / "whole.pt")
 
-    def killed(step: int) -> Batch:
-        if step == 3:
-            raise KeyboardInterrupt
-        return batches(step)
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_sam(), killed, settings, tmp_path / "state.pt")
+        fit(tiny_sam(), killed_at(3), settings, tmp_path / "state.pt")
     taken = []
 
     def noted(step: int) -> Batch:
