@@ -118,7 +118,7 @@ class Directional(OverDatasets):
     @classmethod
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         # nothing of the reference where the reset term has no weight
-        return _ZERO if settings.get("alpha", DEFAULTS.alpha) == 1 else _BOTH
+        return _ZERO if checked_alpha(settings.get("alpha", DEFAULTS.alpha)) == 1 else _BOTH
 
     def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
         return [self._of_group(group, population) for group in groups]

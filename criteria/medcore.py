@@ -68,7 +68,7 @@ class Medcore(OverDatasets):
     @classmethod
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         # nothing of the reference where the reset term has no weight
-        if settings.get("alpha", DEFAULTS.alpha) == 1:
+        if checked_alpha(settings.get("alpha", DEFAULTS.alpha)) == 1:
             return frozenset({Need.FISHER})
         return RESET_NEEDS[settings.get("reset_fisher", "cross")]
 

@@ -36,7 +36,6 @@ from .precision import refuse_half
 from .progress import track
 from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
-from .surgery import is_masked
 from .user_cache import user_cache
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
@@ -88,8 +87,8 @@ def calibrate(
 
     Raises:
         RegistryError: A need that no collector is registered for.
-        StatisticsError: A model is masked, a need lacks its reference, a sample's loss or gradient is not finite, or a
-            file is damaged.
+        StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, or a file is damaged.
+        SurgeryError: A model is within a `masked` block.
         AlignmentError: The reference does not correspond to the model.
         DataError: No data, or an image that cannot be used.
         MedcorePruneError: A model is of half precision.
@@ -97,9 +96,6 @@ def calibrate(
     """
     wanted = _needs(needs, reference)
     refuse_half(model)
-    if is_masked(model) or (reference is not None and is_masked(reference)):
-        # files are found again by the weights, which a mask does not show in
-        raise StatisticsError("a masked model is not calibrated: leave the `masked` block, or prune it")
     models = {"adapted": model}
     if reference is not None and any(need.needs_reference for need in wanted):
         require_aligned(model, reference)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoders import blocks_of, geometry_of
+from .surgery import refuse_masked
 
 
 def _digest(named: Iterable[tuple[str, Tensor]], extra: str = "") -> str:
@@ -18,6 +19,11 @@ def _digest(named: Iterable[tuple[str, Tensor]], extra: str = "") -> str:
 
 
 def model_hash(model: nn.Module) -> str:
-    """SHA-256 (hex) of everything that a model computes with: sizes, parameters and buffers."""
+    """SHA-256 (hex) of a model's sizes, parameters and buffers.
+
+    Raises:
+        SurgeryError: The model is within a `masked` block, so that these do not say what it computes.
+    """
+    refuse_masked(model)
     blocks = [(block.num_heads, block.head_dim, block.window) for block in blocks_of(model)]
     return _digest(sorted(model.state_dict().items()), f"{geometry_of(model)} {blocks}\n")

@@ -29,8 +29,8 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether 0 lies within, so that a difference is not significant."""
-        return self.low <= 0 <= self.high
+        """Whether 0 lies within, so that a difference is not significant; NaN bounds leave that open."""
+        return not (self.low > 0 or self.high < 0)
 
 
 class Bootstrap:

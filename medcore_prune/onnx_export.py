@@ -3,6 +3,7 @@
 The input side is fixed, the batch axis is free. Needs the extra `onnx`: `pip install "medcore-prune[onnx]"`.
 """
 
+import copy
 import json
 import time
 import warnings
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .attention import set_attention
 from .data import phantoms
 from .data.types import Sample
-from .encoders import encoder_of, geometry_of
+from .encoders import encoder_of, family_of, geometry_of
 from .errors import MedcorePruneError
 from .files import atomic_write
 from .fingerprint import model_hash
@@ -166,7 +168,7 @@ def export_onnx(
     both = batch_of([(sample.image, sample.box) for sample in shown], size, device)
     chosen = PARTS[part]
     arguments = both[: len(chosen.inputs)]
-    module = chosen.make(model).eval()
+    module = chosen.make(_traceable(model)).eval()
     with atomic_write(path) as temporary:
         start = time.perf_counter()
         with torch.no_grad(), warnings.catch_warnings():
@@ -179,6 +181,13 @@ def export_onnx(
         _refuse_different(differences, path)
         size_bytes = temporary.stat().st_size
     return OnnxReport(part, exporter, size, differences, len(shown), size_bytes, seconds)
+
+
+def _traceable(model: nn.Module) -> nn.Module:
+    """A copy with attention as segment-anything has it: the fused one takes parts whose number the batch decides."""
+    copied = copy.deepcopy(model)
+    kinds = getattr(family_of(copied), "attentions", {})
+    return set_attention(copied, "segment-anything") if kinds else copied
 
 
 def require_onnx() -> None:

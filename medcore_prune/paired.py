@@ -36,7 +36,8 @@ class Difference:
     @property
     def significant(self) -> bool:
         """Whether 0 lies outside of the interval."""
-        return not self.low <= 0 <= self.high
+        # NaN is on neither side
+        return self.low > 0 or self.high < 0
 
     @property
     def indicative(self) -> bool:

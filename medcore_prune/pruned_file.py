@@ -24,6 +24,7 @@ from .lineage import Lineage, lineage_of, remember
 from .plan_record import BlockPlan, Plan
 from .pruned_header import PROTOCOL, PrunedHeader
 from .surgery import prune
+from .tensor_file import unshared
 from .version import __version__
 
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -54,7 +55,7 @@ def save(
     if place.suffix != ".safetensors":
         raise CheckpointError(f"{place}: expected a name that ends in .safetensors")
     header = _header_of(model, plan, provenance or {})
-    state = _unshared({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    state = unshared({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     _check_finite(place, state)
     if header.shape is not None:
         _build(place, header, {name: (tuple(value.shape), value.dtype) for name, value in state.items()})
@@ -173,17 +174,6 @@ def _differs(part: nn.Module, other: nn.Module) -> bool:
     settings = [(name, getattr(part, name, None), getattr(other, name, None)) for name in ("eps", "approximate")]
     names = [[name for name, _ in module.named_parameters(recurse=False)] for module in (part, other)]
     return not same or any(mine != others for _, mine, others in settings) or sorted(names[0]) != sorted(names[1])
-
-
-def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy what two names share, which the file cannot."""
-    seen: set[int] = set()
-    for name, value in state.items():
-        place = value.untyped_storage().data_ptr()
-        if place in seen:
-            state[name] = value.clone()
-        seen.add(place)
-    return state
 
 
 def _whole_plan(sizes: Sequence[tuple[int, int]]) -> Plan:

@@ -18,6 +18,7 @@ from .json_file import read_json_file
 from .recovery import recover, recovery_key
 from .recovery_history import RecoveryHistory
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
+from .tensor_file import unshared
 
 _FORMAT = 1
 
@@ -93,9 +94,8 @@ class RecoveryStore:
     def _save(self, key: str, model: nn.Module, history: RecoveryHistory) -> None:
         weights = self._weights(key)
         with atomic_write(weights) as temporary:
-            save_file(
-                {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, temporary
-            )
+            state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+            save_file(unshared(state), temporary)
         entry = {"format": _FORMAT, "key": key, "weights_sha256": sha256_of(weights), "history": history.to_dict()}
         write_json_atomic(self._history(key), entry)
 

@@ -39,9 +39,15 @@ class _ZeroChannels:
         return (args[0] * self._keep, *args[1:])
 
 
-def is_masked(model: nn.Module) -> bool:
-    """Whether the model is within a `masked` block, so that it does not compute what its weights say."""
-    return any(isinstance(hook, _ZeroChannels) for part in model.modules() for hook in part._forward_pre_hooks.values())
+def refuse_masked(model: nn.Module) -> None:
+    """Refuse a model that does not compute what its weights say, for all that is kept or copied by its weights.
+
+    Raises:
+        SurgeryError: It is within a `masked` block.
+    """
+    hooks = (hook for part in model.modules() for hook in part._forward_pre_hooks.values())
+    if any(isinstance(hook, _ZeroChannels) for hook in hooks):
+        raise SurgeryError("a masked model is not what its weights say: leave the `masked` block first, or prune it")
 
 
 def _mask_hook(layer: nn.Linear, dropped: list[int]) -> torch.utils.hooks.RemovableHandle:
@@ -93,9 +99,10 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
         `save` can name what was kept by the indices of the whole model.
 
     Raises:
-        SurgeryError: The plan does not fit, a group's indices do not fit the layers, or a layer's weights are computed
-            from others or shared; nothing is changed then.
+        SurgeryError: The plan does not fit, a group's indices do not fit the layers, a layer's weights are computed
+            from others or shared, or the model is within a `masked` block; nothing is changed then.
     """
+    refuse_masked(model)
     plan.check_fits(model)
     _check_own_weights(model)
     pruned = model if inplace else copy.deepcopy(model)

@@ -57,3 +57,14 @@ def _check_backed(tensor: Tensor) -> None:
         raise ValueError("a tensor that is sparse, quantised or without values, expected plain ones")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"a tensor of shape {tuple(tensor.shape)[:8]} for which not as many values are stored")
+
+
+def unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy what two names share, which the file cannot."""
+    seen: set[int] = set()
+    for name, value in state.items():
+        place = value.untyped_storage().data_ptr()
+        if place in seen:
+            state[name] = value.clone()
+        seen.add(place)
+    return state

@@ -10,6 +10,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune import onnx_export
+from medcore_prune.attention import attention_of
 from medcore_prune.errors import MedcorePruneError
 from medcore_prune.lineage import lineage_of
 from medcore_prune.protocol import batch_of, low_res_logits
@@ -54,6 +55,14 @@ def test_onnx_runtime_gives_what_pytorch_gives(small: nn.Module, part: str, tmp_
     facts = json.loads({p.key: p.value for p in onnx.load(str(tmp_path / "a.onnx")).metadata_props}["medcore_prune"])
     assert facts["level"] == lineage_of(small).plan.level  # type: ignore[union-attr]
     assert facts["protocol"]["name"] == "medsam"
+
+
+def test_attention_by_parts_and_a_training_model_are_exported_and_left_alone(small: nn.Module, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = mp.set_attention(copy.deepcopy(small), "sdpa").train()
+    report = mp.export_onnx(model, tmp_path / "a.onnx", "encoder", samples=samples())
+    assert max(report.differences.values()) < 1e-4
+    assert (attention_of(model), model.training) == ("sdpa", True)
 
 
 def test_a_file_that_gives_something_else_is_not_kept(

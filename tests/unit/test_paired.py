@@ -33,6 +33,8 @@ def test_one_constant_difference_is_certain_and_none_is_not_significant() -> Non
     assert (certain.low, certain.high) == (pytest.approx(0.1), pytest.approx(0.1))
     assert certain.significant
     assert not paired_difference(first, first, "bf1").significant
+    unknown = table({"a": [float("nan"), *values[1:]]})
+    assert not paired_difference(first, unknown, "bf1").significant
 
 
 def test_the_interval_is_that_of_a_plain_loop_over_draws() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import CheckpointError, StatisticsError, SurgeryError
+from medcore_prune.errors import CheckpointError, SurgeryError
 
 IMAGES = TinySamples("a", 2)
 
@@ -106,6 +106,22 @@ def test_weights_that_are_not_a_layers_own_are_not_cut(change: Callable[[nn.Modu
 
 def test_a_masked_model_leaves_no_statistics_behind(tmp_path: Path) -> None:
     model = tiny_sam()
-    with mp.masked(model, mp.make_plan(model, "h50_m50")), pytest.raises(StatisticsError, match="masked model"):
+    with mp.masked(model, mp.make_plan(model, "h50_m50")), pytest.raises(SurgeryError, match="masked model"):
         mp.calibrate(model, data=IMAGES, samples=1, cache_dir=tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_masked_model_is_not_cut_saved_or_recovered(tmp_path: Path) -> None:
+    model = tiny_sam()
+    plan = mp.make_plan(model, "h50_m50")
+    store = mp.RecoveryStore(tmp_path)
+    split = mp.data.split(TinySamples("a", 4))
+    with mp.masked(model, plan):
+        for takes in (
+            lambda: mp.prune(model, plan),
+            lambda: mp.save(model, tmp_path / "a.safetensors"),
+            lambda: store.recover(model, tiny_sam(), split, mp.RecoverySettings(steps=1), progress=False),
+        ):
+            with pytest.raises(SurgeryError, match="leave the `masked` block"):
+                takes()
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from scoring import micro_world
@@ -22,6 +23,15 @@ def test_alpha_one_is_the_zero_criterion_and_reads_no_reference() -> None:
     assert full.needs == {Need.FISHER}
     for one, other in zip(_scores(full), _scores(Zero(poor)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_alpha_as_an_array_is_one_a_block() -> None:
+    statistics = micro_world().tensors.statistics()
+    alphas = [0.5] * (1 + max(group.block for group in micro_world().groups))
+    expected = _scores(Medcore(statistics, alpha=0.5))
+    for given in (np.array(alphas), torch.tensor(alphas)):
+        for one, other in zip(_scores(Medcore(statistics, alpha=given)), expected, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_alpha_zero_is_the_reset_criterion() -> None:

@@ -161,6 +161,14 @@ def test_it_is_calibrated_scored_and_corrected_like_segment_anything(tmp_path: A
     assert errors[0] == pytest.approx(errors[1], rel=1e-2)
 
 
+def test_a_recovery_is_kept(tmp_path: Path) -> None:
+    store, split = mp.RecoveryStore(tmp_path), mp.data.split(TinySamples("a", 4))
+    settings = mp.RecoverySettings(steps=1, batch_size=2, validate_every=0)
+    first, _ = store.recover(prune(MODEL, PLAN), MODEL, split, settings, progress=False)
+    second, _ = store.recover(prune(MODEL, PLAN), MODEL, split, settings, progress=False)
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
 def test_a_file_fills_a_model_that_the_library_builds(tmp_path: Path) -> None:
     images, boxes, _ = tiny_batch()
     small: Any = prune(MODEL, PLAN)
