@@ -12,7 +12,7 @@ from .data.pool import Augmentation, Batch, Pool
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError
-from .fingerprint import model_hash
+from .fingerprint import computation_hash
 from .protocol import embed
 from .training import TrainSettings, batch_loss, fit
 
@@ -75,7 +75,7 @@ def adapt_pool(
         validate_every=settings.validate_every if validation is not None else 0,
     )
     validate = None if validation is None else lambda trained: -validation_loss(trained, validation)
-    parts = (model_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
+    parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return fit(model, batches, training, state_path, validate=validate, identity=identity)
 

@@ -1,7 +1,8 @@
 """Calibration: run models over a few training images once, and keep what every criterion needs (METHOD section 5).
 
 One run serves every criterion, level, seed and lambda_B. Results are cached by content, so that the same question is
-never computed twice; a killed run goes on where it stopped and ends in the same numbers.
+never computed twice; a killed run goes on where it stopped and ends in the same numbers. Content is the images, the
+model's weights and what its parts are; sums of a model with hooks of one's own are not found again by another process.
 """
 
 import copy
@@ -29,7 +30,7 @@ from .duration import duration
 from .encoders import geometry_of
 from .errors import StatisticsError
 from .files import require_writable
-from .fingerprint import model_hash
+from .fingerprint import computation_hash
 from .fisher import BOTH_LOSSES, prunable_layers
 from .needs import Need
 from .precision import refuse_half
@@ -147,8 +148,8 @@ def _jobs(
 ) -> Iterator[Job]:
     model, reference = models[settings.role], models.get("reference")
     read = reference if any(get_collector(name).reads_reference for name in collectors) else None
-    read_hash = "" if read is None else model_hash(read)
-    settings = replace(settings, model_hash=model_hash(model), reference_hash=read_hash)
+    read_hash = "" if read is None else computation_hash(read)
+    settings = replace(settings, model_hash=computation_hash(model), reference_hash=read_hash)
     for dataset, samples in drawn.items():
         named = tuple(zip(samples.ids, samples.hashes(), strict=True))
         for span in _spans(len(samples), shards):
@@ -228,7 +229,7 @@ def _seconds_per_sample(job: Job, batch: range) -> float:
 
 
 def _stored_weights(reference: nn.Module, cache: Path) -> FilePart:
-    header = Header("weights", "reference", model_hash=model_hash(reference))
+    header = Header("weights", "reference", model_hash=computation_hash(reference))
     path = cache / f"reference-weights-{header.model_hash[:24]}" / "weights.safetensors"
     if not path.exists():
         layers = prunable_layers(reference).items()

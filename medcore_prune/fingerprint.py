@@ -1,4 +1,4 @@
-"""Hashes that tell one set of weights from another."""
+"""Hashes that tell one model from another: by its weights, or by all that decides what it computes."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoders import blocks_of, geometry_of
+from .structure import lines_of
 from .surgery import refuse_masked
 
 
@@ -27,3 +28,19 @@ def model_hash(model: nn.Module) -> str:
     refuse_masked(model)
     blocks = [(block.num_heads, block.head_dim, block.window) for block in blocks_of(model)]
     return _digest(sorted(model.state_dict().items()), f"{geometry_of(model)} {blocks}\n")
+
+
+def computation_hash(model: nn.Module) -> str:
+    """SHA-256 (hex) of all that decides what a model computes, for what is kept to be found again.
+
+    Besides `model_hash`: the class and the settings of every part (activation, epsilon, heads of the decoder), buffers
+    that no file holds, and hooks. Those of a model with hooks of another's making hold in this process alone, for
+    their code does not tell what they do. Which attention computes the same, and whether blocks are recomputed, does
+    not count. Versions of the library that a model comes from may change it, as they may change what is computed.
+
+    Raises:
+        SurgeryError: As for `model_hash`.
+    """
+    stored = model.state_dict().keys()
+    unstored = sorted((name, value) for name, value in model.named_buffers() if name not in stored)
+    return _digest(unstored, "\n".join((model_hash(model), *lines_of(model))))

@@ -4,6 +4,7 @@ Weights beside a JSON header in the file's metadata (`pruned_header`); nothing i
 that the model came from are not needed again.
 """
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,12 +23,15 @@ from .files import atomic_write
 from .fingerprint import model_hash
 from .lineage import Lineage, lineage_of, remember
 from .plan_record import BlockPlan, Plan
-from .pruned_header import PROTOCOL, PrunedHeader
+from .pruned_header import PIXEL_SCALE, PROTOCOL, PrunedHeader
+from .structure import kind_of_part, settings_of
 from .surgery import prune
 from .tensor_file import unshared
 from .version import __version__
 
-_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+_FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+_WHOLE = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64}
+_DTYPES = {**_FLOATING, **_WHOLE, "BOOL": torch.bool}
 
 
 def save(
@@ -58,7 +62,9 @@ def save(
     state = unshared({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     _check_finite(place, state)
     if header.shape is not None:
-        _build(place, header, {name: (tuple(value.shape), value.dtype) for name, value in state.items()})
+        built = _built(place, header)
+        _check_rebuilt(model, built)
+        _check_fits(place, built, {name: (tuple(value.shape), value.dtype) for name, value in state.items()})
     with atomic_write(place) as temporary:
         save_file(state, temporary, metadata=header.encode())
 
@@ -71,11 +77,12 @@ def load(
     The structure is built without memory and checked against the file before a weight is read. Half precision stays
     half: a `Sam` computes in float32, so call `.float()` on a half one to run it.
 
-    The model follows MedSAM's protocol (`Predictor`, `evaluate`). Under segment-anything's own `SamPredictor`, which
-    scales the long side to the input and pads instead of resizing to a square, it runs: `pixel_mean` 0 and `pixel_std`
-    255 make that predictor's normalisation a plain scaling to [0, 1] rather than SAM's mean and deviation. What
-    remains different is the padding of images that are not square, and that each image's own range is not stretched to
-    [0, 1]; expect masks a little worse than `Predictor`'s there, and the same kind on square images of full range.
+    The model follows MedSAM's protocol (`Predictor`, `evaluate`). It runs under segment-anything's own `SamPredictor`,
+    with the `pixel_mean` and `pixel_std` that it was saved with. Those of `load_sam` are 0 and 255, which make that
+    predictor's normalisation a plain scaling to [0, 1] rather than SAM's mean and deviation. What remains different is
+    that it scales the long side and pads instead of resizing to a square, and that each image's own range is not
+    stretched to [0, 1]; expect masks a little worse than `Predictor`'s there, and the same kind on square images of
+    full range.
 
     Args:
         path: What `save` wrote.
@@ -95,15 +102,14 @@ def load(
     with _opened(place, device) as (file, header):
         names = list(file.keys())
         found = {name: _slice_kind(place, file, name) for name in names}
-        model = _build(place, header, found) if header.shape is not None else _cut(place, header, found, into)
+        model = _fitting(place, header, found) if header.shape is not None else _cut(place, header, found, into)
         # a copy: the file may be replaced while the model is in use
         state = {name: file.get_tensor(name).clone() for name in names}
     _check_finite(place, state)
     if header.shape is not None:
-        _fill_sam(model, state)
+        _fill_sam(model, state, header)
     else:
-        # not assigned: parameters that two modules share stay shared
-        model.to(device=device, dtype=next(iter(state.values())).dtype).load_state_dict(state)
+        _fill(model, state, device)
         model.eval()
     if model_hash(model) != header.model_hash:
         raise CheckpointError(f"{place}: the weights are not those that were written: copy or write the file anew")
@@ -111,13 +117,22 @@ def load(
     return model
 
 
-def _fill_sam(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def _fill_sam(model: nn.Module, state: Mapping[str, Tensor], header: PrunedHeader) -> None:
     model.load_state_dict(state, assign=True)
     kept = next(iter(state.values()))
-    for name in ("pixel_mean", "pixel_std"):
+    for name in PIXEL_SCALE:
         # not among the weights, so that building without memory left them empty
-        value = torch.tensor(PROTOCOL[name], dtype=kept.dtype, device=kept.device)
+        value = torch.tensor(header.protocol[name], dtype=kept.dtype, device=kept.device)
         model.register_buffer(name, value.view(-1, 1, 1), persistent=False)
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], device: str | torch.device) -> None:
+    kinds = {name: value.dtype for name, value in state.items()}
+    model.to(device=device, dtype=next((kind for kind in kinds.values() if kind.is_floating_point), None))
+    for name, value in model.state_dict(keep_vars=True).items():
+        # the tensors stay what they are: parameters that two modules share stay shared
+        value.data = value.data.to(kinds[name])
+    model.load_state_dict(state)
 
 
 def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
@@ -136,44 +151,49 @@ def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any
         shape = shape_of(model) if family.name == SegmentAnythingFamily.name else None
     except MedcorePruneError as error:
         raise CheckpointError(f"cannot be saved: {error}") from error
-    if shape is not None:
-        _check_rebuilt(model, build_sam(shape, "meta"))
     known = lineage_of(model)
     sizes = whole_sizes(shape) if shape else [(block.num_heads, block.neurons) for block in blocks_of(model)]
     plan = plan or known.plan or _whole_plan(sizes)
     _check_explains(plan, model, whole_sizes(shape) if shape else None)
     kept = {**known.provenance, **provenance, "medcore_prune": __version__}
     kind = kind_of(shape) if shape else family.name
-    return PrunedHeader(kind, shape, plan, kept, model_hash(model), PROTOCOL if shape else {})
+    protocol = {**PROTOCOL, **{name: _pixel_scale(model, name) for name in PIXEL_SCALE}} if shape else {}
+    return PrunedHeader(kind, shape, plan, kept, model_hash(model), protocol)
+
+
+def _pixel_scale(model: nn.Module, name: str) -> list[float]:
+    values: list[float] = model.get_buffer(name).flatten().tolist()
+    if len(values) != 3 or not all(map(math.isfinite, values)):
+        raise CheckpointError(
+            f"cannot be saved: {name} is {str(values)[:60]}, expected a number for each of R, G and B"
+        )
+    return values
 
 
 def _check_rebuilt(model: nn.Module, built: nn.Module) -> None:
     """Refuse a model that is made of other parts than the header's shape tells, which would load as another model."""
     parts, expected = dict(model.named_modules()), dict(built.named_modules())
-    wrong = list(parts.keys() ^ expected.keys())
-    wrong += [name for name in parts.keys() & expected.keys() if _differs(parts[name], expected[name])]
-    if wrong:
-        name = min(wrong)
+    for name in sorted(parts.keys() | expected.keys()):
         have, want = (_described(of.get(name)) for of in (parts, expected))
-        raise CheckpointError(
-            f"cannot be saved: {name} is {have}, where segment-anything has {want}; keep this model with torch.save"
-        )
+        # settings that segment-anything's own part does not know decide nothing
+        if wrong := [what for what in want if have.get(what) != want[what]]:
+            told, other = (
+                " ".join(texts[what] for what in dict.fromkeys(("class", *wrong)) if what in texts)
+                for texts in (have, want)
+            )
+            raise CheckpointError(
+                f"cannot be saved: {name} is {told}, where segment-anything has {other}; keep this model with "
+                "torch.save"
+            )
 
 
-def _described(part: nn.Module | None) -> str:
+def _described(part: nn.Module | None) -> dict[str, str]:
+    """What a part is, its parameters and its settings, each as text."""
     if part is None:
-        return "nothing"
-    own = ", ".join(name for name, _ in part.named_parameters(recurse=False)) or "no parameters"
-    return f"{type(part).__name__} with {own}" if list(part.children()) else str(part)
-
-
-def _differs(part: nn.Module, other: nn.Module) -> bool:
-    # a block that is recomputed is another class of the same block
-    kinds = {getattr(type(each), "recomputes", type(each)) for each in (part, other)}
-    same = len(kinds) == 1 or kinds <= set(SegmentAnythingFamily.attentions.values())
-    settings = [(name, getattr(part, name, None), getattr(other, name, None)) for name in ("eps", "approximate")]
-    names = [[name for name, _ in module.named_parameters(recurse=False)] for module in (part, other)]
-    return not same or any(mine != others for _, mine, others in settings) or sorted(names[0]) != sorted(names[1])
+        return {"class": "nothing"}
+    own = ", ".join(sorted(name for name, _ in part.named_parameters(recurse=False))) or "no parameters"
+    settings = {name: f"{name}={text}" for name, text in settings_of(part).items()}
+    return {"class": kind_of_part(part).__name__, "parameters": f"with {own}", **settings}
 
 
 def _whole_plan(sizes: Sequence[tuple[int, int]]) -> Plan:
@@ -242,16 +262,22 @@ def _check_backed(path: Path, shape: SamShape, found: Mapping[str, tuple[Sequenc
         )
 
 
-def _build(path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> nn.Module:
-    """Build the structure on the meta device, which takes no memory, and compare it with the tensors that there are."""
+def _fitting(path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> nn.Module:
+    """Build the structure without memory, after the tensors bear it out, and compare it with them."""
     assert header.shape is not None
     _check_backed(path, header.shape, found)
-    try:
-        model = prune(build_sam(header.shape, "meta"), header.plan, inplace=True)
-    except (MedcorePruneError, AssertionError, RuntimeError, ArithmeticError, TypeError) as error:
-        raise CheckpointError(f"{path}: the header names a model that cannot be built ({error})") from error
+    model = _built(path, header)
     _check_fits(path, model, found)
     return model
+
+
+def _built(path: Path, header: PrunedHeader) -> nn.Module:
+    """Build the structure on the meta device, which takes no memory."""
+    assert header.shape is not None
+    try:
+        return prune(build_sam(header.shape, "meta"), header.plan, inplace=True)
+    except (MedcorePruneError, AssertionError, RuntimeError, ArithmeticError, TypeError) as error:
+        raise CheckpointError(f"{path}: the header names a model that cannot be built ({error})") from error
 
 
 def _cut(
@@ -282,12 +308,15 @@ def _cut(
 
 
 def _check_fits(path: Path, model: nn.Module, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> None:
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    wrong = [name for name in sorted({*expected, *found}) if name not in found or expected.get(name) != found[name][0]]
-    if wrong:
+    expected = {name: _told(value.shape, value.dtype) for name, value in model.state_dict().items()}
+    got = {name: _told(*kind) for name, kind in found.items()}
+    if wrong := [name for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]:
         first = wrong[0]
-        has = found[first][0] if first in found else "nothing"
         raise CheckpointError(
             f"{path}: the structure does not fit the weights: {len(wrong)} differ, first {first}: expected "
-            f"{expected.get(first, 'nothing')}, got {has}"
+            f"{expected.get(first, 'nothing')}, got {got.get(first, 'nothing')}"
         )
+
+
+def _told(shape: Sequence[int], kind: torch.dtype) -> str:
+    return f"{tuple(shape)}{'' if kind.is_floating_point else ' of whole numbers'}"

@@ -41,7 +41,9 @@ PROTOCOL: Mapping[str, Any] = {
     "pixel_mean": [0.0, 0.0, 0.0],
     "pixel_std": [255.0, 255.0, 255.0],
 }
-"""MedSAM's, the only one; `pixel_mean` and `pixel_std` are for segment-anything's `SamPredictor`."""
+"""MedSAM's, the only one; `pixel_mean` and `pixel_std`, for segment-anything's `SamPredictor`, are each model's own."""
+
+PIXEL_SCALE = ("pixel_mean", "pixel_std")
 
 # far above any SAM; a damaged or hostile header must not ask for more
 _LIMITS = {
@@ -77,7 +79,8 @@ class PrunedHeader:
         plan: What was cut, in the indices of the whole model.
         provenance: JSON values that the writer wanted kept.
         model_hash: `fingerprint.model_hash` of the model.
-        protocol: `PROTOCOL` of the version that wrote it.
+        protocol: `PROTOCOL` of the version that wrote it, with the model's own `PIXEL_SCALE`; empty for a model of
+            another library.
     """
 
     kind: str
@@ -129,6 +132,8 @@ class PrunedHeader:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
         if shape is not None and [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
             raise CheckpointError(f"{path}: the header's plan is for other sizes than its shape: write the file anew")
+        if shape is not None:
+            _check_pixel_scale(path, content["protocol"])
         kept = {name: content[name] for name in ("kind", "provenance", "protocol", "model_hash")}
         return cls(shape=shape, plan=plan, **kept)
 
@@ -171,6 +176,13 @@ def _content(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if not _HASH.fullmatch(content["model_hash"]):
         raise CheckpointError(f"{path}: the header's model_hash is no SHA-256")
     return content
+
+
+def _check_pixel_scale(path: str | Path, protocol: Mapping[str, Any]) -> None:
+    for name in PIXEL_SCALE:
+        values = protocol.get(name)
+        if not isinstance(values, list) or len(values) != 3 or not all(type(value) in (int, float) for value in values):
+            raise CheckpointError(f"{path}: the header's {name} is {str(values)[:60]}, expected three numbers")
 
 
 def _check_format(path: str | Path, content: Any) -> None:

@@ -25,7 +25,7 @@ from .data.types import SampleSet, subset_hash
 from .encoders import geometry_of
 from .errors import DataError, MedcorePruneError
 from .evaluation import EvaluationSet, macro_average, predict, score
-from .fingerprint import model_hash
+from .fingerprint import computation_hash
 from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryObjective
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
@@ -107,8 +107,8 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
     roles = training_split(data, "recovery")
     parts = {
         "method": METHOD_VERSION,
-        "model": model_hash(model),
-        "teacher": model_hash(teacher),
+        "model": computation_hash(model),
+        "teacher": computation_hash(teacher),
         "trained": trained,
         "train": [subset_hash(samples) for samples in roles.train.values()],
         "validation": [subset_hash(samples) for samples in roles.validation.values()],

@@ -19,7 +19,7 @@ from .collectors.directional import Direction
 from .defaults import DEFAULTS
 from .errors import StatisticsError
 from .files import atomic_write
-from .fingerprint import model_hash
+from .fingerprint import computation_hash
 from .needs import Need, Role, need_of
 from .sensitivity import SENSITIVITIES, check_source
 from .statistics_checks import check_same_weights, check_shapes, check_together
@@ -238,14 +238,16 @@ class Statistics:
         """Check that the statistics were taken on this model as it is now.
 
         Raises:
-            StatisticsError: A layer's shape, or any weight of the model, is another.
+            StatisticsError: A layer's shape, any weight of the model, or a setting of one of its parts is another.
         """
         for parts in self._parts.values():
             check_shapes(parts[0], model)
         # of the whole model: gradients depend on the decoder and everything else as well
         known = {part.header.model_hash for part in self.parts if part.header.role == "adapted"} - {""}
-        if known and known != {model_hash(model)}:
-            raise StatisticsError("the statistics were taken on other weights than this model's: calibrate this model")
+        if known and known != {computation_hash(model)}:
+            raise StatisticsError(
+                "the statistics were taken on another model (other weights, settings or hooks): calibrate this model"
+            )
 
     def block_sensitivity(
         self, model: nn.Module, lambda_b: float = DEFAULTS.lambda_b, source: Need = Need.FISHER

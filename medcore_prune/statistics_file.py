@@ -38,9 +38,9 @@ class Header:
         samples: (name, SHA-256 of the pixels) of every sample, in the order of summation.
         losses: Names of the losses whose gradients were summed.
         band_radius_px: Radius of the boundary band in pixels of the grid in `defaults`.
-        model_hash: Of all parameters of the model; empty where unknown.
+        model_hash: `fingerprint.computation_hash` of the model; empty where unknown.
         mixed_precision: Whether the forward pass ran in bfloat16.
-        reference_hash: Of all parameters of the reference, where the sums depend on it; else empty.
+        reference_hash: The same of the reference, where the sums depend on it; else empty.
     """
 
     kind: str

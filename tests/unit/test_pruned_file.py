@@ -135,6 +135,11 @@ def _another_plan(content: dict[str, Any]) -> None:
         (lambda c: c.pop("provenance"), "lacks 'provenance'"),
         (lambda c: c.update(model_hash="0" * 64), "not those that were written"),
         (lambda c: c.update(model_hash="x"), "no SHA-256"),
+        (
+            lambda c: c["protocol"].update(pixel_std=[255.0, "x", 255.0]),
+            r"pixel_std is \[255.0, 'x', 255.0\], expected three",
+        ),
+        (lambda c: c["protocol"].pop("pixel_mean"), "pixel_mean is None, expected three numbers"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(saved: Path, change: Any, message: str) -> None:
@@ -186,7 +191,10 @@ def test_other_types_and_values_that_are_not_finite_are_refused(saved: Path) -> 
     state = load_file(saved)
     name = "image_encoder.pos_embed"
     save_file({**state, name: state[name].to(torch.int32)}, saved, metadata=metadata)
-    with pytest.raises(CheckpointError, match="pos_embed is I32, expected one of F16"):
+    with pytest.raises(CheckpointError, match=r"pos_embed: expected \(1, 6, 6, 24\), got .* of whole numbers"):
+        mp.load(saved)
+    save_file({**state, name: state[name].to(torch.complex64)}, saved, metadata=metadata)
+    with pytest.raises(CheckpointError, match="pos_embed is C64, expected one of F16"):
         mp.load(saved)
     state[name][0, 0, 0, 0] = torch.nan
     save_file(state, saved, metadata=metadata)
@@ -230,3 +238,19 @@ def test_sam_predictor_runs_and_does_no_silent_harm(tmp_path: Path) -> None:
     # square images: only the stretch of each image's range differs
     assert np.mean(dice) > ours - 0.1
     assert ours > 0.7
+
+
+def test_a_model_of_another_pixel_scale_keeps_it(small: nn.Module, tmp_path: Path) -> None:
+    mean, deviation = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    small.pixel_mean = torch.tensor(mean).view(-1, 1, 1)
+    small.pixel_std = torch.tensor(deviation).view(-1, 1, 1)
+    mp.save(small, tmp_path / "a.safetensors")
+    loaded = mp.load(tmp_path / "a.safetensors")
+    image = (torch.rand((3, 40, 48), generator=torch.Generator().manual_seed(0)) * 255).round()
+    inputs = [{"image": image, "original_size": (40, 48), "boxes": torch.tensor([[4.0, 4.0, 30.0, 30.0]])}]
+    with torch.no_grad():
+        before, after = (model(inputs, multimask_output=False)[0]["low_res_logits"] for model in (small, loaded))
+    assert torch.equal(before, after)
+    small.pixel_std = torch.full((3, 1, 1), torch.inf)
+    with pytest.raises(CheckpointError, match=r"pixel_std is \[inf, inf, inf\], expected a number for each"):
+        mp.save(small, tmp_path / "b.safetensors")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import StatisticsError
-from medcore_prune.fingerprint import model_hash
+from medcore_prune.fingerprint import computation_hash
 from medcore_prune.fisher import prunable_layers
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
@@ -186,14 +186,14 @@ def test_fits_the_model_that_it_was_taken_on() -> None:
     layer.weight.data = layer.weight.data[:7]
     with pytest.raises(StatisticsError, match=r"blocks.2.mlp.lin1 has shape \(7, 24\), the statistics \(96, 24\)"):
         statistics.check_fits(model)
-    known = Header("fisher", "adapted", "a", (("0", ""),), model_hash=model_hash(tiny_sam()))
+    known = Header("fisher", "adapted", "a", (("0", ""),), model_hash=computation_hash(tiny_sam()))
     tensors = {key: statistics.parts[0].tensor(key) for key in statistics.parts[0].names}
     Statistics([MemoryPart(known, tensors)]).check_fits(tiny_sam())
-    with pytest.raises(StatisticsError, match="taken on other weights"):
+    with pytest.raises(StatisticsError, match="taken on another model"):
         Statistics([MemoryPart(known, tensors)]).check_fits(other)
     decoder = tiny_sam()
     decoder.mask_decoder.iou_token.weight.data += 1  # type: ignore[union-attr,operator]
-    with pytest.raises(StatisticsError, match="taken on other weights"):
+    with pytest.raises(StatisticsError, match="taken on another model"):
         Statistics([MemoryPart(known, tensors)]).check_fits(decoder)
     with pytest.raises(StatisticsError, match=r"hold nothing for layer image_encoder.blocks.0.attn.qkv"):
         Statistics([part(*gradients(0, 2), 0)]).check_fits(other)

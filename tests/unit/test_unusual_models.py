@@ -40,6 +40,14 @@ def other_activation(model: nn.Module) -> None:
     model.get_submodule("image_encoder.blocks.0.mlp").act = nn.ReLU()  # type: ignore[assignment]
 
 
+def other_decoder_heads(model: nn.Module) -> None:
+    model.get_submodule("mask_decoder.transformer.layers.1.self_attn").num_heads = 4  # type: ignore[assignment]
+
+
+def other_scale(model: nn.Module) -> None:
+    model.get_submodule("image_encoder.blocks.1.attn").scale = 0.5  # type: ignore[assignment]
+
+
 def no_bias(model: nn.Module) -> None:
     blocks_of(model)[0].layers["qkv"].bias = None
 
@@ -51,9 +59,14 @@ def no_positions(model: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (other_norm, r"blocks\.0\.norm1 is LayerNorm.*eps=0\.01.* has LayerNorm.*eps=1e-06"),
+        (other_norm, r"blocks\.0\.norm1 is LayerNorm eps=0\.01, .* has LayerNorm eps=1e-06"),
         (other_activation, r"blocks\.0\.mlp\.act is ReLU.* has GELU"),
-        (no_bias, r"blocks\.0\.attn\.qkv is Linear.*bias=False.*bias=True"),
+        (no_bias, r"blocks\.0\.attn\.qkv is Linear with weight, .* has Linear with bias, weight"),
+        (
+            other_decoder_heads,
+            r"transformer\.layers\.1\.self_attn is Attention num_heads=4, .* has Attention num_heads=2",
+        ),
+        (other_scale, r"blocks\.1\.attn is Attention scale=0\.5, .* has Attention scale="),
         (no_positions, "image_encoder is ImageEncoderViT with no parameters.* has ImageEncoderViT with pos_embed"),
     ],
 )

@@ -130,3 +130,21 @@ def test_a_file_fills_a_model_that_the_library_builds(dtype: torch.dtype, tmp_pa
         assert torch.equal(loaded.state_dict()[name], value)
     with torch.no_grad():
         assert torch.equal(embed(loaded, IMAGES.to(dtype)), embed(small, IMAGES.to(dtype)))
+
+
+def test_each_tensor_keeps_its_type(tmp_path: Path) -> None:
+    model: Any = prune(built(), make_plan(built(), "h50_m70"))
+    model.half()
+    for part in model.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.float()
+    model.register_buffer("steps", torch.tensor(3))
+    model.register_buffer("seen", torch.tensor([True, False]))
+    mp.save(model, tmp_path / "a.safetensors")
+    into = built()
+    into.register_buffer("steps", torch.tensor(0))
+    into.register_buffer("seen", torch.zeros(2, dtype=torch.bool))
+    loaded = mp.load(tmp_path / "a.safetensors", into=into)
+    kept = loaded.state_dict()
+    assert {name: value.dtype for name, value in kept.items()} == {n: v.dtype for n, v in model.state_dict().items()}
+    assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
