@@ -37,6 +37,7 @@ from .precision import refuse_half
 from .progress import track
 from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
+from .structure import hooks_of
 from .user_cache import user_cache
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
@@ -107,6 +108,9 @@ def calibrate(
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
     check_losses(losses)
     cache = Path(cache_dir) if cache_dir is not None else user_cache()
+    # what hooks do is not known, so that sums with them are found as long as they are there, and never again
+    if hooks := hooks_of(*models.values()):
+        cache = cache / f"hooked-{hooks[:24]}"
     settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
     models = {role: _on(loaded, device) for role, loaded in models.items()}
     jobs = [

@@ -33,10 +33,10 @@ def model_hash(model: nn.Module) -> str:
 def computation_hash(model: nn.Module) -> str:
     """SHA-256 (hex) of all that decides what a model computes, for what is kept to be found again.
 
-    Besides `model_hash`: the class and the settings of every part (activation, epsilon, heads of the decoder), buffers
-    that no file holds, and hooks. Those of a model with hooks of another's making hold in this process alone, for
-    their code does not tell what they do. Which attention computes the same, and whether blocks are recomputed, does
-    not count. Versions of the library that a model comes from may change it, as they may change what is computed.
+    Besides `model_hash`: the class and the settings of every part (activation, epsilon, heads of the decoder), and
+    buffers that no file holds. Which attention computes the same, and whether blocks are recomputed, does not count;
+    nor do hooks, most of which look on (see `structure.hooks_of`). Versions of the library that a model comes from may
+    change it, as they may change what is computed.
 
     Raises:
         SurgeryError: As for `model_hash`.

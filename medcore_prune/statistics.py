@@ -246,7 +246,7 @@ class Statistics:
         known = {part.header.model_hash for part in self.parts if part.header.role == "adapted"} - {""}
         if known and known != {computation_hash(model)}:
             raise StatisticsError(
-                "the statistics were taken on another model (other weights, settings or hooks): calibrate this model"
+                "the statistics were taken on another model, of other weights or settings: calibrate this model"
             )
 
     def block_sensitivity(

@@ -1,5 +1,6 @@
 """What a model is made of besides its weights: the class, the settings and the hooks of each of its parts."""
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -43,16 +44,22 @@ def _shown(value: Any) -> str | None:
 
 
 def lines_of(model: nn.Module) -> Iterator[str]:
-    """Describe a model part by part, each in a line; what computes the same has the same lines, wherever it is.
-
-    A hook can do anything, and its code does not tell: lines with one are those of this process alone.
-    """
+    """Describe a model part by part, each in a line; what computes the same has the same lines, wherever it is."""
     for name, part in model.named_modules():
         kind = kind_of_part(part)
         yield f"{name} {kind.__module__}.{kind.__qualname__} {sorted(settings_of(part).items())}"
-        # hooks of the library that a part comes from belong to it
-        home = kind.__module__.partition(".")[0]
+
+
+def hooks_of(*models: nn.Module) -> str:
+    """Name the hooks on models as no others are named, in this process or another; empty where there are none.
+
+    A hook can do anything, and its code does not tell what. Those of the library that a part comes from belong to it.
+    """
+    found = []
+    for name, part in (named for model in models for named in model.named_modules()):
+        home = kind_of_part(part).__module__.partition(".")[0]
         for place in _HOOKS:
             for number, hook in getattr(part, place).items():
                 if str(getattr(hook, "__module__", "")).partition(".")[0] != home:
-                    yield f"{name} {place} {_PROCESS} {number}"
+                    found.append(f"{name} {place} {number}")
+    return hashlib.sha256("\n".join((_PROCESS, *found)).encode()).hexdigest() if found else ""

@@ -14,6 +14,7 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune.errors import StatisticsError
 from medcore_prune.fingerprint import computation_hash, model_hash
+from medcore_prune.structure import hooks_of
 
 IMAGES = TinySamples("a", 2)
 
@@ -34,12 +35,12 @@ def decoder_heads(model: Any) -> None:
     model.mask_decoder.transformer.layers[1].self_attn.num_heads = 4
 
 
-def forward_hook(model: Any) -> None:
-    model.image_encoder.blocks[1].mlp.register_forward_hook(lambda part, given, made: 2 * made)
+def forward_hook(model: Any) -> Any:
+    return model.image_encoder.blocks[1].mlp.register_forward_hook(lambda part, given, made: 2 * made)
 
 
-def backward_hook(model: Any) -> None:
-    model.image_encoder.blocks[1].mlp.register_full_backward_hook(lambda part, given, made: None)
+def backward_hook(model: Any) -> Any:
+    return model.image_encoder.blocks[1].mlp.register_full_backward_hook(lambda part, given, made: None)
 
 
 def own_forward(model: Any) -> None:
@@ -55,8 +56,6 @@ CHANGES = [
     same_class_otherwise_set,
     epsilon,
     decoder_heads,
-    forward_hook,
-    backward_hook,
     own_forward,
     unstored_buffer,
 ]
@@ -90,9 +89,11 @@ def test_a_pruned_model_is_the_one_that_is_loaded(tmp_path: Path) -> None:
 
 def test_two_hooks_are_never_the_same() -> None:
     first, second = tiny_sam(), tiny_sam()
+    assert hooks_of(first, second) == ""
     forward_hook(first)
-    forward_hook(second)
-    assert computation_hash(first) != computation_hash(second)
+    backward_hook(second)
+    assert len({hooks_of(first), hooks_of(second), hooks_of(first, second), hooks_of(tiny_sam())}) == 4
+    assert hooks_of(first) == hooks_of(first)
 
 
 def test_what_a_library_hooks_into_its_own_model_belongs_to_it() -> None:
@@ -102,18 +103,37 @@ def test_what_a_library_hooks_into_its_own_model_belongs_to_it() -> None:
         def __call__(self, *_: Any) -> None: ...
 
     model = tiny_sam()
-    known = computation_hash(model)
     model.get_submodule("image_encoder.blocks.0").register_forward_hook(Hook())
-    assert computation_hash(model) == known
+    assert hooks_of(model) == ""
 
 
-@pytest.mark.parametrize("change", [activation, epsilon, decoder_heads, forward_hook])
+def test_sums_of_a_hooked_model_are_not_found_for_another(tmp_path: Path) -> None:
+    model, layer = tiny_sam(), "image_encoder.blocks.0.mlp.lin1"
+
+    def collected() -> torch.Tensor:
+        return mp.calibrate(model, data=IMAGES, samples=2, cache_dir=tmp_path, progress=False).fisher("a", layer)[0]
+
+    plain = collected()
+    handle = forward_hook(model)
+    doubled = collected()
+    assert not torch.equal(doubled, plain)
+    assert torch.equal(doubled, collected())
+    handle.remove()
+    assert torch.equal(collected(), plain)
+    other = forward_hook(model)
+    count = len(list(tmp_path.iterdir()))
+    collected()
+    assert len(list(tmp_path.iterdir())) == count + 1
+    other.remove()
+
+
+@pytest.mark.parametrize("change", [activation, epsilon, decoder_heads])
 def test_sums_of_another_computation_are_neither_found_nor_taken(change: Callable[[Any], None], tmp_path: Path) -> None:
     model = tiny_sam()
     layer = "image_encoder.blocks.0.mlp.lin1"
     before = mp.calibrate(model, data=IMAGES, samples=2, cache_dir=tmp_path, progress=False)
     change(model)
-    with pytest.raises(StatisticsError, match=r"taken on another model \(other weights, settings or hooks\)"):
+    with pytest.raises(StatisticsError, match="taken on another model, of other weights or settings"):
         before.check_fits(model)
     after = mp.calibrate(model, data=IMAGES, samples=2, cache_dir=tmp_path, progress=False)
     after.check_fits(model)
