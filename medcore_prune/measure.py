@@ -109,6 +109,8 @@ def measured() -> Iterator[Measured]:
         Filled in when the block ends.
     """
     result, counter = Measured(), _TensorBytes()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     start = time.perf_counter()
     try:
         with counter:
