@@ -101,7 +101,7 @@ def measure(model: nn.Module, images: int = 4, batch_size: int = 1) -> dict[str,
         ),
         "evaluation": (images, lambda _: evaluate(model, data, batch_size=batch_size, progress=False)),
     }
-    steps = {name: _measured(run, count) for name, (count, run) in each.items()}
+    steps = {name: _measured(run, count, device) for name, (count, run) in each.items()}
     model.zero_grad(set_to_none=True)
     for found in steps.values():
         found["ratio"] = round(found["seconds"] / steps["training"]["seconds"], 3)
@@ -118,21 +118,21 @@ def _sums(model: nn.Module, data: dict[str, Any], place: Path, batch_size: int, 
     calibrate(model, data=data, needs=[need], cache_dir=place, batch_size=batch_size, progress=False)
 
 
-def _measured(run: Callable[[Path], object], count: int) -> dict[str, float]:
+def _measured(run: Callable[[Path], object], count: int, device: torch.device) -> dict[str, float]:
     """Run once to warm up, and once to be timed; each in a folder of its own, so that nothing is found again."""
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         with measured() as cost:
             run(Path(first))
-        cuda = torch.cuda.is_available()
-        if cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
+        if on_gpu := device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
         start = time.perf_counter()
         run(Path(second))
-        if cuda:
-            torch.cuda.synchronize()
+        if on_gpu:
+            torch.cuda.synchronize(device)
         seconds = time.perf_counter() - start
-        peak = torch.cuda.max_memory_allocated() if cuda else cost.peak_bytes
+        # on a GPU the weights count, which were there before
+        peak = torch.cuda.max_memory_allocated(device) if on_gpu else cost.peak_bytes
     return {"seconds": round(seconds / count, 5), "peak_mb": round(peak / 1e6, 1)}
 
 
