@@ -11,6 +11,12 @@ from ..elementwise import LayerValues
 from ..groups import StructuredGroup
 
 
+def _over_mean(channels: Tensor) -> Tensor:
+    """Divide channel scores by their mean, as torch-pruning's `"mean"` does; zeros stay zeros instead of 0 / 0."""
+    mean = channels.mean()
+    return channels if mean == 0 else channels / mean
+
+
 @contextmanager
 def gradients_lent(group: StructuredGroup, gradient_of: LayerValues) -> Iterator[None]:
     """Put gradients into the layers' `.grad`; what was there comes back."""
@@ -33,7 +39,7 @@ def taylor_scores(group: StructuredGroup, gradient_of: LayerValues) -> Tensor:
     """First-order Taylor importance as torch-pruning computes it (Molchanov et al. 2019, arXiv 1906.10771).
 
     S(c) = mean over coupled layers of sum_j |theta_j dL/dtheta_j| for each channel c, over its mean in the group,
-    averaged to units.
+    averaged to units; zeros where no channel of the group has any.
 
     Args:
         group: The units.
@@ -43,4 +49,4 @@ def taylor_scores(group: StructuredGroup, gradient_of: LayerValues) -> Tensor:
         (n_units,).
     """
     with gradients_lent(group, gradient_of):
-        return ImportanceCriterion(tp.importance.GroupTaylorImportance()).score(group)
+        return ImportanceCriterion(tp.importance.GroupTaylorImportance(normalizer=_over_mean)).score(group)

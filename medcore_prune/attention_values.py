@@ -116,7 +116,7 @@ def fit_factors(equations: NormalEquations, old: Sequence[Factors], ridge: float
     """
     size, heads = len(old[0].left), len(old)
     gram, cross = equations.inputs_inputs, equations.inputs_targets
-    pull = ridge * gram.diagonal()[: size * heads].mean()
+    pull = equations.penalty(ridge)
     parts = [slice(head * size, (head + 1) * size) for head in range(heads)]
     found = list(old)
     constant = _constant(gram, cross, found, parts)

@@ -9,6 +9,8 @@ from .errors import BudgetError
 
 MIN_HEADS = 1
 NEURONS_PER_KEPT = 20  # one neuron in twenty stays: METHOD's 5 %, as an integer so that the ceiling is exact
+_FIRST = 1e12
+"""Weight of a block of no sensitivity, relative to the largest other: beside it their shares round to nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +57,31 @@ def sensitivity_weights(sensitivity: Sequence[float], tau: float) -> list[float]
     """Turn block sensitivities into quota weights, s_b^-tau (METHOD sections 6 and 7): sensitive blocks give less.
 
     Args:
-        sensitivity: s_b of every block, finite and above zero.
+        sensitivity: s_b of every block, finite and at least 0, not all of them 0. A block of 0, one that adds nothing
+            to the residual stream for example, gives all that it can before any other gives a unit (unless tau is 0).
         tau: How strongly, at least 0; 0 gives equal weights.
 
     Returns:
         One positive weight a block, relative to the mean sensitivity.
 
     Raises:
-        BudgetError: A sensitivity or tau out of range.
+        BudgetError: A sensitivity or tau out of range, or no block above 0.
     """
     values = [float(value) for value in sensitivity]
+    nothing_known = not any(values)
     for block, value in enumerate(values):
-        if not (math.isfinite(value) and value > 0):
+        if not (math.isfinite(value) and value >= 0) or nothing_known:
             raise BudgetError(
-                f"the sensitivity of block {block} is {value:g}: expected a finite number above 0; "
-                "calibrate again, or use uniform quotas"
+                f"the sensitivity of block {block} is {value:g}: expected finite numbers of at least 0, not all "
+                "of them 0; calibrate again, or use uniform quotas"
             )
     if not (math.isfinite(tau) and tau >= 0):
         raise BudgetError(f"tau is {tau:g}: expected a finite number of at least 0 (0 gives uniform quotas)")
+    if tau == 0:
+        return [1.0] * len(values)
     mean = math.fsum(values) / len(values) if values else 1.0
-    return [math.exp(-tau * (math.log(value) - math.log(mean))) for value in values]
+    weights = {value: math.exp(-tau * (math.log(value) - math.log(mean))) for value in values if value > 0}
+    return [weights[value] if value > 0 else _FIRST * max(weights.values()) for value in values]
 
 
 def quotas(

@@ -3,7 +3,8 @@
     (X' D X + R) W = X' D T + R W_old,   R = ridge * mean diagonal of X' D X
 
 X are the layer's inputs, T what it should give, D the weights of the tokens. X' D X, X' D T and T' D T are all that is
-kept, in float64, so any number of images goes through in the memory of one layer (METHOD section 12).
+kept, in float64, so any number of images goes through in the memory of one layer (METHOD section 12). Where the inputs
+are zero on every token R is the ridge itself, and the weights stay as they were.
 """
 
 from dataclasses import dataclass
@@ -85,12 +86,18 @@ class NormalEquations:
                 "models and the images with `evaluate` first"
             )
 
+    def penalty(self, ridge: float) -> float:
+        """R: `ridge` times the mean diagonal of X' D X without the bias, or `ridge` itself where that is 0."""
+        mean = float(self.inputs_inputs.diagonal()[: self._layer.in_features].mean())
+        # inputs that are zero on every token: with any positive number the old weights stay
+        return ridge * (mean or 1.0)
+
     @torch.no_grad()
     def solve(self, ridge: float, name: str = "the layer") -> Solution:
         """Solve for the weights; the bias is held to no old value, for shifting it harms nothing.
 
         Args:
-            ridge: r relative to the mean diagonal of X' D X, at least 0.
+            ridge: As `penalty` reads it, at least 0.
             name: What to call the layer in an error.
 
         Raises:
@@ -99,7 +106,7 @@ class NormalEquations:
         self.check(name)
         old, size = self._old(), self._layer.in_features
         penalty = torch.zeros(len(old), dtype=torch.float64, device=old.device)
-        penalty[:size] = ridge * self.inputs_inputs.diagonal()[:size].mean()
+        penalty[:size] = self.penalty(ridge)
         factor, failed = torch.linalg.cholesky_ex(self.inputs_inputs + penalty.diag())
         if int(failed):
             raise StatisticsError(

@@ -53,6 +53,14 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def test_pooled_inputs_that_are_all_zero_leave_what_the_heads_give() -> None:
+    old = [Factors(random(6, 2, seed=head), random(2, 5, seed=9 + head)) for head in range(2)]
+    found, constant = fit_factors(sums(torch.zeros(20, 12), torch.full((20, 5), 3.0)), old, 1e-3)
+    for one, other in zip(found, old, strict=True):
+        torch.testing.assert_close(one.product, other.product)
+    torch.testing.assert_close(constant, torch.full((5,), 3.0, dtype=torch.float64))
+
+
 def test_factors_that_made_the_targets_are_found_again() -> None:
     z = random(400, 12)
     truth = [Factors(random(6, 2, seed=head), random(2, 5, seed=9 + head)) for head in range(2)]

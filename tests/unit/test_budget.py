@@ -119,10 +119,31 @@ def test_tau_of_zero_gives_uniform_weights() -> None:
     assert sensitivity_weights([1e-30, 1.0, 1e30], tau=0.0) == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
-def test_sensitivities_are_positive(value: float) -> None:
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_sensitivities_are_not_negative(value: float) -> None:
     with pytest.raises(BudgetError, match="sensitivity of block 1"):
         sensitivity_weights([1.0, value], tau=0.5)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.25])
+def test_sensitivities_that_say_nothing_are_refused(tau: float) -> None:
+    with pytest.raises(BudgetError, match=r"sensitivity of block 0 is 0: .*not all of them 0.*use uniform quotas"):
+        sensitivity_weights([0.0, 0.0], tau=tau)
+
+
+@pytest.mark.parametrize("tau", [1e-3, 0.25, 2.0])
+def test_a_block_of_no_sensitivity_gives_all_it_can_before_the_others(tau: float) -> None:
+    weights = sensitivity_weights([1.0, 0.0, 1e-9, 0.0], tau)
+    # 8 of 40 asked: 4 of each of the two
+    assert quotas([10] * 4, 0.2, min_keep=[1] * 4, weights=weights).per_block == (0, 4, 0, 4)
+    # 28 asked: 9 each, and the other 10 as if the two were not there
+    got = quotas([10] * 4, 0.7, min_keep=[1] * 4, weights=weights).per_block
+    alone = quotas([10] * 2, 0.5, min_keep=[1] * 2, weights=sensitivity_weights([1.0, 1e-9], tau)).per_block
+    assert got == (alone[0], 9, alone[1], 9)
+
+
+def test_a_block_of_no_sensitivity_is_like_the_others_at_tau_zero() -> None:
+    assert sensitivity_weights([1.0, 0.0], tau=0.0) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("tau", [-0.5, math.nan, math.inf])

@@ -9,10 +9,12 @@ import pytest
 import torch
 from tiny import tiny_sam
 from tiny_samples import Fixed
+from torch import nn
 
 import medcore_prune as mp
 from medcore_prune.data.prompts import box_from_mask
 from medcore_prune.data.types import Sample
+from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import BudgetError, MedcorePruneError
 from medcore_prune.groups import FAMILY_NAMES
 from medcore_prune.weight_layout import prunable_layers
@@ -88,6 +90,54 @@ def test_a_fisher_of_zeros_scores_zero_and_needs_uniform_quotas() -> None:
         assert plans[0] == plans[1]
         # of equals the first ones go
         assert plans[0].blocks[0].keep("heads") == (2, 3)
+
+
+def silenced(model: nn.Module, *layers: str) -> nn.Module:
+    """Set layers of block 0 to zero, biases included."""
+    with torch.no_grad():
+        for layer in layers:
+            for parameter in blocks_of(model)[0].layers[layer].parameters():
+                parameter.zero_()
+    return model
+
+
+@pytest.mark.parametrize("silent", [("lin1",), ("lin1", "lin2"), ("qkv", "proj"), ("proj", "lin2")])
+def test_parts_of_a_block_that_are_zero_are_planned_and_corrected(silent: tuple[str, ...], tmp_path: Path) -> None:
+    model, reference = silenced(tiny_sam(0), *silent), tiny_sam(1)
+    images = {"a": Fixed([sample(f"s{index}", *CASES["a corner"]) for index in range(2)])}
+    names = [name for name in mp.available_baselines() if mp.get_baseline(name).criterion.cost != "slow"]
+    needs = set().union(*(mp.get_baseline(name).needs for name in names))
+    statistics = mp.calibrate(model, reference, images, needs=needs, cache_dir=tmp_path, progress=False)
+    for name in names:
+        mp.plan(model, "h50_m70", name, statistics=statistics, reference=reference, data=images)
+    small = mp.prune(model, mp.make_plan(model, "h50_m70"))
+    report = mp.correct(small, model, images, progress=False)
+    assert np.isfinite(report.stream_error)
+    assert all(torch.isfinite(parameter).all() for parameter in small.parameters())
+
+
+@pytest.mark.parametrize("name", ["taylor", "disturbed_taylor", "residual", "zero_fisher"])
+def test_the_units_of_a_block_that_adds_nothing_score_zero(name: str, tmp_path: Path) -> None:
+    model = silenced(tiny_sam(), "qkv", "proj", "lin1", "lin2")
+    images = {"a": Fixed([sample(f"s{index}", *CASES["a corner"]) for index in range(2)])}
+    recipe = mp.get_baseline(name)
+    statistics = mp.calibrate(model, data=images, needs=recipe.needs, cache_dir=tmp_path, progress=False)
+    scores = mp.unit_scores(recipe.build(statistics, model, data=images), model)
+    for (block, _), values in scores.items():
+        assert bool(values.any()) == (block != 0)
+
+
+@pytest.mark.parametrize("name", ["directional", "residual"])
+def test_a_block_that_adds_nothing_goes_first(name: str, tmp_path: Path) -> None:
+    model, reference = silenced(tiny_sam(0), "qkv", "proj", "lin1", "lin2"), tiny_sam(1)
+    images = {"a": Fixed([sample(f"s{index}", *CASES["a corner"]) for index in range(2)])}
+    recipe = mp.get_baseline(name)
+    statistics = mp.calibrate(model, reference, images, needs=recipe.needs, cache_dir=tmp_path, progress=False)
+    plan = mp.plan(model, "h20_m20", recipe, statistics=statistics)
+    # all but one head, and 76.8 of 384 neurons
+    assert len(plan.blocks[0].keep_heads) == 1
+    assert len(plan.blocks[0].keep_neurons) == 96 - 77
+    assert all(len(block.keep_neurons) == 96 for block in plan.blocks[1:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -71,11 +71,22 @@ def test_residuals_are_those_of_the_tokens() -> None:
     assert found.residual_after == pytest.approx(float(after))
 
 
-def test_inputs_that_are_all_zero_are_refused() -> None:
+@pytest.mark.parametrize("bias", [False, True])
+def test_inputs_that_are_all_zero_leave_the_weights(bias: bool) -> None:
+    fitted = layer()
+    equations = NormalEquations(fitted, bias=bias)
+    equations.add(torch.zeros(5, 3), torch.ones(5, 2))
+    found = equations.solve(1e-3)
+    torch.testing.assert_close(found.weight, fitted.weight.double())
+    if bias:
+        torch.testing.assert_close(found.bias, torch.ones(2, dtype=torch.float64))
+
+
+def test_inputs_that_determine_no_weights_are_refused_without_a_ridge() -> None:
     equations = NormalEquations(layer())
     equations.add(torch.zeros(5, 3), torch.ones(5, 2))
-    with pytest.raises(StatisticsError, match=r"blocks\.0.*do not determine"):
-        equations.solve(1e-3, "blocks.0")
+    with pytest.raises(StatisticsError, match=r"blocks\.0.*do not determine .* larger ridge than 0"):
+        equations.solve(0.0, "blocks.0")
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
