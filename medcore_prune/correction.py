@@ -76,7 +76,7 @@ class Corrector:
         """Correct one pruned model in place; all or nothing, as `medcore_prune.correct` says.
 
         Raises:
-            SurgeryError: It does not belong to the teacher.
+            SurgeryError: It does not belong to the teacher, or is of a kind that is not corrected.
             StatisticsError: Values that are not finite, or equations without a solution.
             DataError: An image that cannot be used.
         """
@@ -145,7 +145,8 @@ def correct(
         The relative residual of every layer before and after, tokens used, seconds.
 
     Raises:
-        SurgeryError: The two models do not belong together.
+        SurgeryError: The two models do not belong together, or their blocks do not read patches as a square, (B, h, w,
+            D), as those of plain vision transformers with class tokens do not.
         StatisticsError: A setting that cannot be, values that are not finite, or equations without a solution.
         DataError: No data, or an image that cannot be used.
         MedcorePruneError: A model is of half precision.

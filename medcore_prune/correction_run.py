@@ -16,7 +16,7 @@ from .attention_values import (
 from .correction_images import Batch, CorrectionImages
 from .correction_report import TARGETS, CorrectionSettings, LayerCorrection
 from .encoders import Block, geometry_of
-from .errors import StatisticsError
+from .errors import StatisticsError, SurgeryError
 from .hidden_states import Added, Observed, Shapes, first_tokens, observe
 from .least_squares import NormalEquations, Solution
 from .progress import track
@@ -57,12 +57,19 @@ class CorrectionRun:
 
         Raises:
             DataError: An image that cannot be used.
+            SurgeryError: Blocks do not read (B, h, w, D).
         """
         batches = self._images.batches
         for batch in track(batches, "reading images", total=len(batches), show=progress):
             images, boxes = self._images.read(batch)
             for name, model in self._models.items():
-                self._states[name][batch.rows] = first_tokens(model, images).to("cpu")
+                tokens, room = first_tokens(model, images), self._states[name][batch.rows]
+                if tokens.shape != room.shape:
+                    raise SurgeryError(
+                        f"the blocks of {type(model).__name__} read tokens in a row, {_shown(tokens)}: expected a "
+                        f"square of patches without class tokens, {_shown(room)}; leave out the correction"
+                    )
+                room.copy_(tokens)
             self._images.weigh(batch, images, boxes)
 
     def fit(self, dense: Block, cut: Block, role: str) -> LayerCorrection:
@@ -142,6 +149,10 @@ class CorrectionRun:
         module = self._models["cut"].get_submodule(cut.name)
         for batch in self._images.batches:
             self._states["cut"][batch.rows] = module(self._entering("cut", batch)).to("cpu")
+
+
+def _shown(tokens: Tensor) -> str:
+    return f"({', '.join(['B', *map(str, tokens.shape[1:])])})"
 
 
 def _write(layer: nn.Linear, solution: Solution, name: str) -> None:

@@ -139,7 +139,9 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
     attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
     if role == "proj":
         return Observed(attended[0], tokens, attended[1])
-    return Observed(caught["lin2"][0], tokens + attended[1], caught["lin2"][1])
+    # an MLP may see the image row by row
+    hidden, output = (fold_windows(value, batch, side, 0) for value in caught["lin2"])
+    return Observed(hidden, tokens + attended[1], output)
 
 
 @contextmanager

@@ -1,17 +1,19 @@
 """Vision transformers of `timm`: their real classes, small and untrained, are shown, counted and cut."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_samples import TinySamples
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import medcore_prune as mp
 from medcore_prune.cost import count
 from medcore_prune.encoders import blocks_of, geometry_of
-from medcore_prune.errors import MedcorePruneError
+from medcore_prune.errors import MedcorePruneError, SurgeryError
 from medcore_prune.planning import make_plan
 from medcore_prune.protocol import embed, low_res_logits
 from medcore_prune.surgery import prune, verify
@@ -117,3 +119,25 @@ def test_a_file_fills_a_model_that_the_library_builds(dtype: torch.dtype, tmp_pa
         assert torch.equal(loaded.state_dict()[name], value)
     with torch.no_grad():
         assert torch.equal(embed(loaded, IMAGES.to(dtype)), embed(small, IMAGES.to(dtype)))
+
+
+def test_samvit_is_corrected() -> None:
+    model = built("samvit")
+    small = prune(model, make_plan(model, "h50_m70", protect=0))
+
+    def error() -> float:
+        return float((embed(small, IMAGES) - embed(model, IMAGES)).norm())
+
+    before = error()
+    mp.correct(small, model, {"a": TinySamples("a", 4)}, weighting="none", progress=False)
+    assert error() < 0.8 * before
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "samvit"])
+def test_blocks_that_read_tokens_in_a_row_are_not_corrected(name: str) -> None:
+    model = built(name)
+    small = prune(model, make_plan(model, "h50_m70", protect=0))
+    before = copy.deepcopy(small.state_dict())
+    with pytest.raises(SurgeryError, match=r"in a row, \(B, (37|41), 24\): .*square.*\(B, 6, 6, 24\); leave out"):
+        mp.correct(small, model, {"a": TinySamples("a", 2)}, weighting="none", progress=False)
+    assert all(torch.equal(value, before[key]) for key, value in small.state_dict().items())
