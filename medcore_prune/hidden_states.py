@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoders import Block, blocks_of, encoder_of
+from .precision import precision_of
 
 ADDING_LAYERS = ("proj", "lin2")
 """The layers of a block that add to the residual stream, in order."""
@@ -101,8 +102,9 @@ def stopping_at(layer: nn.Module, run: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def first_tokens(model: nn.Module, images: Tensor) -> Tensor:
-    """Return what enters the first block: (B, 3, S, S) to (B, h, w, D)."""
-    return stopping_at(model.get_submodule(blocks_of(model)[0].name), encoder_of(model), images)
+    """Return what enters the first block: (B, 3, S, S) to (B, h, w, D), in the model's precision."""
+    first = model.get_submodule(blocks_of(model)[0].name)
+    return stopping_at(first, encoder_of(model), images.to(precision_of(model)))
 
 
 def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observed:

@@ -1,4 +1,4 @@
-"""Half precision is for storing: what runs a model says so in one line, instead of torch's words about types."""
+"""Number types of models: double precision runs; half precision is for storing, and what runs a model says so."""
 
 import torch
 from torch import nn
@@ -6,6 +6,12 @@ from torch import nn
 from .errors import MedcorePruneError
 
 _HALF = (torch.float16, torch.bfloat16)
+
+
+def precision_of(model: nn.Module) -> torch.dtype:
+    """Return the number type of a model's first weights, in which its inputs are; float32 where it has none."""
+    first = next(model.parameters(), None)
+    return torch.float32 if first is None else first.dtype
 
 
 def refuse_half(model: nn.Module, what: str = "model") -> None:
@@ -18,9 +24,8 @@ def refuse_half(model: nn.Module, what: str = "model") -> None:
     Raises:
         MedcorePruneError: Its first weights are float16 or bfloat16.
     """
-    first = next(model.parameters(), None)
-    if first is not None and first.dtype in _HALF:
+    if (dtype := precision_of(model)) in _HALF:
         raise MedcorePruneError(
-            f"the {what} has weights of {first.dtype}, which SAM's own layers do not compute in: call .float() on it "
+            f"the {what} has weights of {dtype}, which SAM's own layers do not compute in: call .float() on it "
             "first and save it in half precision afterwards"
         )

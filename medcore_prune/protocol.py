@@ -19,7 +19,7 @@ from .data.prompts import check_box
 from .data.types import Box
 from .encoders import family_of
 from .errors import DataError
-from .precision import refuse_half
+from .precision import precision_of, refuse_half
 
 Postprocess = Literal["medsam", "logits"]
 
@@ -67,13 +67,14 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
 
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
-    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch).
+    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch), float64 where the model is.
 
     Raises:
         MedcorePruneError: The model is of half precision and the images are not.
     """
     if images.dtype == torch.float32:
         refuse_half(model)
+        images = images.to(precision_of(model))
     return family_of(model).embed(model, images)
 
 

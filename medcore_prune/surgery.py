@@ -13,6 +13,7 @@ from .errors import SurgeryError
 from .groups import StructuredGroup, groups_of
 from .lineage import lineage_of, remember_cut
 from .plan_record import BlockPlan, Plan
+from .protocol import embed
 
 
 def _dropped(kept: Sequence[int], size: int) -> list[int]:
@@ -176,9 +177,9 @@ def verify(model: nn.Module, plan: Plan, images: Tensor) -> float:
 
     Raises:
         SurgeryError: The plan does not fit the model.
+        MedcorePruneError: The model is of half precision and the images are not.
     """
-    family = family_of(model)
     with masked(model, plan):
-        expected = family.embed(model, images)
-    got = family.embed(prune(model, plan), images)
+        expected = embed(model, images)
+    got = embed(prune(model, plan), images)
     return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))

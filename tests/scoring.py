@@ -49,9 +49,6 @@ class TwoImages:
 def micro_sam(seed: int) -> nn.Module:
     """An untrained `Sam` of 2 blocks with 3 heads and 24 neurons, biases and relative positions not zero; float64."""
     model = build_sam(MICRO, seed=seed).double()
-    # segment-anything casts coordinates to single precision, whatever the model's
-    positions = model.prompt_encoder.pe_layer
-    positions._pe_encoding = lambda coords: type(positions)._pe_encoding(positions, coords.double())
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.image_encoder.named_parameters():

@@ -1,6 +1,7 @@
 """SAM and MedSAM: segment-anything's `ImageEncoderViT`, alone or inside a full `Sam`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -136,6 +137,20 @@ def build_sam(
     return model.eval()
 
 
+@contextmanager
+def _single_precision(positions: Any) -> Iterator[None]:
+    """Encode positions in float32, as segment-anything makes coordinates whatever the model's numbers are."""
+    own = positions.positional_encoding_gaussian_matrix
+    if own.dtype != torch.float64:
+        yield
+        return
+    positions.positional_encoding_gaussian_matrix = own.float()
+    try:
+        yield
+    finally:
+        positions.positional_encoding_gaussian_matrix = own
+
+
 class SegmentAnythingFamily:
     """Shows the blocks of segment-anything's encoder."""
 
@@ -181,12 +196,14 @@ class SegmentAnythingFamily:
         if not isinstance(model, Sam):
             raise no_decoder(model)
         decoder, prompts = model.mask_decoder, model.prompt_encoder
-        sparse, dense = prompts(points=None, boxes=boxes, masks=None)
+        with _single_precision(prompts.pe_layer):
+            sparse, dense = prompts(points=None, boxes=boxes, masks=None)
+            dense_position = prompts.get_dense_pe()
         fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         # not len(boxes): an exporter would take that number for a constant
         count = boxes.shape[0]
         tokens = torch.cat([fixed.expand(count, -1, -1), sparse], dim=1)
-        position = prompts.get_dense_pe().expand(count, -1, -1, -1)
+        position = dense_position.expand(count, -1, -1, -1)
         state, source = decoder.transformer(embeddings + dense, position, tokens)
         source = source.transpose(1, 2).reshape(embeddings.shape)
         upscaled = decoder.output_upscaling(source)

@@ -25,11 +25,7 @@ def data(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def model_of(dtype: torch.dtype) -> nn.Module:
-    model = tiny_sam()
-    # segment-anything's prompt encoder computes in float32 whatever its parameters are
-    model.image_encoder.to(dtype)  # type: ignore[union-attr,operator]
-    model.mask_decoder.to(dtype)  # type: ignore[union-attr,operator]
-    return model
+    return tiny_sam().to(dtype)
 
 
 @cache

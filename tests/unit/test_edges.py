@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_sam
-from tiny_samples import Fixed
+from tiny_samples import Fixed, TinySamples
 from torch import nn
 
 import medcore_prune as mp
@@ -17,6 +17,7 @@ from medcore_prune.data.types import Sample
 from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import BudgetError, MedcorePruneError
 from medcore_prune.groups import FAMILY_NAMES
+from medcore_prune.token_weights import WEIGHTINGS
 from medcore_prune.weight_layout import prunable_layers
 
 SIZE = 48
@@ -177,3 +178,32 @@ def test_half_precision_is_refused_by_what_runs_a_model(dtype: torch.dtype, tmp_
         with pytest.raises(MedcorePruneError, match=rf"the {what.strip()} has weights of {dtype}.*call .float\(\)"):
             run()
     assert not list(tmp_path.iterdir())
+
+
+def test_double_precision_gives_what_single_precision_gives(tmp_path: Path) -> None:
+    images = {"a": TinySamples("a", 3)}
+    plan = mp.make_plan(tiny_sam(), "h50_m70")
+    found = []
+    for number in (torch.float32, torch.float64):
+        model, reference = tiny_sam(0).to(number), tiny_sam(1).to(number)
+        statistics = mp.calibrate(model, reference, images, cache_dir=tmp_path, progress=False)
+        fisher = torch.cat([statistics.fisher("a", name)[0].flatten() for name in prunable_layers(model)])
+        small = mp.prune(model, plan)
+        errors = [mp.correct(small, model, images, weighting=name, progress=False).stream_error for name in WEIGHTINGS]
+        assert {parameter.dtype for parameter in small.parameters()} == {number}
+        predictor = mp.Predictor(small).set_image(images["a"][0].image)
+        mask = predictor.predict(images["a"][0].box)
+        assert mp.verify(model, plan, torch.rand(1, 3, SIZE, SIZE)) < 1e-5
+        found.append((fisher, errors, mp.evaluate(small, images, progress=False), mask))
+    single, double = found
+    assert float((single[0] - double[0]).norm() / double[0].norm()) < 1e-4
+    assert single[1] == pytest.approx(double[1], rel=1e-4)
+    assert single[2]["dice"].to_numpy() == pytest.approx(double[2]["dice"].to_numpy(), abs=0.01)
+    assert (single[3] == double[3]).mean() > 0.99
+
+
+def test_a_teacher_of_another_precision_corrects() -> None:
+    teacher, images = tiny_sam().double(), {"a": TinySamples("a", 3)}
+    small = mp.prune(tiny_sam(), mp.make_plan(teacher, "h50_m70"))
+    assert mp.correct(small, teacher, images, progress=False).stream_error < 0.1
+    assert {parameter.dtype for parameter in small.parameters()} == {torch.float32}

@@ -1,5 +1,6 @@
 """`transformers`' SAM gives what segment-anything's does with the same weights, and is cut alike."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,14 @@ def test_the_encoder_alone_is_cut_but_has_no_masks(inner: str) -> None:
     torch.testing.assert_close(embed(encoder, images), embed(MODEL, images))
     with pytest.raises(MedcorePruneError, match="an encoder without a mask decoder"):
         low_res_logits(encoder, images, boxes)
+
+
+@pytest.mark.parametrize("model", [SAM, MODEL], ids=["segment_anything", "transformers"])
+def test_double_precision_takes_images_of_single_precision(model: nn.Module) -> None:
+    images, boxes, _ = tiny_batch()
+    got = low_res_logits(copy.deepcopy(model).double(), images, boxes)
+    assert got.dtype == torch.float64
+    torch.testing.assert_close(got.float(), low_res_logits(model, images, boxes), rtol=1e-3, atol=1e-4)
 
 
 def test_it_is_calibrated_scored_and_corrected_like_segment_anything(tmp_path: Any) -> None:
