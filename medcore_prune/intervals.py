@@ -6,6 +6,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+
+from .errors import MetricError
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -41,10 +44,14 @@ class Bootstrap:
     replacement and once for all data sets, which of them are averaged (nested bootstrap).
 
     Args:
-        groups: Data set to the group of each image, in order.
+        groups: Data set to the group of each image, in order; labels that are written alike are one group. An image
+            that stands alone has a group of its own: how one without a group hangs together with others is not known.
         seeds: Number of calibration samples that results exist for.
         draws: Number of bootstrap draws.
         seed: Of the draws.
+
+    Raises:
+        MetricError: An image has no group (None or NaN).
     """
 
     def __init__(
@@ -52,13 +59,14 @@ class Bootstrap:
     ) -> None:
         rng = np.random.default_rng(seed)
         self.draws, self.seeds = draws, seeds
-        self.groups = {name: len(set(labels)) for name, labels in groups.items()}
+        self.groups = dict.fromkeys(groups, 0)
         self._codes: dict[str, npt.NDArray[np.intp]] = {}
         self._weights: dict[str, Array] = {}
         self._sizes: dict[str, Array] = {}
         for name in sorted(groups):
-            codes = np.unique(np.asarray(groups[name], dtype=str), return_inverse=True)[1]
-            count = self.groups[name]
+            labels = _labels(name, groups[name])
+            codes = np.unique(labels, return_inverse=True)[1]
+            self.groups[name] = count = len(set(labels))
             weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
             self._codes[name], self._weights[name] = codes, weights
             self._sizes[name] = weights @ np.bincount(codes, minlength=count)
@@ -89,6 +97,15 @@ class Bootstrap:
             drawn.append((means * seed_weights).sum(axis=1))
             points.append(float(rows.mean()))
         return float(np.mean(points)), np.mean(drawn, axis=0)
+
+
+def _labels(name: str, groups: Sequence[object]) -> list[str]:
+    if len(missing := np.flatnonzero(pd.Series(list(groups), dtype=object).isna())):
+        raise MetricError(
+            f"{len(missing)} of {len(groups)} images of {name} have no group, image {missing[0]} first: expected a "
+            "group for each; give one that stands alone its own name"
+        )
+    return list(map(str, groups))
 
 
 def interval(value: float, draws: Array, confidence: float = CONFIDENCE) -> Interval:

@@ -60,10 +60,10 @@ def paired_difference(
         The difference, first minus second, with its interval.
 
     Raises:
-        MetricError: The tables are of other images, or lack the metric.
+        MetricError: The tables are of other images, lack the metric, or an image has no group.
     """
     for table in (first, second):
-        if metric not in table or not set(_KEYS) <= set(table):
+        if not {*_KEYS, "group", metric} <= set(table):
             got = ", ".join(map(str, table))[:200]
             raise MetricError(f"expected tables of `evaluate` with {metric!r}, got columns {got}")
     left, right = (table.set_index(_KEYS).sort_index() for table in (first, second))

@@ -1,8 +1,11 @@
 """The bootstrap against a plain loop, and Holm's rule by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from medcore_prune.errors import MetricError
 from medcore_prune.intervals import Bootstrap, Interval, holm, interval, p_value
 
 GROUPS = {"a": ["v1", "v1", "v2", "v3", "v3", "v3"], "b": ["p", "q"]}
@@ -70,6 +73,20 @@ def test_few_groups_are_indicative() -> None:
     bootstrap = Bootstrap({"many": list("abcdefghij"), "few": ["s1", "s2", "s2"]}, draws=5)
     assert bootstrap.groups == {"many": 10, "few": 2}
     assert bootstrap.indicative == ["few"]
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), None, np.nan])
+def test_images_without_a_group_are_refused(nothing: object) -> None:
+    labels: list[Any] = ["s1", nothing, "s2", nothing]
+    with pytest.raises(MetricError, match=r"2 of 4 images of b have no group, image 1 first: expected a group"):
+        Bootstrap({"a": ["p", "q"], "b": labels}, draws=5)
+
+
+def test_labels_that_are_written_alike_are_one_group() -> None:
+    labels: list[Any] = [1, "1", 2, "3"]
+    bootstrap = Bootstrap({"a": labels}, draws=500)
+    assert bootstrap.groups == {"a": 3}
+    assert np.isfinite(bootstrap.macro({"a": np.arange(4.0)})[1]).all()
 
 
 def test_p_value_of_no_difference_is_one() -> None:

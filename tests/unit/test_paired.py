@@ -62,6 +62,14 @@ def test_groups_that_belong_together_widen_the_interval() -> None:
     assert together.high - together.low > 1.5 * (one_each.high - one_each.low)
 
 
+def test_images_without_a_group_are_refused() -> None:
+    whole = table({"a": [0.1, 0.2, 0.3]})
+    with pytest.raises(MetricError, match="1 of 3 images of a have no group, image 2 first"):
+        paired_difference(whole.assign(group=["x", "y", None]), whole, "bf1")
+    with pytest.raises(MetricError, match="expected tables of `evaluate`"):
+        paired_difference(whole.drop(columns="group"), whole, "bf1")
+
+
 def test_other_images_or_metrics_are_refused() -> None:
     with pytest.raises(MetricError, match="same images once"):
         paired_difference(table({"a": [0.1, 0.2]}), table({"a": [0.1]}), "bf1")
