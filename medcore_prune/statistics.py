@@ -22,7 +22,7 @@ from .files import atomic_write
 from .fingerprint import computation_hash
 from .needs import Need, Role, need_of
 from .sensitivity import SENSITIVITIES, check_source
-from .statistics_checks import check_same_weights, check_shapes, check_together
+from .statistics_checks import check_disjoint, check_same_weights, check_shapes, check_together
 from .statistics_file import FilePart, Part, write_part
 from .statistics_memory import flat, memory_part
 from .statistics_parts import file_name, first_samples, how_to_collect, sample_ends
@@ -73,7 +73,7 @@ class Statistics:
         return {name: len(self.samples(name)) for name in self.datasets}
 
     def samples(self, dataset: str) -> tuple[tuple[str, str], ...]:
-        """(name, SHA-256 of the pixels) of each sample of a data set, in order."""
+        """(name, SHA-256 of image, mask and box) of each sample of a data set, in order."""
         for (kind, _, name), parts in self._parts.items():
             if name == dataset and kind != "weights":
                 return tuple(sample for part in parts for sample in part.header.samples)
@@ -304,10 +304,15 @@ class Statistics:
     def merge(cls, several: Iterable["Statistics"]) -> "Statistics":
         """Join statistics of one model: samples of the same data set are added, data sets are put side by side.
 
+        A sample is known by its content, image, mask and box: one that two of them hold under two names is refused, for
+        it would count twice. What a single run was given twice it has counted twice, and keeps.
+
         Raises:
             StatisticsError: They belong to different models or losses, or share a sample.
         """
-        return cls(part for statistics in several for part in statistics.parts)
+        runs = [statistics.parts for statistics in several]
+        check_disjoint(runs)
+        return cls(part for parts in runs for part in parts)
 
     @classmethod
     def from_tensors(

@@ -1,6 +1,6 @@
 """Whether parts of statistics belong together, and whether they fit a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -75,6 +75,29 @@ def check_together(grouped: Mapping[tuple[str, str, str], Sequence[Part]]) -> No
             raise StatisticsError(
                 f"the statistics of {dataset} were not all collected on the same samples: merge whole runs"
             )
+
+
+def check_disjoint(runs: Iterable[Sequence[Part]]) -> None:
+    """Refuse runs of which two hold the same sample of a data set under two names.
+
+    Args:
+        runs: Parts of each.
+
+    Raises:
+        StatisticsError: The message has both names.
+    """
+    seen: dict[tuple[str, str, str, str], tuple[int, str]] = {}
+    for run, parts in enumerate(runs):
+        for header in (part.header for part in parts):
+            for name, content in header.samples:
+                place = (header.kind, header.role, header.dataset, content)
+                first_run, first_name = seen.setdefault(place, (run, name))
+                # those of one name are for `check_together`; statistics that were not calibrated know no content
+                if content and first_run != run and first_name != name:
+                    raise StatisticsError(
+                        f"samples {first_name} and {name} of {header.dataset} are the same image, mask and box, and "
+                        "would be counted twice: merge disjoint samples"
+                    )
 
 
 def _check_models(headers: Sequence[Header]) -> None:

@@ -35,7 +35,7 @@ class Header:
         kind: Name of the collector (`fisher`, `gradient` and so on), or `weights` for a copy of the prunable weights.
         role: `adapted` or `reference`, the model.
         dataset: Data set; empty for `weights`.
-        samples: (name, SHA-256 of the pixels) of every sample, in the order of summation.
+        samples: (name, SHA-256 of image, mask and box) of every sample, in the order of summation.
         losses: Names of the losses whose gradients were summed.
         band_radius_px: Radius of the boundary band in pixels of the grid in `defaults`.
         model_hash: `fingerprint.computation_hash` of the model; empty where unknown.

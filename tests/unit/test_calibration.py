@@ -1,5 +1,6 @@
 """`calibrate` itself: what is cached, what is collected later, shards, merging with a reference, refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,23 @@ def test_merged_shards_score_as_one_run(tmp_path: Path) -> None:
         )
         for key, scores in one.items():
             torch.testing.assert_close(other[key], scores, rtol=1e-4, atol=1e-6)
+
+
+def test_a_sample_under_two_names_is_not_merged(tmp_path: Path) -> None:
+    first, second = halves()
+    again = Fixed([replace(first[1], name="renamed"), *second], [first.hashes()[1], *second.hashes()])
+    runs = [calibrate(tmp_path, {"a": each}) for each in (first, again)]
+    message = f"samples {first.ids[1]} and renamed of a are the same image, mask and box.*merge disjoint samples"
+    with pytest.raises(StatisticsError, match=message):
+        mp.Statistics.merge(runs)
+
+
+def test_a_sample_given_twice_to_one_run_counts_twice_whatever_it_is_merged_with(tmp_path: Path) -> None:
+    first, second = halves()
+    twice = Fixed([first[0], replace(first[0], name="again")], [first.hashes()[0]] * 2)
+    # in one shard or in two
+    runs = [calibrate(tmp_path, {"a": twice}, shards=[1]), calibrate(tmp_path, {"a": second})]
+    assert mp.Statistics.merge(runs).counts == {"a": 4}
 
 
 def test_data_sets_put_side_by_side_are_those_of_one_run(tmp_path: Path) -> None:
