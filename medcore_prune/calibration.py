@@ -51,7 +51,7 @@ def calibrate(
     reference: nn.Module | None = None,
     data: Data | None = None,
     samples: int = 128,
-    needs: Collection[Need] | None = None,
+    needs: Collection[str] | None = None,
     *,
     cache_dir: str | Path | None = None,
     batch_size: int = 8,
@@ -126,7 +126,7 @@ def calibrate(
     return Statistics(parts)
 
 
-def _needs(needs: Collection[Need] | None, reference: nn.Module | None) -> frozenset[Need]:
+def _needs(needs: Collection[str] | None, reference: nn.Module | None) -> frozenset[Need]:
     if needs is None:
         extra = (Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS) if reference is not None else ()
         return frozenset({Need.FISHER, *extra})

@@ -75,7 +75,7 @@ def test_what_belongs_to_another_model_or_data_set_is_refused(files: Path, tmp_p
     model, other, larger = tiny_sam(0), tiny_sam(1), mp.zoo.pocket("adapted")
     plan = mp.Plan.load(files / "plan.json")
     statistics = mp.calibrate(other, data=SETS, samples=2, needs=["fisher"], cache_dir=tmp_path, progress=False)
-    with pytest.raises(MedcorePruneError, match="taken on another model, of other weights or settings: calibrate this model"):
+    with pytest.raises(MedcorePruneError, match="other weights or settings: calibrate this model"):
         mp.plan(model, "h50_m50", "vanilla_fisher", statistics=statistics)
     with pytest.raises(MedcorePruneError, match=r"the statistics .* the model was changed since; calibrate it again"):
         mp.plan(larger, "h50_m50", "vanilla_fisher", statistics=statistics)
