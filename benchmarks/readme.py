@@ -1,9 +1,10 @@
-"""Write the generated tables into README.md: `python -m medcore_prune.benchmarks.readme`."""
+"""Write the generated tables into README.md and the docs: `python -m medcore_prune.benchmarks.readme`."""
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..cli import COMMANDS as TOOL
 from ..errors import MedcorePruneError
@@ -12,6 +13,12 @@ from .cli import COMMANDS as BENCH
 from .findings import CLAIMS
 from .grid import Grid
 from .listing import criteria, methods
+
+PAGES: Mapping[str, tuple[str, ...]] = {
+    "README.md": ("commands", "claims", "methods"),
+    "docs/compress.md": ("workflow",),
+}
+"""The blocks of each page, by its place under the project's root."""
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -31,9 +38,9 @@ def claims(results: Path) -> Grid:
     """The verdict on every claim of the paper in each stored folder of results.
 
     Args:
-        results: The JSON file that `medcore-bench claims` wrote.
+        results: `docs/results`.
     """
-    found = json.loads(results.read_text(encoding="utf-8"))
+    found = _read(results / "claims" / "claims.json")
     rows = [
         [
             claim.title,
@@ -44,26 +51,60 @@ def claims(results: Path) -> Grid:
     return Grid("The paper's claims, measured here", ["claim", *found], rows, left=1 + len(found))
 
 
-def blocks(results: Path) -> Mapping[str, Callable[[], str]]:
-    """Name of a block to what makes its text."""
-    return {
-        "commands": lambda: commands().markdown(),
-        "claims": lambda: claims(results).markdown(),
-        "methods": lambda: f"{methods().markdown().strip()}\n\n{criteria().markdown()}",
-    }
-
-
-def with_tables(text: str, results: Path) -> str:
-    """Return a README's text with the tables between its markers made anew.
+def workflow(results: Path) -> Iterable[Grid]:
+    """What each step took where `speed_workflow` was run, and how much quicker the pruned encoders were.
 
     Args:
-        text: Of the README.
-        results: The JSON file that `medcore-bench claims` wrote.
+        results: `docs/results`.
+    """
+    runs = [_read(path) for path in sorted((results / "speed").glob("workflow_*.json"))]
+    runs.sort(key=lambda run: run["batch_size"])
+    first = runs[0]
+    heads = [f"{run['attention']}, batch of {run['batch_size']}" for run in runs]
+    steps = sorted(first["steps"], key=lambda step: float(first["steps"][step]["seconds"]))
+    rows = [[step, *(_cost(run["steps"][step]) for run in runs)] for step in steps]
+    where = f"{first['model']} at {first['image_size']} px on {first['device']}, torch {first['torch']}"
+    told = [f"{where}. Seconds an image, how many times a training step's that is, and the peak of memory."]
+    yield Grid("Each step on a GPU", ["step", *heads], rows, told)
+    times = [[level, *(_time(run, level) for run in runs)] for level in first["latency_ms"] if level != "whole"]
+    whole = ["whole", *(f"{run['latency_ms']['whole']:.0f} ms" for run in runs)]
+    told = [f"{where}. Milliseconds a batch, and how many times the unpruned encoder's that is."]
+    yield Grid("The pruned encoder's forward pass", ["level", *heads], [whole, *sorted(times)], told)
+
+
+def _cost(step: Mapping[str, float]) -> str:
+    return f"{step['seconds']:.2f} s, {step['ratio']:.2f} x, {step['peak_mb'] / 1e3:.1f} GB"
+
+
+def _time(run: Mapping[str, Any], level: str) -> str:
+    return f"{run['latency_ms'][level]:.0f} ms, {run['latency_ratio'][level]:.2f} x"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+BLOCKS: Mapping[str, Callable[[Path], str]] = {
+    "commands": lambda _: commands().markdown(),
+    "claims": lambda results: claims(results).markdown(),
+    "methods": lambda _: f"{methods().markdown().strip()}\n\n{criteria().markdown()}",
+    "workflow": lambda results: "\n\n".join(grid.markdown().strip() for grid in workflow(results)),
+}
+"""What makes the text of each block, of the folder of results."""
+
+
+def with_tables(text: str, names: Iterable[str], results: Path) -> str:
+    """Return a page's text with the tables between its markers made anew.
+
+    Args:
+        text: Of the page.
+        names: In `BLOCKS`.
+        results: `docs/results`.
 
     Raises:
         MedcorePruneError: The markers are not there.
     """
-    for name, make in blocks(results).items():
+    for name in names:
         opening, closing = marks(name)
         head, start, rest = text.partition(opening)
         _, end, tail = rest.partition(closing)
@@ -71,11 +112,26 @@ def with_tables(text: str, results: Path) -> str:
             raise MedcorePruneError(
                 f"expected the markers {opening} and {closing}: put them where the tables should stand"
             )
-        text = f"{head}{opening}\n\n{make().strip()}\n\n{closing}{tail}"
+        text = f"{head}{opening}\n\n{BLOCKS[name](results).strip()}\n\n{closing}{tail}"
     return text
 
 
+def renewed(root: Path) -> dict[Path, str]:
+    """Return what every page should read, by its path.
+
+    Args:
+        root: Of the project.
+
+    Raises:
+        MedcorePruneError: As for `with_tables`.
+    """
+    texts = {root / page: (root / page).read_text(encoding="utf-8") for page in PAGES}
+    return {
+        path: with_tables(text, names, root / "docs" / "results")
+        for (path, text), names in zip(texts.items(), PAGES.values(), strict=True)
+    }
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
-    stored = place.parent / "docs" / "results" / "claims" / "claims.json"
-    write_text_atomic(place, with_tables(place.read_text(encoding="utf-8"), stored))
+    for place, content in renewed(Path(sys.argv[1] if len(sys.argv) > 1 else ".")).items():
+        write_text_atomic(place, content)

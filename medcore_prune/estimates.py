@@ -36,7 +36,7 @@ def calibration_estimate(
     samples: int = 128,
     datasets: int = 1,
     batch_size: int = 8,
-    needs: Collection[Need] | None = None,
+    needs: Collection[str] | None = None,
     losses: Sequence[str] = LOSSES,
     checkpointing: bool | None = None,
     trial: bool = True,
@@ -159,7 +159,7 @@ def evaluation_estimate(model: nn.Module, images: int, *, batch_size: int = 16, 
     )
 
 
-def _kinds(needs: Collection[Need] | None, reference: nn.Module | None) -> list[Need]:
+def _kinds(needs: Collection[str] | None, reference: nn.Module | None) -> list[Need]:
     if needs is not None:
         return [Need(need) for need in needs]
     return [Need.FISHER, *([Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS] if reference is not None else [])]
