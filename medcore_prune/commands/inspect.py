@@ -1,6 +1,7 @@
 """`medcore-prune inspect`: what is inside a model file."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from .blocks import blocks_table, draw_blocks
 from .inputs import POCKET, ModelOptions
 from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options
 
+_WIDTH = 100
+_HASH, _HASH_SHOWN = re.compile(r"[0-9a-f]{64}"), 12
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -86,7 +89,8 @@ def _say(facts: Mapping[str, Any], before: Cost, after: Cost, plan: Plan, lineag
 
 def _say_tree(values: Mapping[str, Any], indent: str) -> None:
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        line = f"{indent}{name}: {_short(value)}"
+        if isinstance(value, Mapping) and len(line) > _WIDTH:
             click.echo(f"{indent}{name}:")
             _say_tree(value, indent + "  ")
         elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
@@ -94,4 +98,15 @@ def _say_tree(values: Mapping[str, Any], indent: str) -> None:
                 click.echo(f"{indent}{name} {number}:")
                 _say_tree(entry if isinstance(entry, Mapping) else {"": entry}, indent + "  ")
         else:
-            click.echo(f"{indent}{name}: {'none' if value is None else value}")
+            click.echo(line)
+
+
+def _short(value: Any) -> str:
+    """A value in a line: hashes and fractions by their first figures, which --json has in full."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_short(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, str) and _HASH.fullmatch(value):
+        return value[:_HASH_SHOWN]
+    return "none" if value is None else str(value)

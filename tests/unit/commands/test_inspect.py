@@ -32,7 +32,7 @@ def test_a_pruned_file_tells_what_is_left_and_where_it_comes_from(small: Path, t
     dense = mp.count(tiny_sam())
     assert f"{mp.count(model).params_m:.3f}M of {dense.params_m:.3f}M" in result.output
     assert "level: h50_m70" in result.output
-    assert "sha256: " + "a" * 64 in result.output
+    assert "adapted: sha256 " + "a" * 12 + "\n" in result.output
     # block 0 of four: 8 of 16 heads go from the three unprotected blocks
     heads = model.image_encoder.blocks[0].attn.num_heads  # type: ignore[union-attr,index]
     assert f"{heads} of 4" in result.output
