@@ -64,7 +64,7 @@ def page(
             details=details,
             figures=figures,
             gallery=_gallery(store, summary) if gallery else None,
-            colours={name: look.colour for name, look in looks(summary.methods, summary.subject).items()},
+            swatches={name: look.swatch for name, look in looks(summary.methods, summary.subject).items()},
             unpruned=UNPRUNED,
         )
     )

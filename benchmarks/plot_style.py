@@ -60,6 +60,15 @@ class Look:
     width: float
     order: int
 
+    @property
+    def swatch(self) -> str:
+        """CSS of a square that stands for the line: filled where it is drawn through, a frame where it is dashed."""
+        return (
+            f"background:{self.colour}"
+            if self.line == _LINES[0]
+            else f"background:none;box-shadow:inset 0 0 0 3px {self.colour}"
+        )
+
 
 def looks(methods: Sequence[str], subject: str) -> dict[str, Look]:
     """Give each method a colour, a marker and a line, the subject the strongest."""

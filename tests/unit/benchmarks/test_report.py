@@ -117,3 +117,4 @@ def test_the_subject_stands_out_and_looks_differ() -> None:
     assert len({(look.colour, look.marker) for look in found.values()}) == 3
     many = looks([str(number) for number in range(25)], "3")
     assert len({(look.colour, str(look.line)) for look in many.values()}) == 25
+    assert len({look.swatch for look in list(many.values())[:20]}) == 20
