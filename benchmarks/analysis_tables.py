@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 FAINT_REFERENCE = 1e-3
 """Ratio of the models' Fisher below which the reset term is said to hardly count: its root weighs 3 %."""
+_FEW_UNITS = 10
 
 
 def agreement(found: Mapping[str, Any], order: Sequence[str]) -> Grid:
@@ -32,6 +33,7 @@ def agreement(found: Mapping[str, Any], order: Sequence[str]) -> Grid:
         [
             f"Exact: the change of the boundary-aware loss when a unit is set to zero, or back to the reference; "
             f"{units} drawn at random, {found['images']} calibration images of each data set.",
+            *(["So few units say next to nothing."] if min(found["units"].values()) < _FEW_UNITS else []),
             *_reference(found.get("reference_fisher", {})),
         ],
     )

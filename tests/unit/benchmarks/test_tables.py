@@ -110,6 +110,12 @@ def test_agreement_shows_a_dash_where_undefined() -> None:
     assert grid.rows == [["zero_fisher", "+0.50", "–", "+1.00", "-0.25"]]
 
 
+@pytest.mark.parametrize(("heads", "said"), [(9, True), (10, False)])
+def test_agreement_over_a_few_units_says_so(heads: int, said: bool) -> None:
+    grid = analysis_tables.agreement({**AGREEMENT, "units": {"heads": heads, "neurons": 40}}, ["zero_fisher"])
+    assert any("So few units say next to nothing" in line for line in grid.footer) == said
+
+
 def test_stability_shows_correlation_and_overlap() -> None:
     rows = analysis_tables.stability(STABILITY, ["zero_fisher"]).rows
     assert rows[0] == ["zero_fisher", "heads", "+0.90 / 75.0", "+1.00 / 100.0"]
