@@ -98,7 +98,8 @@ class Criterion(tp.importance.Importance):
             The criterion itself.
 
         Raises:
-            StatisticsError: The statistics lack what the criterion needs, or were taken on other shapes.
+            StatisticsError: The statistics lack what the criterion needs, or were taken on other weights or shapes.
+            SurgeryError: The model is within a `traceable` or `masked` block, where its statistics cannot be checked.
         """
         statistics = getattr(self, "statistics", None)
         if statistics is not None:

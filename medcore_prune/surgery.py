@@ -14,6 +14,7 @@ from .groups import StructuredGroup, groups_of
 from .lineage import lineage_of, remember_cut
 from .plan_record import BlockPlan, Plan
 from .protocol import embed
+from .tracing import refuse_traceable
 
 
 def _dropped(kept: Sequence[int], size: int) -> list[int]:
@@ -44,8 +45,9 @@ def refuse_masked(model: nn.Module) -> None:
     """Refuse a model that does not compute what its weights say, for all that is kept or copied by its weights.
 
     Raises:
-        SurgeryError: It is within a `masked` block.
+        SurgeryError: It is within a `masked` block, or within a `traceable` one.
     """
+    refuse_traceable(model)
     hooks = (hook for part in model.modules() for hook in part._forward_pre_hooks.values())
     if any(isinstance(hook, _ZeroChannels) for hook in hooks):
         raise SurgeryError("a masked model is not what its weights say: leave the `masked` block first, or prune it")
@@ -101,7 +103,7 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
 
     Raises:
         SurgeryError: The plan does not fit, a group's indices do not fit the layers, a layer's weights are computed
-            from others or shared, or the model is within a `masked` block; nothing is changed then.
+            from others or shared, or the model is within a `masked` or `traceable` block; nothing is changed then.
     """
     refuse_masked(model)
     plan.check_fits(model)

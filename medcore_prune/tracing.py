@@ -64,6 +64,20 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
         family.set_num_heads(block, _heads_left(block, whole))
 
 
+def refuse_traceable(model: nn.Module) -> None:
+    """Refuse a model whose windows and positions are put aside.
+
+    Raises:
+        SurgeryError: It is within a `traceable` block.
+    """
+    replaced = (part.__dict__.get("forward") for part in model.modules())
+    if any(isinstance(forward, partial) and forward.func is _forward for forward in replaced):
+        raise SurgeryError(
+            "within a `traceable` block a model is not what its weights say: bind criteria before the block, calibrate "
+            "and prune outside of it"
+        )
+
+
 def heads_by_layer(model: nn.Module) -> dict[nn.Module, int]:
     """Return every layer that gives queries, keys or values with its number of heads, as torch-pruning wants them.
 

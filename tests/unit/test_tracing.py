@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,24 @@ def test_everything_is_put_back_even_after_an_error(error: Exception | None) -> 
     assert [block.window for block in blocks_of(model)] == [4, 0, 4, 0]
     with torch.no_grad():
         assert torch.equal(embed(model, images), expected)
+
+
+def test_statistics_are_bound_before_the_block(tmp_path: Path) -> None:
+    model = tiny_sam()
+    settings: Any = {"data": {"a": TinySamples("a", 2)}, "progress": False}
+    statistics = mp.calibrate(model, cache_dir=tmp_path / "cache", **settings)
+    criterion = mp.build_criterion("zero", statistics=statistics)
+    with traceable(model):
+        for takes in (
+            lambda: criterion.bind(model),
+            lambda: mp.prune(model, mp.make_plan(model, "h50_m50")),
+            lambda: mp.calibrate(model, cache_dir=tmp_path / "inside", **settings),
+        ):
+            with pytest.raises(SurgeryError, match="bind criteria before the block"):
+                takes()
+        mp.build_criterion("magnitude").bind(model)  # reads no statistics
+    criterion.bind(model)
+    assert not (tmp_path / "inside").exists()
 
 
 def test_one_pruner_after_another() -> None:
