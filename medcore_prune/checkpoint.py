@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .attention import set_attention
 from .data.images import is_image_file
-from .encoders import SamShape, build_sam
+from .encoders import SamShape, blocks_of, build_sam
 from .errors import AlignmentError, CheckpointError
 from .files import atomic_write
 from .pruned_header import is_pruned_file
@@ -175,8 +175,12 @@ def require_aligned(model: nn.Module, reference: nn.Module) -> None:
         reference: What it was fine-tuned from, theta_S.
 
     Raises:
+        MedcorePruneError: A model of no known family.
+        SurgeryError: A layer that pruning cuts has an adapter, which the other model need not have.
         AlignmentError: Names or shapes differ; the first differences are listed.
     """
+    for each in (model, reference):
+        blocks_of(each)
     if lines := _differences(dict(model.named_parameters()), dict(reference.named_parameters())):
         raise AlignmentError(
             f"the reference does not align with the adapted model: {_summary(lines)}; expected the checkpoint that it "

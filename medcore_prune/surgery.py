@@ -102,8 +102,9 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
         `save` can name what was kept by the indices of the whole model.
 
     Raises:
-        SurgeryError: The plan does not fit, a group's indices do not fit the layers, a layer's weights are computed
-            from others or shared, or the model is within a `masked` or `traceable` block; nothing is changed then.
+        SurgeryError: The plan does not fit, a group's indices do not fit the layers, a layer has an adapter, its
+            weights are computed from others or shared, or the model is within a `masked` or `traceable` block; nothing
+            is changed then.
     """
     refuse_masked(model)
     plan.check_fits(model)
@@ -133,18 +134,12 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
 
 
 def _check_own_weights(model: nn.Module) -> None:
-    """Refuse layers whose weights cannot be cut by themselves: tied, or made by a parametrization."""
+    """Refuse layers whose weights are tied to others, and cannot be cut by themselves."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     for group in groups_of(model):
-        for name, layer in group.layers:
-            # the older weight norm leaves a plain attribute, the newer parametrizations a property
-            if not isinstance(layer._parameters.get("weight"), nn.Parameter):
-                raise SurgeryError(
-                    f"the weight of {name} is computed from others (weight norm, or another parametrization): take "
-                    "that off first"
-                )
+        for _, layer in group.layers:
             for parameter in layer.parameters(recurse=False):
                 if len(shared := names.get(id(parameter), [])) > 1:
                     raise SurgeryError(f"{shared[0]} and {shared[1]} are one tensor: give each layer its own first")

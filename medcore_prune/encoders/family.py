@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ..errors import MedcorePruneError
+from .plain_layer import require_plain
 
 FUSED, SEPARATE = ("qkv",), ("q", "k", "v")
 """Roles of the layers that give queries, keys and values: one for all three, or one each."""
@@ -67,10 +68,13 @@ def block_of(
 
     Raises:
         AttributeError: A layer is not there.
+        SurgeryError: A layer is none that can be cut: see `require_plain`.
     """
     layers: dict[str, Any] = {role: module.get_submodule(path) for role, path in paths.items()}
-    rows = sum(layers[role].out_features for role in (FUSED if FUSED[0] in layers else SEPARATE))
     names = {role: f"{name}.{path}" for role, path in paths.items()}
+    for role, layer in layers.items():
+        require_plain(names[role], layer)
+    rows = sum(layers[role].out_features for role in (FUSED if FUSED[0] in layers else SEPARATE))
     return Block(index, name, layers, names, attention, num_heads, rows // (3 * num_heads), window)
 
 

@@ -16,6 +16,7 @@ _CLASSES = {
     "timm.models.vision_transformer_sam": "VisionTransformerSAM",
 }
 _LAYER_PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.fc1", "lin2": "mlp.fc2"}
+_WANTED = "only blocks of qkv, proj, fc1 and fc2 can be pruned"
 # parts that tie all heads, or all neurons, to each other or to a third layer
 _COUPLING = {"attn.norm": "scales all heads together", "attn.gate": "gates", "mlp.norm": "scales all neurons together"}
 
@@ -37,16 +38,13 @@ class TimmFamily:
         return [self._block(index, block, f"blocks.{index}") for index, block in enumerate(encoder.blocks)]
 
     def _block(self, index: int, block: Any, name: str) -> Block:
-        _require_plain(block, name)
-        return block_of(
-            block,
-            index,
-            name,
-            _LAYER_PATHS,
-            block.attn,
-            int(block.attn.num_heads),
-            int(getattr(block, "window_size", 0)),
-        )
+        missing = [path for path in _LAYER_PATHS.values() if _found(block, path) is None]
+        if missing:
+            raise MedcorePruneError(f"{name} has no {missing[0]}: {_WANTED}")
+        heads, window = int(block.attn.num_heads), int(getattr(block, "window_size", 0))
+        shown = block_of(block, index, name, _LAYER_PATHS, block.attn, heads, window)
+        _require_uncoupled(shown, block)
+        return shown
 
     def geometry(self, model: nn.Module) -> Geometry:
         encoder: Any = model
@@ -75,15 +73,13 @@ class TimmFamily:
         raise no_decoder(model)
 
 
-def _require_plain(block: Any, name: str) -> None:
+def _require_uncoupled(shown: Block, block: nn.Module) -> None:
     """Refuse blocks in which a head or a neuron is more than rows of one layer and columns of the next."""
-    missing = [path for path in _LAYER_PATHS.values() if not isinstance(_found(block, path), nn.Linear)]
-    if missing or block.mlp.fc1.out_features != block.mlp.fc2.in_features:
-        what = f"no plain linear {missing[0]}" if missing else "a gated MLP"
-        raise MedcorePruneError(f"{name} has {what}: only blocks of qkv, proj, fc1 and fc2 can be pruned")
+    if shown.layers["lin1"].out_features != shown.layers["lin2"].in_features:
+        raise MedcorePruneError(f"{shown.name} has a gated MLP: {_WANTED}")
     for path, why in _COUPLING.items():
         if not isinstance(_found(block, path), nn.Identity | None):
-            raise MedcorePruneError(f"{name}.{path} {why}: blocks that have it cannot be pruned")
+            raise MedcorePruneError(f"{shown.name}.{path} {why}: blocks that have it cannot be pruned")
 
 
 def _found(block: nn.Module, path: str) -> nn.Module | None:
