@@ -1,6 +1,7 @@
 """A group of commands that are imported when they are asked for, so that help and completion do not wait for torch."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -29,14 +30,15 @@ class Listed(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A click group over modules.
+    """A click group over modules; its help, and that of its commands, is asked for by `--help` or `-h`.
 
     Args:
         listed: Names of the commands to what is known of them, in the order in which help shows them.
     """
 
     def __init__(self, *args: Any, listed: Mapping[str, Listed], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # the first is the one that errors name
+        super().__init__(*args, context_settings={"help_option_names": ["--help", "-h"]}, **kwargs)
         self.listed = dict(listed)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,6 +51,21 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module = self.listed[cmd_name].module
         return rebuilt(cmd_name, module, partial(_imported, module)) if ctx.resilient_parsing else _imported(module)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, and name those that are spelt nearly the same where there is none.
+
+        Raises:
+            click.UsageError: There is no such command.
+        """
+        known = self.list_commands(ctx)
+        # click itself looks among commands that are imported already
+        near = get_close_matches(args[0], known) if args[0] not in known else []
+        if near and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(near)}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, no sentence cut."""

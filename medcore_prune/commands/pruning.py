@@ -267,6 +267,8 @@ def say(done: Pruned) -> None:
     plan, before, after = done.plan, done.before, done.after
     heads, neurons = (plan.effective_fraction(family) for family in ("heads", "neurons"))
     click.echo(f"level {plan.level}: {heads:.1%} of the heads and {neurons:.1%} of the MLP neurons are gone")
+    if not heads and not neurons:
+        click.echo("note: nothing is cut: all heads and neurons stay", err=True)
     for family in plan.notes.get("saturated", ()):
         click.echo(f"note: the {family} are saturated: every block that may be pruned is at its minimum")
     click.echo(f"parameters {before.params_m:.2f}M -> {after.params_m:.2f}M ({after.params_removed(before):.1%} off)")

@@ -74,6 +74,28 @@ def test_wrong_usage_is_2_and_says_where_help_is(
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("program", "typed", "meant"),
+    [
+        ("medcore-prune", "pruen", "prune"),
+        ("medcore-prune", "evalute", "evaluate"),
+        ("medcore-bench", "basline", "baselines"),
+        ("medcore-bench", "recovery", "recovery-study"),
+    ],
+)
+def test_a_mistyped_command_names_the_nearest(
+    program: str, typed: str, meant: str, ended: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, said = ended(program, typed)
+    assert (code, out) == (2, "")
+    assert said.endswith(f"Error: No such command '{typed}'. Did you mean {meant}?\n")
+
+
+@PROGRAMS
+def test_a_command_like_no_other_is_just_not_there(program: str, ended: Callable[..., tuple[int, str, str]]) -> None:
+    assert ended(program, "xyz")[2].endswith("Error: No such command 'xyz'.\n")
+
+
 @PROGRAMS
 def test_an_interrupt_is_130(program: str, ended: Callable[..., tuple[int, str, str]]) -> None:
     code, out, said = ended(program, "fails", raises=KeyboardInterrupt())

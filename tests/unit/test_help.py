@@ -36,6 +36,14 @@ def examples(text: str) -> Iterator[list[str]]:
             yield shlex.split(line)
 
 
+@pytest.mark.parametrize(
+    ("program", "words"), [*((program, []) for program in PROGRAMS), *((program, [name]) for program, name in COMMANDS)]
+)
+def test_the_short_option_shows_the_same(program: str, words: list[str]) -> None:
+    short = CliRunner().invoke(PROGRAMS[program], [*words, "-h"], prog_name=program, terminal_width=WIDTH)
+    assert (short.exit_code, short.output) == (0, help_of(program, *words))
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_list_of_commands_fits_and_is_whole(program: str) -> None:
     text = help_of(program)

@@ -80,6 +80,13 @@ def test_files_report_and_split_lie_beside_the_model(here: Path) -> None:
     assert {p.name for p in here.iterdir()} >= {"b.split.json", "b.report.md", "b.report.json"}
 
 
+@pytest.mark.parametrize(("level", "said"), [("h0_m0", True), ("h0_m10", False)])
+def test_a_level_that_cuts_nothing_is_said(level: str, said: bool) -> None:
+    result = run("--level", level, "--method", "magnitude", "--verify", "1")
+    assert result.exit_code == 0, result.output
+    assert ("note: nothing is cut: all heads and neurons stay" in result.output) == said
+
+
 def test_the_reference_follows_a_model_that_was_pruned_before(here: Path) -> None:
     model = mp.zoo.pocket("adapted")
     mp.save(mp.prune(model, mp.make_plan(model, "h40_m30")), here / "a.safetensors")
