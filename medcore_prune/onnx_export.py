@@ -7,7 +7,8 @@ import copy
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,6 +34,7 @@ LARGEST_DIFFERENCE = 1e-3
 _OPSET = 17
 _MOST_BYTES = 2_000_000_000  # a protobuf file ends at 2 GiB
 _EXTRA = ("onnx", "onnxscript", "onnxruntime")
+_CHECKERS = ("onnx", "onnxruntime")
 
 
 class _Encoder(nn.Module):
@@ -157,7 +159,8 @@ def export_onnx(
 
     Raises:
         MedcorePruneError: The extra is not installed; an unknown part or exporter; a model that is not float32 or too
-            large for one file; too few samples; or outputs that differ from PyTorch's.
+            large for one file; too few samples; a file that ONNX or ONNX Runtime refuses; or outputs that differ from
+            PyTorch's.
     """
     require_onnx()
     _check(model, Path(path), part, exporter)
@@ -176,8 +179,9 @@ def export_onnx(
             warnings.simplefilter("ignore")
             EXPORTERS[exporter](module, tuple(value[:2] for value in arguments), chosen, temporary)
         seconds = time.perf_counter() - start
-        _describe(temporary, model, part)
-        differences = compare(module, temporary, chosen, arguments)
+        with _saying_why(path):
+            _describe(temporary, model, part)
+            differences = compare(module, temporary, chosen, arguments)
         _refuse_different(differences, path)
         size_bytes = temporary.stat().st_size
     return OnnxReport(part, exporter, size, differences, len(shown), size_bytes, seconds)
@@ -257,6 +261,21 @@ def compare(module: nn.Module, place: Path, part: _Part, arguments: Sequence[Ten
             scale = float(ours.abs().max().clamp(min=1e-12))
             worst[name] = max(worst[name], float((ours.cpu() - torch.from_numpy(theirs)).abs().max()) / scale)
     return worst
+
+
+@contextmanager
+def _saying_why(path: str | Path) -> Iterator[None]:
+    """Turn what ONNX and ONNX Runtime raise, which have no error in common, into one that names the file."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CHECKERS:
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise MedcorePruneError(
+            f"{path}: the exported file does not run under ONNX Runtime ({reason}): nothing was written; try the other "
+            "exporter, or another version of onnxruntime"
+        ) from error
 
 
 def _refuse_different(differences: dict[str, float], path: str | Path) -> None:

@@ -1,6 +1,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,6 +77,41 @@ def test_a_file_that_gives_something_else_is_not_kept(
 
     monkeypatch.setitem(onnx_export.EXPORTERS, "torchscript", another)
     with pytest.raises(MedcorePruneError, match=r"embedding by .* differ from PyTorch's.*nothing was written"):
+        mp.export_onnx(small, tmp_path / "a.onnx", "encoder", samples=samples())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_onnx_refuses_is_said_in_one_line(
+    small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+
+    def broken(*arguments: Any) -> None:
+        onnx_export._torchscript(*arguments)
+        content = onnx.load(str(arguments[-1]))
+        content.graph.node[0].op_type = "NoSuchOperator"
+        onnx.save(content, str(arguments[-1]))
+
+    monkeypatch.setitem(onnx_export.EXPORTERS, "torchscript", broken)
+    with pytest.raises(MedcorePruneError, match=r"does not run .*No Op registered for NoSuchOp.*nothing was") as caught:
+        mp.export_onnx(small, tmp_path / "a.onnx", "encoder", samples=samples())
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_onnx_runtime_has_its_first_line(
+    small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    def fails(*_arguments: Any, **_settings: Any) -> None:
+        raise onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException("cannot allocate\nat some place")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    with pytest.raises(
+        MedcorePruneError, match=r"a\.onnx: the exported file does not run .*\(cannot allocate\): nothing"
+    ):
         mp.export_onnx(small, tmp_path / "a.onnx", "encoder", samples=samples())
     assert not list(tmp_path.iterdir())
 
