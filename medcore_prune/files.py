@@ -15,6 +15,7 @@ from .errors import WriteError
 
 _TORCH_CANNOT_WRITE = "inline_container"
 """Where torch's own writer of archives says that it failed; it has no error of its own for it."""
+_NAMED = 3
 
 
 @contextmanager
@@ -83,6 +84,23 @@ def refuse_overwriting(read: Iterable[str | os.PathLike[str] | None], *written: 
         for source in read:
             if target and source and os.path.exists(target) and os.path.exists(source) and target.samefile(source):
                 raise WriteError(f"{target} is the file {source} that is read: choose another name")
+
+
+def refuse_existing(overwrite: bool, *written: Path | None) -> None:
+    """Refuse to replace files, before the work whose result goes there.
+
+    Args:
+        overwrite: Whether that was asked for.
+        written: Files that are to be made, or None.
+
+    Raises:
+        WriteError: Some are there, and it was not; the first of them are named.
+    """
+    there = [str(path) for path in written if path is not None and path.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        named = ", ".join(there[:_NAMED])
+        raise WriteError(f"already there: {named}{more}; choose another name, or give --overwrite")
 
 
 @contextmanager

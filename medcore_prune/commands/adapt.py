@@ -16,7 +16,7 @@ from ..data.named import named_folders, parse_named
 from ..data.types import SampleSet
 from ..encoders import SHAPES, geometry_of
 from ..errors import CheckpointError
-from ..files import refuse_overwriting, require_writable, write_json_atomic
+from ..files import refuse_existing, refuse_overwriting, require_writable, write_json_atomic
 from ..protocol import batch_of
 from ..zoo import pocket
 from .options import (
@@ -24,6 +24,7 @@ from .options import (
     device_option,
     image_size_option,
     layout_option,
+    overwrite_option,
     resume_option,
     seed_option,
     training_options,
@@ -102,6 +103,7 @@ def _warn_if_blind(dependence: float) -> None:
 @seed_option("Seed of the order of images and of their augmentation.")
 @device_option
 @resume_option
+@overwrite_option
 @click.option("--out", type=FILE, required=True, help="The adapted checkpoint, a .pth file.")
 def command(
     kind: str,
@@ -118,6 +120,7 @@ def command(
     image_size: int | None,
     device: str,
     resume: bool,
+    overwrite: bool,
 ) -> None:
     """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
 
@@ -142,11 +145,13 @@ def command(
         raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     require_writable(out)
     refuse_overwriting((reference,), out)
+    state = out.with_suffix(".state.pt")
+    # a run that goes on was allowed to write there when it began
+    refuse_existing(overwrite or (resume and state.exists()), out)
     sets = named_folders(parse_named(data), layout)
     roles = split(sets, seed=split_seed, fractions=fractions)
     model = _start(kind, reference, device, image_size)
     settings = AdaptSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    state = out.with_suffix(".state.pt")
     if not resume:
         state.unlink(missing_ok=True)
     _say_roles(roles)

@@ -12,14 +12,24 @@ from ..data.types import SampleSet
 from ..encoders import geometry_of
 from ..estimates import evaluation_estimate
 from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
-from ..files import require_writable, write_text_atomic
+from ..files import refuse_existing, require_writable, write_text_atomic
 from ..intervals import INDICATIVE_BELOW
 from ..paired import paired_difference
 from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
-from .options import FOLDER, MODEL, MODEL_FILE, data_options, device_option, kind_options, scoring_options
+from .options import (
+    FOLDER,
+    MODEL,
+    MODEL_FILE,
+    data_options,
+    device_option,
+    kind_options,
+    overwrite_option,
+    scoring_options,
+)
 from .table import Table
 
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
+_FILES = ("summary.md", "images.csv")
 _COMPARED = ("dice", "bf1", "hd95_px")
 _HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
 
@@ -53,6 +63,7 @@ Tables = dict[str, pd.DataFrame]
 )
 @scoring_options
 @device_option
+@overwrite_option
 @click.option("--out", type=FOLDER, help="Also write the table as Markdown, and every image's metrics as CSV.")
 def command(
     models: tuple[str, ...],
@@ -69,6 +80,7 @@ def command(
     eval_size: EvalSize,
     tolerance_px: float,
     batch_size: int,
+    overwrite: bool,
     out: Path | None,
 ) -> None:
     """Measure how good the masks of models are, and their contours.
@@ -84,6 +96,8 @@ def command(
     """
     check_device(device)
     require_writable(out)
+    files = [] if out is None else [out / name for name in _FILES]
+    refuse_existing(overwrite, *files)
     options, source = ModelOptions(kind, image_size, device), ImageOptions(data, boxes, layout, split_seed)
     require_own_images(options, source)
     names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))
@@ -99,9 +113,9 @@ def command(
     parts += _notes(tables, against, eval_size, tolerance_px)
     click.echo("\n\n".join(part for part in parts if part))
     say_notice(source)
-    if out is not None:
-        _write(tables, against, _notes(tables, against, eval_size, tolerance_px), out)
-        click.echo(f"written: {out / 'summary.md'}, {out / 'images.csv'}")
+    if files:
+        _write(tables, against, _notes(tables, against, eval_size, tolerance_px), *files)
+        click.echo(f"written: {', '.join(map(str, files))}")
 
 
 def evaluate_all(
@@ -199,10 +213,10 @@ def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_p
     return ["\n".join(lines)]
 
 
-def _write(tables: Tables, against: str | None, notes: list[str], out: Path) -> None:
+def _write(tables: Tables, against: str | None, notes: list[str], text: Path, images: Path) -> None:
     parts = [summary(tables).markdown(), by_set(tables).markdown()]
     parts += [comparison(tables, against).markdown()] if against else []
-    write_text_atomic(out / "summary.md", "\n\n".join(["# Evaluation", *parts, *notes]) + "\n")
+    write_text_atomic(text, "\n\n".join(["# Evaluation", *parts, *notes]) + "\n")
     rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
     columns = ["model", *(column for column in rows if column != "model")]
-    write_text_atomic(out / "images.csv", rows[columns].to_csv(index=False))
+    write_text_atomic(images, rows[columns].to_csv(index=False))

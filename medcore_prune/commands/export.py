@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from ..data.types import Sample
-from ..files import require_writable, write_json_atomic
+from ..files import refuse_existing, require_writable, write_json_atomic
 from ..onnx_export import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
 from .inputs import POCKET, ImageOptions, ModelOptions
-from .options import FOLDER, MODEL, MODEL_FILE, data_options, kind_options
+from .options import FOLDER, MODEL, MODEL_FILE, data_options, kind_options, overwrite_option
 from .table import Table
 
 
@@ -40,6 +40,7 @@ from .table import Table
     show_default=True,
     help="PyTorch's older exporter, or its newer and much slower one; both gave the same numbers.",
 )
+@overwrite_option
 @click.option("--out", type=FOLDER, default=Path("onnx"), show_default=True, help="Folder of the files.")
 def command(
     model: str,
@@ -52,6 +53,7 @@ def command(
     split_seed: int,
     images: int,
     exporter: str,
+    overwrite: bool,
     out: Path,
 ) -> None:
     """Write a model as ONNX, and compare it with PyTorch under ONNX Runtime.
@@ -69,16 +71,15 @@ def command(
     """
     require_onnx()
     require_writable(out)
+    files = {name: out / f"{name}.onnx" for name in (PARTS if part == "both" else (part,))}
+    refuse_existing(overwrite, *files.values())
     source = ImageOptions(data, boxes, layout, split_seed)
     loaded = ModelOptions(kind, image_size).read(model)
     samples: list[Sample] = []
     # which role does not matter: the numbers of two programs are compared, not masks with the truth
     for each in source.role("all", [model], images).values():
         samples += islice(each, images)
-    reports = [
-        export_onnx(loaded, out / f"{name}.onnx", name, samples=samples, exporter=exporter)
-        for name in (PARTS if part == "both" else (part,))
-    ]
+    reports = [export_onnx(loaded, place, name, samples=samples, exporter=exporter) for name, place in files.items()]
     write_json_atomic(out / "comparison.json", {"model": model, "parts": [asdict(report) for report in reports]})
     click.echo(_table(reports).text())
     click.echo(f"written: {', '.join(f'{report.part}.onnx' for report in reports)} and comparison.json in {out}")

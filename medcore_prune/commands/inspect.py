@@ -12,7 +12,7 @@ from ..cost import Cost, count
 from ..encoders import build_sam, geometry_of
 from ..encoders.sam_shape import kind_of, shape_of
 from ..errors import MedcorePruneError
-from ..files import require_writable
+from ..files import refuse_existing, require_writable
 from ..fingerprint import model_hash
 from ..lineage import Lineage, lineage_of
 from ..planning import Plan, make_plan
@@ -20,7 +20,7 @@ from ..pruned_file import load
 from ..pruned_header import is_pruned_file
 from .blocks import blocks_table, draw_blocks
 from .inputs import POCKET, ModelOptions
-from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options
+from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options, overwrite_option
 
 _WIDTH = 100
 _HASH, _HASH_SHOWN = re.compile(r"[0-9a-f]{64}"), 12
@@ -32,8 +32,17 @@ _PICTURES = (".png", ".svg", ".pdf")
 @kind_options
 @convention_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, with what was kept.")
+@overwrite_option
 @click.option("--out", type=FILE, help="Also draw what is left of every block: .png, .svg or .pdf.")
-def command(model: str, kind: str, image_size: int | None, convention: str, as_json: bool, out: Path | None) -> None:
+def command(
+    model: str,
+    kind: str,
+    image_size: int | None,
+    convention: str,
+    as_json: bool,
+    overwrite: bool,
+    out: Path | None,
+) -> None:
     """Show what is inside a model file: sizes, what is left of every block, its history.
 
     Reads files of this tool, and SAM or MedSAM checkpoints (say which with
@@ -47,6 +56,7 @@ def command(model: str, kind: str, image_size: int | None, convention: str, as_j
     if out is not None and out.suffix not in _PICTURES:
         raise MedcorePruneError(f"--out {out}: expected a name that ends in one of {', '.join(_PICTURES)}")
     require_writable(out)
+    refuse_existing(overwrite, out)
     # half precision is shown as it is stored
     loaded = load(model) if is_pruned_file(model) else ModelOptions(kind, image_size).read(model)
     shape, lineage = shape_of(loaded), lineage_of(loaded)

@@ -152,6 +152,11 @@ def resume_option(command: F) -> F:
     )(command)
 
 
+def overwrite_option(command: F) -> F:
+    """Add `--overwrite`."""
+    return click.option("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
+
+
 def plugin_option(command: F) -> F:
     """Add `--plugin`."""
     return click.option(

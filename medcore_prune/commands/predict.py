@@ -14,12 +14,12 @@ from ..data import boxes_from_csv, read_image
 from ..data.images import is_image_file
 from ..data.types import Box
 from ..errors import DataError
-from ..files import atomic_write, require_writable
+from ..files import atomic_write, refuse_existing, require_writable
 from ..overlay import overlay
 from ..predictor import Predictor
 from ..progress import track
 from .inputs import POCKET, ModelOptions
-from .options import FILE, FOLDER, MODEL, MODEL_FILE, device_option, kind_options
+from .options import FILE, FOLDER, MODEL, MODEL_FILE, device_option, kind_options, overwrite_option
 from .types import BoxType
 
 _SHOWN = 3
@@ -65,7 +65,7 @@ class Job:
     show_default=True,
     help="Also write pictures with contours and boxes drawn over the images.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files of the same name in --out.")
+@overwrite_option
 @click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True, help="Folder of the masks.")
 def command(
     image: Path,
@@ -96,7 +96,7 @@ def command(
     check_device(device)
     require_writable(out)
     jobs = _jobs(image, box, boxes)
-    _refuse_existing(jobs, out, overwrite, drawn)
+    _refuse_replacing(jobs, out, overwrite, drawn)
     predictor = Predictor(ModelOptions(kind, image_size, device).read(model))
     for job in track(jobs, "predicting", total=len(jobs)):
         _segment(predictor, job, out, drawn)
@@ -160,14 +160,12 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _refuse_existing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: bool) -> None:
+def _refuse_replacing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: bool) -> None:
     wanted = [file for job in jobs for file in (job.files(out) if drawn else job.files(out)[:-1])]
     inputs = {job.image.resolve() for job in jobs}
     if lost := [str(file) for file in wanted if file.resolve() in inputs]:
         raise DataError(f"would be written over images that are read: {_listed(lost)}; choose another --out")
-    existing = [str(file) for file in wanted if file.exists()]
-    if existing and not overwrite:
-        raise DataError(f"already there: {_listed(existing)}; choose another --out, or give --overwrite")
+    refuse_existing(overwrite, *wanted)
 
 
 def _doubt(box: Box, shape: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import click
 from ..command_line import check_device
 from ..data.checkpoint_split import split_file
 from ..errors import CheckpointError
-from ..files import refuse_overwriting, require_writable, write_json_atomic, write_text_atomic
+from ..files import refuse_existing, refuse_overwriting, require_writable, write_json_atomic, write_text_atomic
 from ..level import Level
 from ..plugin import load_plugin
 from ..pruned_file import save
@@ -33,6 +33,7 @@ from .options import (
     device_option,
     kind_options,
     memory_options,
+    overwrite_option,
     plugin_option,
     seed_option,
 )
@@ -106,6 +107,7 @@ _CORRECTION_SAMPLES = 64
 @memory_options
 @batch_size_option(8)
 @cache_option("the user's cache")
+@overwrite_option
 @click.option("--plan-out", type=FILE, help="Also write which heads and neurons were kept, as JSON.")
 @click.option(
     "--out", type=FILE, default=Path("pruned.safetensors"), show_default=True, help="Pruned model, .safetensors."
@@ -126,6 +128,7 @@ def command(
     target: Target | None,
     plugin: tuple[str, ...],
     correct: bool,
+    overwrite: bool,
     plan_out: Path | None,
     out: Path,
     **given: Any,
@@ -155,6 +158,7 @@ def command(
     require_writable(out, plan_out, given["cache"])
     _check_out(out)
     refuse_overwriting((adapted, reference), out, plan_out)
+    refuse_existing(overwrite, out, plan_out)
     for each in plugin:
         load_plugin(each)
     options = ModelOptions(kind, image_size, device, attention, checkpointing)

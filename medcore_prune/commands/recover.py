@@ -12,7 +12,7 @@ from ..data import Split
 from ..data.checkpoint_split import split_file
 from ..errors import CheckpointError
 from ..estimates import recovery_estimate
-from ..files import atomic_write, refuse_overwriting, require_writable, write_text_atomic
+from ..files import atomic_write, refuse_existing, refuse_overwriting, require_writable, write_text_atomic
 from ..fingerprint import model_hash
 from ..lineage import lineage_of
 from ..pruned_file import save
@@ -37,6 +37,7 @@ from .options import (
     device_option,
     kind_options,
     memory_options,
+    overwrite_option,
     resume_option,
     seed_option,
     training_options,
@@ -78,6 +79,7 @@ from .options import (
 @device_option
 @memory_options
 @resume_option
+@overwrite_option
 @click.option(
     "--out",
     type=FILE,
@@ -98,6 +100,7 @@ def command(
     attention: str,
     checkpointing: bool,
     resume: bool,
+    overwrite: bool,
     out: Path,
     **given: Any,
 ) -> None:
@@ -119,6 +122,9 @@ def command(
     refuse_overwriting((pruned, teacher), out)
     if out.suffix != ".safetensors":
         raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
+    state = out.with_suffix(".state.pt")
+    # a run that goes on was allowed to write there when it began
+    refuse_existing(overwrite or (resume and state.exists()), out)
     options = ModelOptions(kind, image_size, device, attention, checkpointing)
     images = ImageOptions(data, boxes, layout, split_seed)
     require_own_images(options, images)
@@ -129,7 +135,6 @@ def command(
     roles = images.roles(pruned, PHANTOM_COUNTS)
     train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
     say_estimate(recovery_estimate(model, whole, settings, images=train, validation_images=validation))
-    state = out.with_suffix(".state.pt")
     if not resume:
         state.unlink(missing_ok=True)
     history = recover(model, whole, roles, settings, state_path=state)

@@ -12,6 +12,7 @@ from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.plan_record import Plan
 
 FEW = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32"]
+GRID = ["h50_m70", "h70_m70", "h30_m80"]
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +86,14 @@ def test_main_goes_on_with_what_is_stored(main_run: tuple[list[str], Result], re
     assert _evaluated(store) == before
 
 
-def test_transfer_recovers_one_plan_on_each_modality(pair: list[str], results: Path) -> None:
-    arguments = ["transfer", *pair, *FEW, "--levels", "h70_m95", "--steps", "1", "--out", str(results / "transfer")]
-    _run(*arguments)
+@pytest.fixture(scope="module")
+def transfer_run(pair: list[str], results: Path) -> Result:
+    levels = ["--levels", "h70_m95", "--steps", "1"]
+    return _run("transfer", *pair, *FEW, *levels, "--out", str(results / "transfer"))
+
+
+@pytest.mark.usefixtures("transfer_run")
+def test_transfer_recovers_one_plan_on_each_modality(results: Path) -> None:
     store = ResultStore.open(results / "transfer")
     cells = [c for c in store.cells() if c.cell.level == "h70_m95"]
     sets = {"phantom_polyp_a", "phantom_ultrasound", "phantom_skin"}
@@ -101,27 +107,35 @@ def test_transfer_recovers_one_plan_on_each_modality(pair: list[str], results: P
     assert "shared − own plan" in (store.root / "report.md").read_text()
 
 
-def test_ablation_compares_four_variants(pair: list[str], results: Path) -> None:
-    more = ["--levels", "h50_m70", "--sequential", "--steps", "1", "--out", str(results / "ablation")]
-    result = _run("ablation", *pair, *FEW, *more)
+@pytest.fixture(scope="module")
+def ablation_run(pair: list[str], results: Path) -> Result:
+    levels = ["--levels", "h50_m70", "--sequential", "--steps", "1"]
+    return _run("ablation", *pair, *FEW, *levels, "--out", str(results / "ablation"))
+
+
+def test_ablation_compares_four_variants(ablation_run: Result, results: Path) -> None:
     cells = ResultStore.open(results / "ablation").cells()
     variants = {c.cell.method for c in cells if c.cell.level == "h50_m70"}
     assert variants == {"full", "without_boundary_fisher", "without_reset", "without_variance"}
-    assert "without boundary fisher" in result.output
+    assert "without boundary fisher" in ablation_run.output
     assert {c.cell.method for c in cells if c.cell.mode == "sequential"} == variants
     assert "sequential h84_m95, recovered" in (results / "ablation" / "report.md").read_text()
 
 
-def test_landscape_cuts_the_grid_and_each_block(pair: list[str], results: Path) -> None:
-    levels = "h50_m70,h70_m70,h30_m80"
-    _run("landscape", *pair, *FEW, "--levels", levels, "--correct", "--out", str(results / "landscape"))
+@pytest.fixture(scope="module")
+def landscape_run(pair: list[str], results: Path) -> Result:
+    return _run("landscape", *pair, *FEW, "--levels", ",".join(GRID), "--correct", "--out", str(results / "landscape"))
+
+
+@pytest.mark.usefixtures("landscape_run")
+def test_landscape_cuts_the_grid_and_each_block(results: Path) -> None:
     store = ResultStore.open(results / "landscape")
     by_mode: dict[str, set[str]] = {}
     for cell in store.cells():
         by_mode.setdefault(cell.cell.mode, set()).add(
             cell.cell.method if cell.cell.mode == "blocks" else cell.cell.level
         )
-    assert by_mode["own"] == by_mode["corrected"] == set(levels.split(","))
+    assert by_mode["own"] == by_mode["corrected"] == set(GRID)
     assert by_mode["blocks"] == {f"block_{block:02d}" for block in range(12)}
     for cell in store.cells():
         if cell.cell.mode == "blocks":
@@ -131,7 +145,8 @@ def test_landscape_cuts_the_grid_and_each_block(pair: list[str], results: Path) 
 
 
 @pytest.mark.parametrize("experiment", ["main", "transfer", "ablation", "landscape"])
-def test_reports_render_again_from_files_alone(experiment: str, results: Path) -> None:
+def test_reports_render_again_from_files_alone(experiment: str, results: Path, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(f"{experiment}_run")
     place = results / experiment / "report.html"
     before = place.read_bytes()
     place.unlink()
@@ -139,6 +154,7 @@ def test_reports_render_again_from_files_alone(experiment: str, results: Path) -
     assert place.read_bytes() == before
 
 
+@pytest.mark.usefixtures("main_run", "transfer_run", "ablation_run", "landscape_run")
 def test_claims_are_read_from_all_of_them(results: Path, tmp_path: Path) -> None:
     output = _run("claims", "--results", f"here={results}", "--out", str(tmp_path / "claims")).output
     assert "Does it show here?" in output

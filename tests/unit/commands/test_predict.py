@@ -8,7 +8,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune.cli import cli
-from medcore_prune.errors import DataError
+from medcore_prune.errors import DataError, WriteError
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_nothing_is_overwritten_unless_asked(here: Path) -> None:
     assert run(*words).exit_code == 0
     (here / "out/i0_mask.png").write_bytes(b"mine")
     again = run(*words)
-    assert isinstance(again.exception, DataError)
+    assert isinstance(again.exception, WriteError)
     assert "already there: out/i0_mask.png" in str(again.exception)
     assert (here / "out/i0_mask.png").read_bytes() == b"mine"
     assert run(*words, "--overwrite").exit_code == 0
