@@ -122,13 +122,14 @@ def test_commands_exist_with_their_options(page: str, words: list[str]) -> None:
     group = PROGRAMS[program]
     if not rest or rest[0].startswith("-"):
         # the program alone, for completion, or an option of its own
-        assert {*rest} <= {flag for option in group.get_params(click.Context(group)) for flag in option.opts}
+        context = group.make_context(program, [], resilient_parsing=True)
+        assert {*rest} <= {flag for option in group.get_params(context) for flag in option.opts}
         return
     name, *rest = rest
     command = group.get_command(click.Context(group), name)
     assert command is not None, f"{page}: {program} has no {name}"
     # reads every option and its value, and runs nothing
-    command.make_context(name, rest)
+    command.make_context(name, rest, parent=group.make_context(program, [name]))
 
 
 def test_the_reader_of_blocks_understands_loops_and_variables() -> None:

@@ -23,6 +23,13 @@ def found(program: str, name: str) -> click.Command:
     return command
 
 
+def parsed(program: str, name: str, words: list[str], resilient: bool = False) -> click.Context:
+    group = PROGRAMS[program]
+    # a command takes the names of its help option from the program
+    parent = group.make_context(program, [name])
+    return found(program, name).make_context(name, words, parent, resilient_parsing=resilient)
+
+
 def help_of(program: str, *words: str) -> str:
     result = CliRunner().invoke(PROGRAMS[program], [*words, "--help"], prog_name=program, terminal_width=WIDTH)
     assert result.exit_code == 0
@@ -59,7 +66,7 @@ def test_help_fits_and_says_everything(program: str, name: str) -> None:
     assert max(map(len, text.splitlines())) <= WIDTH
     known = PROGRAMS[program].listed[name].says
     assert (command.help or "").startswith(f"{known}.\n")
-    values = command.make_context(name, [], resilient_parsing=True).params
+    values = parsed(program, name, [], resilient=True).params
     for option in command.params:
         if isinstance(option, click.Option):
             assert (option.help or "").endswith((".", "]")), option.name
@@ -73,4 +80,4 @@ def test_examples_parse(program: str, name: str) -> None:
     assert any(words[:2] == [program, name] for words in shown)
     for called, command, *words in shown:
         if called == program:
-            found(program, command).make_context(command, words).close()
+            parsed(program, command, words).close()
