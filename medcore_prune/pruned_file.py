@@ -193,7 +193,7 @@ def _described(part: nn.Module | None) -> dict[str, str]:
         return {"class": "nothing"}
     own = ", ".join(sorted(name for name, _ in part.named_parameters(recurse=False))) or "no parameters"
     settings = {name: f"{name}={text}" for name, text in settings_of(part).items()}
-    return {"class": kind_of_part(part).__name__, "parameters": f"with {own}", **settings}
+    return {"class": kind_of_part(part).__name__, "parameters": f"with {own}", "forward": "forward=its own", **settings}
 
 
 def _whole_plan(sizes: Sequence[tuple[int, int]]) -> Plan:

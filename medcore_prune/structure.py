@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -38,6 +39,9 @@ def _shown(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         items = [_shown(item) for item in value]
         return None if None in items else f"({', '.join(item for item in items if item is not None)})"
+    if isinstance(value, partial):
+        given = [_shown(item) for item in (value.func, value.args, sorted(value.keywords.items()))]
+        return f"functools.partial({', '.join(map(str, given))})"
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return None
@@ -54,10 +58,14 @@ def hooks_of(*models: nn.Module) -> str:
     """Name the hooks on models as no others are named, in this process or another; empty where there are none.
 
     A hook can do anything, and its code does not tell what. Those of the library that a part comes from belong to it.
+    A `forward` put on a part in place of its class's is taken for one, which is named anew each time.
     """
     found = []
     for name, part in (named for model in models for named in model.named_modules()):
         home = kind_of_part(part).__module__.partition(".")[0]
+        if "forward" in vars(part):
+            # unlike a hook it has no number, and its id may be another's later
+            found.append(f"{name} forward {uuid.uuid4().hex}")
         for place in _HOOKS:
             for number, hook in getattr(part, place).items():
                 if str(getattr(hook, "__module__", "")).partition(".")[0] != home:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune.errors import StatisticsError
+from medcore_prune.errors import CheckpointError, StatisticsError
 from medcore_prune.fingerprint import computation_hash, model_hash
 from medcore_prune.structure import hooks_of
 
@@ -94,6 +95,35 @@ def test_two_hooks_are_never_the_same() -> None:
     backward_hook(second)
     assert len({hooks_of(first), hooks_of(second), hooks_of(first, second), hooks_of(tiny_sam())}) == 4
     assert hooks_of(first) == hooks_of(first)
+
+
+def test_functions_of_other_arguments_are_others() -> None:
+    first, second = tiny_sam(), tiny_sam()
+    for model, kind in ((first, "tanh"), (second, "none")):
+        model.scaled = partial(nn.functional.gelu, approximate=kind)  # type: ignore[assignment]
+    assert computation_hash(first) != computation_hash(second)
+
+
+def test_a_forward_that_was_put_on_a_part_counts_as_a_hook(tmp_path: Path) -> None:
+    model: Any = tiny_sam()
+    part, layer = model.image_encoder.blocks[0].mlp, "image_encoder.blocks.0.mlp.lin1"
+    whole = part.forward
+
+    def sums() -> torch.Tensor:
+        return mp.calibrate(model, data=IMAGES, samples=2, cache_dir=tmp_path, progress=False).fisher("a", layer)[0]
+
+    found = []
+    for scale in (2.0, 3.0):
+        part.forward = lambda x, scale=scale: scale * whole(x)
+        assert hooks_of(model)
+        found.append(sums())
+    assert not torch.equal(*found)
+    with pytest.raises(
+        CheckpointError, match=r"blocks\.0\.mlp is MLPBlock forward=.*<lambda>, where .* MLPBlock forward=its own"
+    ):
+        mp.save(model, tmp_path / "a.safetensors")
+    del part.forward
+    assert hooks_of(model) == ""
 
 
 def test_what_a_library_hooks_into_its_own_model_belongs_to_it() -> None:
