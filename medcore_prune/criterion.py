@@ -14,6 +14,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from .errors import CriterionError
+from .fingerprint import model_hash
 from .groups import Family, StructuredGroup, groups_of
 from .needs import Need
 from .traced import UnitFinder, family_known, spread
@@ -151,7 +152,7 @@ def check_scores(criterion: object, groups: Sequence[StructuredGroup], scores: S
     """Return scores as float64 on the CPU, after checking that they can be used.
 
     Raises:
-        CriterionError: A wrong number of tensors, a wrong shape, or a number that is not finite.
+        CriterionError: A wrong number of tensors, a wrong shape, complex numbers, or one that is not finite.
     """
     name = type(criterion).__name__
     if len(scores) != len(groups):
@@ -162,6 +163,8 @@ def check_scores(criterion: object, groups: Sequence[StructuredGroup], scores: S
         if not isinstance(values, Tensor) or tuple(values.shape) != (group.n_units,):
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise CriterionError(f"{name} returned {got} for {where}: expected a tensor of shape ({group.n_units},)")
+        if values.is_complex():
+            raise CriterionError(f"{name} returned complex numbers for {where}: expected real scores")
         values = values.detach().to("cpu", torch.float64)
         if not bool(values.isfinite().all()):
             raise CriterionError(f"{name} returned NaN or infinity for {where}: expected finite scores")
@@ -181,9 +184,15 @@ def unit_scores(criterion: Criterion, model: nn.Module, mlp_group_size: int = 1)
         (block, family) to float64 scores (n_units,), higher is kept.
 
     Raises:
-        CriterionError: Scores that cannot be used.
+        CriterionError: Scores that cannot be used, or a criterion that changed the model.
         StatisticsError: The criterion's statistics do not fit the model.
     """
     groups = groups_of(model, mlp_group_size)
+    before = model_hash(model)
     scores = check_scores(criterion, groups, criterion.bind(model).score_all(groups))
+    if model_hash(model) != before:
+        raise CriterionError(
+            f"{type(criterion).__name__} changed the weights of the model that it scored: let it work on a copy, and "
+            "load the model anew"
+        )
     return {(group.block, group.family): values for group, values in zip(groups, scores, strict=True)}

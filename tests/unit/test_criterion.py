@@ -63,6 +63,7 @@ def test_a_criterion_without_scores() -> None:
         ([0.0, 1.0, 2.0], r"Fixed returned list for the heads of block 0"),
         (None, r"Fixed returned NoneType for the heads of block 0"),
         (torch.tensor([0.0, float("nan"), 1.0]), "Fixed returned NaN or infinity for the heads of block 0: expected"),
+        (torch.zeros(3, dtype=torch.complex64), "Fixed returned complex numbers for the heads of block 0: expected"),
     ],
 )
 def test_scores_that_cannot_be_used(value: object, message: str) -> None:
@@ -72,6 +73,16 @@ def test_scores_that_cannot_be_used(value: object, message: str) -> None:
     criterion = Fixed(value).bind(world.model)
     with pytest.raises(CriterionError, match=message):
         criterion(world.groups[0].tp_group)
+
+
+def test_a_criterion_that_changes_the_model_is_refused() -> None:
+    class Spoils(Place):
+        def score(self, group: StructuredGroup) -> Tensor:
+            group.layer_out.weight.data.neg_()
+            return super().score(group)
+
+    with pytest.raises(CriterionError, match="Spoils changed the weights of the model that it scored"):
+        unit_scores(Spoils(), micro_world().model)
 
 
 def test_too_few_scores() -> None:
