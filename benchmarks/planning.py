@@ -1,18 +1,16 @@
 """Scores to plans: what each method would remove at each level, in both quota modes."""
 
 import hashlib
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from ..criterion import unit_scores
-from ..errors import CriterionError, MedcorePruneError
 from ..measure import Measured, measured
 from ..planning import Plan, make_plan
+from ..plugin import failures_named
 from ..progress import track
 from ..statistics import Statistics
 from ..surgery import prune
@@ -156,26 +154,12 @@ def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> 
     return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
 
 
-@contextmanager
-def _naming(method: str) -> Iterator[None]:
-    """Turn whatever a criterion raises into one line that names it and the place."""
-    try:
-        yield
-    except MedcorePruneError as error:
-        raise type(error)(f"{method}: {error}") from error
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}, line {frame.lineno}"
-        reason = (str(error).splitlines() or [""])[0][:160]
-        raise CriterionError(f"{method} failed: {type(error).__name__}: {reason} ({place})") from error
-
-
 def _plan(
     method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings, modes: Sequence[Mode]
 ) -> Iterator[Job]:
     model, recipe = inputs.adapted, method.recipe
     data = inputs.calibration(seed % settings.seeds) if recipe.reads_images else None
-    with measured() as scoring, _naming(method.name):
+    with measured() as scoring, failures_named(method.name):
         criterion = recipe.build(statistics, model, seed, inputs.reference, data)
         scores = unit_scores(criterion, model)
     origin = scored_by(method, seed, inputs, settings)

@@ -4,9 +4,12 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RegistryError
+from .errors import CriterionError, MedcorePruneError, RegistryError
 from .registry import BUILT_IN, all_or_nothing, registries
 
 _loaded: dict[str, list[tuple[str, str]]] = {}
@@ -43,6 +46,24 @@ def load_plugin(plugin: str | Path) -> list[str]:
         raise RegistryError(f"plug-in {plugin} registers nothing: decorate its criterion with @register_criterion")
     _loaded[key] = added
     return [name for _, name in added]
+
+
+@contextmanager
+def failures_named(method: str) -> Iterator[None]:
+    """Turn whatever a criterion raises into one line that names it and the place.
+
+    Raises:
+        CriterionError: What is raised within is none of this package's errors, or ends the program.
+    """
+    try:
+        yield
+    except MedcorePruneError as error:
+        raise type(error)(f"{method}: {error}") from error
+    except (Exception, SystemExit) as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        reason = (str(error).splitlines() or [""])[0][:160]
+        raise CriterionError(f"{method} failed: {type(error).__name__}: {reason} ({place})") from error
 
 
 def _registered() -> list[tuple[str, str]]:

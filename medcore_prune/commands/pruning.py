@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import click
 import torch
 from torch import nn
 
-from ..baseline import get_baseline
+from ..baseline import baseline_info, get_baseline
 from ..calibration import calibrate
 from ..cost import Cost, count
 from ..data import Split
@@ -23,8 +24,10 @@ from ..fingerprint import model_hash
 from ..level import Level
 from ..lineage import lineage_of
 from ..planning import Plan
+from ..plugin import failures_named
 from ..progress import track
 from ..protocol import batch_of
+from ..registry import BUILT_IN
 from ..statistics import Statistics
 from ..surgery import prune, verify
 from ..target import Target
@@ -93,7 +96,10 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
     _require_reference(reference, settings.method)
     drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).image_size)
     statistics = _statistics(model, reference, roles, settings)
-    plan = _plan(model, reference, drawn, statistics, settings)
+    # what fails in a built-in method is a fault of the program
+    own = baseline_info(settings.method).origin != BUILT_IN
+    with failures_named(settings.method) if own else nullcontext():
+        plan = _plan(model, reference, drawn, statistics, settings)
     difference = compare(model, plan, drawn, settings.verify)
     small = prune(model, plan)
     before, after = count(model), count(small)

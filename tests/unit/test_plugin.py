@@ -6,8 +6,8 @@ import pytest
 
 from medcore_prune.baseline import available_baselines, baselines
 from medcore_prune.criterion_registry import available_criteria, criteria, criterion_info
-from medcore_prune.errors import RegistryError
-from medcore_prune.plugin import load_plugin
+from medcore_prune.errors import CriterionError, DataError, RegistryError
+from medcore_prune.plugin import failures_named, load_plugin
 
 WEIGHT = """
 from medcore_prune.criterion_registry import register_criterion
@@ -102,3 +102,25 @@ def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_file_that_registers_nothing(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="registers nothing: decorate its criterion with @register_criterion"):
         load_plugin(_write(tmp_path, "x = 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{}['x']", "KeyError: 'x'"),
+        ("raise RuntimeError('first\\nsecond')", "RuntimeError: first"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_what_fails_while_it_scores_is_one_line_with_the_place(line: str, says: str, tmp_path: Path) -> None:
+    path = _write(tmp_path, f"\n\n{line}\n")
+    with pytest.raises(CriterionError) as caught, failures_named("mine"):
+        exec(compile(path.read_text(), path, "exec"))
+    assert str(caught.value) == f"mine failed: {says} (mine.py, line 3)"
+
+
+def test_errors_of_this_package_stay_what_they_are() -> None:
+    with pytest.raises(DataError, match=r"^mine: no images$"), failures_named("mine"):
+        raise DataError("no images")
+    with pytest.raises(KeyboardInterrupt), failures_named("mine"):
+        raise KeyboardInterrupt

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import medcore_prune as mp
 from medcore_prune.cli import cli
 from medcore_prune.commands.inputs import ModelOptions, read_pair
 from medcore_prune.commands.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
+from medcore_prune.criterion_registry import criteria
 from medcore_prune.data import Split
-from medcore_prune.errors import CheckpointError, DataError, MedcorePruneError, SurgeryError
+from medcore_prune.errors import CheckpointError, CriterionError, DataError, MedcorePruneError, SurgeryError
 from medcore_prune.level import Level
 from medcore_prune.lineage import lineage_of
 from medcore_prune.pruned_file import read_header
@@ -172,3 +174,17 @@ def test_a_calibrated_method_without_a_reference_says_so(here: Path) -> None:
     assert isinstance(result.exception, MedcorePruneError)
     assert "reference" in str(result.exception)
     assert not isinstance(result.exception, DataError)
+
+
+def test_a_method_of_ones_own_that_fails_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "fails.py").write_text(
+        "import medcore_prune as mp\n\n\n@mp.register_criterion('fails', source='a test')\n"
+        "def fails(group):\n    return group.no_such_part\n"
+    )
+    try:
+        result = run("--level", "h50_m70", "--plugin", "fails.py", "--method", "fails")
+    finally:
+        criteria.unregister("fails")
+    assert isinstance(result.exception, CriterionError)
+    assert re.fullmatch(r"fails failed: AttributeError: .*no_such_part.* \(fails\.py, line 6\)", str(result.exception))
+    assert not list(here.glob("*.safetensors"))
