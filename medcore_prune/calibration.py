@@ -178,11 +178,14 @@ def _run(jobs: Sequence[Job], batch_size: int, save_every_s: float, cache: Path,
         _announce(jobs, steps, cache)
     done = sum(-(-job.done // batch_size) for job in jobs)
     runner, running = None, None
-    for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
-        if job is not running:
-            runner, running = Runner(job, save_every_s), job
-        assert runner is not None
-        runner.add(batch)
+    device = next(jobs[0].model.parameters()).device
+    # what is kept must not depend on a block around the call; `mixed_precision` is part of its name
+    with torch.autocast(device.type, enabled=False):
+        for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
+            if job is not running:
+                runner, running = Runner(job, save_every_s), job
+            assert runner is not None
+            runner.add(batch)
 
 
 def _bytes(jobs: Iterable[Job]) -> int:

@@ -1,5 +1,6 @@
 """`calibrate` itself: what is cached, what is collected later, shards, merging with a reference, refusals."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,27 @@ def test_what_is_stored_is_not_computed_again(tmp_path: Path, monkeypatch: pytes
     # what is needed besides is collected, and only that
     with pytest.raises(AssertionError, match="computed again"):
         calibrate(tmp_path, {"a": images()}, needs={Need.FISHER, Need.MEAN_GRADIENT})
+
+
+@pytest.mark.parametrize(
+    "block",
+    [torch.autocast("cpu", torch.bfloat16), torch.no_grad(), torch.inference_mode()],
+    ids=["autocast", "no_grad", "inference_mode"],
+)
+@pytest.mark.parametrize("mixed_precision", [False, True])
+def test_a_block_around_the_call_changes_nothing(tmp_path: Path, block: Any, mixed_precision: bool) -> None:
+    needs = [Need(name) for name in ("fisher", "directional_zero", "gram")]
+    settings: dict[str, Any] = {"needs": needs, "mixed_precision": mixed_precision, "progress": False}
+    model = tiny_sam()
+    for place, around in (("plain", nullcontext()), ("within", block)):
+        with around:
+            mp.calibrate(model, data={"a": images()}, samples=2, cache_dir=tmp_path / place, **settings)
+    plain, within = (
+        {file.relative_to(tmp_path / place): file.read_bytes() for file in (tmp_path / place).rglob("*.safetensors")}
+        for place in ("plain", "within")
+    )
+    assert len(plain) >= len(needs)
+    assert plain == within
 
 
 def test_other_boxes_are_other_samples(tmp_path: Path) -> None:
