@@ -61,13 +61,20 @@ def family_of(model: nn.Module) -> EncoderFamily:
     """Return the family that knows `model`.
 
     Raises:
-        MedcorePruneError: No family does; the message names those that exist.
+        MedcorePruneError: No family does; the message names those that exist, and a part that one knows.
     """
     for family in FAMILIES:
         if family.matches(model):
             return family
     known = ", ".join(family.name for family in FAMILIES)
-    raise MedcorePruneError(f"{type(model).__name__} belongs to no known model family: expected one of {known}")
+    inside = [name for name, part in _children(model) if any(family.matches(part) for family in FAMILIES)]
+    hint = f"; its part .{inside[0]} does, give that" if inside else ""
+    raise MedcorePruneError(f"{type(model).__name__} belongs to no known model family: expected one of {known}{hint}")
+
+
+def _children(model: object) -> list[tuple[str, nn.Module]]:
+    """Parts of a module with their names; none of what is no module."""
+    return list(model.named_children()) if isinstance(model, nn.Module) else []
 
 
 def blocks_of(model: nn.Module) -> list[Block]:

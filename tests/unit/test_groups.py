@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch_pruning as tp
@@ -83,6 +85,15 @@ def test_windowed_and_global_blocks() -> None:
 def test_unknown_model_family() -> None:
     with pytest.raises(MedcorePruneError, match="Linear belongs to no known model family: expected one of"):
         groups_of(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_wrapped_model_is_pointed_at(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    wrapped, model = wrap(tiny_sam()), tiny_sam()
+    with pytest.raises(MedcorePruneError, match=r"its part \.(module|_orig_mod) does, give that$") as caught:
+        groups_of(wrapped)
+    name = str(caught.value).rpartition("its part .")[2].partition(" ")[0]
+    assert len(groups_of(wrapped.get_submodule(name))) == len(groups_of(model))
 
 
 def test_encoder_alone_is_a_model_too() -> None:
