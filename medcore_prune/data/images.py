@@ -64,8 +64,12 @@ def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return an (H, W, 3) view, or copy, of a gray (H, W), RGB or RGBA uint8 image; alpha is dropped.
 
     Raises:
-        DataError: Another dtype or number of channels.
+        DataError: No array, another dtype or number of channels, or no pixels.
     """
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"expected an image as a numpy array, got {type(image).__name__}: give np.asarray(image)")
+    if image.size == 0:
+        raise DataError(f"expected an image with pixels, got shape {image.shape}")
     if image.dtype != np.uint8:
         raise DataError(
             f"expected an image of uint8 values, got {image.dtype}: read it with mp.data.read_image, or scale it"

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from medcore_prune.data import images
-from medcore_prune.data.images import image_shape, read_image, read_labels, read_mask
+from medcore_prune.data.images import image_shape, read_image, read_labels, read_mask, to_rgb
 from medcore_prune.errors import DataError
 
 RNG = np.random.default_rng(7)
@@ -128,6 +129,21 @@ def test_arrays_that_are_no_image_are_refused(tmp_path, values, message):
     np.save(tmp_path / "odd.npy", values)
     with pytest.raises(DataError, match=message):
         read_image(tmp_path / "odd.npy")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"numpy array, got Tensor: give np\.asarray"),
+        ([[0, 1], [2, 3]], r"numpy array, got list: give np\.asarray"),
+        (np.zeros((0, 4, 3), np.uint8), r"expected an image with pixels, got shape \(0, 4, 3\)"),
+        (np.zeros((4, 4)), "expected an image of uint8 values, got float64"),
+        (np.zeros((4, 4, 2), np.uint8), r"expected an image of shape .* got \(4, 4, 2\)"),
+    ],
+)
+def test_what_is_no_image_in_memory_is_refused(image, message):
+    with pytest.raises(DataError, match=message):
+        to_rgb(image)
 
 
 SQUARE = np.zeros((16, 16), bool)
