@@ -21,9 +21,10 @@ from .correction_images import CorrectionImages, kept_bytes
 from .correction_report import CorrectionReport, CorrectionSettings
 from .correction_run import CorrectionRun, state_shapes
 from .data.splits import Data, training_samples
-from .encoders import blocks_of, geometry_of
+from .encoders import blocks_of
 from .errors import StatisticsError, SurgeryError
 from .hidden_states import ADDING_LAYERS, bytes_of, room_for
+from .parentage import require_cut_from
 from .precision import refuse_half
 from .progress import track
 from .token_weights import adding_layers
@@ -157,21 +158,9 @@ def correct(
 
 
 def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:
-    if small is teacher:
-        raise SurgeryError("the pruned model and its teacher are one object: give the unpruned model as teacher")
+    require_cut_from(small, teacher)
     refuse_half(small, "pruned model")
     refuse_half(teacher, "teacher")
-    ours, theirs = geometry_of(small), geometry_of(teacher)
-    if ours != theirs:
-        raise SurgeryError(
-            f"the pruned model and its teacher differ in size, {ours} and {theirs}: give the model that it was cut from"
-        )
-    windows = [[block.window for block in blocks_of(model)] for model in (small, teacher)]
-    if windows[0] != windows[1]:
-        raise SurgeryError(
-            f"the pruned model has attention windows {windows[0]}, its teacher {windows[1]}: give the model that it "
-            "was cut from"
-        )
     if bias and (bare := [name for name, layer in adding_layers(small).items() if layer.bias is None]):
         raise SurgeryError(f"{bare[0]} has no bias to fit: leave bias=False")
 

@@ -26,6 +26,7 @@ from .encoders import geometry_of
 from .errors import DataError, MedcorePruneError
 from .evaluation import EvaluationSet, macro_average, predict, score
 from .fingerprint import computation_hash
+from .parentage import require_cut_from
 from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryObjective
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
@@ -69,9 +70,9 @@ def recover(
 
     Raises:
         DataError: No training image; or an image, or a group, in two roles.
-        MedcorePruneError: A model that is not float32 or has nothing to train, a teacher of another input size or
-            device, a loss that stops being finite (names the step and the last good state), or a state file of another
-            recovery.
+        SurgeryError: The model cannot have been cut from its teacher, as where the two are given in the other order.
+        MedcorePruneError: A model that is not float32 or has nothing to train, a teacher on another device, a loss
+            that stops being finite (names the step and the last good state), or a state file of another recovery.
     """
     _check_models(model, teacher)
     parts = training_split(data, "recovery")
@@ -178,8 +179,7 @@ def _is_prompt(name: str) -> bool:
 
 
 def _check_models(model: nn.Module, teacher: nn.Module) -> None:
-    if teacher is model:
-        raise MedcorePruneError("the teacher is the model itself: give the unpruned adapted model as the teacher")
+    require_cut_from(model, teacher)
     for what, each in (("model", model), ("teacher", teacher)):
         other = {p.dtype for p in each.parameters()} - {torch.float32}
         if other:
@@ -190,10 +190,6 @@ def _check_models(model: nn.Module, teacher: nn.Module) -> None:
     ours, theirs = (next(each.parameters()).device for each in (model, teacher))
     if ours != theirs:
         raise MedcorePruneError(f"the model is on {ours} and its teacher on {theirs}: put both on one device")
-    if geometry_of(model) != geometry_of(teacher):
-        raise MedcorePruneError(
-            f"the teacher is of other sizes: expected {geometry_of(model)}, got {geometry_of(teacher)}"
-        )
     if not any(p.requires_grad and not _is_prompt(name) for name, p in model.named_parameters()):
         raise MedcorePruneError("every parameter of the model is frozen: nothing could be recovered")
 

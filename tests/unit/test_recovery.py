@@ -272,8 +272,8 @@ def frozen(model: nn.Module, teacher: nn.Module) -> tuple[nn.Module, nn.Module]:
     [
         (half, r"the model has weights of torch.float16, expected torch.float32 alone: call .float\(\)"),
         (taught_by_half, "the teacher has weights of torch.bfloat16"),
-        (by_itself, "the teacher is the model itself"),
-        (by_a_larger, "the teacher is of other sizes"),
+        (by_itself, "are one object"),
+        (by_a_larger, "differ in size"),
         (on_meta, "the model is on cpu and its teacher on meta"),
         (frozen, "every parameter of the model is frozen"),
     ],
