@@ -10,13 +10,13 @@ import numpy as np
 from torch import nn
 
 from ..checkpoint import load_sam, require_aligned
-from ..command_line import check_device
 from ..data import Split, phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders
 from ..data.splits import FRACTIONS
 from ..data.subset import Subset
 from ..data.types import SampleSet, subset_hash
+from ..devices import require_device
 from ..encoders import geometry_of
 from ..errors import DataError, MedcorePruneError
 from ..fingerprint import model_hash
@@ -78,7 +78,7 @@ def load_inputs(settings: Settings) -> Inputs:
     Raises:
         MedcorePruneError: A checkpoint, the pair's alignment, or the data cannot be used as they are.
     """
-    check_device(settings.device)
+    require_device(settings.device)
     adapted, reference = load_models(settings)
     sets, calibration, roles = _real(settings, geometry_of(adapted).image_size) if settings.data else _phantom(settings)
     is_pocket = settings.adapted is None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .attention import set_attention
 from .data.images import is_image_file
+from .devices import require_device
 from .encoders import SamShape, blocks_of, build_sam
 from .errors import AlignmentError, CheckpointError
 from .files import atomic_write
@@ -132,9 +133,10 @@ def load_sam(
         A segment-anything `Sam` in evaluation mode.
 
     Raises:
-        MedcorePruneError: Unknown kind or attention, or an image size that does not fit.
+        MedcorePruneError: Unknown kind or attention, an image size that does not fit, or a device that cannot be used.
         CheckpointError: The file cannot be read, or its names or shapes are not this kind's.
     """
+    require_device(device)
     model = set_attention(build_sam(kind, device, image_size, seed), attention)
     if path is None:
         return model

@@ -13,23 +13,6 @@ REFUSED, INTERRUPTED = 1, 130
 """Exit codes beside click's 0 for success and 2 for wrong usage."""
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that torch cannot use here.
-
-    Raises:
-        MedcorePruneError: In one line, with torch's own reason.
-    """
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0][:100]
-        raise MedcorePruneError(
-            f"--device {name}: not usable here ({reason}); expected cpu, or cuda on a GPU"
-        ) from error
-
-
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print what this package warns of as one line; what others warn of is printed as Python does."""
     if issubclass(category, MedcorePruneWarning):

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .devices import require_device
 from .encoders import SamShape, SegmentAnythingFamily, blocks_of, build_sam, family_of
 from .encoders.sam_shape import kind_of, shape_of, whole_sizes
 from .errors import CheckpointError, MedcorePruneError
@@ -95,9 +96,11 @@ def load(
         pruned, recovered and saved again.
 
     Raises:
+        MedcorePruneError: A device that cannot be used here.
         CheckpointError: Lacks `into`, or it does not fit. Missing, truncated, of another kind or of a newer format, a
             header that was changed or does not fit the tensors, or weights that are damaged or not finite.
     """
+    require_device(device)
     place = Path(path)
     with _opened(place, device) as (file, header):
         names = list(file.keys())

@@ -9,11 +9,11 @@ from torch import nn
 
 from ..adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..checkpoint import load_sam, save_training_checkpoint
-from ..command_line import check_device
 from ..data import Split, split
 from ..data.checkpoint_split import split_file
 from ..data.named import named_folders, parse_named
 from ..data.types import SampleSet
+from ..devices import require_device
 from ..encoders import SHAPES, geometry_of
 from ..errors import CheckpointError
 from ..files import refuse_existing, refuse_overwriting, require_writable, write_json_atomic
@@ -139,7 +139,7 @@ def command(
       medcore-prune adapt --model vit_b --reference sam_vit_b_01ec64.pth \\
           --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
     """
-    check_device(device)
+    require_device(device)
     if out.suffix not in _SUFFIXES:
         # said before the training and not after it: torch writes no other names
         raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(_SUFFIXES)}")

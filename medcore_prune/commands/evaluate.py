@@ -7,8 +7,8 @@ from typing import Any
 import click
 import pandas as pd
 
-from ..command_line import check_device
 from ..data.types import SampleSet
+from ..devices import require_device
 from ..encoders import geometry_of
 from ..estimates import evaluation_estimate
 from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
@@ -94,7 +94,7 @@ def command(
     Example:
       medcore-prune evaluate small.safetensors --against pocket --images 4
     """
-    check_device(device)
+    require_device(device)
     require_writable(out)
     files = [] if out is None else [out / name for name in _FILES]
     refuse_existing(overwrite, *files)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..command_line import check_device
 from ..data import boxes_from_csv, read_image
 from ..data.images import is_image_file
 from ..data.types import Box
+from ..devices import require_device
 from ..errors import DataError
 from ..files import atomic_write, refuse_existing, require_writable
 from ..overlay import overlay
@@ -93,7 +93,7 @@ def command(
       medcore-prune predict phantoms/images --boxes phantoms/boxes.csv \\
           --pruned small.safetensors --out all-masks
     """
-    check_device(device)
+    require_device(device)
     require_writable(out)
     jobs = _jobs(image, box, boxes)
     _refuse_replacing(jobs, out, overwrite, drawn)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from ..command_line import check_device
 from ..data.checkpoint_split import split_file
+from ..devices import require_device
 from ..errors import CheckpointError
 from ..files import refuse_existing, refuse_overwriting, require_writable, write_json_atomic, write_text_atomic
 from ..level import Level
@@ -154,7 +154,7 @@ def command(
     """
     if level is not None and target is not None:
         raise click.UsageError("--level and --target both say how much goes: give one")
-    check_device(device)
+    require_device(device)
     require_writable(out, plan_out, given["cache"])
     _check_out(out)
     refuse_overwriting((adapted, reference), out, plan_out)

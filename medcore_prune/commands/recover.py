@@ -7,9 +7,9 @@ from typing import Any
 import click
 from torch import nn
 
-from ..command_line import check_device
 from ..data import Split
 from ..data.checkpoint_split import split_file
+from ..devices import require_device
 from ..errors import CheckpointError
 from ..estimates import recovery_estimate
 from ..files import atomic_write, refuse_existing, refuse_overwriting, require_writable, write_text_atomic
@@ -117,7 +117,7 @@ def command(
       medcore-prune recover --pruned small.safetensors --steps 4 \\
           --batch-size 4 --out recovered.safetensors
     """
-    check_device(device)
+    require_device(device)
     require_writable(out)
     refuse_overwriting((pruned, teacher), out)
     if out.suffix != ".safetensors":

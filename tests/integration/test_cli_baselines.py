@@ -261,7 +261,7 @@ def test_a_failing_criterion_is_one_line(pair: list[str], plugin: Path, tmp_path
         (["--methods", "medcor"], "did you mean 'medcore'"),
         (["--data", "polyps=/nowhere"], "/nowhere: expected a folder"),
         (["--data", "a/b=/nowhere"], "data set name 'a/b'"),
-        (["--device", "nonsense"], "--device nonsense: not usable here"),
+        (["--device", "nonsense"], "device nonsense: not usable here"),
         (["--adapted", "/nowhere.pth"], "no such file"),
         (["--plugin", "/nowhere.py"], "there is no such file"),
         (["--compare", "mine"], "--compare: unknown method of this comparison 'mine'"),

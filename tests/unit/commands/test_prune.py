@@ -115,7 +115,7 @@ def test_half_precision_is_read_to_compute_with(here: Path) -> None:
         (["--model", "vit_b"], "vit_b needs images of yours: give --data"),
         (["--out", "a.pth"], r"ends in \.safetensors"),
         (["--method", "nothing"], "nothing"),
-        (["--device", "abacus"], "--device abacus: not usable here"),
+        (["--device", "abacus"], "device abacus: not usable here"),
         (["--adapted", "nowhere.pth"], "no such file"),
         (["--boxes", "own=boxes.csv"], "--boxes goes with --data"),
         (["--level", "h99_m99", "--method", "random", "--protect", "12"], "cannot protect 12 of 12"),

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import TINY, tiny_sam
+
+import medcore_prune as mp
+from medcore_prune.devices import require_device
+from medcore_prune.errors import MedcorePruneError
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "cpu:0"])
+def test_the_cpu_can_be_used(device: str | torch.device) -> None:
+    require_device(device)
+
+
+@pytest.mark.parametrize(
+    "takes",
+    [
+        lambda path, device: mp.load(path, device),
+        lambda path, device: mp.load_sam(TINY, device=device),
+        lambda path, device: mp.zoo.pocket("adapted", device=device),
+    ],
+    ids=["load", "load_sam", "zoo"],
+)
+@pytest.mark.parametrize("device", ["abacus", "cuda:63"])
+def test_a_device_that_is_not_there_is_not_taken_for_a_damaged_file(
+    takes: Callable[..., Any], device: str, tmp_path: Path
+) -> None:
+    mp.save(tiny_sam(), tmp_path / "a.safetensors")
+    with pytest.raises(MedcorePruneError, match=rf"^device {device}: not usable here \(.*\); expected cpu, or cuda"):
+        takes(tmp_path / "a.safetensors", device)
