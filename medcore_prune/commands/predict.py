@@ -171,6 +171,9 @@ def _refuse_replacing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: bo
 def _doubt(box: Box, shape: Sequence[int]) -> str:
     """What is odd about a box that can be used all the same."""
     (x0, y0, x1, y1), (height, width) = box, shape
+    if x1 < x0 or y1 < y0 or x0 >= width or y0 >= height or x1 < 0 or y1 < 0:
+        # refused in words of its own
+        return ""
     if max(x1 - x0, y1 - y0) < _FEWEST_PX:
         return (
             f"the box {box} is smaller than {_FEWEST_PX} pixels; boxes are in pixels of the image, not in shares of it"

@@ -156,3 +156,10 @@ def test_rows_and_links_lead_nowhere_outside_of_out(here: Path) -> None:
         "secret.png",
         "set",
     ]
+
+
+@pytest.mark.parametrize("box", ["40,30,10,5", "500,500,600,600"])
+def test_a_box_that_cannot_be_used_is_one_message(here: Path, box: str) -> None:
+    result = run("set/i0.png", "--box", box, "--out", "out")
+    assert isinstance(result.exception, DataError)
+    assert "note: " not in result.output
