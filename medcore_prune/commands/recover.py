@@ -177,9 +177,12 @@ def _say(history: RecoveryHistory) -> None:
     click.echo(f"loss {losses.iloc[0]:.4f} -> {losses.iloc[-1]:.4f} in {len(losses)} steps, {history.seconds:.0f} s")
     if history.best:
         before, after = history.start, history.best
+        kept = f"the weights after step {history.best_step} are kept"
+        if history.best_step == 0:
+            kept = "no step was better, so the weights from before recovery are kept"
         click.echo(
             f"validation: Boundary F1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> "
-            f"{after['dice']:.4f}; the weights after step {history.best_step} are kept"
+            f"{after['dice']:.4f}; {kept}"
         )
     if history.stopped_early:
         click.echo("stopped early: the validation images did not get any better")

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune.cli import cli
+from medcore_prune.commands.recover import _say
 from medcore_prune.data.checkpoint_split import split_file
 from medcore_prune.errors import CheckpointError, DataError, MedcorePruneError
 from medcore_prune.fingerprint import model_hash
@@ -114,3 +116,20 @@ def test_mistakes_leave_nothing_behind(here: Path, words: list[str], kind: type,
     with pytest.raises(kind, match=message):
         raise result.exception
     assert set(here.iterdir()) == before
+
+
+@pytest.mark.parametrize(("step", "said"), [(0, "no step was better"), (3, "the weights after step 3 are kept")])
+def test_a_recovery_that_gained_nothing_says_so(step: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"bf1": 0.4, "dice": 0.8}
+    frame, validations = pd.DataFrame({"step": [1], "loss": [1.0]}), pd.DataFrame()
+    history = SimpleNamespace(
+        frame=frame,
+        validations=validations,
+        seconds=1.0,
+        start=scores,
+        best=scores,
+        best_step=step,
+        stopped_early=False,
+    )
+    _say(history)  # type: ignore[arg-type]
+    assert said in capsys.readouterr().out
