@@ -19,8 +19,10 @@ from ..errors import CheckpointError
 from ..files import refuse_existing, refuse_overwriting, require_writable, write_json_atomic
 from ..protocol import batch_of
 from ..zoo import pocket
+from .inputs import POCKET
 from .options import (
     FILE,
+    MODEL_FILE,
     device_option,
     image_size_option,
     layout_option,
@@ -87,6 +89,7 @@ def _warn_if_blind(dependence: float) -> None:
 @click.option(
     "--reference",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar=MODEL_FILE,
     help="Checkpoint to start from, such as sam_vit_b_01ec64.pth.  [default: the built-in model's]",
 )
 @image_size_option
@@ -140,6 +143,8 @@ def command(
           --data kvasir=Kvasir-SEG --out medsam_kvasir.pth --device cuda
     """
     require_device(device)
+    if reference == Path(POCKET) and not reference.exists():
+        reference = None
     if out.suffix not in _SUFFIXES:
         # said before the training and not after it: torch writes no other names
         raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(_SUFFIXES)}")

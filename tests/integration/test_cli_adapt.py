@@ -66,3 +66,9 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == "error: --data 'nowhere': expected NAME=DIR, for example kvasir=images/Kvasir-SEG"
+
+
+def test_the_built_in_model_can_be_named_as_reference(images: Path, tmp_path: Path) -> None:
+    asked = ["adapt", "--data", f"own={images}", "--image-size", "48", "--steps", "1", "--batch-size", "2"]
+    result = CliRunner().invoke(cli, [*asked, "--reference", "pocket", "--out", str(tmp_path / "a.pth")])
+    assert result.exit_code == 0, result.output
