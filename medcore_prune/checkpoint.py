@@ -41,7 +41,10 @@ def _what_it_is_instead(path: Path) -> str | None:
 
 def _read(path: Path, device: str | torch.device) -> Any:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a weights file such as sam_vit_b_01ec64.pth")
+        what = "is a folder" if path.is_dir() else "no such file"
+        # who names a .safetensors file means one that this package wrote
+        wanted = "" if path.suffix == ".safetensors" else "; expected a weights file such as sam_vit_b_01ec64.pth"
+        raise CheckpointError(f"{path}: {what}{wanted}")
     if instead := _what_it_is_instead(path):
         raise CheckpointError(f"{path}: expected a checkpoint, got {instead}")
     try:

@@ -155,3 +155,10 @@ def test_published_sizes(kind: str) -> None:
 def test_an_image_size_that_patches_do_not_tile(size: int) -> None:
     with pytest.raises(ValueError, match="multiple of the patch size 8"):
         build_sam(TINY, image_size=size)
+
+
+def test_a_folder_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is a folder; expected a weights file"):
+        load_sam(TINY, tmp_path)
+    with pytest.raises(CheckpointError, match=r"small.safetensors: no such file$"):
+        load_sam(TINY, tmp_path / "small.safetensors")
