@@ -158,8 +158,8 @@ def _statistics(
 def _require_reference(reference: nn.Module | None, method: str) -> None:
     if reference is None and get_baseline(method).reads_reference:
         raise CheckpointError(
-            f"--method {method} compares with the checkpoint before adaptation: give --reference FILE, or a method "
-            "that reads none, such as zero_fisher"
+            f"--method {method} compares with the checkpoint before adaptation: give --reference FILE (pocket for the "
+            "built-in one), or a method that reads none, such as zero_fisher"
         )
 
 

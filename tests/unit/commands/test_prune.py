@@ -143,7 +143,7 @@ def test_a_target_that_is_none_is_a_usage_error(target: str) -> None:
 
 
 def test_a_method_that_compares_asks_for_the_reference(here: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"--method medcore compares .*: give --reference FILE"):
+    with pytest.raises(CheckpointError, match=r"--method medcore compares .*: give --reference FILE \(pocket for the "):
         run_pruning(tiny_sam(), None, tiny_split(), PruneSettings(method="medcore", level=LEVEL))
 
 
