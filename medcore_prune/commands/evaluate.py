@@ -1,6 +1,7 @@
 """`medcore-prune evaluate`: how good a model's contours are, beside floors and beside another model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,9 @@ def command(
     loaded = {name: options.read(name) for name in names}
     sets = source.role(role, names, images)
     count = sum(map(len, sets.values()))
-    for model in loaded.values():
-        say_estimate(evaluation_estimate(model, count, batch_size=batch_size))
+    for name, model in loaded.items():
+        estimate = evaluation_estimate(model, count, batch_size=batch_size)
+        say_estimate(replace(estimate, work=f"evaluation of {name}") if len(loaded) > 1 else estimate)
     tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size)
     parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
     if against:
@@ -150,17 +152,20 @@ def evaluate_all(
 def summary(tables: Tables) -> Table:
     """Macro averages over data sets; what is not better than the best floor is marked."""
     averages = {name: macro_average(table, tuple(METRICS)) for name, table in tables.items()}
-    floors = [values for name, values in averages.items() if name.startswith("floor: ")]
-    rows = []
-    for name, values in averages.items():
-        cells = [_number(metric, values[metric]) for metric in METRICS]
-        if not name.startswith("floor: "):
-            cells = [
-                cell + (" *" if _worse(metric, values[metric], floors) else "")
-                for metric, cell in zip(METRICS, cells, strict=True)
-            ]
-        rows.append([name, str(len(tables[name])), *cells])
+    rows = [[name, str(len(tables[name])), *_cells(name, averages)] for name in averages]
     return Table(["mean over data sets", "images", *METRICS.values()], rows)
+
+
+def _cells(name: str, means: Mapping[str, pd.Series]) -> list[str]:
+    """One row's numbers; those of a model are marked where no better than the best floor among `means`."""
+    cells = [_number(metric, means[name][metric]) for metric in METRICS]
+    if name.startswith("floor: "):
+        return cells
+    floors = [values for other, values in means.items() if other.startswith("floor: ")]
+    return [
+        cell + (" *" if _worse(metric, means[name][metric], floors) else "")
+        for metric, cell in zip(METRICS, cells, strict=True)
+    ]
 
 
 def _worse(metric: str, value: float, floors: list[pd.Series]) -> bool:
@@ -174,9 +179,10 @@ def _number(metric: str, value: float) -> str:
 
 
 def by_set(tables: Tables) -> Table:
-    """Means of each data set."""
+    """Means of each data set; what is not better than the best floor there is marked."""
+    means = {name: table.groupby("dataset", sort=False)[list(METRICS)].mean() for name, table in tables.items()}
     rows = [
-        [name, str(dataset), str(len(part)), *(_number(metric, part[metric].mean()) for metric in METRICS)]
+        [name, str(dataset), str(len(part)), *_cells(name, {other: of.loc[dataset] for other, of in means.items()})]
         for name, table in tables.items()
         for dataset, part in table.groupby("dataset", sort=False)
     ]

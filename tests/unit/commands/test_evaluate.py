@@ -8,7 +8,7 @@ from tiny_samples import TinySamples
 
 import medcore_prune as mp
 from medcore_prune.cli import cli
-from medcore_prune.commands.evaluate import comparison, evaluate_all, summary
+from medcore_prune.commands.evaluate import by_set, comparison, evaluate_all, summary
 from medcore_prune.data import Split
 from medcore_prune.data.checkpoint_split import split_file
 from medcore_prune.errors import DataError
@@ -71,6 +71,22 @@ def test_what_is_not_better_than_a_floor_is_marked() -> None:
     assert not rows["floor: box"][2].endswith("*")
     assert [row[0] for row in comparison(tables | {"same": tables["untrained"]}, "same").rows] == ["untrained"] * 3
     assert {row[-1] for row in comparison(tables | {"same": tables["untrained"]}, "same").rows} == {"not significant"}
+
+
+def test_each_data_set_is_marked_by_its_own_floors() -> None:
+    sets = {"easy": TinySamples("easy", 3), "hard": TinySamples("hard", 3)}
+    tables = evaluate_all({"model": tiny_sam()}, sets, 64, 2.0, 2)
+    floors = {name: table.assign(dice=0.5) for name, table in tables.items() if name != "model"}
+    dice = tables["model"]["dataset"].map({"easy": 0.6, "hard": 0.4})
+    rows = by_set(floors | {"model": tables["model"].assign(dice=dice)}).rows
+    assert [(row[1], row[3]) for row in rows if row[0] == "model"] == [("easy", "0.6000"), ("hard", "0.4000 *")]
+    assert {row[3] for row in rows if row[0] != "model"} == {"0.5000"}
+
+
+def test_the_estimate_of_each_model_has_its_name(here: Path) -> None:
+    result = run("a.safetensors", "--against", "b.safetensors", "--data", "own=set")
+    assert "evaluation of a.safetensors: 2 passes" in result.output
+    assert "evaluation of b.safetensors: 2 passes" in result.output
 
 
 def test_an_empty_role_is_named(here: Path) -> None:
