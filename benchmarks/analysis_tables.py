@@ -90,13 +90,18 @@ def cost(store: ResultStore, order: Sequence[str]) -> Grid | None:
     rows = [
         [
             name,
-            ", ".join(known.get(name, {}).get("needs", [])) or "–",
+            _reads(known.get(name, {})),
             f"{seconds:.2f}",
             f"{peak / 1e6:.0f}",
         ]
         for name, (seconds, peak) in _ordered(taken, order)
     ]
     return Grid("Cost of scoring", ["method", "reads", "seconds", "peak MB"], rows, _calibration(store), left=2)
+
+
+def _reads(about: Mapping[str, Any]) -> str:
+    """What a method reads: statistics, or the images themselves, or nothing but weights."""
+    return ", ".join(about.get("needs", [])) or ("images" if about.get("calibrated") else "–")
 
 
 def _calibration(store: ResultStore) -> Sequence[str]:

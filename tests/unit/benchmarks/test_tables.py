@@ -129,5 +129,17 @@ def test_cost_lists_methods_in_the_order_of_the_tables(store: ResultStore, summa
     assert grid.rows[0][2:] == ["0.50", "2"]
 
 
+def test_cost_says_where_a_score_reads_images_and_no_statistics(store: ResultStore, summary: Summary) -> None:
+    about = {
+        "random": {"needs": [], "calibrated": False},
+        "zero_fisher": {"needs": [], "calibrated": True},
+        "medcore": {"needs": ["fisher", "reference_fisher"], "calibrated": True},
+    }
+    store.run["methods"] = about
+    grid = analysis_tables.cost(store, summary.methods)
+    assert grid is not None
+    assert [row[1] for row in grid.rows] == ["–", "images", "fisher, reference_fisher"]
+
+
 def test_cost_of_nothing_is_no_table(tmp_path: Path) -> None:
     assert analysis_tables.cost(ResultStore.create(tmp_path, run_record()), []) is None
