@@ -58,6 +58,8 @@ def test_the_page_says_what_it_must(page: Path) -> None:
     assert "prefers-color-scheme: dark" in text
     assert "floor: ellipse" in text
     assert "BF1 0.50 · Dice 0.75" in text
+    assert "best of its level, corrected models apart" in text
+    assert "Contours are shown on the part around the box" in text
 
 
 def test_names_of_images_are_escaped(page: Path) -> None:
