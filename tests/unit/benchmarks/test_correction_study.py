@@ -7,6 +7,7 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 from medcore_prune.benchmarks import correction_study
+from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.correction_study import GOAL, LEVELS, PRUNED, UNPRUNED, VARIANTS, Outcome, Study, page
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.correction import correct
@@ -78,7 +79,7 @@ def test_the_page_marks_what_is_close_to_the_unpruned_model() -> None:
 
 
 def test_the_command_refuses_a_variant_that_is_none() -> None:
-    result = CliRunner().invoke(correction_study.command, ["--variants", "corrected,prayed over"])
+    result = CliRunner().invoke(cli, ["correction-study", "--variants", "corrected,prayed over"])
     assert result.exit_code == 2
     assert "'prayed over'" in result.output
 
@@ -87,6 +88,6 @@ def test_the_command_writes_page_and_data(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(correction_study, "load_inputs", lambda _: inputs())
     out = tmp_path / "correction.md"
     arguments = ["--methods", "random", "--levels", "h50_m70", "--variants", "pruned,corrected", "--calibration", "3"]
-    result = CliRunner().invoke(correction_study.command, [*arguments, "--out", str(out)], catch_exceptions=False)
+    result = CliRunner().invoke(cli, ["correction-study", *arguments, "--out", str(out)], catch_exceptions=False)
     assert result.exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["correction.json", "correction.md"]

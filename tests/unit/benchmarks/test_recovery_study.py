@@ -10,6 +10,7 @@ from tiny_samples import TinySamples
 
 from medcore_prune.baseline import get_baseline
 from medcore_prune.benchmarks import recovery_study
+from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.recovery_study import (
     LEARNING_RATES,
@@ -85,7 +86,7 @@ def test_a_small_study_writes_its_page_and_its_data(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(recovery_study, "WEIGHTS", {name: WEIGHTS[name] for name in ("all", "task alone")})
     out = tmp_path / "page.md"
     options = ["--trial-steps", "2", "--trial-batch", "1", "--steps", "2", "--batch", "1", "--out", str(out)]
-    done = CliRunner().invoke(recovery_study.command, options, catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["recovery-study", *options], catch_exceptions=False)
     assert done.exit_code == 0
     stored = json.loads(out.with_suffix(".json").read_text())
     assert [trial["name"] for trial in stored["trials"]] == ["all", "task alone"]
