@@ -180,12 +180,11 @@ def _number(metric: str, value: float) -> str:
 
 def by_set(tables: Tables) -> Table:
     """Means of each data set; what is not better than the best floor there is marked."""
-    means = {name: table.groupby("dataset", sort=False)[list(METRICS)].mean() for name, table in tables.items()}
-    rows = [
-        [name, str(dataset), str(len(part)), *_cells(name, {other: of.loc[dataset] for other, of in means.items()})]
-        for name, table in tables.items()
-        for dataset, part in table.groupby("dataset", sort=False)
-    ]
+    rows = []
+    for name, table in tables.items():
+        for dataset, part in table.groupby("dataset", sort=False):
+            means = {other: of.loc[of["dataset"] == dataset, list(METRICS)].mean() for other, of in tables.items()}
+            rows.append([name, str(dataset), str(len(part)), *_cells(name, means)])
     return Table(["by data set", "", "images", *METRICS.values()], rows, left=2)
 
 
