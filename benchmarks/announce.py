@@ -95,7 +95,8 @@ def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work
         f"methods: {names}",
         f"levels: {', '.join(map(str, settings.levels))}, with "
         + "; with ".join(title for mode, title in MODES.items() if settings.correct or mode in QUOTA_MODES),
-        f"work: {work.cells} cells{f', {work.stored} stored already' if work.stored else ''}; at most {work.plans} "
+        f"work: {work.cells} results (one for each method, level, mode, seed and data set)"
+        f"{f', {work.stored} stored already' if work.stored else ''}; at most {work.plans} "
         f"distinct plans, {work.predictions} masks",
     ]
     return [notice(inputs), *lines]

@@ -233,7 +233,7 @@ def running(settings: Settings) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         stored = len(list((settings.out / "cells").glob("**/*.json")))
-        what = f"{stored} cells are" if stored else "what is finished is"
+        what = f"{stored} results are" if stored else "what is finished is"
         click.echo(f"\nstopped; {what} kept in {settings.out}: the same command goes on from there", err=True)
         sys.exit(INTERRUPTED)
 

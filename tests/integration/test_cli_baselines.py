@@ -171,7 +171,7 @@ def test_going_on_computes_nothing_anew(
     monkeypatch.setattr(planning, "prune", refuse)
     result = _run(_arguments(pair, whole[0], "--methods", METHODS))
     assert result.exit_code == 0, result.output
-    assert "51 stored already" in result.output
+    assert "work: 51 results (one for each method, level, mode, seed and data set), 51 stored already" in result.output
     assert _numbers(whole[0]) == before
 
 
@@ -179,7 +179,7 @@ def test_ctrl_c_and_a_kill_lead_to_the_same_numbers(whole: tuple[Path, str], pai
     arguments = _arguments(pair, tmp_path, "--methods", METHODS)
     code, said = _stop(arguments, signal.SIGINT, lambda: len(list(tmp_path.glob("cells/any/*/*.json"))) > 3)
     assert code == 130
-    assert re.search(r"stopped; \d+ cells are kept in .*: the same command goes on from there", said)
+    assert re.search(r"stopped; \d+ results are kept in .*: the same command goes on from there", said)
     code, _ = _stop(arguments, signal.SIGKILL, lambda: len(list(tmp_path.glob("cells/same/random/*.json"))) > 3)
     assert code == -signal.SIGKILL
     assert 9 < len(_numbers(tmp_path)) < 51
