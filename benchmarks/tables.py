@@ -96,10 +96,7 @@ def footer(summary: Summary, mode: str) -> list[str]:
         + f". {counted}.",
         empty_line(rows, sum(summary.images.values())),
     ]
-    if summary.indicative:
-        lines.append(
-            f"Intervals are indicative: fewer than {INDICATIVE_BELOW} groups in {', '.join(summary.indicative)}."
-        )
+    lines += _indicative(summary)
     if missing := [" ".join(place) for place in summary.incomplete if place[0] in (mode, "any")]:
         lines.append(f"Not finished, and left out: {', '.join(missing)}.")
     return lines
@@ -107,6 +104,11 @@ def footer(summary: Summary, mode: str) -> list[str]:
 
 def _notice(summary: Summary) -> list[str]:
     return [f"{summary.notice[0].upper()}{summary.notice[1:]}."] if summary.notice else []
+
+
+def _indicative(summary: Summary) -> list[str]:
+    few = ", ".join(summary.indicative)
+    return [f"Intervals are indicative: fewer than {INDICATIVE_BELOW} groups in {few}."] if few else []
 
 
 def empty_line(rows: Sequence[Row], images: int) -> str:
@@ -137,6 +139,7 @@ def ranks(summary: Summary) -> Grid:
         [
             *_notice(summary),
             "BF1 better, worse: than how many methods significantly: the paired interval excludes 0, Holm's p < 0.05.",
+            *_indicative(summary),
         ],
         left=2,
     )
@@ -168,6 +171,7 @@ def differences(summary: Summary, mode: str) -> Grid:
             *_notice(summary),
             "Paired bootstrap over groups; p corrected by Holm over the methods of a level and metric; n.s.: the "
             "interval holds 0, or p is 0.05 or more.",
+            *_indicative(summary),
         ],
         sections[1:],
         left=2,

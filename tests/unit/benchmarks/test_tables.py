@@ -1,11 +1,14 @@
 """What tables say."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from bench_store import LEVELS, build, run_record
 
 from medcore_prune.benchmarks import analysis_tables, frames, tables
+from medcore_prune.benchmarks.grid import Grid
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.benchmarks.summarising import summarise
 from medcore_prune.benchmarks.summary import Summary
@@ -74,6 +77,12 @@ def test_ranks_are_printed_for_every_level_and_mode(summary: Summary) -> None:
     assert [row[:2] for row in rows] == [[mode, level] for mode in summary.modes.values() for level in LEVELS]
     assert {tuple(row[2:6]) for row in rows} == {("1 of 3",) * 4}
     assert {tuple(row[6:]) for row in rows} == {("2 of 2", "0 of 2")}
+
+
+@pytest.mark.parametrize("table", [tables.ranks, lambda summary: tables.differences(summary, "own")])
+def test_verdicts_from_few_groups_say_so(summary: Summary, table: Callable[[Summary], Grid]) -> None:
+    assert "Intervals are indicative: fewer than 10 groups in set_a, set_b." in table(summary).footer
+    assert "indicative" not in "".join(table(replace(summary, indicative=[])).footer)
 
 
 def test_differences_say_better_or_not_significant(summary: Summary) -> None:
