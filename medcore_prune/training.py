@@ -159,9 +159,8 @@ def train(
             does not fit.
     """
     model.get_submodule("prompt_encoder").requires_grad_(False)
-    belongs_to = {"settings": asdict(settings), "identity": identity}
     place = None if state_path is None else Path(state_path)
-    state = TrainState(model, _optimiser(model, settings), belongs_to, place)
+    state = TrainState(model, _optimiser(model, settings), asdict(settings), identity, place)
     objective = objective or (lambda trained, batch: Loss(batch_loss(trained, batch, settings.mixed_precision)))
     every = settings.validate_every if validate else 0
     if progress and state.step:

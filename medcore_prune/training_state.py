@@ -56,7 +56,8 @@ class TrainState:
     Args:
         model: What is trained; takes over the weights of a stored state.
         optimiser: Its optimiser, likewise.
-        belongs_to: JSON values that tell this training from another one.
+        settings: JSON values of this training by name, which tell it from another one.
+        identity: What tells it from another one besides: images, objective and start.
         path: Where the state is kept, and read from where there is one; None keeps it in memory alone.
 
     Raises:
@@ -64,10 +65,15 @@ class TrainState:
     """
 
     def __init__(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, belongs_to: Mapping[str, Any], path: Path | None
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        settings: Mapping[str, Any],
+        identity: str,
+        path: Path | None,
     ) -> None:
         self.model, self.optimiser, self.path = model, optimiser, path
-        self.belongs_to = dict(belongs_to)
+        self.settings, self.identity = dict(settings), identity
         self.step, self.record = 0, TrainRecord()
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
@@ -78,15 +84,14 @@ class TrainState:
     def _load(self, path: Path) -> None:
         try:
             stored = read_torch_file(path)
-            fits = stored["belongs_to"] == self.belongs_to
+            other = self._differences(**stored["belongs_to"])
         except Exception as error:
             raise MedcorePruneError(
                 f"{path} is no training state ({type(error).__name__}): remove it (or give --fresh) to start over"
             ) from error
-        if not fits:
+        if other:
             raise MedcorePruneError(
-                f"{path} belongs to a training with other images, another start or other settings: remove it "
-                "(or give --fresh) to start over"
+                f"{path} belongs to another training ({other}): remove it (or give --fresh) to start over"
             )
         try:
             self.model.load_state_dict(stored["model"])
@@ -96,6 +101,17 @@ class TrainState:
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise _no_state(path, error) from error
+
+    def _differences(self, settings: Mapping[str, Any], identity: str) -> str:
+        """Words for what tells a stored training from this one; empty where they are the same."""
+        words = [
+            f"{name} {settings.get(name)!r}, not {self.settings.get(name)!r}"
+            for name in {**settings, **self.settings}
+            if settings.get(name) != self.settings.get(name)
+        ]
+        if identity != self.identity:
+            words.append("other images or another start")
+        return "; ".join(words)
 
     @property
     def unsaved_seconds(self) -> float:
@@ -109,7 +125,7 @@ class TrainState:
             return
         rest = {name: value for name, value in vars(self.record).items() if name != "losses"}
         state = {
-            "belongs_to": self.belongs_to,
+            "belongs_to": {"settings": self.settings, "identity": self.identity},
             "model": self.model.state_dict(),
             "optimizer": self.optimiser.state_dict(),
             "step": self.step,

@@ -204,5 +204,9 @@ def write_history(history: RecoveryHistory, out: Path) -> None:
         other = axis.twinx()
         other.plot(history.validations["step"], history.validations["bf1"], color="#3b7dd8", marker="o", markersize=4)
         other.set_ylabel("validation Boundary F1", color="#3b7dd8")
+        if history.best:
+            kept = history.validations[history.validations["step"] == history.best_step]
+            other.plot(kept["step"], kept["bf1"], color="#3b7dd8", marker="o", markersize=11, fillstyle="none")
+            axis.set_title("Recovery (ringed: the step that was kept)", loc="left", fontsize=11)
     with atomic_write(out.with_suffix(".loss.png")) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -63,7 +63,7 @@ def _images() -> mp.data.Split:
 
 def _state(path: Path) -> TrainState:
     model = torch.nn.Linear(3, 2)
-    return TrainState(model, torch.optim.AdamW(model.parameters()), {"settings": 1}, path)
+    return TrainState(model, torch.optim.AdamW(model.parameters()), {"steps": 1}, "", path)
 
 
 @quick
@@ -74,7 +74,10 @@ def test_an_edited_training_state(place: Path, tmp_path: Path, changes: Edits) -
 
 
 @quick
-@given(entry=st.sampled_from(["model", "optimizer", "step", "losses", "record", "best_score"]), value=json_values)
+@given(
+    entry=st.sampled_from(["belongs_to", "model", "optimizer", "step", "losses", "record", "best_score"]),
+    value=json_values,
+)
 def test_a_training_state_with_another_entry(place: Path, tmp_path: Path, entry: str, value: Any) -> None:
     stored = torch.load(place / "state.pt", weights_only=True)
     torch.save({**stored, entry: value}, path := tmp_path / "state.pt")

@@ -23,7 +23,7 @@ SETS = {"a": TinySamples("a", 6)}
 
 def read_state(path: Path) -> TrainState:
     model = torch.nn.Linear(2, 2)
-    return TrainState(model, torch.optim.AdamW(model.parameters()), {}, path)
+    return TrainState(model, torch.optim.AdamW(model.parameters()), {}, "", path)
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
