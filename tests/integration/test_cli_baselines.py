@@ -96,7 +96,8 @@ def test_what_will_be_done_is_said_first(whole: tuple[Path, str]) -> None:
     start = whole[1][: whole[1].index("calibration:")] if "calibration:" in whole[1] else whole[1]
     # two images a set, and the unpruned model beside the plans
     plans = _most_plans() + 1
-    assert f"work: 51 cells; at most {plans} distinct plans, {plans * SETS * 2} masks" in start
+    assert "work: 51 results (one for each method, level, mode, seed and data set); at most " in start
+    assert f"at most {plans} distinct plans, {plans * SETS * 2} masks" in start
     assert re.search(r"about \d+ (s|min) if nothing is stored", start)
 
 
