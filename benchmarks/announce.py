@@ -1,7 +1,7 @@
 """What is about to be done, how much of it is stored already, and about how long it will take."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +9,12 @@ import torch
 from ..data.subset import Subset
 from ..evaluation import EvaluationSet, predict, score
 from ..zoo import NOTICE
-from .evaluating import Evaluator
+from .evaluating import FLOOR_NAMES, UNPRUNED, Evaluator
 from .inputs import Inputs
 from .methods import Method
-from .settings import MODES, QUOTA_MODES, Settings
+from .planning import EXPERIMENT
+from .records import NO_LEVEL, Cell
+from .settings import CORRECTED, CORRECTED_FROM, MODES, QUOTA_MODES, Settings
 
 _TRIAL_IMAGES = 4
 _TRIALS = 3
@@ -24,7 +26,7 @@ class Amount:
 
     Attributes:
         cells: Results in all.
-        stored: Results that an earlier run left.
+        stored: Those of them that an earlier run left.
         plans: Distinct plans at most.
         images: Test images of all data sets.
         corrected: Plans that are corrected and evaluated again.
@@ -42,17 +44,42 @@ class Amount:
         return (self.plans + self.corrected) * self.images
 
 
-def amount(methods: Sequence[Method], inputs: Inputs, settings: Settings, stored: int) -> Amount:
-    """Count cells and distinct plans: a method with uniform quotas arrives at the same plan in both modes."""
-    levels, seeds = len(settings.levels), sum(len(method.seeds) for method in methods)
-    unpruned_rows = 3
-    corrected = 0
+def places(methods: Sequence[Method], sets: Iterable[str], settings: Settings) -> set[Cell]:
+    """Where the results of a comparison will lie."""
+    most = settings.counts.corrected_seeds
+    units: set[tuple[str, str, str, int]] = {
+        (mode, m.name, str(level), seed)
+        for mode in QUOTA_MODES
+        for m in methods
+        for level in settings.levels
+        for seed in m.seeds
+    }
     if settings.correct:
-        most = settings.counts.corrected_seeds
-        corrected = levels * sum(min(len(m.seeds), most) if m.recipe.stochastic else len(m.seeds) for m in methods)
-    cells = (levels * seeds * len(QUOTA_MODES) + corrected + unpruned_rows) * len(inputs.sets)
+        few = {(m.name, seed) for m in methods for seed in m.seeds if seed < most or not m.recipe.stochastic}
+        units |= {
+            (CORRECTED, name, level, seed)
+            for mode, name, level, seed in units
+            if mode == CORRECTED_FROM and (name, seed) in few
+        }
+    units |= {("any", name, NO_LEVEL, 0) for name in (*FLOOR_NAMES.values(), UNPRUNED)}
+    return {Cell(EXPERIMENT, mode, name, level, dataset, seed) for mode, name, level, seed in units for dataset in sets}
+
+
+def amount(methods: Sequence[Method], inputs: Inputs, settings: Settings, stored: Collection[Cell]) -> Amount:
+    """Count results and distinct plans: a method with uniform quotas arrives at the same plan in both modes.
+
+    Args:
+        methods: That take part.
+        inputs: Models and data.
+        settings: Levels, seeds, whether corrected plans are evaluated too.
+        stored: What the folder of results holds, of other methods and levels too.
+    """
+    cells = places(methods, inputs.sets, settings)
+    corrected = sum(cell.mode == CORRECTED for cell in cells) // len(inputs.sets)
+    levels = len(settings.levels)
     plans = levels * sum(len(m.seeds) * (1 if m.recipe.quotas == "uniform" else len(QUOTA_MODES)) for m in methods) + 1
-    return Amount(cells, stored, plans, sum(map(len, inputs.sets.values())), corrected)
+    images = sum(map(len, inputs.sets.values()))
+    return Amount(len(cells), len(cells & set(stored)), plans, images, corrected)
 
 
 def seconds_an_image(evaluator: Evaluator) -> float:

@@ -60,11 +60,12 @@ class Comparison:
             MedcorePruneError: A criterion failed, or a stored file is damaged.
         """
         settings, inputs = self.settings, self.inputs
-        work = amount(self.methods, inputs, settings, len(self.store.cells()))
+        work = amount(self.methods, inputs, settings, [result.cell for result in self.store.cells()])
         for line in describe(self.methods, inputs, settings, work):
             click.echo(line)
         evaluator = Evaluator(inputs, settings, self.store)
-        click.echo(f"about {duration(estimated_seconds(evaluator, self.methods, work))} if nothing is stored yet")
+        if work.stored < work.cells:
+            click.echo(f"about {duration(estimated_seconds(evaluator, self.methods, work))} if nothing is stored yet")
         evaluator.run_unpruned()
         needs = frozenset().union(*(method.needs for method in self.methods))
         statistics = calibrated(inputs, self.store, settings, needs)

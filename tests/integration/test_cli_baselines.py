@@ -173,6 +173,7 @@ def test_going_on_computes_nothing_anew(
     result = _run(_arguments(pair, whole[0], "--methods", METHODS))
     assert result.exit_code == 0, result.output
     assert "work: 51 results (one for each method, level, mode, seed and data set), 51 stored already" in result.output
+    assert "if nothing is stored" not in result.output
     assert _numbers(whole[0]) == before
 
 
