@@ -10,7 +10,7 @@ from torch import nn
 from ..adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..checkpoint import load_sam, save_training_checkpoint
 from ..data import Split, split
-from ..data.checkpoint_split import split_file
+from ..data.checkpoint_split import after, split_file
 from ..data.named import named_folders, parse_named
 from ..data.types import SampleSet
 from ..devices import require_device
@@ -154,7 +154,7 @@ def command(
     # a run that goes on was allowed to write there when it began
     refuse_existing(overwrite or (resume and state.exists()), out)
     sets = named_folders(parse_named(data), layout)
-    roles = split(sets, seed=split_seed, fractions=fractions)
+    roles = after(split(sets, seed=split_seed, fractions=fractions), reference)
     model = _start(kind, reference, device, image_size)
     settings = AdaptSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     if not resume:

@@ -1,13 +1,15 @@
 """The split that a checkpoint was made with, kept beside it, and the refusal of images that it was trained on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from .near_duplicates import Look, looks_of, warn_between
-from .split_manifest import LOOKS, read_manifest
-from .splits import Split, split
+from .split_manifest import LOOKS, ROLES, SEEN, read_manifest
+from .splits import Split, load_split, split
+from .subset import image_hashes
 from .types import SampleSet
 
 _SHOWN = 3
@@ -19,10 +21,10 @@ def split_file(checkpoint: str | Path) -> Path:
 
 
 def split_beside(sets: Mapping[str, SampleSet], checkpoint: str | Path | None, seed: int = 0) -> tuple[Split, bool]:
-    """Return the split that a checkpoint was made with, where it is known and of the same sets; else a new one.
+    """Return the split that a checkpoint was made with, where it knows all of the sets; else a new one.
 
     Args:
-        sets: Data set name to samples.
+        sets: Data set name to samples; not all that the checkpoint's split has need be there.
         checkpoint: A weights file that may have a split beside it.
         seed: Of a new split.
 
@@ -30,18 +32,33 @@ def split_beside(sets: Mapping[str, SampleSet], checkpoint: str | Path | None, s
         The split, and whether it is the known one.
 
     Raises:
-        DataError: The images are no longer those of the known split, or cannot be split.
+        DataError: The images are no longer those of the known split, cannot be split, or a new split would report on
+            images that the checkpoint was trained on.
     """
     known = None if checkpoint is None else split_file(checkpoint)
-    if known is None or not known.is_file() or set(Split.stored_hashes(known)) != set(sets):
-        return split(sets, seed), False
-    return Split.load(known, sets), True
+    if known is None or not known.is_file() or not set(sets) <= set(Split.stored_hashes(known)):
+        return after(split(sets, seed), checkpoint), False
+    return load_split(known, sets, some=True), True
+
+
+def after(made: Split, checkpoint: str | Path | None) -> Split:
+    """Return a new split that remembers what the checkpoint, which goes on with it, has seen.
+
+    Raises:
+        DataError: Validation or test images are among those.
+    """
+    if checkpoint is None or not split_file(checkpoint).is_file():
+        return made
+    for role in (made.validation, made.test):
+        refuse_seen(role, checkpoint)
+    return replace(made, seen=read_manifest(split_file(checkpoint))[SEEN])
 
 
 def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> None:
     """Refuse to report on images that a checkpoint was trained on, as far as the split beside it tells.
 
-    Images that only look like those are named in a `NearDuplicateWarning`, unless the split's own check has named them.
+    An image is known by its pixels, whatever its name, its mask and its box. Images that only look like those are
+    named in a `NearDuplicateWarning`, unless they are of the split, whose own check has named them.
 
     Raises:
         DataError: Some were; the first are named.
@@ -49,12 +66,13 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
     if checkpoint is None or not split_file(checkpoint).is_file():
         return
     stored = read_manifest(split_file(checkpoint))
+    # manifests without `SEEN` know samples alone
     trained = {digest for samples in stored["train"].values() for digest in samples.values()}
     seen = [
         f"{name}/{sample}"
         for name, samples in chosen.items()
-        for sample, digest in zip(samples.ids, samples.hashes(), strict=True)
-        if digest in trained
+        for sample, whole, image in zip(samples.ids, samples.hashes(), image_hashes(samples), strict=True)
+        if whole in trained or image in stored[SEEN]
     ]
     if seen:
         more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
@@ -62,8 +80,8 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
             f"{checkpoint} was trained on {', '.join(seen[:_SHOWN])}{more}: use the split that it was made with, the "
             "same --data and --split-seed"
         )
-    # of the sets that the split knows, its own check has spoken
-    others = {name: samples for name, samples in chosen.items() if name not in stored["train"]}
+    known = {name: {d for role in ROLES for d in stored[role].get(name, {}).values()} for name in chosen}
+    others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known[name]}
     warn_between(_looks_of_train(stored, str(checkpoint)), looks_of("reported", others))
 
 

@@ -14,6 +14,9 @@ FORMAT = 1
 ROLES = ("train", "validation", "test")
 LOOKS = "perceptual"
 """Where the perceptual hashes lie, by data set and sample; manifests written before there were any have none."""
+SEEN = "seen"
+"""Where the hashes of images lie that the model and those before it were trained on, each with a place to name; older
+manifests have none."""
 
 _MOST_LISTED = 20
 _DIGITS = (PERCEPTUAL_BITS + 1) // 4
@@ -23,8 +26,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read what `Split.save` wrote.
 
     Returns:
-        `seed`, `fractions`, for each role data set name to sample name to content hash, and `LOOKS` likewise without
-        roles.
+        `seed`, `fractions`, for each role data set name to sample name to content hash, `LOOKS` likewise without
+        roles, and `SEEN`.
 
     Raises:
         DataError: No split manifest, or one with entries that cannot be.
@@ -37,8 +40,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(stored, dict) or not needed <= stored.keys() or stored["format"] != FORMAT:
         raise DataError(f"{path}: expected a split manifest of format {FORMAT} with {', '.join(sorted(needed))}")
     stored.setdefault(LOOKS, {})
+    stored.setdefault(SEEN, {})
     wrong = [role for role in ROLES if not _is_role(stored[role])]
     wrong += [] if _are_looks(stored[LOOKS]) else [LOOKS]
+    wrong += [] if _is_role({SEEN: stored[SEEN]}) else [SEEN]
     wrong += [] if type(stored["seed"]) is int else ["seed"]
     wrong += [] if _are_fractions(stored["fractions"]) else ["fractions"]
     if wrong:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..files import write_json_atomic
 from ..metrics import resize_mask
 from .near_duplicates import warn_between_roles
-from .split_manifest import FORMAT, LOOKS, ROLES, abridged, differences, read_manifest
+from .split_manifest import FORMAT, LOOKS, ROLES, SEEN, abridged, differences, read_manifest
 from .subset import Subset, image_hashes, perceptual_hashes
 from .types import SampleSet
 
@@ -30,6 +30,7 @@ class Split:
         test: For reports, nothing else.
         seed: Of the draw.
         fractions: Shares of the three roles that were asked for.
+        seen: Images that models before the one in hand were trained on: SHA-256 of the pixels to a place to name.
     """
 
     train: dict[str, SampleSet]
@@ -37,6 +38,7 @@ class Split:
     test: dict[str, SampleSet]
     seed: int
     fractions: tuple[float, float, float]
+    seen: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         sizes = {role: {name: len(part) for name, part in parts.items()} for role, parts in self.roles().items()}
@@ -77,7 +79,10 @@ class Split:
         return drawn
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the split as a JSON manifest: each role's samples with their content and perceptual hashes."""
+        """Write the split as a JSON manifest: each role's samples with their content and perceptual hashes.
+
+        The images of the training part, and `seen`, are written as those that whoever comes next has seen.
+        """
         roles = {
             role: {name: dict(zip(part.ids, part.hashes(), strict=True)) for name, part in parts.items()}
             for role, parts in self.roles().items()
@@ -86,7 +91,13 @@ class Split:
         for parts in self.roles().values():
             for name, part in parts.items():
                 looks.setdefault(name, {}).update(zip(part.ids, perceptual_hashes(part), strict=True))
+        trained = {
+            digest: f"{name}/{sample}"
+            for name, part in self.train.items()
+            for sample, digest in zip(part.ids, image_hashes(part), strict=True)
+        }
         about = {"format": FORMAT, "seed": self.seed, "fractions": list(self.fractions), LOOKS: looks}
+        about[SEEN] = {**self.seen, **trained}
         write_json_atomic(path, {**about, **roles})
 
     @staticmethod
@@ -121,7 +132,7 @@ class Split:
         Raises:
             DataError: No manifest; samples that are missing, new, or whose pixels changed; an image in two roles.
         """
-        return _load(Path(path), sets)
+        return load_split(Path(path), sets)
 
 
 Data: TypeAlias = Split | Mapping[str, SampleSet] | SampleSet
@@ -290,9 +301,19 @@ def _check_ids(name: str, samples: SampleSet) -> None:
         raise DataError(f"{name}: expected unique sample names, {abridged(twice)} come twice")
 
 
-def _load(path: Path, sets: Mapping[str, SampleSet]) -> Split:
+def load_split(path: Path, sets: Mapping[str, SampleSet], some: bool = False) -> Split:
+    """Read a manifest and find its samples again, as `Split.load` does.
+
+    Args:
+        path, sets: As there.
+        some: Whether data sets of the manifest may be left out.
+
+    Raises:
+        DataError: As there.
+    """
     stored = read_manifest(path)
-    absent = {name for role in ROLES for name in stored[role]} ^ set(sets)
+    names = {name for role in ROLES for name in stored[role]}
+    absent = set(sets) - names if some else names ^ set(sets)
     if absent:
         raise DataError(f"{path}: expected the same data sets, differ in {', '.join(sorted(absent))}")
     problems: list[str] = []
@@ -310,4 +331,5 @@ def _load(path: Path, sets: Mapping[str, SampleSet]) -> Split:
     check_roles(parts)
     warn_between_roles(parts)
     low, middle, high = stored["fractions"]
-    return Split(parts["train"], parts["validation"], parts["test"], stored["seed"], (low, middle, high))
+    fractions = (low, middle, high)
+    return Split(parts["train"], parts["validation"], parts["test"], stored["seed"], fractions, stored[SEEN])
