@@ -26,13 +26,13 @@ from ..commands.types import GridSize
 from ..data.named import parse_named
 from ..defaults import DEFAULTS
 from ..encoders import SHAPES
+from ..exclusive import exclusive
 from ..level import Level
 from ..measure import measured
 from ..needs import Need
 from ..statistics import Statistics
 from ..version import __version__
 from .announce import notice
-from .exclusive import exclusive
 from .inputs import Inputs, load_inputs
 from .methods import Method, require_reference
 from .options import LevelList, joined

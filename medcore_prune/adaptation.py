@@ -14,7 +14,8 @@ from .encoders import geometry_of
 from .errors import DataError
 from .fingerprint import computation_hash
 from .protocol import embed
-from .training import TrainSettings, batch_loss, fit
+from .training import TrainSettings, batch_loss, train
+from .training_state import TrainRecord
 
 # images are pooled a little larger than the input, so that zooming in does not blur
 _POOL_SCALE = 4 / 3
@@ -47,18 +48,18 @@ class AdaptSettings:
 
 def adapt_pool(
     model: nn.Module, pool: Pool, settings: AdaptSettings, state_path: str | Path, *, validation: Pool | None = None
-) -> list[float]:
-    """Fine-tune a model in place on a pool; see `medcore_prune.training.fit`.
+) -> TrainRecord:
+    """Fine-tune a model in place on a pool; see `medcore_prune.training.train`.
 
     Args:
         model: A `Sam`.
         pool: Training images.
         settings: How to adapt.
         state_path: Where the resumable state is kept.
-        validation: Images that choose the weights to keep; None keeps the last.
+        validation: Images that choose the weights to keep, those of the start among them; None keeps the last.
 
     Returns:
-        The loss of every step.
+        Losses of the steps, and looks at the validation images, each with its `loss` and the same as `score`, negative.
     """
     size = geometry_of(model).image_size
     augment = Augmentation()
@@ -74,10 +75,23 @@ def adapt_pool(
         warmup=max(1, min(150, settings.steps // 10)),
         validate_every=settings.validate_every if validation is not None else 0,
     )
-    validate = None if validation is None else lambda trained: -validation_loss(trained, validation)
+
+    def validate(trained: nn.Module) -> dict[str, float]:
+        assert validation is not None
+        loss = validation_loss(trained, validation)
+        return {"score": -loss, "loss": loss}
+
     parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-    return fit(model, batches, training, state_path, validate=validate, identity=identity)
+    return train(
+        model,
+        batches,
+        training,
+        state_path,
+        validate=None if validation is None else validate,
+        validate_start=True,
+        identity=identity,
+    )
 
 
 @torch.no_grad()
@@ -120,18 +134,19 @@ def adapt(
     validation: Mapping[str, SampleSet],
     settings: AdaptSettings,
     state_path: str | Path,
-) -> list[float]:
+) -> TrainRecord:
     """Fine-tune a model in place on data sets.
 
     Args:
         model: A `Sam`: the reference to start from.
         train: Data set name to training images.
-        validation: Data set name to validation images; empty sets keep the last weights.
+        validation: Data set name to validation images, which choose the weights to keep, those of the start among
+            them; empty sets keep the last.
         settings: How to adapt.
         state_path: Where the resumable state is kept.
 
     Returns:
-        The loss of every step.
+        As for `adapt_pool`.
 
     Raises:
         DataError: No training image at all.

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from .errors import WriteError
 _TORCH_CANNOT_WRITE = "inline_container"
 """Where torch's own writer of archives says that it failed; it has no error of its own for it."""
 _NAMED = 3
+_LONGEST_NAME = 255  # of Windows' file systems
+_PENDING: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_PENDING", default=None)
+"""Finished temporary files and their targets, within a block of `together`."""
 
 
 @contextmanager
@@ -37,14 +41,44 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
+        pending = _PENDING.get()
+        waits = False
         try:
             yield temporary
             # mkstemp makes private files; results are for whoever the umask lets read them
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
-            temporary.replace(target)
+            if pending is None:
+                temporary.replace(target)
+            else:
+                pending.append((temporary, target))
+                waits = True
         finally:
+            if not waits:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Keep what `atomic_write` makes within the block aside; rename it all, in that order, when the block ends well.
+
+    So files that belong together are all on the disk before the first is replaced, and where the block raises none is.
+    A model goes last: whenever a kill comes, a new one has all that lies beside it.
+
+    Raises:
+        WriteError: A file cannot be put in its place.
+    """
+    pending: list[tuple[Path, Path]] = []
+    token = _PENDING.set(pending)
+    try:
+        yield
+        for temporary, target in pending:
+            with _saying(target):
+                temporary.replace(target)
+    finally:
+        _PENDING.reset(token)
+        for temporary, _ in pending:
             temporary.unlink(missing_ok=True)
 
 
@@ -55,7 +89,7 @@ def require_writable(*paths: str | os.PathLike[str] | None) -> None:
         paths: Files or folders that are to be made, or None. Nothing is made.
 
     Raises:
-        WriteError: The nearest folder that exists is no folder, or may not be written to.
+        WriteError: The nearest folder that exists is no folder, or may not be written to, or a name is too long.
     """
     for path in paths:
         if path is None:
@@ -68,18 +102,24 @@ def require_writable(*paths: str | os.PathLike[str] | None) -> None:
             raise WriteError(f"{path} cannot be written: {folder} is a file, expected a folder")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise WriteError(f"{path} cannot be written: the folder {folder} may not be written to")
+        most = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else _LONGEST_NAME
+        if len(os.fsencode(target.name)) > most:
+            raise WriteError(f"{path} cannot be written: expected a name of at most {most} bytes")
 
 
 def refuse_overwriting(read: Iterable[str | os.PathLike[str] | None], *written: Path | None) -> None:
-    """Refuse to write over a file that is read.
+    """Refuse to write over a file that is read, or to write one twice.
 
     Args:
         read: What is read; names of what is no file, and None, are passed over.
         written: What is to be written.
 
     Raises:
-        WriteError: One of them is the same file, under whatever name.
+        WriteError: One of them is the same file, under whatever name, or comes twice.
     """
+    places = [target.resolve() for target in written if target]
+    if twice := [place for number, place in enumerate(places) if place in places[:number]]:
+        raise WriteError(f"{twice[0]} is asked for twice, as two results of one command: choose another name")
     for target in written:
         for source in read:
             if target and source and os.path.exists(target) and os.path.exists(source) and target.samefile(source):
@@ -94,8 +134,11 @@ def refuse_existing(overwrite: bool, *written: Path | None) -> None:
         written: Files that are to be made, or None.
 
     Raises:
-        WriteError: Some are there, and it was not; the first of them are named.
+        WriteError: Some are there, and it was not; the first of them are named. Or one is a folder.
     """
+    for path in written:
+        if path is not None and path.is_dir():
+            raise WriteError(f"{path} is a folder, expected the name of a file: choose another name")
     there = [str(path) for path in written if path is not None and path.exists()]
     if there and not overwrite:
         more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""

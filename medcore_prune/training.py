@@ -215,22 +215,3 @@ def _not_finite(what: str, state: TrainState) -> MedcorePruneError:
     return MedcorePruneError(
         f"the {what} of step {state.step} is not finite: lower the learning rate; {state.last_good}"
     )
-
-
-def fit(
-    model: nn.Module,
-    batches: BatchMaker,
-    settings: TrainSettings,
-    state_path: str | Path,
-    *,
-    validate: Callable[[nn.Module], float] | None = None,
-    label: str = "training",
-    identity: str = "",
-) -> list[float]:
-    """Train a model in place on Dice + BCE with one score to choose by; arguments and errors as for `train`.
-
-    Returns:
-        The loss of every step.
-    """
-    scores: Validate | None = None if validate is None else lambda trained: {"score": validate(trained)}
-    return train(model, batches, settings, state_path, validate=scores, label=label, identity=identity).losses

@@ -16,8 +16,10 @@ from ..data.types import SampleSet
 from ..devices import require_device
 from ..encoders import SHAPES, geometry_of
 from ..errors import CheckpointError
-from ..files import refuse_existing, refuse_overwriting, require_writable, write_json_atomic
+from ..exclusive import exclusive
+from ..files import together, write_json_atomic
 from ..protocol import batch_of
+from ..training_state import TrainRecord
 from ..zoo import pocket
 from .inputs import POCKET
 from .options import (
@@ -31,6 +33,7 @@ from .options import (
     seed_option,
     training_options,
 )
+from .outputs import check_outputs, check_split
 
 _DATA_HELP = "A folder of images and masks, and a name for it; may be repeated."
 
@@ -64,6 +67,16 @@ def _say_roles(roles: Split) -> None:
     for role, images in roles.roles().items():
         if any(len(part) for part in images.values()):
             click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
+
+
+def _say_validation(record: TrainRecord) -> None:
+    if record.best_step is None:
+        return
+    losses = {int(each["step"]): each["loss"] for each in record.validations}
+    kept = f"the weights after step {record.best_step} are kept"
+    if record.best_step == 0:
+        kept = "no step was better, so the weights from before it are kept"
+    click.echo(f"validation loss {losses[0]:.4f} -> {losses[record.best_step]:.4f}; {kept}")
 
 
 def _warn_if_blind(dependence: float) -> None:
@@ -128,7 +141,7 @@ def command(
     """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
 
     Trains on the training images only and keeps the weights that are best on
-    the validation images. Which image is which is written beside the
+    the validation images, those from before it among them. Which image is which is written beside the
     checkpoint, where every other command with the same --data finds it.
 
     \b
@@ -148,37 +161,43 @@ def command(
     if out.suffix not in _SUFFIXES:
         # said before the training and not after it: torch writes no other names
         raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(_SUFFIXES)}")
-    require_writable(out)
-    refuse_overwriting((reference,), out)
     state = out.with_suffix(".state.pt")
     # a run that goes on was allowed to write there when it began
-    refuse_existing(overwrite or (resume and state.exists()), out)
+    allowed = overwrite or (resume and state.exists())
+    check_outputs((reference,), allowed, out, out.with_suffix(".json"), state=state)
     sets = named_folders(parse_named(data), layout)
     roles = after(split(sets, seed=split_seed, fractions=fractions), reference)
+    check_split(roles, out, allowed)
     model = _start(kind, reference, device, image_size)
     settings = AdaptSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    if not resume:
+    with exclusive(out):
+        if not resume:
+            state.unlink(missing_ok=True)
+        _say_roles(roles)
+        record = adapt(model, roles.train, roles.validation, settings, state)
+        dependence = image_dependence(model, _some_images(roles.train, model))
+        with together():
+            roles.save(split_file(out))
+            write_json_atomic(
+                out.with_suffix(".json"),
+                {
+                    "model": kind,
+                    "reference": str(reference) if reference else "pocket pair, reference",
+                    "data": list(data),
+                    "split_seed": split_seed,
+                    "fractions": list(fractions),
+                    "settings": settings.__dict__,
+                    "losses": record.losses,
+                    "validations": record.validations,
+                    "best_step": record.best_step,
+                    "image_dependence": dependence,
+                    "torch": torch.__version__,
+                },
+            )
+            save_training_checkpoint(out, model, step=settings.steps)
         state.unlink(missing_ok=True)
-    _say_roles(roles)
-    losses = adapt(model, roles.train, roles.validation, settings, state)
-    dependence = image_dependence(model, _some_images(roles.train, model))
-    roles.save(split_file(out))
-    write_json_atomic(
-        out.with_suffix(".json"),
-        {
-            "model": kind,
-            "reference": str(reference) if reference else "pocket pair, reference",
-            "data": list(data),
-            "split_seed": split_seed,
-            "fractions": list(fractions),
-            "settings": settings.__dict__,
-            "losses": losses,
-            "image_dependence": dependence,
-            "torch": torch.__version__,
-        },
-    )
-    save_training_checkpoint(out, model, step=settings.steps)
-    state.unlink(missing_ok=True)
-    click.echo(f"mean loss of the last {min(100, steps)} steps: {sum(losses[-100:]) / len(losses[-100:]):.4f}")
+    last = record.losses[-100:]
+    click.echo(f"mean loss of the last {len(last)} steps: {sum(last) / len(last):.4f}")
+    _say_validation(record)
     _warn_if_blind(dependence)
-    click.echo(f"written: {out}")
+    click.echo(f"written: {out}, {out.with_suffix('.json').name} and {split_file(out).name} beside it")

@@ -128,6 +128,14 @@ class ImageOptions:
         """
         return named_folders(parse_named(self.data), self.layout, parse_named(self.boxes, "--boxes"))
 
+    def files(self) -> list[Path]:
+        """The files of boxes.
+
+        Raises:
+            DataError: Words that are no `NAME=CSV`.
+        """
+        return list(parse_named(self.boxes, "--boxes").values())
+
     def roles(self, checkpoint: str, phantom_counts: Mapping[str, int]) -> Split:
         """Return train, validation and test images, and say where the roles come from.
 

@@ -9,7 +9,7 @@ import click
 from ..data.checkpoint_split import split_file
 from ..devices import require_device
 from ..errors import CheckpointError
-from ..files import refuse_existing, refuse_overwriting, require_writable, write_json_atomic, write_text_atomic
+from ..files import require_writable, together, write_json_atomic, write_text_atomic
 from ..level import Level
 from ..plugin import load_plugin
 from ..pruned_file import save
@@ -37,6 +37,7 @@ from .options import (
     plugin_option,
     seed_option,
 )
+from .outputs import check_outputs, check_split
 from .prune_report import report_text
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
 from .types import MethodName, OneLevel, TargetType
@@ -155,14 +156,13 @@ def command(
     if level is not None and target is not None:
         raise click.UsageError("--level and --target both say how much goes: give one")
     require_device(device)
-    require_writable(out, plan_out, given["cache"])
+    require_writable(given["cache"])
     _check_out(out)
-    refuse_overwriting((adapted, reference), out, plan_out)
-    refuse_existing(overwrite, out, plan_out)
+    images = ImageOptions(data, boxes, layout, split_seed)
+    check_outputs((adapted, reference, *plugin, *images.files()), overwrite, out, plan_out, *_reports(out))
     for each in plugin:
         load_plugin(each)
     options = ModelOptions(kind, image_size, device, attention, checkpointing)
-    images = ImageOptions(data, boxes, layout, split_seed)
     require_own_images(options, images)
     settings = PruneSettings(
         level=None if target else level or _DEFAULT_LEVEL,
@@ -172,25 +172,32 @@ def command(
     )
     model, base = read_pair(options, adapted, reference)
     roles = images.roles(adapted, PHANTOM_COUNTS)
+    if not images.is_phantom:
+        check_split(roles, out, overwrite)
     done = run_pruning(model, base, roles, settings)
     record = history_of(
         model,
         {**done.record, "files": {"adapted": Path(adapted).name, "reference": reference and Path(reference).name}},
     )
-    if plan_out is not None:
-        done.plan.save(plan_out)
-    if not images.is_phantom:
-        roles.save(split_file(out))
-    _write(done, record, out)
+    with together():
+        if plan_out is not None:
+            done.plan.save(plan_out)
+        if not images.is_phantom:
+            roles.save(split_file(out))
+        _write(done, record, out)
     say(done)
     say_notice(images)
     click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
 
 
+def _reports(out: Path) -> tuple[Path, Path]:
+    return out.with_suffix(".report.json"), out.with_suffix(".report.md")
+
+
 def _write(done: Pruned, record: Mapping[str, Any], out: Path) -> None:
-    """Write the reports, then the model, so that a model is never without its report."""
-    write_json_atomic(out.with_suffix(".report.json"), record)
-    write_text_atomic(out.with_suffix(".report.md"), report_text(done, out.name))
+    as_json, as_text = _reports(out)
+    write_json_atomic(as_json, record)
+    write_text_atomic(as_text, report_text(done, out.name))
     save(done.model, out, provenance=record)
 
 

@@ -12,7 +12,8 @@ from ..data.checkpoint_split import split_file
 from ..devices import require_device
 from ..errors import CheckpointError
 from ..estimates import recovery_estimate
-from ..files import atomic_write, refuse_existing, refuse_overwriting, require_writable, write_text_atomic
+from ..exclusive import exclusive
+from ..files import atomic_write, together, write_text_atomic
 from ..fingerprint import model_hash
 from ..lineage import lineage_of
 from ..pruned_file import save
@@ -42,6 +43,9 @@ from .options import (
     seed_option,
     training_options,
 )
+from .outputs import check_outputs, check_split
+
+_AVERAGED = 10  # steps: the loss of one says as much of its few images as of the model
 
 
 @click.command(name="recover")
@@ -118,34 +122,38 @@ def command(
           --batch-size 4 --out recovered.safetensors
     """
     require_device(device)
-    require_writable(out)
-    refuse_overwriting((pruned, teacher), out)
     if out.suffix != ".safetensors":
         raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
     state = out.with_suffix(".state.pt")
-    # a run that goes on was allowed to write there when it began
-    refuse_existing(overwrite or (resume and state.exists()), out)
-    options = ModelOptions(kind, image_size, device, attention, checkpointing)
     images = ImageOptions(data, boxes, layout, split_seed)
+    # a run that goes on was allowed to write there when it began
+    allowed = overwrite or (resume and state.exists())
+    check_outputs((pruned, teacher, *images.files()), allowed, out, *_curves(out), state=state)
+    options = ModelOptions(kind, image_size, device, attention, checkpointing)
     require_own_images(options, images)
     settings = RecoverySettings(**given)
     model, whole = options.read(pruned), options.read(teacher)
     _say_another_teacher(model, whole, Path(pruned).name)
     start = model_hash(model)
     roles = images.roles(pruned, PHANTOM_COUNTS)
+    if not images.is_phantom:
+        check_split(roles, out, allowed)
     train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
     say_estimate(recovery_estimate(model, whole, settings, images=train, validation_images=validation))
-    if not resume:
+    with exclusive(out):
+        if not resume:
+            state.unlink(missing_ok=True)
+        history = recover(model, whole, roles, settings, state_path=state)
+        provenance = {**lineage_of(model).provenance, "recovered": _record(start, whole, roles, history)}
+        with together():
+            if not images.is_phantom:
+                roles.save(split_file(out))
+            write_history(history, out)
+            save(model, out, provenance=provenance)
         state.unlink(missing_ok=True)
-    history = recover(model, whole, roles, settings, state_path=state)
-    if not images.is_phantom:
-        roles.save(split_file(out))
-    write_history(history, out)
-    save(model, out, provenance={**lineage_of(model).provenance, "recovered": _record(start, whole, roles, history)})
-    state.unlink(missing_ok=True)
     _say(history)
     say_notice(images)
-    click.echo(f"written: {out}, {out.with_suffix('.loss.csv').name} and .loss.png beside it")
+    click.echo(f"written: {out}, and beside it {', '.join(path.name for path in _curves(out))}")
 
 
 def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> None:
@@ -174,7 +182,12 @@ def _record(start: str, teacher: nn.Module, roles: Split, history: RecoveryHisto
 
 def _say(history: RecoveryHistory) -> None:
     losses = history.frame["loss"]
-    click.echo(f"loss {losses.iloc[0]:.4f} -> {losses.iloc[-1]:.4f} in {len(losses)} steps, {history.seconds:.0f} s")
+    count = max(1, min(_AVERAGED, len(losses) // 2))
+    first, last = losses.iloc[:count].mean(), losses.iloc[-count:].mean()
+    click.echo(
+        f"loss {first:.4f} -> {last:.4f} (means of the first and the last {count} of {len(losses)} steps), "
+        f"{history.seconds:.0f} s"
+    )
     if history.best:
         before, after = history.start, history.best
         kept = f"the weights after step {history.best_step} are kept"
@@ -188,12 +201,18 @@ def _say(history: RecoveryHistory) -> None:
         click.echo("stopped early: the validation images did not get any better")
 
 
+def _curves(out: Path) -> tuple[Path, ...]:
+    """The loss and the validation of a recovery as CSV, and the picture of both, beside its model."""
+    return tuple(out.with_suffix(suffix) for suffix in (".loss.csv", ".validation.csv", ".loss.png"))
+
+
 def write_history(history: RecoveryHistory, out: Path) -> None:
     """Write the loss curve beside a model's file, as CSV and as a picture; each whole or not at all."""
     from matplotlib.figure import Figure
 
-    write_text_atomic(out.with_suffix(".loss.csv"), history.frame.to_csv(index=False))
-    write_text_atomic(out.with_suffix(".validation.csv"), history.validations.to_csv(index=False))
+    losses, validations, picture = _curves(out)
+    write_text_atomic(losses, history.frame.to_csv(index=False))
+    write_text_atomic(validations, history.validations.to_csv(index=False))
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axis = figure.subplots()
     axis.plot(history.frame["step"], history.frame["loss"], color="#e5532d", linewidth=1.6)
@@ -208,5 +227,5 @@ def write_history(history: RecoveryHistory, out: Path) -> None:
             kept = history.validations[history.validations["step"] == history.best_step]
             other.plot(kept["step"], kept["bf1"], color="#3b7dd8", marker="o", markersize=11, fillstyle="none")
             axis.set_title("Recovery (ringed: the step that was kept)", loc="left", fontsize=11)
-    with atomic_write(out.with_suffix(".loss.png")) as temporary:
+    with atomic_write(picture) as temporary:
         figure.savefig(temporary, dpi=150)

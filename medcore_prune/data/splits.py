@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 from ..errors import DataError
 from ..files import write_json_atomic
@@ -83,6 +83,17 @@ class Split:
 
         The images of the training part, and `seen`, are written as those that whoever comes next has seen.
         """
+        write_json_atomic(path, self._manifest())
+
+    def is_stored(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a file holds this very split.
+
+        Raises:
+            DataError: No manifest.
+        """
+        return read_manifest(Path(path)) == self._manifest()
+
+    def _manifest(self) -> dict[str, Any]:
         roles = {
             role: {name: dict(zip(part.ids, part.hashes(), strict=True)) for name, part in parts.items()}
             for role, parts in self.roles().items()
@@ -96,9 +107,9 @@ class Split:
             for name, part in self.train.items()
             for sample, digest in zip(part.ids, image_hashes(part), strict=True)
         }
-        about = {"format": FORMAT, "seed": self.seed, "fractions": list(self.fractions), LOOKS: looks}
-        about[SEEN] = {**self.seen, **trained}
-        write_json_atomic(path, {**about, **roles})
+        seen = {**self.seen, **trained}
+        about = {"format": FORMAT, "seed": self.seed, "fractions": list(self.fractions), LOOKS: looks, SEEN: seen}
+        return {**about, **roles}
 
     @staticmethod
     def stored_hashes(path: str | os.PathLike[str], role: str | None = None) -> dict[str, set[str]]:

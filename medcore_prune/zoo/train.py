@@ -86,7 +86,7 @@ def train_stage(stage: Stage, model: nn.Module, work: Path) -> list[float]:
     validation = None
     if stage.settings.validate_every and len(stage.sets) > 1:
         validation = Pool.of_scenes(_scenes(stage.sets, VALIDATION_SEED, 40), size)
-    return adapt_pool(model, pool, stage.settings, work / f"{stage.name}.state.pt", validation=validation)
+    return adapt_pool(model, pool, stage.settings, work / f"{stage.name}.state.pt", validation=validation).losses
 
 
 @click.command()

@@ -12,6 +12,7 @@ from skimage.io import imsave
 from medcore_prune.checkpoint import load_sam
 from medcore_prune.cli import cli
 from medcore_prune.errors import CheckpointError
+from medcore_prune.zoo import pocket
 
 
 @pytest.fixture
@@ -35,13 +36,31 @@ def test_adapt_from_the_pocket_pair_then_from_the_result(images: Path, tmp_path:
         cli, ["adapt", *common, "--reference", str(tmp_path / "first.pth"), "--out", str(tmp_path / "second.pth")]
     )
     assert again.exit_code == 0, again.output
-    before, after = (load_sam("pocket", tmp_path / f"{name}.pth", image_size=48) for name in ("first", "second"))
-    weight = "image_encoder.blocks.3.mlp.lin1.weight"
-    assert not torch.equal(before.state_dict()[weight], after.state_dict()[weight])
     record = json.loads((tmp_path / "second.json").read_text())
     assert len(record["losses"]) == 2
+    assert [each["step"] for each in record["validations"]] == [0, 2]
+    # the images are noise: what is kept is what the validation images say, and it is said
+    losses = [each["loss"] for each in record["validations"]]
+    kept = record["best_step"]
+    assert kept == (2 if losses[1] < losses[0] else 0)
+    assert f"validation loss {losses[0]:.4f} -> {min(losses):.4f}; " in again.output
+    assert _encoder_weight(tmp_path / "first.pth").equal(_encoder_weight(tmp_path / "second.pth")) == (kept == 0)
     assert (tmp_path / "second.split.json").exists()
     assert not (tmp_path / "second.state.pt").exists()
+
+
+def _encoder_weight(checkpoint: Path) -> torch.Tensor:
+    return load_sam("pocket", checkpoint, image_size=48).state_dict()["image_encoder.blocks.3.mlp.lin1.weight"]
+
+
+def test_a_training_that_ruins_the_model_keeps_the_start(images: Path, tmp_path: Path) -> None:
+    asked = f"adapt --data own={images} --image-size 48 --steps 3 --batch-size 2 --learning-rate 0.3 --out"
+    result = CliRunner().invoke(cli, [*asked.split(), str(tmp_path / "bad.pth")])
+    assert result.exit_code == 0, result.output
+    assert "no step was better, so the weights from before it are kept" in result.output
+    kept = load_sam("pocket", tmp_path / "bad.pth", image_size=48).state_dict()
+    start = pocket("reference", image_size=48).state_dict()
+    assert all(torch.equal(kept[name], start[name]) for name in start)
 
 
 def test_a_large_model_does_not_start_from_nothing(images: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from medcore_prune.encoders import blocks_of, encoder_of
 from medcore_prune.fisher import Accumulator
 from medcore_prune.layer_gradients import watching
 from medcore_prune.recomputing import checkpointing, is_checkpointing, set_checkpointing
-from medcore_prune.training import TrainSettings, fit
+from medcore_prune.training import TrainSettings, train
 
 
 def gradients(model: nn.Module) -> list[torch.Tensor]:
@@ -102,7 +102,7 @@ def test_training_is_the_same(tmp_path: Path) -> None:
     for on in (False, True):
         model = set_checkpointing(tiny_sam(), on)
         settings = TrainSettings(steps=3, learning_rate=1e-3, warmup=1, mixed_precision=False)
-        losses.append(fit(model, batches, settings, tmp_path / f"{on}.pt"))
+        losses.append(train(model, batches, settings, tmp_path / f"{on}.pt").losses)
     assert losses[0] == losses[1]
 
 

@@ -11,7 +11,7 @@ from tiny import tiny_sam
 
 from medcore_prune.data.pool import Augmentation, Batch, Pool
 from medcore_prune.errors import DataError, MedcorePruneError
-from medcore_prune.training import TrainSettings, fit, learning_rate_at
+from medcore_prune.training import TrainSettings, learning_rate_at, train
 
 SETTINGS = TrainSettings(steps=6, learning_rate=1e-3, warmup=2, save_every=2)
 
@@ -95,7 +95,9 @@ def test_training_lowers_the_loss_and_leaves_the_prompt_encoder(tmp_path: Path) 
     model = tiny_sam()
     prompts = copy.deepcopy(model.prompt_encoder.state_dict())
     same = batches(0)
-    losses = fit(model, lambda _: same, TrainSettings(steps=40, learning_rate=5e-3, warmup=2), tmp_path / "state.pt")
+    losses = train(
+        model, lambda _: same, TrainSettings(steps=40, learning_rate=5e-3, warmup=2), tmp_path / "state.pt"
+    ).losses
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     assert all(torch.equal(value, prompts[name]) for name, value in model.prompt_encoder.state_dict().items())
     assert not model.training
@@ -114,12 +116,12 @@ def killed_at(stop: int) -> Callable[[int], Batch]:
 
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     whole = tiny_sam()
-    expected = fit(whole, batches, SETTINGS, tmp_path / "whole.pt")
+    expected = train(whole, batches, SETTINGS, tmp_path / "whole.pt").losses
 
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_sam(), killed_at(5), SETTINGS, tmp_path / "state.pt")
+        train(tiny_sam(), killed_at(5), SETTINGS, tmp_path / "state.pt")
     resumed = tiny_sam()
-    assert fit(resumed, batches, SETTINGS, tmp_path / "state.pt") == expected
+    assert train(resumed, batches, SETTINGS, tmp_path / "state.pt").losses == expected
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
@@ -128,17 +130,17 @@ def test_slow_steps_are_saved_by_the_clock(
 ) -> None:
     monkeypatch.setattr("medcore_prune.training.SAVE_AFTER_S", 0.0)
     settings = replace(SETTINGS, save_every=100)
-    expected = fit(tiny_sam(), batches, settings, tmp_path / "whole.pt")
+    expected = train(tiny_sam(), batches, settings, tmp_path / "whole.pt").losses
 
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_sam(), killed_at(3), settings, tmp_path / "state.pt")
+        train(tiny_sam(), killed_at(3), settings, tmp_path / "state.pt")
     taken = []
 
     def noted(step: int) -> Batch:
         taken.append(step)
         return batches(step)
 
-    assert fit(tiny_sam(), noted, settings, tmp_path / "state.pt") == expected
+    assert train(tiny_sam(), noted, settings, tmp_path / "state.pt").losses == expected
     assert taken == [3, 4, 5]
     assert "training: going on after step 3 of 6" in capsys.readouterr().err
 
@@ -147,13 +149,13 @@ def test_validation_keeps_the_best_weights(tmp_path: Path) -> None:
     scores = iter([1.0, 3.0, 2.0])
     seen = []
 
-    def validate(model: torch.nn.Module) -> float:
+    def validate(model: torch.nn.Module) -> dict[str, float]:
         seen.append(model.state_dict()["mask_decoder.iou_token.weight"].clone())
-        return next(scores)
+        return {"score": next(scores)}
 
     model = tiny_sam()
     settings = TrainSettings(steps=6, learning_rate=1e-3, warmup=1, validate_every=2)
-    fit(model, batches, settings, tmp_path / "state.pt", validate=validate)
+    train(model, batches, settings, tmp_path / "state.pt", validate=validate)
     assert torch.equal(model.state_dict()["mask_decoder.iou_token.weight"], seen[1])
 
 
@@ -163,23 +165,23 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
         return batch if step < 3 else Batch(batch.images * float("nan"), batch.boxes, batch.masks)
 
     with pytest.raises(MedcorePruneError, match=r"loss of step 3 is not finite"):
-        fit(tiny_sam(), broken, SETTINGS, tmp_path / "state.pt")
+        train(tiny_sam(), broken, SETTINGS, tmp_path / "state.pt")
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
 
 
 def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt")
+    train(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt")
     with pytest.raises(MedcorePruneError, match=r"another training \(steps 6, not 9; warmup 2, not 1\)"):
-        fit(tiny_sam(), batches, replace(SETTINGS, steps=9, warmup=1), tmp_path / "state.pt")
+        train(tiny_sam(), batches, replace(SETTINGS, steps=9, warmup=1), tmp_path / "state.pt")
     (tmp_path / "state.pt").write_bytes(b"nothing")
     with pytest.raises(MedcorePruneError, match="no training state"):
-        fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt")
+        train(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt")
 
 
 def test_a_state_of_another_start_is_refused(tmp_path: Path) -> None:
-    fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt", identity="one")
+    train(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt", identity="one")
     with pytest.raises(MedcorePruneError, match=r"belongs to another training \(other images or another start\)"):
-        fit(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt", identity="other")
+        train(tiny_sam(), batches, SETTINGS, tmp_path / "state.pt", identity="other")
 
 
 def test_a_pool_is_known_by_its_pixels() -> None:

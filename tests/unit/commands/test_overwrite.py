@@ -8,20 +8,26 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune.cli import COMMANDS, cli
-from medcore_prune.errors import MedcorePruneError
+from medcore_prune.errors import MedcorePruneError, WriteError
+from medcore_prune.exclusive import exclusive
 
 DATA = "--data own=set --image-size 48"
 TRAINED = f"{DATA} --steps 1 --batch-size 2"
 PRUNED = f"prune --adapted model.safetensors {DATA} --method magnitude --verify 1"
+RECOVERED = f"recover --pruned model.safetensors {TRAINED}"
 # a file that a command writes, and the command
 WRITTEN = {
+    "adapted.json": f"adapt {TRAINED} --out adapted.pth",
     "adapted.pth": f"adapt {TRAINED} --out adapted.pth",
     "small.safetensors": f"{PRUNED} --out small.safetensors",
+    "small.report.md": f"{PRUNED} --out small.safetensors",
     "plan.json": f"{PRUNED} --out other.safetensors --plan-out plan.json",
     "blocks.png": "inspect model.safetensors --out blocks.png",
     "tables/summary.md": f"evaluate model.safetensors {DATA} --eval-size 32 --out tables",
     "tables/images.csv": f"evaluate model.safetensors {DATA} --eval-size 32 --out tables",
     "recovered.safetensors": f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} "
+    "--validate-every 0 --out recovered.safetensors",
+    "recovered.loss.csv": f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} "
     "--validate-every 0 --out recovered.safetensors",
     "masks/s0_000000_mask.png": "predict set/images/s0_000000.png --box 4,5,30,35 --pruned model.safetensors "
     "--out masks",
@@ -65,3 +71,91 @@ def test_what_is_there_is_replaced_only_where_that_is_asked_for(here: Path, name
     assert (here / name).read_bytes() != b"mine"
     # the same command again
     assert "already there" in str(run(WRITTEN[name]).exception)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "words"),
+    [
+        ("adapted.state.pt", f"adapt {TRAINED} --reference adapted.state.pt --fresh --out adapted.pth"),
+        (
+            "r.state.pt",
+            f"recover --pruned model.safetensors --teacher r.state.pt {TRAINED} --fresh --out r.safetensors",
+        ),
+        ("r.loss.csv", f"{RECOVERED} --boxes own=r.loss.csv --out r.safetensors"),
+        ("b.csv", f"{PRUNED} --boxes own=b.csv --plan-out b.csv --out s.safetensors"),
+        ("s.split.json", f"{PRUNED} --boxes own=s.split.json --out s.safetensors"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over_or_removed(here: Path, prepared: str, words: str) -> None:
+    (here / prepared).write_bytes(b"mine")
+    result = run(f"{words} --overwrite")
+    assert str(result.exception).startswith(f"{prepared} is the file {prepared} that is read"), result.output
+    assert (here / prepared).read_bytes() == b"mine"
+
+
+def test_one_file_is_not_asked_for_twice(here: Path) -> None:
+    result = run(f"{PRUNED} --plan-out s.report.json --out s.safetensors")
+    assert "s.report.json is asked for twice" in str(result.exception)
+    assert not list(here.glob("s.*"))
+
+
+@pytest.mark.parametrize("name", ["z.split.json", "z.loss.csv", "z.state.pt"])
+def test_a_folder_in_the_place_of_a_file_is_said_before_the_work(here: Path, name: str) -> None:
+    (here / name).mkdir()
+    result = run(f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} --out z.safetensors")
+    assert f"{name} is a folder, expected the name of a file" in str(result.exception)
+    assert "training" not in result.output
+
+
+def test_a_name_that_is_too_long_is_said_before_the_work() -> None:
+    name = "a" * 242 + ".safetensors"
+    result = run(f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} --out {name}")
+    assert "expected a name of at most 255 bytes" in str(result.exception)
+    assert "training" not in result.output
+
+
+def test_the_split_of_another_model_is_not_replaced(here: Path) -> None:
+    assert run(f"adapt {TRAINED} --out k.pth").exit_code == 0
+    before = (here / "k.split.json").read_bytes()
+    pruning = "prune --adapted k.pth --reference pocket --image-size 48 --method magnitude --verify 1 --overwrite"
+    assert run("phantoms --set phantom_polyp_b --seed 9 --count 10 --size 48 --out others").exit_code == 0
+    result = run(f"{pruning} --data other=others --out k.safetensors")
+    assert str(result.exception) == (
+        "k.split.json is the split of k.pth, and this one differs: choose another name for --out"
+    )
+    assert not (here / "k.safetensors").exists()
+    # the same split does for both
+    result = run(f"{pruning} --data own=set --out k.safetensors")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert (here / "k.split.json").read_bytes() == before
+    # a model of another split at the same name
+    assert run(f"{pruning} --data own=set --out s.safetensors").exit_code == 0
+    words = "prune --adapted model.safetensors --data own=set --image-size 48 --split-seed 5 --method magnitude"
+    (here / "s.safetensors").unlink()
+    (here / "s.report.json").unlink()
+    (here / "s.report.md").unlink()
+    result = run(f"{words} --out s.safetensors")
+    assert str(result.exception) == "already there: s.split.json; choose another name, or give --overwrite"
+    assert run(f"{words} --out s.safetensors --overwrite").exit_code == 0
+
+
+def test_a_second_training_of_one_result_is_refused(here: Path) -> None:
+    for words in (WRITTEN["recovered.safetensors"], WRITTEN["adapted.pth"]):
+        with exclusive(Path(words.split()[-1])):
+            result = run(words)
+        assert "another run is writing to" in str(result.exception)
+
+
+def test_where_the_model_cannot_be_written_what_is_there_stays(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = f"{PRUNED} --out small.safetensors"
+    assert run(words).exit_code == 0
+    before = {path: path.read_bytes() for path in here.glob("small.*")}
+
+    def full(*_: object, **__: object) -> None:
+        raise WriteError("small.safetensors cannot be written: No space left on device")
+
+    monkeypatch.setattr("medcore_prune.commands.prune.save", full)
+    result = run(f"{words} --split-seed 5 --level h10_m10 --overwrite")
+    assert "No space left" in str(result.exception)
+    assert {path: path.read_bytes() for path in here.glob("small.*")} == before
+    assert not list(here.glob(".small*"))

@@ -1,0 +1,32 @@
+"""One run at a time on a folder of results, or on a file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import ResultsError
+
+
+@contextmanager
+def exclusive(result: Path) -> Iterator[None]:
+    """Hold a folder of results, or a file, while the block runs; the lock goes with the process, however that ends.
+
+    Args:
+        result: It need not exist. The lock is a hidden file beside it.
+
+    Raises:
+        ResultsError: Another run holds it.
+    """
+    place = result.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.parent / f".{place.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ResultsError(f"another run is writing to {result}: wait for it, or use another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
