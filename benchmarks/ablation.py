@@ -8,6 +8,7 @@ import click
 
 from ..baseline import get_baseline
 from ..cascading import Cascaded, cascade, second_pass
+from ..commands.types import Whole
 from ..level import Level
 from .announce import duration, seconds_an_image
 from .evaluating import Evaluator, digest
@@ -56,7 +57,7 @@ def variants(settings: Settings) -> list[Method]:
     is_flag=True,
     help=f"Recover each variant at {FIRST}, cut it again at {SECOND} and recover it: the paper's last column.",
 )
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Steps of a recovery under --sequential.")
+@click.option("--steps", type=Whole(1), metavar="N", help="Steps of a recovery under --sequential.")
 def command(settings: Settings, sequential: bool, steps: int | None) -> None:
     """Take MedCore apart: without the boundary Fisher, the reset, or the variance over data sets.
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..automatic import AutomaticPlan, search_plan
+from ..commands.types import Whole
 from ..cost import count
 from ..criterion import unit_scores
 from ..data.subset import Subset
@@ -61,7 +62,7 @@ _LEAD = (
 @method_option
 @click.option(
     "--samples",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=SAMPLES,
     show_default=True,
     metavar="N",

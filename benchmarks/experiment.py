@@ -22,7 +22,7 @@ from ..commands.options import (
     plugin_option,
     resume_option,
 )
-from ..commands.types import GridSize
+from ..commands.types import GridSize, Whole
 from ..data.named import parse_named
 from ..defaults import DEFAULTS
 from ..encoders import SHAPES
@@ -62,7 +62,7 @@ def _drawn() -> str:
 def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Callable[[Any], Any]]:
     """The options of every experiment, in the order in which help shows them."""
     option = click.option
-    number = click.IntRange(min=1)
+    number = Whole(1)
     own_levels = [
         option(
             "--levels",
@@ -128,7 +128,7 @@ def _options(name: str, levels: Sequence[Level], default_data: str) -> list[Call
         ),
         option(
             "--split-seed",
-            type=int,
+            type=Whole(),
             default=0,
             show_default=True,
             help="Seed of the split into training, validation and test images, where none lies beside the checkpoint.",

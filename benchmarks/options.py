@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..commands.types import MethodName, OneLevel
+from ..commands.types import MethodName, OneLevel, Whole
 from ..errors import BudgetError
 from ..level import Level
 from .settings import COUNTS, SUBJECT
@@ -58,7 +58,7 @@ def steps_option(command: F) -> F:
     counts = f"{COUNTS['default'].recovery_steps}; {COUNTS['quick'].recovery_steps} with --quick, "
     return click.option(
         "--steps",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         metavar="N",
         help=f"Steps of the optimiser in a recovery.  [default: {counts}{COUNTS['full'].recovery_steps} with --full]",
     )(command)
@@ -84,4 +84,4 @@ def page_option(default: str) -> Callable[[F], F]:
 
 def count_option(name: str, default: int, says: str) -> Callable[[F], F]:
     """Return a decorator that adds an option for how many there are of something."""
-    return click.option(name, type=click.IntRange(min=1), default=default, show_default=True, metavar="N", help=says)
+    return click.option(name, type=Whole(1), default=default, show_default=True, metavar="N", help=says)

@@ -9,7 +9,7 @@ import click
 from torch import nn
 
 from ..commands.options import convention_option, image_size_option
-from ..commands.types import OneLevel
+from ..commands.types import OneLevel, Whole
 from ..cost import count
 from ..encoders import SHAPES, build_sam, geometry_of
 from ..errors import BudgetError
@@ -64,12 +64,10 @@ _COUNTED = {
     metavar="NUMBER",
     help="How strongly quotas fall with sensitivity; 0 makes them uniform.",
 )
-@click.option(
-    "--protect", type=click.IntRange(min=0), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]"
-)
+@click.option("--protect", type=Whole(), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]")
 @click.option(
     "--mlp-group-size",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=1,
     show_default=True,
     metavar="N",

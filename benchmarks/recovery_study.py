@@ -18,6 +18,7 @@ from torch import nn
 from ..baseline import get_baseline
 from ..calibration import calibrate
 from ..commands.options import cache_option, device_option
+from ..commands.types import Whole
 from ..data.splits import FRACTIONS, Split
 from ..evaluation import evaluate, macro_average
 from ..facade import plan
@@ -228,7 +229,7 @@ differences of a few thousandths are noise.
 @click.command(name="recovery-study")
 @click.option(
     "--images",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=24,
     show_default=True,
     metavar="N",
@@ -236,7 +237,7 @@ differences of a few thousandths are noise.
 )
 @click.option(
     "--training",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=64,
     show_default=True,
     metavar="N",
@@ -246,7 +247,7 @@ differences of a few thousandths are noise.
 @count_option("--trial-steps", 40, "Steps of each trial.")
 @click.option(
     "--trial-batch",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=8,
     show_default=True,
     metavar="N",
@@ -254,7 +255,7 @@ differences of a few thousandths are noise.
 )
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=150,
     show_default=True,
     metavar="N",

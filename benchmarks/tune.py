@@ -15,6 +15,7 @@ import click
 from ..baseline import get_baseline
 from ..calibration import calibrate
 from ..commands.options import cache_option, device_option
+from ..commands.types import Whole
 from ..criterion import unit_scores
 from ..evaluation import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
@@ -199,7 +200,7 @@ nothing to tune; `taylor`, `disturbed_taylor`, `wanda`, `lamp` and `mask_fisher`
 @click.command(name="tune")
 @click.option(
     "--images",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=24,
     show_default=True,
     metavar="N",

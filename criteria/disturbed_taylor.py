@@ -59,7 +59,7 @@ class DisturbedTaylor(Criterion):
             new = slopes.T @ inputs, slopes.sum(0)
             sums[name] = (sums[name][0] + new[0], sums[name][1] + new[1]) if name in sums else new
 
-        noise = torch.Generator().manual_seed(self._seed)
+        noise = torch.Generator().manual_seed(self._seed % 2**63)
         for names, images in self._batches():
             with watching(self._model, layers, consume) as watch:
                 embedding = embed(self._model, images)

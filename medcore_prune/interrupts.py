@@ -21,15 +21,19 @@ def _remember(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Remember interrupts that fall in the block, in the main thread; in others nothing changes."""
+    """Remember interrupts that fall in the block, in the main thread; in others nothing changes.
+
+    What ends a job politely (SIGTERM: a scheduler, `kill`) is an interrupt too, so that no half-made file stays behind.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, _remember)
+    before = {number: signal.signal(number, _remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _fell.clear()
 
 

@@ -34,6 +34,7 @@ from .options import (
     training_options,
 )
 from .outputs import check_outputs, check_split
+from .types import Whole
 
 _DATA_HELP = "A folder of images and masks, and a name for it; may be repeated."
 
@@ -114,7 +115,7 @@ def _warn_if_blind(dependence: float) -> None:
     metavar="A,B,C",
     help="Shares of the images for training, validation and test.",
 )
-@click.option("--split-seed", type=int, default=0, show_default=True, help="Seed of that split.")
+@click.option("--split-seed", type=Whole(), default=0, show_default=True, help="Seed of that split.")
 @training_options(AdaptSettings.steps, AdaptSettings.batch_size, AdaptSettings.learning_rate)
 @seed_option("Seed of the order of images and of their augmentation.")
 @device_option

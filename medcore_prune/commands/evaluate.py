@@ -28,6 +28,7 @@ from .options import (
     scoring_options,
 )
 from .table import Table
+from .types import Whole
 
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
 _FILES = ("summary.md", "images.csv")
@@ -56,7 +57,7 @@ Tables = dict[str, pd.DataFrame]
 )
 @click.option(
     "--images",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=12,
     show_default=True,
     metavar="N",

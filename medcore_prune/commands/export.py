@@ -12,6 +12,7 @@ from ..onnx_export import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onn
 from .inputs import POCKET, ImageOptions, ModelOptions
 from .options import FOLDER, MODEL, MODEL_FILE, data_options, kind_options, overwrite_option
 from .table import Table
+from .types import Whole
 
 
 @click.command(name="export")
@@ -27,7 +28,7 @@ from .table import Table
 @data_options
 @click.option(
     "--images",
-    type=click.IntRange(2),
+    type=Whole(2),
     default=3,
     show_default=True,
     metavar="N",

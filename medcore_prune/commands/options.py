@@ -10,7 +10,7 @@ from ..completion import Words
 from ..cost import CONVENTIONS
 from ..data import LAYOUTS
 from ..encoders import SHAPES, SegmentAnythingFamily
-from .types import GridSize, file_or
+from .types import GridSize, Whole, file_or
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,7 +35,7 @@ def image_size_option(command: F) -> F:
     """Add `--image-size`."""
     return click.option(
         "--image-size",
-        type=click.IntRange(1),
+        type=Whole(1),
         metavar="PIXELS",
         help="Side of the model's square input.  [default: the model's own]",
     )(command)
@@ -102,7 +102,7 @@ def data_options(command: F) -> F:
         layout_option,
         click.option(
             "--split-seed",
-            type=int,
+            type=Whole(),
             default=0,
             show_default=True,
             help="Seed of the split into training, validation and test images, where none lies beside the model.",
@@ -127,7 +127,7 @@ def training_options(steps: int, batch_size: int, learning_rate: float) -> Calla
     return _all(
         click.option(
             "--steps",
-            type=click.IntRange(1),
+            type=Whole(1),
             default=steps,
             show_default=True,
             metavar="N",
@@ -191,14 +191,14 @@ def convention_option(command: F) -> F:
 
 def seed_option(what: str) -> Callable[[F], F]:
     """Return a decorator that adds `--seed`, whose help says of what."""
-    return click.option("--seed", type=int, default=0, show_default=True, help=what)
+    return click.option("--seed", type=Whole(), default=0, show_default=True, help=what)
 
 
 def batch_size_option(default: int) -> Callable[[F], F]:
     """Return a decorator that adds `--batch-size`."""
     return click.option(
         "--batch-size",
-        type=click.IntRange(1),
+        type=Whole(1),
         default=default,
         show_default=True,
         metavar="N",

@@ -40,7 +40,7 @@ from .options import (
 from .outputs import check_outputs, check_split
 from .prune_report import report_text
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
-from .types import MethodName, OneLevel, TargetType
+from .types import MethodName, OneLevel, TargetType, Whole
 
 _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
@@ -85,10 +85,10 @@ _CORRECTION_SAMPLES = 64
     help="What decides which go; `medcore-bench list` explains them.",
 )
 @plugin_option
-@click.option("--protect", type=click.IntRange(0), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]")
+@click.option("--protect", type=Whole(), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]")
 @click.option(
     "--calibration",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=PruneSettings.calibration,
     show_default=True,
     metavar="N",
@@ -97,7 +97,7 @@ _CORRECTION_SAMPLES = 64
 @click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
 @click.option(
     "--verify",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=4,
     show_default=True,
     metavar="N",

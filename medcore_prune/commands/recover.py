@@ -44,6 +44,7 @@ from .options import (
     training_options,
 )
 from .outputs import check_outputs, check_split
+from .types import Whole
 
 _AVERAGED = 10  # steps: the loss of one says as much of its few images as of the model
 
@@ -65,7 +66,7 @@ _AVERAGED = 10  # steps: the loss of one says as much of its few images as of th
 @training_options(RecoverySettings.steps, RecoverySettings.batch_size, RecoverySettings.learning_rate)
 @click.option(
     "--validate-every",
-    type=click.IntRange(0),
+    type=Whole(),
     default=RecoverySettings.validate_every,
     show_default=True,
     metavar="N",
@@ -73,7 +74,7 @@ _AVERAGED = 10  # steps: the loss of one says as much of its few images as of th
 )
 @click.option(
     "--patience",
-    type=click.IntRange(0),
+    type=Whole(),
     default=RecoverySettings.patience,
     show_default=True,
     metavar="N",

@@ -13,6 +13,25 @@ from ..level import ONE_TIME_LEVELS, Level
 from ..target import Target
 
 _SMALLEST_GRID, _LARGEST_GRID = 8, 16384
+_LARGEST_WHOLE = 2**31 - 1
+
+
+class Whole(click.IntRange):
+    """A whole number that can be a count or a seed: what is larger than 2147483647 is refused, which help leaves out.
+
+    Args:
+        least: The smallest that is taken.
+    """
+
+    def __init__(self, least: int = 0) -> None:
+        super().__init__(min=least)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number, or end with a usage error."""
+        number: int = super().convert(value, param, ctx)
+        if number > _LARGEST_WHOLE:
+            self.fail(f"{number} is too large: expected at most {_LARGEST_WHOLE}", param, ctx)
+        return number
 
 
 class OneLevel(click.ParamType):

@@ -122,7 +122,7 @@ class Pool:
         Returns:
             A batch of `count` images and `count * prompts` boxes and masks.
         """
-        rng = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rng = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
         chosen = torch.randint(len(self.images), (count,), generator=rng)
         picks = [
             mine[torch.randint(len(mine), (prompts,), generator=rng)] for mine in (self._of_image[i] for i in chosen)

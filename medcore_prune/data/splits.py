@@ -69,7 +69,9 @@ class Split:
             lots = [_lot(seed, "calibration", name, sample) for sample in samples.ids]
             order = sorted(range(len(samples)), key=lots.__getitem__)
             if size is not None:
-                order = list(islice((i for i in order if resize_mask(samples[i].mask, size).any()), n))
+                order = list(
+                    islice((i for i in order if resize_mask(samples[i].mask, size).any()), min(n, len(samples)))
+                )
                 if len(samples) and not order:
                     raise DataError(
                         f"{name}: no object of its {len(samples)} training images is left at {size} px: leave the data "

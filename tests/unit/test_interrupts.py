@@ -2,9 +2,11 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from medcore_prune.files import atomic_write
 from medcore_prune.interrupts import raise_lost, remembered
 from medcore_prune.progress import track
 
@@ -59,13 +61,18 @@ def test_a_command_stops_by_a_dropped_interrupt() -> None:
     assert "\nstopped: " in done.stderr
 
 
-def test_an_interrupt_that_arrives_is_raised_at_once() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_arrives_is_raised_at_once_and_leaves_no_half_file(tmp_path: Path, number: int) -> None:
     def interrupted() -> None:
-        with remembered():
-            signal.raise_signal(signal.SIGINT)
+        with remembered(), atomic_write(tmp_path / "x.pt") as temporary:
+            temporary.write_bytes(b"half")
+            signal.raise_signal(number)
 
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) is before
 
 
 def test_other_threads_are_left_alone() -> None:
