@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-import numpy as np
 from torch import nn
 
 from ..checkpoint import load_sam, require_aligned
@@ -14,7 +13,7 @@ from ..data import Split, phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders
 from ..data.splits import FRACTIONS
-from ..data.subset import Subset
+from ..data.subset import at_most
 from ..data.types import SampleSet, subset_hash
 from ..devices import require_device
 from ..encoders import geometry_of
@@ -134,12 +133,5 @@ def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], S
     for checkpoint in (settings.adapted, settings.reference):
         refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
-    sets = {name: samples if most is None else _some(samples, most) for name, samples in chosen.items()}
+    sets = {name: samples if most is None else at_most(samples, most) for name, samples in chosen.items()}
     return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, size)), roles
-
-
-def _some(samples: SampleSet, most: int) -> SampleSet:
-    if len(samples) <= most:
-        return samples
-    drawn = np.random.default_rng(0).permutation(len(samples))[:most]
-    return Subset(samples, tuple(sorted(int(index) for index in drawn)), samples.name)

@@ -16,7 +16,7 @@ from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_ave
 from ..files import refuse_existing, require_writable, write_text_atomic
 from ..intervals import INDICATIVE_BELOW
 from ..paired import paired_difference
-from .inputs import POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
+from .inputs import PHANTOM_TEST, POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
 from .options import (
     FOLDER,
     MODEL,
@@ -58,10 +58,8 @@ Tables = dict[str, pd.DataFrame]
 @click.option(
     "--images",
     type=Whole(1),
-    default=12,
-    show_default=True,
     metavar="N",
-    help="Images of each set that is drawn; of --data all are taken.",
+    help=f"Images of each set at most, drawn from all of its role.  [default: all of --data, {PHANTOM_TEST} phantoms]",
 )
 @scoring_options
 @device_option
@@ -75,7 +73,7 @@ def command(
     layout: str,
     split_seed: int,
     role: str,
-    images: int,
+    images: int | None,
     kind: str,
     image_size: int | None,
     device: str,

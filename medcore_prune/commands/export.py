@@ -1,7 +1,6 @@
 """`medcore-prune export`: a model as ONNX, proved under ONNX Runtime."""
 
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import click
@@ -77,9 +76,9 @@ def command(
     source = ImageOptions(data, boxes, layout, split_seed)
     loaded = ModelOptions(kind, image_size).read(model)
     samples: list[Sample] = []
-    # which role does not matter: the numbers of two programs are compared, not masks with the truth
-    for each in source.role("all", [model], images).values():
-        samples += islice(each, images)
+    # neither role nor training matter: the numbers of two programs are compared, not masks with the truth
+    for each in source.role("all", [], images).values():
+        samples += each
     reports = [export_onnx(loaded, place, name, samples=samples, exporter=exporter) for name, place in files.items()]
     write_json_atomic(out / "comparison.json", {"model": model, "parts": [asdict(report) for report in reports]})
     click.echo(_table(reports).text())

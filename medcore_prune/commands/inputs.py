@@ -13,6 +13,7 @@ from ..checkpoint import load_sam, require_aligned
 from ..data import Split, phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders, parse_named
+from ..data.subset import at_most
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
 from ..errors import CheckpointError, DataError
@@ -30,6 +31,8 @@ PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 _PHANTOM_SEEDS = {"train": 3, "validation": 1, "test": 0}
 PHANTOM_COUNTS = {"train": 32, "validation": 6}
 """Phantoms of each set that `prune` and `recover` work on; calibration draws from the first."""
+PHANTOM_TEST = 12
+"""Phantoms of each set that `evaluate` reports on."""
 
 
 @dataclass(frozen=True)
@@ -157,21 +160,21 @@ class ImageOptions:
         click.echo(f"split: {where}; {counted}", err=True)
         return split
 
-    def role(self, role: str, checkpoints: list[str], phantom_count: int) -> dict[str, SampleSet]:
+    def role(self, role: str, checkpoints: list[str], most: int | None) -> dict[str, SampleSet]:
         """Return the images of one role, or `all` of them; what a checkpoint was trained on is refused.
 
         Raises:
             DataError: As for `roles`; images that were trained on; no image in the role.
         """
         if role == "all":
-            chosen = self.sets() if self.data else phantom_split({"test": phantom_count}).test
+            chosen = self.sets() if self.data else phantom_split({"test": most or PHANTOM_TEST}).test
         else:
-            chosen = self.roles(checkpoints[0], {role: phantom_count}).roles()[role]
+            chosen = self.roles(checkpoints[0], {role: most or PHANTOM_TEST}).roles()[role]
         if not any(len(samples) for samples in chosen.values()):
             raise DataError(f"there is no {role} image in this split: use --role all, or another split")
         for checkpoint in checkpoints:
             refuse_seen(chosen, checkpoint)
-        return chosen
+        return chosen if most is None else {name: at_most(samples, most) for name, samples in chosen.items()}
 
 
 def _counted(role: str, sets: Mapping[str, SampleSet]) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from .content import image_hash, perceptual_hash
 from .types import Sample, SampleSet
 
@@ -57,6 +59,14 @@ class Subset:
 
     def _pick(self, values: Sequence[str]) -> list[str]:
         return [values[index] for index in self.indices]
+
+
+def at_most(samples: SampleSet, most: int) -> SampleSet:
+    """Return a set, or of a larger one so many samples, always the same ones, drawn from all of it and in its order."""
+    if len(samples) <= most:
+        return samples
+    drawn = np.random.default_rng(0).permutation(len(samples))[:most]
+    return Subset(samples, tuple(sorted(int(index) for index in drawn)), samples.name)
 
 
 def image_hashes(samples: SampleSet) -> Sequence[str]:

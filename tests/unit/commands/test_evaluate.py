@@ -63,6 +63,14 @@ def test_roles_are_those_beside_the_model_and_trained_images_are_refused(here: P
     assert "a.safetensors was trained on own/" in str(everything.exception)
 
 
+def test_as_many_images_as_asked_for_of_folders_too(here: Path) -> None:
+    words = ("--data", "own=set", "--role", "all", "--images", "3", "--eval-size", "32", "--out", "o")
+    result = run("a.safetensors", *words)
+    assert result.exit_code == 0, result.output
+    rows = pd.read_csv(here / "o/images.csv")
+    assert set(rows.groupby("model").size()) == {3}
+
+
 def test_what_is_not_better_than_a_floor_is_marked() -> None:
     tables = evaluate_all({"untrained": tiny_sam()}, {"own": TinySamples("own", 3)}, 64, 2.0, 2)
     rows = {row[0]: row for row in summary(tables).rows}
