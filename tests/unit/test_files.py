@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from medcore_prune.errors import MedcorePruneError, WriteError
-from medcore_prune.files import atomic_write, write_json_atomic
+from medcore_prune.files import atomic_write, together, write_json_atomic, write_text_atomic
 
 # a limit on the size of files stands for a full disk: the same calls fail, in the same way but for the number
 FULL = """
@@ -86,3 +87,32 @@ def test_errors_of_the_caller_pass_and_leave_nothing(tmp_path: Path) -> None:
             half(error)
     assert target.read_text() == "before"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_together_all_are_replaced_or_none(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.txt"
+    first.write_text("old")
+
+    def written(value: float) -> None:
+        with together():
+            write_text_atomic(second, "new")
+            assert not second.exists()
+            write_json_atomic(first, value)
+            assert first.read_text() == "old"
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        written(float("nan"))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "old"}
+    written(1.0)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "1.0\n", "b.txt": "new"}
+    # outside of the block nothing waits
+    write_text_atomic(second, "newer")
+    assert second.read_text() == "newer"
+
+
+def test_together_in_one_thread_leaves_others_alone(tmp_path: Path) -> None:
+    with together():
+        thread = threading.Thread(target=write_text_atomic, args=(tmp_path / "other", "now"))
+        thread.start()
+        thread.join()
+        assert (tmp_path / "other").read_text() == "now"
