@@ -3,8 +3,7 @@
 Images become (H, W, 3) uint8 RGB: gray is repeated, palettes are looked up, alpha is dropped. More than 8 bits a
 channel (16-bit PNG and TIFF, float, `.npy`) are scaled to 8 by the image's own smallest and largest value, except
 that 16-bit values which are 8-bit ones times 257 get back those; of a 16-bit colour PNG only the high byte is read.
-The EXIF orientation is applied, as viewers and
-annotation tools do; masks are expected upright.
+The EXIF orientation is applied, as viewers and annotation tools do; masks are expected upright.
 """
 
 import math
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import DataError
+from .mask_values import binarise, channels_last, few_colours, one_channel, refuse_void
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})
@@ -31,7 +31,6 @@ MOST_VALUES = 1 << 29
 _LARGEST_LABEL = (1 << 31) - 1
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 0x0102
-_FEW = 32  # distinct colours up to which a lossless mask is taken for classes rather than shades
 # modes that numpy gets as they are; all others go through Pillow's conversion to 8-bit RGB
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F"})
 
@@ -103,11 +102,11 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
     path = Path(path)
     values = _load(path, indices=True)
     lossy = path.suffix.lower() in LOSSY_SUFFIXES
-    if not lossy and _few_colours(values):
+    if not lossy and few_colours(values):
         return np.asarray(values.any(axis=2))
-    channel = _one_channel(values, path)
+    channel = one_channel(values, path)
     if not lossy:
-        _refuse_void(channel, path)
+        refuse_void(channel, path)
     return binarise(channel, lossy=lossy)
 
 
@@ -122,9 +121,9 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     """
     path = Path(path)
     loaded = _load(path, indices=True)
-    if _few_colours(loaded):
+    if few_colours(loaded):
         raise DataError(f"{path}: expected a label map of one channel, got colours: save the labels as numbers")
-    values = _one_channel(loaded, path)
+    values = one_channel(loaded, path)
     if path.suffix.lower() in LOSSY_SUFFIXES:
         return binarise(values, lossy=True).astype(np.int64)
     low, high = float(values.min()), float(values.max())
@@ -134,39 +133,6 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     if not np.array_equal(labels, values):
         raise DataError(f"{path}: expected a label map of whole numbers, got fractions")
     return labels
-
-
-def _few_colours(values: npt.NDArray[np.generic]) -> bool:
-    """Whether the channels differ and the colours are so few that each must be a class."""
-    if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
-        return False
-    if np.array_equal(values[:, :, 0], values[:, :, 1]) and np.array_equal(values[:, :, 1], values[:, :, 2]):
-        return False
-    codes = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    return len(np.unique(codes)) <= _FEW
-
-
-def _refuse_void(values: npt.NDArray[np.generic], path: Path) -> None:
-    if values.dtype != np.uint8:
-        return
-    found = np.setdiff1d(values, 0)
-    if 1 < len(found) <= _FEW and found[0] == 1 and found[-1] > 127:
-        raise DataError(
-            f"{path}: holds the values {', '.join(map(str, found))}: neither a 0/255 mask nor labels alone; save what "
-            "is object as 255 and all else as 0"
-        )
-
-
-def binarise(values: npt.NDArray[np.generic], lossy: bool = False) -> npt.NDArray[np.bool_]:
-    """Cut (H, W) mask values into object and background by the rule of `read_mask`."""
-    if values.dtype == np.bool_:
-        return values.astype(bool)
-    numbers = values.astype(np.float64) if values.dtype.kind == "f" else values.astype(np.int64)
-    peak = float(numbers.max(initial=0))
-    full = _full_range(values.dtype, peak)
-    whole = numbers.dtype.kind == "i" or np.array_equal(numbers, np.rint(numbers))
-    labels = (whole and peak <= full / 2) or bool(np.all((numbers == 0) | (numbers == peak)))
-    return np.asarray(numbers > (0 if labels and not lossy else full / 2))
 
 
 def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -274,18 +240,11 @@ def _is_gray(image: Image.Image) -> bool:
 
 
 def _to_rgb8(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
-    values = _channels_last(values, path)
+    values = channels_last(values, path)
     if values.shape[2] in (2, 4):
         values = values[:, :, :-1]
     pixels = _to_8_bits(values, path)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
-def _channels_last(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
-    values = values[:, :, None] if values.ndim == 2 else values
-    if values.ndim != 3 or values.shape[2] not in (1, 2, 3, 4) or 0 in values.shape:
-        raise DataError(f"{path}: expected an image of shape (H, W) or (H, W, 1 to 4), got {values.shape}")
-    return values
 
 
 def _to_8_bits(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
@@ -304,25 +263,6 @@ def _to_8_bits(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.ui
         raise DataError(f"{path}: expected pixel values of a sensible range, got {low:.3g} to {high:.3g}")
     scaled = (wide - low) * (255.0 / (high - low)) if high > low else np.zeros_like(wide)
     return np.rint(scaled).astype(np.uint8)
-
-
-def _one_channel(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
-    channels = _channels_last(values, path)
-    if channels.dtype.kind == "f" and not np.isfinite(channels.astype(np.float64)).all():
-        raise DataError(f"{path}: expected finite mask values, got NaN or infinity")
-    if channels.shape[2] in (2, 4):
-        colours, alpha = channels[:, :, :-1], channels[:, :, -1]
-        if not np.ptp(colours) and np.ptp(alpha):
-            return alpha
-        channels = colours
-    return np.asarray(channels.max(axis=2))
-
-
-def _full_range(dtype: np.dtype[np.generic], peak: float) -> float:
-    if dtype.kind == "f":
-        return 1.0 if peak <= 1.0 else 255.0
-    # wider integers than 16 bits hold labels or 8- and 16-bit values
-    return 255.0 if peak <= 255 and dtype.itemsize != 2 else 65535.0
 
 
 def _looks_complete(path: Path) -> bool:
