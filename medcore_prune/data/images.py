@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import DataError
-from .mask_values import binarise, channels_last, few_colours, one_channel, refuse_void
+from .mask_values import binarise, channels_last, few_colours, one_channel, refuse_lost_labels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})
@@ -96,8 +96,8 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
         (H, W) bool.
 
     Raises:
-        DataError: Missing, damaged, no image, or labels from 1 on beside a value near the end of the range, such as a
-            "void" of 255: what is object and what is not is then anybody's guess.
+        DataError: Missing, damaged, no image, or labels beside a value in the upper half of the range, such as 85 and
+            170, or 1 and a "void" of 255 (`refuse_lost_labels`): which are object is then anybody's guess.
     """
     path = Path(path)
     values = _load(path, indices=True)
@@ -106,7 +106,7 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
         return np.asarray(values.any(axis=2))
     channel = one_channel(values, path)
     if not lossy:
-        refuse_void(channel, path)
+        refuse_lost_labels(channel, path)
     return binarise(channel, lossy=lossy)
 
 

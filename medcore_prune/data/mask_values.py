@@ -22,16 +22,39 @@ def binarise(values: npt.NDArray[np.generic], lossy: bool = False) -> npt.NDArra
     return np.asarray(numbers > (0 if labels and not lossy else full / 2))
 
 
-def refuse_void(values: npt.NDArray[np.generic], path: Path) -> None:
-    """Refuse labels from 1 on beside a value near the end of the range."""
-    if values.dtype != np.uint8:
+def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:
+    """Refuse (H, W) whole numbers that `binarise` would cut although some below the cut are labels.
+
+    Few values (up to 32) that do not all lie in the lower half of the range may be a soft edge or labels. An edge is
+    thin: a value at or below the half that fills a patch of 3 x 3 pixels is a label, and so is 1 wherever it is.
+
+    Raises:
+        DataError: Such values; what is object and what is not is then anybody's guess.
+    """
+    if values.dtype.kind not in "iuf":
         return
     found = np.setdiff1d(values, 0)
-    if 1 < len(found) <= _FEW and found[0] == 1 and found[-1] > 127:
+    if not 1 < len(found) <= _FEW or not np.array_equal(found, np.rint(found)):
+        return
+    half = _full_range(values.dtype, float(found[-1])) / 2
+    if found[-1] <= half:
+        return
+    inner = _inner_values(values)
+    if found[0] == 1 or np.any((inner != 0) & (inner <= half)):
         raise DataError(
-            f"{path}: holds the values {', '.join(map(str, found))}: neither a 0/255 mask nor labels alone; save what "
-            "is object as 255 and all else as 0"
+            f"{path}: holds the values {', '.join(f'{value:g}' for value in found)}: neither a 0/255 mask nor labels "
+            "alone; save what is object as 255 and all else as 0"
         )
+
+
+def _inner_values(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return the values of the pixels whose eight neighbours have the same value."""
+    inner, flat = values[1:-1, 1:-1], np.bool_(True)
+    rows, columns = values.shape
+    for down in range(3):
+        for right in range(3):
+            flat = flat & (values[down : rows - 2 + down, right : columns - 2 + right] == inner)
+    return np.unique(inner[flat])
 
 
 def few_colours(values: npt.NDArray[np.generic]) -> bool:

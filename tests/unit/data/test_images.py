@@ -232,6 +232,49 @@ def test_labels_with_a_void_are_refused(tmp_path, save):
 
 
 @pytest.mark.parametrize(
+    ("name", "low", "high", "kind"),
+    [
+        ("a.png", 85, 170, np.uint8),
+        ("a.tif", 100, 200, np.uint8),
+        ("a.bmp", 2, 200, np.uint8),
+        ("a.png", 127, 128, np.uint8),
+        ("a.png", 10, 40000, np.uint16),
+        ("a.npy", 85, 170, np.int64),
+        ("a.npy", 85, 170, np.float32),
+    ],
+)
+def test_labels_that_a_cut_would_lose_are_refused(tmp_path, save, name, low, high, kind):
+    values = np.zeros((12, 12), kind)
+    values[1:4, 1:4], values[6:10, 6:10] = low, high
+    with pytest.raises(DataError, match=rf"a\.\w+: holds the values {low}, {high}: neither a 0/255 mask nor labels"):
+        read_mask(save(tmp_path / name, values))
+    # what is thinner is an edge, and labels in the lower half lose nothing
+    values[2, 2] = 0
+    np.testing.assert_array_equal(read_mask(save(tmp_path / name, values)), values > low)
+    alone = np.where(values == high, low - 1, values)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / name, alone)), alone > 0)
+
+
+def test_labels_of_a_palette_that_a_cut_would_lose_are_refused(tmp_path):
+    indices = np.zeros((12, 12), np.uint8)
+    indices[1:5, 1:5], indices[6:10, 6:10] = 5, 255
+    place = palette_file(tmp_path / "void.png", indices, [(0, 0, 0), *[(i, 9, 9) for i in range(1, 256)]])
+    with pytest.raises(DataError, match="holds the values 5, 255: neither"):
+        read_mask(place)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
+@pytest.mark.parametrize("radius", [3, 20, 50])
+def test_resized_discs_are_cut_at_half(tmp_path, save, name, radius):
+    rows, columns = np.ogrid[-64:64, -64:64]
+    disc = np.where(rows**2 + columns**2 < radius**2, 255, 0).astype(np.uint8)
+    for size, resample in [(64, "BOX"), (32, "BOX"), (200, "BILINEAR"), (256, "BILINEAR"), (512, "BILINEAR")]:
+        soft = np.asarray(Image.fromarray(disc).resize((size, size), Image.Resampling[resample]))
+        assert len(np.unique(soft)) > 2
+        np.testing.assert_array_equal(read_mask(save(tmp_path / name, soft)), soft > 127)
+
+
+@pytest.mark.parametrize(
     "values",
     [
         np.zeros((4, 4), complex),
