@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import DataError
-from .mask_values import binarise, channels_last, few_colours, one_channel, refuse_lost_labels
+from .mask_values import binarise, channels_last, few_colours, object_of, one_channel, visible
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})
@@ -86,8 +86,8 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
     Lossy files (JPEG, WebP) are cut at half of the range, so that compression noise is background. Others: any
     non-zero value if there is one such value or all values lie in the lower half of the type's range (0/1 masks,
     labels); else more than half of the range (0/255 masks, also anti-aliased ones). Of a few colours, and of a palette
-    that begins with black, everything but black counts; of other channels the brightest; alpha counts only if it is
-    all that varies.
+    that begins with black, everything but black counts; of other channels the brightest. Alpha counts if it is all
+    that varies; of a few colours, what is transparent is background.
 
     Args:
         path: Of a mask file.
@@ -97,17 +97,14 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
 
     Raises:
         DataError: Missing, damaged, no image, or labels beside a value in the upper half of the range, such as 85 and
-            170, or 1 and a "void" of 255 (`refuse_lost_labels`): which are object is then anybody's guess.
+            170, or 1 and a "void" of 255 (`refuse_lost_labels`), or of a lossless file several values without any
+            background: which are object is then anybody's guess.
     """
     path = Path(path)
     values = _load(path, indices=True)
-    lossy = path.suffix.lower() in LOSSY_SUFFIXES
-    if not lossy and few_colours(values):
-        return np.asarray(values.any(axis=2))
-    channel = one_channel(values, path)
-    if not lossy:
-        refuse_lost_labels(channel, path)
-    return binarise(channel, lossy=lossy)
+    if path.suffix.lower() in LOSSY_SUFFIXES:
+        return binarise(one_channel(values, path), lossy=True)
+    return object_of(values, path)
 
 
 def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
@@ -121,11 +118,12 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     """
     path = Path(path)
     loaded = _load(path, indices=True)
-    if few_colours(loaded):
-        raise DataError(f"{path}: expected a label map of one channel, got colours: save the labels as numbers")
-    values = one_channel(loaded, path)
     if path.suffix.lower() in LOSSY_SUFFIXES:
-        return binarise(values, lossy=True).astype(np.int64)
+        return binarise(one_channel(loaded, path), lossy=True).astype(np.int64)
+    colours = visible(loaded, path)
+    if few_colours(colours):
+        raise DataError(f"{path}: expected a label map of one channel, got colours: save the labels as numbers")
+    values = one_channel(colours, path)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > _LARGEST_LABEL:
         raise DataError(f"{path}: expected labels from 0 to {_LARGEST_LABEL}, got {low:g} to {high:g}")

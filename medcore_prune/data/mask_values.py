@@ -47,14 +47,64 @@ def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:
         )
 
 
-def _inner_values(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _inner_values(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
     """Return the values of the pixels whose eight neighbours have the same value."""
     inner, flat = values[1:-1, 1:-1], np.bool_(True)
     rows, columns = values.shape
     for down in range(3):
         for right in range(3):
             flat = flat & (values[down : rows - 2 + down, right : columns - 2 + right] == inner)
-    return np.unique(inner[flat])
+    return np.unique(inner[flat]).astype(np.float64)
+
+
+def object_of(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.bool_]:
+    """Return what is object in the (H, W) or (H, W, C) values of a lossless mask, by the rule of `read_mask`.
+
+    Raises:
+        DataError: Another shape, NaN or infinity, labels that would be lost, several values and none is background.
+    """
+    colours = visible(values, path)
+    if few_colours(colours):
+        found = np.asarray(colours.any(axis=2))
+    else:
+        channel = one_channel(colours, path)
+        refuse_lost_labels(channel, path)
+        found = binarise(channel)
+    if found.all() and _varies(colours):
+        raise DataError(
+            f"{path}: several values and every pixel is object; expected a background of 0 (black): save what is "
+            "object as 255 and all else as 0"
+        )
+    return found
+
+
+def visible(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
+    """Return (H, W, 1 or 3) values without alpha.
+
+    Alpha alone where it is all that varies. Of a few 8-bit colours, what is transparent is black.
+
+    Raises:
+        DataError: Another shape, or what is opaque is black and only what is transparent is not.
+    """
+    channels = channels_last(values, path)
+    if channels.shape[2] in (1, 3):
+        return channels
+    colours, alpha = channels[:, :, :-1], channels[:, :, -1]
+    if not _varies(colours) and _varies(alpha):
+        return alpha[:, :, None]
+    if channels.dtype != np.uint8 or alpha.all() or not _varies(alpha):
+        return colours
+    opaque = binarise(alpha)
+    seen = np.where(opaque[:, :, None], colours, np.uint8(0))
+    if not _are_few(seen):
+        return colours
+    refuse_lost_labels(alpha, path)
+    if not seen.any():
+        raise DataError(
+            f"{path}: only what is transparent is not black, so that colour and alpha disagree on what is object: save "
+            "what is object as 255 and all else as 0, without alpha"
+        )
+    return seen
 
 
 def few_colours(values: npt.NDArray[np.generic]) -> bool:
@@ -63,8 +113,17 @@ def few_colours(values: npt.NDArray[np.generic]) -> bool:
         return False
     if np.array_equal(values[:, :, 0], values[:, :, 1]) and np.array_equal(values[:, :, 1], values[:, :, 2]):
         return False
-    codes = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    return _are_few(values)
+
+
+def _are_few(colours: npt.NDArray[np.generic]) -> bool:
+    codes = colours.astype(np.int64) @ (1 << 8 * np.arange(colours.shape[2]))
     return len(np.unique(codes)) <= _FEW
+
+
+def _varies(values: npt.NDArray[np.generic]) -> bool:
+    """Whether not all pixels are alike."""
+    return bool(np.any(values != values[:1, :1]))
 
 
 def one_channel(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
@@ -74,7 +133,7 @@ def one_channel(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.g
         raise DataError(f"{path}: expected finite mask values, got NaN or infinity")
     if channels.shape[2] in (2, 4):
         colours, alpha = channels[:, :, :-1], channels[:, :, -1]
-        if not np.ptp(colours) and np.ptp(alpha):
+        if not _varies(colours) and _varies(alpha):
             return alpha
         channels = colours
     return np.asarray(channels.max(axis=2))

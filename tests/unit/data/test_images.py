@@ -225,6 +225,53 @@ def test_every_colour_of_a_few_is_object_and_no_label(tmp_path, save):
         read_labels(place)
 
 
+RED, WHITE, BLUE = (255, 0, 0), (255, 255, 255), (0, 0, 255)
+
+
+def two_colours(inside: tuple[int, ...], outside: tuple[int, ...]) -> np.ndarray:
+    return np.where(SQUARE[:, :, None], inside, outside).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("rgb.png", two_colours(RED, BLUE)),
+        ("rgb.bmp", two_colours(RED, WHITE)),
+        ("opaque.png", two_colours((*RED, 255), (*WHITE, 255))),
+        ("labels.png", np.where(SQUARE, 2, 1).astype(np.uint8)),
+        ("wide.tif", np.where(SQUARE, 2, 1).astype(np.uint16)),
+        ("bright.png", np.where(SQUARE, 255, 200).astype(np.uint8)),
+        ("float.npy", np.where(SQUARE, 0.9, 0.6)),
+    ],
+)
+def test_masks_of_several_values_without_background_are_refused(tmp_path, save, name, values):
+    with pytest.raises(DataError, match=r"every pixel is object; expected a background of 0 \(black\)") as caught:
+        read_mask(save(tmp_path / name, values))
+    assert "\n" not in str(caught.value)
+    # one value over the whole image is an object that fills it
+    assert read_mask(save(tmp_path / name, np.broadcast_to(values[8, 8], values.shape).copy())).all()
+
+
+def test_a_palette_without_black_has_no_background(tmp_path):
+    with pytest.raises(DataError, match="expected a background of 0"):
+        read_mask(palette_file(tmp_path / "w.png", SQUARE, [WHITE, RED]))
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [((*RED, 255), (*WHITE, 0)), ((*WHITE, 100), (*RED, 0)), ((*RED, 255), (*RED, 0)), ((*RED, 255), (0, 0, 0, 0))],
+)
+def test_of_a_few_colours_what_is_transparent_is_background(tmp_path, save, inside, outside):
+    place = save(tmp_path / "a.png", two_colours(inside, outside))
+    np.testing.assert_array_equal(read_mask(place), SQUARE)
+
+
+def test_colour_and_alpha_that_disagree_are_refused(tmp_path, save):
+    for values in (two_colours((0, 0, 0, 255), (*WHITE, 0)), two_colours((*RED, 0), (0, 0, 0, 255))):
+        with pytest.raises(DataError, match="colour and alpha disagree on what is object"):
+            read_mask(save(tmp_path / "a.png", values))
+
+
 def test_labels_with_a_void_are_refused(tmp_path, save):
     void = np.array([[0, 1, 1], [1, 255, 0]], np.uint8)
     with pytest.raises(DataError, match="holds the values 1, 255: neither a 0/255 mask nor labels alone"):
