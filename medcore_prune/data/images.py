@@ -3,7 +3,8 @@
 Images become (H, W, 3) uint8 RGB: gray is repeated, palettes are looked up, alpha is dropped. More than 8 bits a
 channel (16-bit PNG and TIFF, float, `.npy`) are scaled to 8 by the image's own smallest and largest value, except
 that 16-bit values which are 8-bit ones times 257 get back those; of a 16-bit colour PNG only the high byte is read.
-The EXIF orientation is applied, as viewers and annotation tools do; masks are expected upright.
+The EXIF orientation is applied, as viewers and annotation tools do; masks are expected upright. TIFFs of up to 16 bits
+whose 0 is white are turned round.
 """
 
 import math
@@ -31,6 +32,7 @@ MOST_VALUES = 1 << 29
 _LARGEST_LABEL = (1 << 31) - 1
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 0x0102
+_PHOTOMETRIC = 0x0106
 # modes that numpy gets as they are; all others go through Pillow's conversion to 8-bit RGB
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F"})
 
@@ -53,7 +55,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8.
 
     Raises:
-        DataError: Missing, damaged, or no image.
+        DataError: Missing, damaged, no image, or a TIFF of more than 16 bits whose 0 is white.
     """
     path = Path(path)
     return _to_rgb8(_load(path), path)
@@ -191,7 +193,10 @@ def _load_npy(path: Path) -> npt.NDArray[np.generic]:
 def _load_with_tifffile(path: Path) -> npt.NDArray[np.generic]:
     with tifffile.TiffFile(path) as file:
         _check_count(file.series[0].shape)
-        return np.asarray(file.asarray())
+        page = file.pages.first
+        values = np.asarray(file.asarray())
+        white_is_zero = _is_zero(page.tags.valueof(_PHOTOMETRIC))
+        return _black_as_zero(values, page.bitspersample) if white_is_zero else values
 
 
 def _check_count(shape: Sequence[int]) -> None:
@@ -213,20 +218,40 @@ def _load_with_pillow(path: Path, indices: bool) -> npt.NDArray[np.generic]:
             return _load_with_tifffile(path)
         raise
     with opened as image:
+        bits, white_is_zero = (8,), False
         if isinstance(image, TiffImageFile):
-            bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))
+            bits = image.tag_v2.get(_BITS_PER_SAMPLE, bits)
             if len(bits) > 1 and max(bits) > 8:
                 return _load_with_tifffile(path)
+            # up to 8 bits Pillow turns them round itself
+            white_is_zero = bits[0] > 8 and _is_zero(image.tag_v2.get(_PHOTOMETRIC))
             if image.tag_v2.get(_ORIENTATION, 1) >= 5 and image.info.get("compression") == "raw":
                 raise ValueError("Pillow garbles an uncompressed TIFF that is stored on its side: save it upright")
         # TIFF files are turned while they load, after which their orientation is 1
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        if indices and upright.mode == "P" and (upright.getpalette() or [])[:3] == [0, 0, 0] and not _is_gray(upright):
-            return np.asarray(upright)
-        if upright.mode.endswith("A") or "transparency" in upright.info:
-            return np.asarray(upright.convert("RGBA"))
-        return np.asarray(upright if upright.mode in _PLAIN_MODES else upright.convert("RGB"))
+        values = _values_of(ImageOps.exif_transpose(image), indices)
+        return _black_as_zero(values, bits[0]) if white_is_zero else values
+
+
+def _values_of(image: Image.Image, indices: bool) -> npt.NDArray[np.generic]:
+    if indices and image.mode == "P" and (image.getpalette() or [])[:3] == [0, 0, 0] and not _is_gray(image):
+        return np.asarray(image)
+    if image.mode.endswith("A") or "transparency" in image.info:
+        return np.asarray(image.convert("RGBA"))
+    return np.asarray(image if image.mode in _PLAIN_MODES else image.convert("RGB"))
+
+
+def _is_zero(tag: object) -> bool:
+    """Whether a tag is there and 0; tifffile takes a PhotometricInterpretation that is missing for 0."""
+    return tag is not None and tag == 0
+
+
+def _black_as_zero(values: npt.NDArray[np.generic], bits: int) -> npt.NDArray[np.generic]:
+    """Turn round gray values of a TIFF whose 0 is white (PhotometricInterpretation 0, MinIsWhite)."""
+    if values.ndim != 2 or values.dtype not in (np.bool_, np.uint8, np.uint16):
+        raise ValueError(f"a TIFF whose 0 is white, of {values.dtype} values: save it with black as 0")
+    largest = 1 if values.dtype == np.bool_ else (1 << bits) - 1
+    return np.asarray(largest - values.astype(np.int64), values.dtype)
 
 
 def _is_gray(image: Image.Image) -> bool:

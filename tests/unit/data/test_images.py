@@ -70,6 +70,27 @@ def test_sixteen_bit_colour_tiff(tmp_path):
     assert read_image(tmp_path / "ten.tif")[0, :, 0].tolist() == [0, 255]
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_tiff_whose_zero_is_white_is_turned_round(tmp_path, order, kind):
+    # big-endian 16-bit ones are none of Pillow's
+    shades = GRAY.astype(kind) * (np.iinfo(kind).max // 255)
+    tifffile.imwrite(tmp_path / "a.tif", np.iinfo(kind).max - shades, photometric="miniswhite", byteorder=order)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[:, :, 0], GRAY)
+    mask = np.where(SQUARE, 0, np.iinfo(kind).max).astype(kind)
+    tifffile.imwrite(tmp_path / "m.tif", mask, photometric="miniswhite", byteorder=order)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.tif"), SQUARE)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", [np.uint32, np.int16, np.float32])
+def test_a_tiff_of_wide_values_whose_zero_is_white_is_refused(tmp_path, order, kind):
+    tifffile.imwrite(tmp_path / "a.tif", GRAY.astype(kind), photometric="miniswhite", byteorder=order)
+    for read in (read_image, read_mask, read_labels):
+        with pytest.raises(DataError, match=r"a\.tif: .*whose 0 is white, of \w+ values: save it with black as 0"):
+            read(tmp_path / "a.tif")
+
+
 def test_constant_float_image_is_black(tmp_path, save):
     assert not read_image(save(tmp_path / "flat.npy", np.full((3, 3), 0.5))).any()
 
