@@ -4,7 +4,7 @@ Images become (H, W, 3) uint8 RGB: gray is repeated, palettes are looked up, alp
 channel (16-bit PNG and TIFF, float, `.npy`) are scaled to 8 by the image's own smallest and largest value, except
 that 16-bit values which are 8-bit ones times 257 get back those; of a 16-bit colour PNG only the high byte is read.
 The EXIF orientation is applied, as viewers and annotation tools do; masks are expected upright. TIFFs of up to 16 bits
-whose 0 is white are turned round.
+whose 0 is white are turned round. Files of several pages (TIFF, GIF, WebP, animated PNG) are refused.
 """
 
 import math
@@ -55,7 +55,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8.
 
     Raises:
-        DataError: Missing, damaged, no image, or a TIFF of more than 16 bits whose 0 is white.
+        DataError: Missing, damaged, no image, of several pages, or a TIFF of more than 16 bits whose 0 is white.
     """
     path = Path(path)
     return _to_rgb8(_load(path), path)
@@ -98,9 +98,9 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
         (H, W) bool.
 
     Raises:
-        DataError: Missing, damaged, no image, or labels beside a value in the upper half of the range, such as 85 and
-            170, or 1 and a "void" of 255 (`refuse_lost_labels`), or of a lossless file several values without any
-            background: which are object is then anybody's guess.
+        DataError: Missing, damaged, no image, of several pages; or, in a lossless file, values that leave open what is
+            object: labels beside a value in the upper half of the range, such as 85 and 170, or 1 and a "void" of 255
+            (`refuse_lost_labels`), or several values without any background.
     """
     path = Path(path)
     values = _load(path, indices=True)
@@ -116,7 +116,8 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     labels and become 0/1.
 
     Raises:
-        DataError: Missing, damaged, no image, in colour, or values that are no whole numbers or out of range.
+        DataError: Missing, damaged, no image, of several pages, in colour, or values that are no whole numbers or out
+            of range.
     """
     path = Path(path)
     loaded = _load(path, indices=True)
@@ -141,7 +142,7 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
     A file whose end looks cut off is decoded as a whole to be sure, which the header alone does not tell.
 
     Raises:
-        DataError: Missing, damaged, or no image.
+        DataError: Missing, damaged, no image, or of several pages.
     """
     path = Path(path)
     header = None if path.suffix.lower() == ".npy" or not _looks_complete(path) else _header_shape(path)
@@ -154,7 +155,7 @@ def _header_shape(path: Path) -> tuple[int, int] | None:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            if turned and image.format == "TIFF":
+            if _pages(image) > 1 or (turned and image.format == "TIFF"):
                 return None
     except Exception:
         return None
@@ -192,6 +193,7 @@ def _load_npy(path: Path) -> npt.NDArray[np.generic]:
 
 def _load_with_tifffile(path: Path) -> npt.NDArray[np.generic]:
     with tifffile.TiffFile(path) as file:
+        _check_pages(len(file.pages))
         _check_count(file.series[0].shape)
         page = file.pages.first
         values = np.asarray(file.asarray())
@@ -202,6 +204,16 @@ def _load_with_tifffile(path: Path) -> npt.NDArray[np.generic]:
 def _check_count(shape: Sequence[int]) -> None:
     if math.prod(shape) > MOST_VALUES:
         raise ValueError(f"{' x '.join(map(str, shape))} values, expected at most {MOST_VALUES}")
+
+
+def _pages(image: Image.Image) -> int:
+    """Return how many pictures a file holds, where none is the one meant: what a phone puts behind a JPEG is extra."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def _check_pages(pages: int) -> None:
+    if pages > 1:
+        raise ValueError(f"holds {pages} pages: save the one that is meant")
 
 
 def _plain(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -218,6 +230,7 @@ def _load_with_pillow(path: Path, indices: bool) -> npt.NDArray[np.generic]:
             return _load_with_tifffile(path)
         raise
     with opened as image:
+        _check_pages(_pages(image))
         bits, white_is_zero = (8,), False
         if isinstance(image, TiffImageFile):
             bits = image.tag_v2.get(_BITS_PER_SAMPLE, bits)

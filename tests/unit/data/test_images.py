@@ -167,6 +167,34 @@ def test_what_is_no_image_in_memory_is_refused(image, message):
         to_rgb(image)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.webp", "a.png"])
+def test_files_of_several_pages_are_refused(tmp_path, name):
+    pages = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy()), Image.fromarray(255 - RGB)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    for read in (read_image, read_mask, read_labels, image_shape):
+        with pytest.raises(DataError, match=rf"{name}: .*holds 3 pages: save the one that is meant"):
+            read(tmp_path / name)
+    pages[0].save(tmp_path / name, save_all=True)
+    assert read_image(tmp_path / name).shape == (*image_shape(tmp_path / name), 3) == RGB.shape
+
+
+def test_sixteen_bit_colour_tiffs_of_several_pages_are_refused(tmp_path):
+    wide = np.stack([RGB, RGB]).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "a.tif", wide, photometric="rgb")
+    for read in (read_image, image_shape):
+        with pytest.raises(DataError, match="holds 2 pages"):
+            read(tmp_path / "a.tif")
+
+
+def test_the_first_picture_of_a_phones_jpeg_is_read(tmp_path, save):
+    pages = [Image.fromarray(RGB), Image.fromarray(RGB[:2, :2])]
+    pages[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=pages[1:])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert (opened.format, opened.n_frames) == ("MPO", 2)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), read_image(save(tmp_path / "b.jpg", RGB)))
+    assert image_shape(tmp_path / "a.jpg") == (5, 7)
+
+
 SQUARE = np.zeros((16, 16), bool)
 SQUARE[4:12, 4:12] = True
 
