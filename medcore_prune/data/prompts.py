@@ -1,6 +1,5 @@
 """Box prompts: from masks, moved outward for training, or from a CSV file."""
 
-import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from .csv_table import read_table
 from .types import Box
 
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -102,45 +102,43 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
     """Read one box a sample from a CSV file with the columns name, x0, y0, x1, y1 (image pixels).
 
     Args:
-        path: The file; further columns are ignored.
+        path: The file; further columns are ignored, names of columns are taken in any case.
 
     Returns:
         Box of each name.
 
     Raises:
-        DataError: Missing file or columns, numbers that make no box, a name given twice; all rows in one message.
+        DataError: Missing file or columns, rows of more cells than columns, numbers that make no box, a name given
+            twice; all rows in one message.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a CSV file with the columns name,{','.join(_CORNERS)}")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns, rows = reader.fieldnames or [], list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected a CSV file in UTF-8, could not read it ({error})") from error
-    if missing := [column for column in ("name", *_CORNERS) if column not in columns]:
+    table = read_table(path, ("name", *_CORNERS))
+    if missing := [column for column in ("name", *_CORNERS) if column not in table.columns]:
         raise DataError(f"{path}: expected the columns name,{','.join(_CORNERS)}, missing {', '.join(missing)}")
     boxes: dict[str, Box] = {}
     problems = []
-    for line, row in enumerate(rows, start=2):
-        box = _box_of(row)
-        if not row["name"]:
-            problems.append(f"line {line}: a box without a name")
+    for row in table.rows:
+        name, box = row.cells["name"], _box_of(row.cells)
+        if row.is_too_long:
+            problems.append(f"line {row.line}: more cells than columns; write decimals with a point")
+        elif not name:
+            problems.append(f"line {row.line}: a box without a name")
         elif box is None:
-            problems.append(f"line {line}: {row['name']!r} has no box with x0 <= x1 and y0 <= y1")
-        elif row["name"] in boxes:
-            problems.append(f"line {line}: {row['name']!r} for the second time")
+            problems.append(f"line {row.line}: {name!r} has no box with x0 <= x1 and y0 <= y1")
+        elif name in boxes:
+            problems.append(f"line {row.line}: {name!r} for the second time")
         else:
-            boxes[row["name"]] = box
+            boxes[name] = box
     if problems:
         raise DataError(f"{path}: " + "; ".join(problems))
     return boxes
 
 
-def _box_of(row: Mapping[str, str | None]) -> Box | None:
+def _box_of(cells: Mapping[str, str]) -> Box | None:
     try:
-        x0, y0, x1, y1 = (float(row[column] or "") for column in _CORNERS)
+        x0, y0, x1, y1 = (float(cells[column]) for column in _CORNERS)
     except ValueError:
         return None
     return (x0, y0, x1, y1) if _is_box((x0, y0, x1, y1)) else None

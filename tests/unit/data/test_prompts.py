@@ -56,3 +56,15 @@ def test_bad_boxes_are_listed_together(tmp_path):
         DataError, match=r"line 2: 'a' has no box.*line 4: 'a' for the second.*line 5: 'b'.*line 6: 'c'.*7: 'd'"
     ):
         boxes_from_csv(path)
+
+
+def test_boxes_with_decimal_commas_are_refused(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("Name, X0,y0,x1,y1\na,1,2,3,4\n\nb,1,5,2,3,4\nc,1,2,3,4,5,6\n")
+    with pytest.raises(DataError, match=r"boxes\.csv: line 4: more cells than columns; write .*; line 5: more cells"):
+        boxes_from_csv(path)
+    path.write_text("Name, X0,y0,x1,y1\na,1,2,3,4\n")
+    assert boxes_from_csv(path) == {"a": (1.0, 2.0, 3.0, 4.0)}
+    path.write_text("name,x0,y0,x1,y1,X0\na,1,2,3,4,5\n")
+    with pytest.raises(DataError, match="expected each column once, got x0 twice"):
+        boxes_from_csv(path)

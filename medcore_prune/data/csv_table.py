@@ -1,0 +1,60 @@
+"""CSV files as rows of named cells, with what is odd about each row."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        line: Where it ends in the file, from 1.
+        cells: Text of each column as it stands; "" where the row is too short.
+        is_too_long: It has more cells than there are columns, as decimal commas and bare commas in names make.
+    """
+
+    line: int
+    cells: Mapping[str, str]
+    is_too_long: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's columns in order and its rows; columns without a name are left out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+def read_table(path: Path, known: Sequence[str]) -> Table:
+    """Read a CSV file in UTF-8 whose first line names the columns, in any case and with spaces around.
+
+    Args:
+        path: The file.
+        known: Columns that may be there once only, in lower case.
+
+    Raises:
+        DataError: No such text, or a known column twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            header = [name.strip().lower() for name in next(reader, [])]
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: expected a CSV file in UTF-8, could not read it ({error})") from error
+    if twice := [name for name in known if header.count(name) > 1]:
+        raise DataError(f"{path}: expected each column once, got {', '.join(twice)} twice: remove one")
+    rows = [_row(line, header, cells) for line, cells in lines]
+    return Table([name for name in header if name], rows)
+
+
+def _row(line: int, header: list[str], cells: list[str]) -> Row:
+    filled = cells + [""] * (len(header) - len(cells))
+    named = {name: cell for name, cell in zip(header, filled, strict=False) if name}
+    return Row(line, named, len(cells) > len(header))
