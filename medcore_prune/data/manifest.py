@@ -1,18 +1,21 @@
 """A folder's own `manifest.csv`: which files belong together, and what must stay on one side of a split."""
 
-import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from ..errors import DataError
+from .csv_table import Row, Table, read_table
 from .listing import Entry, Listing, is_file
 
 FILE_NAME = "manifest.csv"
 
 _LONELY = ("image without mask", "mask without image")
 _SHOWN = 80
-
-Row = dict[str, str]
+_KNOWN = ("name", "image", "mask", "group")
+_NO_GROUP = f"no group in {FILE_NAME}"
+_TWO_GROUPS = f"two groups for one image in {FILE_NAME}"
+_TOO_LONG = f"row of {FILE_NAME} with more cells than columns"
 
 
 def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listing:
@@ -28,63 +31,91 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
     and one from elsewhere reads nothing else: absolute paths and `..` are problems. Symbolic links within the folder
     are followed. A backslash separates folders where no file has such a name.
 
+    Names of columns are taken in any case, as is the file's own; a note names those that are not read. Where there is
+    a column `group`, an empty cell is a problem, as are two groups of one image and rows of more cells than columns.
+
     Args:
         root: The folder; without a manifest the listing is returned as it is.
         listing: What the layout's scan found.
         labels: The layout reads label maps.
 
     Raises:
-        DataError: The manifest has none of the known columns, or cannot be read.
+        DataError: The manifest has none of the known columns, cannot be read, or there are two.
     """
-    path = root / FILE_NAME
-    if not path.is_file():
+    path = _file_in(root)
+    if path is None:
         return listing
-    columns, rows = _read(path)
-    if {"image", "mask"} <= columns and not labels:
-        return _by_rows(root, rows, listing)
-    if "group" in columns and columns & {"image", "name"}:
-        return _with_groups(root, rows, listing)
-    raise DataError(f"{path}: expected the columns name,group or image,mask[,name][,group], got {','.join(columns)}")
+    table = read_table(path, _KNOWN)
+    if {"image", "mask"} <= {*table.columns} and not labels:
+        return _by_rows(root, table, _noted(listing, table, _KNOWN))
+    if "group" in table.columns and {"image", "name"} & {*table.columns}:
+        return _with_groups(root, table.rows, _noted(listing, table, ("name", "image", "group")))
+    got = ",".join(map(_shown, table.columns))
+    raise DataError(f"{path}: expected the columns name,group or image,mask[,name][,group], got {got}")
 
 
-def _read(path: Path) -> tuple[set[str], list[Row]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
-            return set(reader.fieldnames or []), rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected a CSV file in UTF-8, could not read it ({error})") from error
+def _file_in(root: Path) -> Path | None:
+    found = sorted(path for path in root.iterdir() if path.name.lower() == FILE_NAME and is_file(path))
+    if len(found) > 1:
+        raise DataError(f"{root}: expected one {FILE_NAME}, got {', '.join(path.name for path in found)}: remove one")
+    return found[0] if found else None
 
 
-def _by_rows(root: Path, rows: list[Row], found: Listing) -> Listing:
+def _noted(listing: Listing, table: Table, read: Sequence[str]) -> Listing:
+    """Add to a listing which columns are not read."""
+    noted = replace(listing, notes=list(listing.notes))
+    if others := [_shown(column) for column in table.columns if column not in read]:
+        hint = "" if "group" in table.columns else "; what must stay on one side of a split goes into a column group"
+        noted.notes.append(f"columns of {FILE_NAME} that are not read: {', '.join(others)}{hint}")
+    return noted
+
+
+def _shown(text: str) -> str:
+    return (text if text.isprintable() else ascii(text))[:_SHOWN]
+
+
+def _by_rows(root: Path, table: Table, found: Listing) -> Listing:
     listing = Listing(notes=list(found.notes))
     listed: set[Path] = set()
     names: set[str] = set()
-    for line, row in enumerate(rows, start=2):
-        image, mask = _inside(root, row["image"]), _inside(root, row["mask"])
+    group_of: dict[Path, str] = {}
+    for row in table.rows:
+        cells = {column: cell.strip() for column, cell in row.cells.items()}
+        image, mask = _inside(root, cells["image"]), _inside(root, cells["mask"])
         if image is None or mask is None:
-            outside = row["image"] if image is None else row["mask"]
-            listing.report(f"path in {FILE_NAME} that leaves the folder", f"{outside[:_SHOWN]!r} (line {line})")
+            outside = cells["image"] if image is None else cells["mask"]
+            listing.report(f"path in {FILE_NAME} that leaves the folder", f"{outside[:_SHOWN]!r} (line {row.line})")
             continue
-        name = row.get("name") or mask.stem
+        name = cells.get("name") or mask.stem
+        # masks that share an image stay together even where no group is given
+        group = cells.get("group", group_of.get(image, cells["image"]))
         listed |= {image, mask}
         if name in names:
-            listing.report(f"name used twice in {FILE_NAME}", f"{name} (line {line})")
-        elif not (row["image"] and row["mask"]):
-            listing.report(f"row of {FILE_NAME} without image or mask", f"line {line}")
-        elif not is_file(image) and not is_file(mask):
-            listing.report(f"listed in {FILE_NAME} but not there", f"{image} and {mask}")
-        elif not is_file(mask):
-            listing.report("image without mask", str(image))
-        elif not is_file(image):
-            listing.report("mask without image", str(mask))
+            listing.report(f"name used twice in {FILE_NAME}", f"{name} (line {row.line})")
+        elif problem := _problem(row, image, mask):
+            listing.report(*problem)
+        elif not group:
+            listing.report(_NO_GROUP, f"{image} (line {row.line})")
+        elif group_of.setdefault(image, group) != group:
+            listing.report(_TWO_GROUPS, f"{image}: {_shown(group_of[image])}, {_shown(group)} (line {row.line})")
         else:
-            # masks that share an image stay together even where no group is given
-            listing.entries.append(Entry(name, image, (mask,), row.get("group") or row["image"]))
+            listing.entries.append(Entry(name, image, (mask,), group))
         names.add(name)
     _report_unlisted(found, listed, listing)
     return listing
+
+
+def _problem(row: Row, image: Path, mask: Path) -> tuple[str, str] | None:
+    """Return what is wrong with a row of an image and a mask, and where, if anything is."""
+    if row.is_too_long:
+        return _TOO_LONG, f"line {row.line}"
+    if not (row.cells["image"].strip() and row.cells["mask"].strip()):
+        return f"row of {FILE_NAME} without image or mask", f"line {row.line}"
+    if not is_file(image) and not is_file(mask):
+        return f"listed in {FILE_NAME} but not there", f"{image} and {mask}"
+    if not is_file(mask):
+        return "image without mask", str(image)
+    return None if is_file(image) else ("mask without image", str(mask))
 
 
 def _inside(root: Path, text: str) -> Path | None:
@@ -103,15 +134,26 @@ def _report_unlisted(found: Listing, listed: set[Path], listing: Listing) -> Non
         listing.report(kind if kind in _LONELY else f"not listed in {FILE_NAME}", str(path))
 
 
-def _with_groups(root: Path, rows: list[Row], found: Listing) -> Listing:
-    group_of_image = {_inside(root, row["image"]): row["group"] for row in rows if row.get("image")}
-    group_of_name = {row["name"]: row["group"] for row in rows if row.get("name")}
+def _with_groups(root: Path, rows: Sequence[Row], found: Listing) -> Listing:
     listing = Listing(problems=found.problems, notes=found.notes)
+    of_image: dict[Path | None, list[str]] = {}
+    of_name: dict[str, list[str]] = {}
+    for row in rows:
+        image, name, group = (row.cells.get(column, "").strip() for column in ("image", "name", "group"))
+        if row.is_too_long:
+            listing.report(_TOO_LONG, f"line {row.line}")
+        if image:
+            of_image.setdefault(_inside(root, image), []).append(group)
+        if name:
+            of_name.setdefault(name, []).append(group)
     for entry in found.entries:
         names = (entry.name, entry.image.stem, entry.image.name)
-        group = group_of_image.get(entry.image) or next((g for n in names if (g := group_of_name.get(n))), None)
-        if group is None:
-            listing.report(f"no group in {FILE_NAME}", str(entry.image))
+        groups = of_image.get(entry.image) or next((of_name[name] for name in names if name in of_name), [])
+        several = sorted({*groups})
+        if not any(several):
+            listing.report(_NO_GROUP, str(entry.image))
+        elif len(several) > 1:
+            listing.report(_TWO_GROUPS, f"{entry.image}: {', '.join(map(_shown, several))}")
         else:
-            listing.entries.append(replace(entry, group=group))
+            listing.entries.append(replace(entry, group=several[0]))
     return listing

@@ -143,6 +143,81 @@ def test_an_image_without_a_group_is_refused_because_it_could_leak(pairs):
         open_folder(pairs)
 
 
+PAIRS = [f"images/{name}.png,masks/{name}.png" for name in "abc"]
+
+
+def paired(pairs, header, cells, name="manifest.csv"):
+    (pairs / name).write_text("\n".join([header, *(f"{pair},{cell}" for pair, cell in zip(PAIRS, cells, strict=True))]))
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "Manifest.csv", "MANIFEST.CSV"])
+def test_names_of_columns_and_of_the_manifest_are_taken_in_any_case(pairs, name):
+    paired(pairs, " Image,MASK ,Group", ["p1", "p1", "p2"], name)
+    samples = open_folder(pairs)
+    assert (list(samples.groups), samples.notes) == (["p1", "p1", "p2"], ())
+    (pairs / name).write_text("NAME, Group\na,p1\nb,p2\nc,p2\n")
+    assert list(open_folder(pairs).groups) == ["p1", "p2", "p2"]
+    (pairs / name).write_text("name,group,Group\na,p1,p2\n")
+    with pytest.raises(DataError, match="expected each column once, got group twice"):
+        open_folder(pairs)
+
+
+def test_two_manifests_are_refused(pairs):
+    for name in ("manifest.csv", "Manifest.csv"):
+        paired(pairs, "image,mask,group", "xyz", name)
+    if len(list(pairs.glob("*.csv"))) < 2:
+        pytest.skip("this file system takes both names for one file")
+    with pytest.raises(DataError, match=r"expected one manifest\.csv, got Manifest\.csv, manifest\.csv: remove one"):
+        open_folder(pairs)
+
+
+def test_columns_that_are_not_read_are_noted(pairs):
+    paired(pairs, "image,mask,Patient,\x1b[31m", ["p1,", "p1,", "p2,"])
+    (note,) = open_folder(pairs).notes
+    assert note.startswith(
+        r"columns of manifest.csv that are not read: patient, '\x1b[31m'; what must stay on one side"
+    )
+    paired(pairs, "image,mask,group,patient", ["p1,9", "p1,9", "p2,9"])
+    assert open_folder(pairs).notes == ("columns of manifest.csv that are not read: patient",)
+    (pairs / "manifest.csv").write_text("name,group,mask\na,p1,\nb,p2,\nc,p2,\n")
+    assert open_folder(pairs).notes == ("columns of manifest.csv that are not read: mask",)
+
+
+def test_rows_without_a_group_are_problems(pairs):
+    paired(pairs, "image,mask,group", ["p1", " ", "p2"])
+    with pytest.raises(DataError, match=r"no group in manifest\.csv \(1\): images/b\.png \(line 3\)"):
+        open_folder(pairs)
+
+
+def test_one_image_in_two_groups_is_a_problem(pairs, save, square):
+    save(pairs / "masks" / "a2.png", square(x=5))
+    paired(pairs, "image,mask,group", ["p1", "p1", "p2\nimages/a.png,masks/a2.png,p2"])
+    found = r"two groups for one image in manifest\.csv \(1\): images/a\.png: p1, p2"
+    with pytest.raises(DataError, match=found + r" \(line 5\)"):
+        open_folder(pairs)
+    (pairs / "masks" / "a2.png").unlink()
+    for column, name in (("name", "a"), ("image", "images/a.png")):
+        rest = "b,p2\nc,p2" if column == "name" else "images/b.png,p2\nimages/c.png,p2"
+        (pairs / "manifest.csv").write_text(f"{column},group\n{name},p1\n{rest}\n{name},p2\n")
+        with pytest.raises(DataError, match=found):
+            open_folder(pairs)
+
+
+def test_masks_of_one_image_stay_together_however_its_path_is_written(pairs, save, square):
+    save(pairs / "masks" / "a2.png", square(x=5))
+    (pairs / "manifest.csv").write_text("image,mask\n" + "\n".join([*PAIRS, r"images\a.png,masks\a2.png"]))
+    assert list(open_folder(pairs).groups) == [f"images/{name}.png" for name in "abca"]
+
+
+def test_rows_of_more_cells_than_columns_are_problems(pairs):
+    paired(pairs, "image,mask,group", ["p1", "p,1", "p2"])
+    with pytest.raises(DataError, match=r"row of manifest\.csv with more cells than columns \(1\): line 3"):
+        open_folder(pairs)
+    (pairs / "manifest.csv").write_text("name,group\na,p1\nb,p1,\nc,p2\n")
+    with pytest.raises(DataError, match=r"row of manifest\.csv with more cells than columns \(1\): line 3"):
+        open_folder(pairs)
+
+
 @pytest.mark.parametrize("text", ["id,patient\na,1\n", ""])
 def test_a_manifest_of_unknown_columns_is_refused(pairs, text):
     (pairs / "manifest.csv").write_text(text)
