@@ -100,7 +100,7 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
     Raises:
         DataError: Missing, damaged, no image, of several pages; or, in a lossless file, values that leave open what is
             object: labels beside a value in the upper half of the range, such as 85 and 170, or 1 and a "void" of 255
-            (`refuse_lost_labels`), or several values without any background.
+            (`refuse_lost_labels`), several values without any background, or colour and alpha that disagree.
     """
     path = Path(path)
     values = _load(path, indices=True)
@@ -116,8 +116,8 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     labels and become 0/1.
 
     Raises:
-        DataError: Missing, damaged, no image, of several pages, in colour, or values that are no whole numbers or out
-            of range.
+        DataError: Missing, damaged, no image, of several pages, in colour, colour and alpha that disagree, or values
+            that are no whole numbers or out of range.
     """
     path = Path(path)
     loaded = _load(path, indices=True)
