@@ -15,7 +15,8 @@ class Row:
     Attributes:
         line: Where it ends in the file, from 1.
         cells: Text of each column as it stands; "" where the row is too short.
-        is_too_long: It has more cells than there are columns, as decimal commas and bare commas in names make.
+        is_too_long: It has more cells, empty ones at its end apart, than there are columns, as decimal commas and bare
+            commas in names make.
     """
 
     line: int
@@ -57,4 +58,4 @@ def read_table(path: Path, known: Sequence[str]) -> Table:
 def _row(line: int, header: list[str], cells: list[str]) -> Row:
     filled = cells + [""] * (len(header) - len(cells))
     named = {name: cell for name, cell in zip(header, filled, strict=False) if name}
-    return Row(line, named, len(cells) > len(header))
+    return Row(line, named, any(cells[len(header) :]))

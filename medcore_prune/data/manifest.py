@@ -31,8 +31,9 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
     and one from elsewhere reads nothing else: absolute paths and `..` are problems. Symbolic links within the folder
     are followed. A backslash separates folders where no file has such a name.
 
-    Names of columns are taken in any case, as is the file's own; a note names those that are not read. Where there is
-    a column `group`, an empty cell is a problem, as are two groups of one image and rows of more cells than columns.
+    Names of columns are taken in any case, as is the file's own. Without a column `group` a note names those that are
+    not read, one of which may be meant for it; with it an empty cell is a problem, as are two groups of one image. So
+    are rows of more cells than columns.
 
     Args:
         root: The folder; without a manifest the listing is returned as it is.
@@ -47,9 +48,9 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
         return listing
     table = read_table(path, _KNOWN)
     if {"image", "mask"} <= {*table.columns} and not labels:
-        return _by_rows(root, table, _noted(listing, table, _KNOWN))
+        return _by_rows(root, table, _noted(listing, table))
     if "group" in table.columns and {"image", "name"} & {*table.columns}:
-        return _with_groups(root, table.rows, _noted(listing, table, ("name", "image", "group")))
+        return _with_groups(root, table.rows, listing)
     got = ",".join(map(_shown, table.columns))
     raise DataError(f"{path}: expected the columns name,group or image,mask[,name][,group], got {got}")
 
@@ -61,13 +62,16 @@ def _file_in(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _noted(listing: Listing, table: Table, read: Sequence[str]) -> Listing:
-    """Add to a listing which columns are not read."""
-    noted = replace(listing, notes=list(listing.notes))
-    if others := [_shown(column) for column in table.columns if column not in read]:
-        hint = "" if "group" in table.columns else "; what must stay on one side of a split goes into a column group"
-        noted.notes.append(f"columns of {FILE_NAME} that are not read: {', '.join(others)}{hint}")
-    return noted
+def _noted(listing: Listing, table: Table) -> Listing:
+    """Add to a listing which columns are not read, where none of those that are says what belongs together."""
+    others = [_shown(column) for column in table.columns if column not in _KNOWN]
+    if "group" in table.columns or not others:
+        return listing
+    note = (
+        f"columns of {FILE_NAME} that are not read: {', '.join(others)}; what must stay on one side of a split goes "
+        "into a column group"
+    )
+    return replace(listing, notes=[*listing.notes, note])
 
 
 def _shown(text: str) -> str:

@@ -58,6 +58,12 @@ def test_bad_boxes_are_listed_together(tmp_path):
         boxes_from_csv(path)
 
 
+def test_an_empty_cell_at_the_end_of_a_row_is_no_more(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("name,x0,y0,x1,y1\na,1,2,3,4,\n")
+    assert boxes_from_csv(path) == {"a": (1.0, 2.0, 3.0, 4.0)}
+
+
 def test_boxes_with_decimal_commas_are_refused(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_text("Name, X0,y0,x1,y1\na,1,2,3,4\n\nb,1,5,2,3,4\nc,1,2,3,4,5,6\n")
