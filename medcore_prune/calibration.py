@@ -22,8 +22,8 @@ from torch import nn
 
 from .calibration_job import Job, Runner, read_batch
 from .checkpoint import require_aligned
-from .collector import check_losses, stored_shapes
-from .collector_registry import get_collector
+from .collector import check_losses
+from .collector_registry import get_collector, shapes_of
 from .data.splits import Data, training_samples
 from .data.types import SampleSet
 from .duration import duration
@@ -89,7 +89,8 @@ def calibrate(
 
     Raises:
         RegistryError: A need that no collector is registered for.
-        StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, or a file is damaged.
+        StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, a file is damaged, or a
+            collector of your own fails; nothing is then stored.
         SurgeryError: A model is within a `masked` block.
         AlignmentError: The reference does not correspond to the model.
         DataError: No data, or an image that cannot be used.
@@ -194,7 +195,7 @@ def _bytes(jobs: Iterable[Job]) -> int:
         math.prod(shape) * max(4, next(job.model.parameters()).element_size())
         for job in jobs
         for name in job.missing
-        for shape in stored_shapes(get_collector(name), job.header.losses, job.model).values()
+        for shape in shapes_of(name, job.header.losses, job.model).values()
     )
 
 

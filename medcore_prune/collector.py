@@ -65,10 +65,11 @@ class Collector(ABC):
 
         Args:
             layer_name: Qualified name; each prunable layer comes once a batch, deepest first.
-            batch: Inputs, and output gradients of each loss.
+            batch: Inputs, and output gradients of each loss; copies for a collector that is not built in, to change at
+                will.
 
         Yields:
-            `<sum>/<name>` and what is added to it.
+            `<sum>/<name>` and what is added to it, of the shape that `shapes` says, real and finite.
         """
 
 

@@ -2,11 +2,15 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from .collector import Collector
-from .errors import RegistryError
+from torch import nn
+
+from .collector import Collector, stored_shapes
+from .errors import RegistryError, StatisticsError
+from .plugin import failures_named
 from .registry import BUILT_IN, Registry, code_of
 from .weight_layout import Weights
 
@@ -61,6 +65,30 @@ def get_collector(name: str) -> type[Collector]:
 def own_collectors() -> list[str]:
     """Return the names of collectors that are not built in, sorted."""
     return [name for name in collectors.available() if collectors.info(name).origin != BUILT_IN]
+
+
+def is_own(name: str) -> bool:
+    """Whether a collector of this name is registered and not built in."""
+    return name in collectors and collectors.info(name).origin != BUILT_IN
+
+
+def faults_named(name: str) -> AbstractContextManager[None]:
+    """Name a collector that is not built in, and the place, in one line for whatever is raised within.
+
+    What fails in a built-in one is a fault of the program, and passes.
+    """
+    return failures_named(f"collector {name!r}", StatisticsError) if is_own(name) else nullcontext()
+
+
+def shapes_of(name: str, losses: Sequence[str], model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor that a collector stores of a model under these losses, by key `<sum>/<name>`.
+
+    Raises:
+        RegistryError: Unknown.
+        StatisticsError: A collector of a user's own cannot say.
+    """
+    with faults_named(name):
+        return stored_shapes(get_collector(name), losses, model)
 
 
 def layout_of(kind: str) -> type[Collector] | None:

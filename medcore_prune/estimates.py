@@ -17,7 +17,7 @@ from torch import nn
 from .activations import Activations, activations_of
 from .adaptation import pool_size
 from .collector import LOSSES, check_losses, stored_shapes
-from .collector_registry import layout_of
+from .collector_registry import faults_named, layout_of
 from .cost import count
 from .encoders import blocks_of, family_of, geometry_of
 from .estimate_record import Estimate
@@ -167,7 +167,10 @@ def _kinds(needs: Collection[str] | None, reference: nn.Module | None) -> list[N
 
 def _numbers(model: nn.Module, kind: str, losses: Sequence[str]) -> int:
     layout = layout_of(kind)
-    return 0 if layout is None else sum(math.prod(shape) for shape in stored_shapes(layout, losses, model).values())
+    if layout is None:
+        return 0
+    with faults_named(kind):
+        return sum(math.prod(shape) for shape in stored_shapes(layout, losses, model).values())
 
 
 def _alive(one: Activations, recomputes: bool, kept_on: bool) -> int:

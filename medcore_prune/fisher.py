@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .collector import LOSSES, check_losses, stored_shapes
-from .collector_registry import get_collector
+from .collector import LOSSES, Collector, check_losses
+from .collector_registry import faults_named, get_collector, is_own, shapes_of
+from .contributions import own_contributions
 from .defaults import DEFAULTS
 from .layer_gradients import LayerBatch, watching
 from .losses import band_radius, band_term, boundary_band, plain_loss
@@ -45,7 +46,8 @@ class Accumulator:
         count: Samples summed.
 
     Raises:
-        StatisticsError: Other losses than those, or a collector reads a reference and there is none.
+        StatisticsError: Other losses than those, a collector reads a reference and there is none, or one of a user's
+            own fails.
     """
 
     def __init__(
@@ -61,25 +63,36 @@ class Accumulator:
         self.model, self.losses = model, tuple(losses)
         self._layers = prunable_layers(model)
         self._band_radius_px, self._mixed_precision = band_radius_px, mixed_precision
-        self._collectors = {name: get_collector(name)(model, reference) for name in collectors}
+        self._own = frozenset(filter(is_own, collectors))
+        self._collectors = {name: self._made(name, reference) for name in collectors}
         self.sums = {name: self._zeros(name) for name in collectors}
         self.count = 0
+
+    def _made(self, name: str, reference: nn.Module | None) -> Collector:
+        with faults_named(name):
+            return get_collector(name)(self.model, reference)
 
     def _zeros(self, collector: str) -> dict[str, Tensor]:
         like = next(iter(self._layers.values())).weight
         dtype = torch.promote_types(like.dtype, torch.float32)
         return {
             key: torch.zeros(shape, dtype=dtype, device=like.device)
-            for key, shape in stored_shapes(get_collector(collector), self.losses, self.model).items()
+            for key, shape in shapes_of(collector, self.losses, self.model).items()
         }
 
     def _consume(self, layer_name: str, batch: LayerBatch) -> None:
+        has_bias = self._layers[layer_name].bias is not None
         for name, collector in self._collectors.items():
-            for key, value in collector.contribute(layer_name, batch):
+            sums = self.sums[name]
+            contributed = (
+                own_contributions(name, collector, layer_name, batch, sums, has_bias)
+                if name in self._own
+                else collector.contribute(layer_name, batch)
+            )
+            for key, value in contributed:
                 # every layer is looked at as if it had a bias
-                if self._layers[layer_name].bias is None and key.endswith(f"/{layer_name}.bias"):
-                    continue
-                self.sums[name][key].add_(value)
+                if has_bias or not key.endswith(f"/{layer_name}.bias"):
+                    sums[key].add_(value)
 
     def add(self, images: Tensor, boxes: Tensor, masks: Tensor, names: Sequence[str] | None = None) -> None:
         """Add a batch with one box an image.
@@ -91,7 +104,8 @@ class Accumulator:
             names: What to call the samples in an error.
 
         Raises:
-            StatisticsError: The loss or the gradient of a sample is not finite; the sums are then of no use.
+            StatisticsError: The loss or the gradient of a sample is not finite, or a collector of a user's own fails;
+                the sums are then of no use.
         """
         band = boundary_band(masks, band_radius(images.shape[-1], self._band_radius_px))
         with watching(self.model, self._layers, self._consume) as watch:

@@ -49,11 +49,15 @@ def load_plugin(plugin: str | Path) -> list[str]:
 
 
 @contextmanager
-def failures_named(method: str) -> Iterator[None]:
-    """Turn whatever a criterion raises into one line that names it and the place.
+def failures_named(method: str, kind: type[MedcorePruneError] = CriterionError) -> Iterator[None]:
+    """Turn whatever a criterion or a collector raises into one line that names it and the place.
+
+    Args:
+        method: What it is called.
+        kind: The error to raise in place of what is none of this package's.
 
     Raises:
-        CriterionError: What is raised within is none of this package's errors, or ends the program.
+        MedcorePruneError: Of `kind`, where what is raised within is none of this package's errors, or ends the program.
     """
     try:
         yield
@@ -63,7 +67,7 @@ def failures_named(method: str) -> Iterator[None]:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}, line {frame.lineno}"
         reason = (str(error).splitlines() or [""])[0][:160]
-        raise CriterionError(f"{method} failed: {type(error).__name__}: {reason} ({place})") from error
+        raise kind(f"{method} failed: {type(error).__name__}: {reason} ({place})") from error
 
 
 def _registered() -> list[tuple[str, str]]:
