@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .collector_registry import get_collector, version_of
+from .collector_registry import get_collector, is_own, version_of
 from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError, StatisticsError
@@ -179,12 +179,22 @@ class Runner:
             self._saved = time.monotonic()
 
     def _finish(self) -> None:
-        for key, value in self._flat().items():
-            if not bool(torch.isfinite(value).all()):
-                raise StatisticsError(
-                    f"{key} of {self._job.header.dataset} overflows: the model's gradients are too large to square; "
-                    "look at the weights, and evaluate the model on these images"
-                )
+        for name, sums in self._sums.sums.items():
+            for key, value in sums.items():
+                if not bool(torch.isfinite(value).all()):
+                    raise _not_finite(name, key, self._job.header.dataset)
         for name, sums in self._sums.sums.items():
             write_part(self._job.path(name), self._job.header_of(name), sums)
         self._job.partial_path.unlink(missing_ok=True)
+
+
+def _not_finite(collector: str, key: str, dataset: str) -> StatisticsError:
+    if is_own(collector):
+        return StatisticsError(
+            f"collector {collector!r}: the sum {key} over {dataset} is NaN or infinity: have contribute yield smaller "
+            "numbers, and look at the model's own outputs on these images"
+        )
+    return StatisticsError(
+        f"{collector}:{key} of {dataset} overflows: the model's gradients are too large to square; "
+        "look at the weights, and evaluate the model on these images"
+    )
