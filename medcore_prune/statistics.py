@@ -18,14 +18,14 @@ from .collector_registry import layout_of
 from .collectors.directional import Direction
 from .defaults import DEFAULTS
 from .errors import StatisticsError
-from .files import atomic_write
 from .fingerprint import computation_hash
 from .needs import Need, Role, need_of
 from .sensitivity import SENSITIVITIES, check_source
 from .statistics_checks import check_disjoint, check_same_weights, check_shapes, check_together
-from .statistics_file import FilePart, Part, write_part
+from .statistics_file import Part
+from .statistics_folder import load_parts, save_parts
 from .statistics_memory import flat, memory_part
-from .statistics_parts import file_name, first_samples, how_to_collect, sample_ends
+from .statistics_parts import first_samples, how_to_collect, sample_ends
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 Layers: TypeAlias = Mapping[str, Pair]
@@ -271,34 +271,29 @@ class Statistics:
         return SENSITIVITIES[source](self, model, lambda_b)
 
     def save(self, folder: str | Path) -> None:
-        """Write all parts into a folder that `load` reads.
+        """Write all parts into a folder that `load` reads: a file each, and at last `index.json`, which names them.
+
+        Args:
+            folder: A new folder, or one without statistics. A save that fails leaves no file; what one that was killed
+                leaves is refused here and by `load` until it is removed.
 
         Raises:
-            StatisticsError: The folder already holds statistics.
+            StatisticsError: The folder already holds statistics, or part of some.
+            WriteError: It cannot be written to, or the disk is full.
         """
-        place = Path(folder)
-        if list(place.glob("*.safetensors")):
-            raise StatisticsError(f"{place} already holds statistics: choose another folder or remove them")
-        for number, part in enumerate(self.parts):
-            header = part.header
-            name = "-".join(filter(None, (f"{number:04d}", header.kind, header.role, file_name(header.dataset))))
-            with atomic_write(place / f"{name}.safetensors") as temporary:
-                write_part(temporary, header, {key: part.tensor(key) for key in part.names})
+        save_parts(folder, self.parts)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Statistics":
-        """Open the statistics of a folder, without reading the tensors.
+        """Open the statistics of a folder that `save` wrote, without reading the tensors.
+
+        Args:
+            folder: With its `index.json`; a calibration cache has none, and is read by `calibrate` alone.
 
         Raises:
-            StatisticsError: Nothing there, or a file is damaged, unfinished or foreign.
+            StatisticsError: Nothing there, or a file is damaged, missing, foreign or another than the one saved.
         """
-        paths = sorted(Path(folder).glob("*.safetensors"))
-        if not paths:
-            raise StatisticsError(f"{folder}: no statistics here; expected *.safetensors files from Statistics.save")
-        parts = [FilePart(path) for path in paths]
-        if unfinished := [part.path for part in parts if part.progress >= 0]:
-            raise StatisticsError(f"{unfinished[0]}: calibration has not finished: run it again to go on")
-        return cls(parts)
+        return cls(load_parts(folder))
 
     @classmethod
     def merge(cls, several: Iterable["Statistics"]) -> "Statistics":

@@ -119,6 +119,11 @@ class FilePart:
     Args:
         path: A file written by `write_part`.
 
+    Attributes:
+        header: What was summed.
+        progress: Samples done so far of a part that is not finished; -1 for a finished one.
+        digest: SHA-256 (hex) of what the file says of itself, the checksums of its tensors included.
+
     Raises:
         StatisticsError: No such file, truncated, or not written by this package.
     """
@@ -136,6 +141,7 @@ class FilePart:
                 f"{self.path}: damaged or truncated ({_first_line(error)}): remove it and calibrate again"
             ) from error
         self.header, self.progress, self._checksums = _parse(self.path, metadata)
+        self.digest = hashlib.sha256(metadata[_KEY].encode()).hexdigest()
         self._checked: set[str] = set()
 
     @property
