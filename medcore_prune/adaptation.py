@@ -13,6 +13,7 @@ from .data.types import SampleSet
 from .encoders import geometry_of
 from .errors import DataError
 from .fingerprint import computation_hash
+from .precision import require_default_dtype
 from .protocol import embed
 from .training import TrainSettings, batch_loss, train
 from .training_state import TrainRecord
@@ -150,8 +151,9 @@ def adapt(
 
     Raises:
         DataError: No training image at all.
-        MedcorePruneError: The loss stops being finite.
+        MedcorePruneError: The loss stops being finite, or torch's default dtype is not float32.
     """
+    require_default_dtype()
     if not sum(len(images) for images in train.values()):
         raise DataError(
             "there is no image to train on: the training split is empty; give it a larger share, or add images"

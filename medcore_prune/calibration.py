@@ -33,7 +33,7 @@ from .files import require_writable
 from .fingerprint import computation_hash
 from .fisher import BOTH_LOSSES, prunable_layers
 from .needs import Need
-from .precision import refuse_half
+from .precision import refuse_half, require_default_dtype
 from .progress import track
 from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
@@ -94,10 +94,11 @@ def calibrate(
         SurgeryError: A model is within a `masked` block.
         AlignmentError: The reference does not correspond to the model.
         DataError: No data, or an image that cannot be used.
-        MedcorePruneError: A model is of half precision.
+        MedcorePruneError: A model is of half precision, or torch's default dtype is not float32.
         WriteError: The cache may not be written to, or its disk is full.
     """
     wanted = _needs(needs, reference)
+    require_default_dtype()
     refuse_half(model)
     models = {"adapted": model}
     if reference is not None and any(need.needs_reference for need in wanted):

@@ -25,7 +25,7 @@ from .encoders import blocks_of
 from .errors import StatisticsError, SurgeryError
 from .hidden_states import ADDING_LAYERS, bytes_of, room_for
 from .parentage import require_cut_from
-from .precision import refuse_half
+from .precision import refuse_half, require_default_dtype
 from .progress import track
 from .token_weights import adding_layers
 
@@ -150,7 +150,7 @@ def correct(
             D), as those of plain vision transformers with class tokens do not.
         StatisticsError: A setting that cannot be, values that are not finite, or equations without a solution.
         DataError: No data, or an image that cannot be used.
-        MedcorePruneError: A model is of half precision.
+        MedcorePruneError: A model is of half precision, or torch's default dtype is not float32.
     """
     settings = CorrectionSettings(ridge, weighting, target, bias, values)
     corrector = Corrector(teacher, data, settings, samples, seed, batch_size, memory_limit_gb, progress)
@@ -158,6 +158,7 @@ def correct(
 
 
 def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:
+    require_default_dtype()
     require_cut_from(small, teacher)
     refuse_half(small, "pruned model")
     refuse_half(teacher, "teacher")

@@ -16,6 +16,7 @@ from .encoders import geometry_of
 from .errors import DataError
 from .floors import box_mask, ellipse_mask
 from .metrics import MaskMetrics, evaluate_mask, resize_mask
+from .precision import require_default_dtype
 from .progress import track
 from .protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
 
@@ -90,6 +91,9 @@ def predict(
 
     Returns:
         A mask an image.
+
+    Raises:
+        MedcorePruneError: The model is of half precision, or torch's default dtype is not float32.
     """
     device = next(model.parameters()).device
     masks: list[npt.NDArray[np.bool_]] = []
@@ -174,7 +178,9 @@ def evaluate(
 
     Raises:
         DataError: No data set, or an empty one.
+        MedcorePruneError: The model is of half precision, or torch's default dtype is not float32.
     """
+    require_default_dtype()
     size = geometry_of(model).image_size
     tables = []
     for samples in (data.test if isinstance(data, Split) else named_sets(data, "evaluation")).values():

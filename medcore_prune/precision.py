@@ -29,3 +29,16 @@ def refuse_half(model: nn.Module, what: str = "model") -> None:
             f"the {what} has weights of {dtype}, which SAM's own layers do not compute in: call .float() on it "
             "first and save it in half precision afterwards"
         )
+
+
+def require_default_dtype() -> None:
+    """Refuse to run a model under another default number type than torch's own, which SAM's prompt encoder computes in.
+
+    Raises:
+        MedcorePruneError: `torch.get_default_dtype()` is not float32.
+    """
+    if (dtype := torch.get_default_dtype()) != torch.float32:
+        raise MedcorePruneError(
+            f"torch's default dtype is {dtype}, in which boxes and positions would be computed too: expected "
+            "torch.float32, so call torch.set_default_dtype(torch.float32) first; weights keep their own number type"
+        )

@@ -41,6 +41,7 @@ class Predictor:
 
         Raises:
             DataError: Not such an image.
+            MedcorePruneError: The model is of half precision, or torch's default dtype is not float32.
         """
         device = next(self.model.parameters()).device
         pixels = preprocess(image, geometry_of(self.model).image_size)
@@ -60,6 +61,7 @@ class Predictor:
 
         Raises:
             DataError: No image was set, or the box is empty or outside of the image.
+            MedcorePruneError: torch's default dtype is not float32.
         """
         if self._embedding is None:
             raise DataError("no image to segment: call set_image first")

@@ -19,7 +19,7 @@ from .data.prompts import check_box
 from .data.types import Box
 from .encoders import family_of
 from .errors import DataError
-from .precision import precision_of, refuse_half
+from .precision import precision_of, refuse_half, require_default_dtype
 
 Postprocess = Literal["medsam", "logits"]
 
@@ -62,16 +62,18 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
     """
     x0, y0, x1, y1 = check_box(box, shape)
     height, width = shape
-    scale = torch.tensor([size / width, size / height, size / width, size / height])
-    return torch.tensor([x0, y0, x1, y1]) * scale
+    scale = torch.tensor([size / width, size / height, size / width, size / height], dtype=torch.float32)
+    return torch.tensor([x0, y0, x1, y1], dtype=torch.float32) * scale
 
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
     """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch), float64 where the model is.
 
     Raises:
-        MedcorePruneError: The model is of half precision and the images are not.
+        MedcorePruneError: The model is of half precision and the images are not, or torch's default dtype is not
+            float32.
     """
+    require_default_dtype()
     if images.dtype == torch.float32:
         refuse_half(model)
         images = images.to(precision_of(model))
@@ -90,8 +92,9 @@ def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
         (B, 1, 4 h, 4 w) low-resolution logits.
 
     Raises:
-        MedcorePruneError: The model has no mask decoder.
+        MedcorePruneError: The model has no mask decoder, or torch's default dtype is not float32.
     """
+    require_default_dtype()
     return family_of(model).decode(model, embeddings, boxes)
 
 

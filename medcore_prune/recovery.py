@@ -27,6 +27,7 @@ from .errors import DataError, MedcorePruneError
 from .evaluation import EvaluationSet, macro_average, predict, score
 from .fingerprint import computation_hash
 from .parentage import require_cut_from
+from .precision import require_default_dtype
 from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryObjective
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
@@ -72,7 +73,8 @@ def recover(
         DataError: No training image; or an image, or a group, in two roles.
         SurgeryError: The model cannot have been cut from its teacher, as where the two are given in the other order.
         MedcorePruneError: A model that is not float32 or has nothing to train, a teacher on another device, a loss
-            that stops being finite (names the step and the last good state), or a state file of another recovery.
+            that stops being finite (names the step and the last good state), a state file of another recovery, or
+            torch's default dtype is not float32.
     """
     _check_models(model, teacher)
     parts = training_split(data, "recovery")
@@ -179,6 +181,7 @@ def _is_prompt(name: str) -> bool:
 
 
 def _check_models(model: nn.Module, teacher: nn.Module) -> None:
+    require_default_dtype()
     require_cut_from(model, teacher)
     for what, each in (("model", model), ("teacher", teacher)):
         other = {p.dtype for p in each.parameters()} - {torch.float32}

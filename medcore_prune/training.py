@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .data.pool import Batch
 from .errors import MedcorePruneError
 from .losses import plain_loss
+from .precision import require_default_dtype
 from .progress import track
 from .protocol import decode, embed, input_logits
 from .training_state import TrainRecord, TrainState, Validate
@@ -155,9 +156,10 @@ def train(
         Losses, terms and validations.
 
     Raises:
-        MedcorePruneError: The loss or its gradient stops being finite (the last saved state stays), or the state file
-            does not fit.
+        MedcorePruneError: The loss or its gradient stops being finite (the last saved state stays), the state file does
+            not fit, or torch's default dtype is not float32.
     """
+    require_default_dtype()
     model.get_submodule("prompt_encoder").requires_grad_(False)
     place = None if state_path is None else Path(state_path)
     state = TrainState(model, _optimiser(model, settings), asdict(settings), identity, place)

@@ -1,7 +1,7 @@
 """Inputs at the edge of what can be: flat images, masks of a pixel or at the border, ties, zeros, equal models."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,15 @@ from tiny_samples import Fixed, TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune.adaptation import AdaptSettings, adapt
+from medcore_prune.correction import Corrector
+from medcore_prune.correction_report import CorrectionSettings
 from medcore_prune.data.prompts import box_from_mask
 from medcore_prune.data.types import Sample
 from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import BudgetError, MedcorePruneError
 from medcore_prune.groups import FAMILY_NAMES
+from medcore_prune.protocol import scale_box
 from medcore_prune.token_weights import WEIGHTINGS
 from medcore_prune.weight_layout import prunable_layers
 
@@ -200,6 +204,54 @@ def test_double_precision_gives_what_single_precision_gives(tmp_path: Path) -> N
     assert single[1] == pytest.approx(double[1], rel=1e-4)
     assert single[2]["dice"].to_numpy() == pytest.approx(double[2]["dice"].to_numpy(), abs=0.01)
     assert (single[3] == double[3]).mean() > 0.99
+
+
+@pytest.fixture
+def default_dtype() -> Iterator[Callable[[torch.dtype], None]]:
+    """Sets torch's default dtype, for the test alone."""
+    before = torch.get_default_dtype()
+    yield torch.set_default_dtype
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_another_default_dtype_is_refused_by_what_runs_a_model(
+    dtype: torch.dtype, default_dtype: Callable[[torch.dtype], None], tmp_path: Path
+) -> None:
+    model, reference, images = tiny_sam(0), tiny_sam(1), {"a": TinySamples("a", 2)}
+    small = mp.prune(model, mp.make_plan(model, "h50_m70"))
+    weights = {name: value.clone() for name, value in small.state_dict().items()}
+    corrector = Corrector(model, images, CorrectionSettings(), progress=False)
+    embedded = mp.Predictor(model).set_image(NOISE)
+    state = tmp_path / "state.pt"
+    runs: list[Callable[[], object]] = [
+        lambda: mp.calibrate(model, reference, images, cache_dir=tmp_path, progress=False),
+        lambda: mp.evaluate(model, images, progress=False),
+        lambda: mp.Predictor(model).set_image(NOISE),
+        lambda: embedded.predict(images["a"][0].box),
+        lambda: mp.correct(small, model, images, progress=False),
+        lambda: corrector.correct(small),
+        lambda: mp.recover(small, model, images, progress=False, state_path=state),
+        lambda: adapt(small, images, {}, AdaptSettings(steps=1), state),
+    ]
+    default_dtype(dtype)
+    for run in runs:
+        with pytest.raises(
+            MedcorePruneError, match=rf"^torch's default dtype is {dtype}, .*set_default_dtype"
+        ) as caught:
+            run()
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    assert all(torch.equal(value, weights[name]) for name, value in small.state_dict().items())
+
+
+def test_boxes_do_not_depend_on_the_default_dtype(default_dtype: Callable[[torch.dtype], None]) -> None:
+    expected = scale_box((1, 2, 33, 37), (48, 50), 1021)
+    for dtype in (torch.float64, torch.bfloat16):
+        default_dtype(dtype)
+        got = scale_box((1, 2, 33, 37), (48, 50), 1021)
+        assert got.dtype == torch.float32
+        assert torch.equal(got, expected)
 
 
 def test_a_teacher_of_another_precision_corrects() -> None:
