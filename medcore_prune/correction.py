@@ -85,10 +85,13 @@ class Corrector:
         teacher, settings = self._teacher, self._settings
         _check_pair(small, teacher, settings.bias)
         shapes = state_shapes(teacher, len(self._images))
+        device = next(teacher.parameters()).device
         with (
             _restored_on_error(small),
             _evaluating(small, teacher),
             torch.no_grad(),
+            # a fit must not depend on a block around the call
+            torch.autocast(device.type, enabled=False),
             room_for(shapes, self._memory_limit) as states,
         ):
             run = CorrectionRun(small, teacher, self._images, states, settings)
@@ -97,6 +100,8 @@ class Corrector:
             blocks = track(pairs, "correction", total=len(pairs), show=self._progress)
             layers = tuple(run.fit(dense, cut, role) for dense, cut in blocks for role in ADDING_LAYERS)
             error = run.stream_error()
+        # a block around the call would run the old weights that it has cast already
+        torch.clear_autocast_cache()
         return CorrectionReport(
             settings, layers, self._images.counts, error, bytes_of(shapes), time.perf_counter() - start
         )
@@ -120,7 +125,8 @@ def correct(
 ) -> CorrectionReport:
     """Fit `proj` and `lin2` of every block of a pruned model to the unpruned one, in place and without labels.
 
-    All or nothing: when anything fails, the pruned model is as it was.
+    All or nothing: when anything fails, the pruned model is as it was. An `autocast` block around the call has no
+    part in it.
 
     Args:
         small: The pruned model, at any level, also a recovered one. Only weights of `proj` and `lin2` change, their

@@ -164,6 +164,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate a model on data sets under MedSAM's protocol.
 
+    Within a `torch.autocast` block the model runs in that block's number type, and the figures are of such a run.
+
     Args:
         model: A `Sam`, pruned or not.
         data: A split, whose test part is evaluated, or images by data set, or one data set.

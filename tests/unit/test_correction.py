@@ -274,3 +274,26 @@ def test_an_encoder_alone_is_corrected_without_weights_only() -> None:
         mp.correct(small, teacher, sets(), weighting="band", progress=False)
     report = mp.correct(small, teacher, sets(), weighting="none", progress=False)
     assert report.layers[0].name == "blocks.0.attn.proj"
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_autocast_block_around_the_call_changes_nothing(weighting: str, dtype: torch.dtype) -> None:
+    plain, within = cut(), cut()
+    wanted = correct(plain, sets(2), weighting=weighting)
+    with torch.autocast("cpu", dtype):
+        report = correct(within, sets(2), weighting=weighting)
+    assert all(torch.equal(value, state(plain)[name]) for name, value in state(within).items())
+    assert report.layers == wanted.layers
+    assert report.stream_error == wanted.stream_error
+
+
+def test_what_autocast_made_of_the_old_weights_is_forgotten() -> None:
+    small = cut()
+    images = torch.stack([preprocess(sample.image, 48) for sample in TinySamples("a", 2)])
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        encoder_of(small)(images)
+        correct(small, sets(2))
+        got = encoder_of(small)(images)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.equal(got, encoder_of(small)(images))
