@@ -51,7 +51,7 @@ def recover(
 
     Image encoder and mask decoder are trained; the prompt encoder is frozen, and so is whatever was frozen before. The
     weights kept are those with the best Boundary F1 on the validation images (macro average, 256 grid), the start
-    among them; without validation images, the last.
+    among them; without validation images, the last. An `autocast` block around the call has no part in it.
 
     Memory: the training images as bytes at 4/3 of the input size (7.5 MB an image at 1024 px), the teacher's weights,
     AdamW's two moments, the best weights so far, and the activations of one batch. The teacher sees every batch as it

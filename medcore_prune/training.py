@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -167,8 +168,7 @@ def train(
     every = settings.validate_every if validate else 0
     if progress and state.step:
         click.echo(f"{label}: going on after step {state.step} of {settings.steps}", err=True)
-    model.train()
-    try:
+    with _training(model, state.optimiser):
         if validate and every and validate_start and not state.record.validations:
             state.judge(validate)
         for step in track(
@@ -186,16 +186,28 @@ def train(
                 state.judge(validate)
             if state.step % settings.save_every == 0 or judged or last or state.unsaved_seconds > SAVE_AFTER_S:
                 state.save()
-    finally:
-        state.optimiser.zero_grad(set_to_none=True)
-        model.eval()
     if state.best is not None:
         model.load_state_dict(state.best)
     return state.record
 
 
+@contextmanager
+def _training(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[None]:
+    """A model in training mode, its numbers not those of a block around; in evaluation mode afterwards."""
+    model.train()
+    try:
+        with torch.autocast(next(model.parameters()).device.type, enabled=False):
+            yield
+    finally:
+        torch.clear_autocast_cache()
+        optimiser.zero_grad(set_to_none=True)
+        model.eval()
+
+
 def _take_step(state: TrainState, objective: Objective, batch: Batch, settings: TrainSettings) -> None:
     model = state.model
+    # within another block, one's own leaves the weights of the last step behind
+    torch.clear_autocast_cache()
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate_at(state.step, settings)
     loss = objective(model, batch.to(next(model.parameters()).device))

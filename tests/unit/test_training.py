@@ -188,3 +188,24 @@ def test_a_pool_is_known_by_its_pixels() -> None:
     first = small_pool()
     other = Pool.of_scenes([(np.zeros((64, 64, 3), np.uint8), [np.ones((64, 64), bool)])], 64)
     assert first.hash == small_pool().hash != other.hash
+
+
+@pytest.mark.parametrize("mixed_precision", [False, True])
+def test_an_autocast_block_around_a_training_changes_nothing(
+    mixed_precision: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medcore_prune.training.has_bfloat16", lambda _: True)
+    settings = replace(SETTINGS, mixed_precision=mixed_precision)
+    plain, within = tiny_sam(), tiny_sam()
+    wanted = fit(plain, batches, settings, tmp_path / "plain.pt")
+    images = batches(0).images
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        within.image_encoder(images)
+        with torch.enable_grad():
+            got = fit(within, batches, settings, tmp_path / "within.pt")
+        embedded = within.image_encoder(images)
+    assert got == wanted
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in within.state_dict().items())
+    # the weights that the block has cast before are forgotten
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.equal(embedded, plain.image_encoder(images))
