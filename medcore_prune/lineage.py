@@ -22,7 +22,7 @@ class Lineage:
 
     Attributes:
         plan: What was cut since the model was whole, in the indices of the whole model; None where nothing was, or
-            where something else than `prune` did the cutting.
+            where something else than `prune` and `traceable` saw the cutting.
         provenance: JSON values, as `save` writes them.
     """
 

@@ -48,7 +48,7 @@ def save(
         model: A whole `Sam`, or a model of another known family, on any device, in any floating type, which is kept.
         path: A name that ends in `.safetensors`.
         plan: What was cut, in the indices of the whole model. None takes what the model remembers: `prune` tells it,
-            also where it was pruned twice, and `load` does.
+            also where it was pruned twice, and `traceable` and `load` do.
         provenance: JSON values worth keeping, added to those that a loaded model remembers: hashes of the parents and
             of the images, criterion, level. The package's version is added.
 
@@ -156,8 +156,11 @@ def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any
         raise CheckpointError(f"cannot be saved: {error}") from error
     known = lineage_of(model)
     sizes = whole_sizes(shape) if shape else [(block.num_heads, block.neurons) for block in blocks_of(model)]
-    plan = plan or known.plan or _whole_plan(sizes)
-    _check_explains(plan, model, whole_sizes(shape) if shape else None)
+    whole = whole_sizes(shape) if shape else None
+    if plan is None:
+        plan = known.plan or _whole_plan(sizes)
+        _check_remembered(plan, model, whole)
+    _check_explains(plan, model, whole)
     kept = {**known.provenance, **provenance, "medcore_prune": __version__}
     kind = kind_of(shape) if shape else family.name
     protocol = {**PROTOCOL, **{name: _pixel_scale(model, name) for name in PIXEL_SCALE}} if shape else {}
@@ -205,13 +208,27 @@ def _whole_plan(sizes: Sequence[tuple[int, int]]) -> Plan:
     return Plan("h0_m0", tuple(blocks))
 
 
+def _check_remembered(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int]] | None) -> None:
+    """Refuse a model that was cut where nothing took down what stayed, for the header says it by original index."""
+    now = [(block.num_heads, block.neurons) for block in blocks_of(model)]
+    left = [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
+    if whole is None or ([(block.heads, block.neurons) for block in plan.blocks] == list(whole) and left == now):
+        return
+    index = next((index for index, sizes in enumerate(now) if sizes != whole[index]), 0)
+    raise CheckpointError(
+        f"cannot be saved: block {index} has {now[index][0]} heads and {now[index][1]} neurons, a whole Sam has "
+        f"{whole[index][0]} and {whole[index][1]} (four a channel), and what went otherwise than by prune is not "
+        "known: give plan=, hand the whole model to prune or traceable to be cut, or keep it with torch.save"
+    )
+
+
 def _check_explains(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int]] | None) -> None:
     """Refuse a plan that is for another whole model, where its sizes are known, or that leaves something else."""
     if whole is not None and [(block.heads, block.neurons) for block in plan.blocks] != list(whole):
         raise CheckpointError(
             f"the plan is not for the whole model, whose blocks have {whole[0][0]} heads and {whole[0][1]} neurons "
             "(four a channel, as every Sam): give the one in its indices (Plan.then combines two), or leave plan out "
-            "for a model that prune has cut"
+            "for a model that prune alone has cut"
         )
     left = [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
     for block, expected in zip(blocks_of(model), left, strict=True):

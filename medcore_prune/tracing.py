@@ -11,12 +11,13 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .encoders import Block, SegmentAnythingFamily, TransformersSamFamily, blocks_of, encoder_of, family_of
+from .encoders import SegmentAnythingFamily, TransformersSamFamily, blocks_of, encoder_of, family_of
 from .errors import MedcorePruneError, SurgeryError
 from .groups import coupled_heads
+from .kept_units import BlockUnits, kept_of, plan_of_cut, units_of
+from .lineage import lineage_of, remember_cut
 
 
 @contextmanager
@@ -34,7 +35,8 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
         model: segment-anything's `Sam` or encoder, or that of `transformers`.
 
     Yields:
-        The image encoder, to be handed to `tp.pruner.BasePruner`.
+        The image encoder, to be handed to `tp.pruner.BasePruner`. Afterwards `model` remembers which heads and neurons
+        stayed, as after `prune`, so that `save` can write it; a `Sam` has to be given whole for that.
 
     Raises:
         MedcorePruneError: Another model: those of timm are traceable as they are.
@@ -46,7 +48,7 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
         raise MedcorePruneError(f"{type(model).__name__} is traceable as it is: hand it to torch-pruning")
     encoder, before = encoder_of(model), blocks_of(model)
     gives_weights = isinstance(family, TransformersSamFamily)
-    queries = [_queries(block) for block in before]
+    remembered, whole = lineage_of(model), [units_of(block) for block in before]
     with ExitStack() as stack:
         for block in before:
             inputs = [block.layers[role] for role in block.head_inputs]
@@ -60,8 +62,11 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
             stack.enter_context(_replaced(patches, "forward", lambda x: patches.projection(x).permute(0, 2, 3, 1)))
         yield encoder
     # not where the block was left by an error, which says more than what follows
-    for block, whole in zip(before, queries, strict=True):
-        family.set_num_heads(block, _heads_left(block, whole))
+    for units in whole:
+        family.set_num_heads(units.block, _heads_left(units))
+    plan = plan_of_cut(whole)
+    if plan is not None and not all(part.untouched for part in plan.blocks):
+        remember_cut(model, remembered, plan)
 
 
 def refuse_traceable(model: nn.Module) -> None:
@@ -133,29 +138,22 @@ def _replaced(owner: nn.Module, name: str, value: Callable[..., Any] | int | Non
             places[0][name] = kept
 
 
-def _queries(block: Block) -> Tensor:
-    """The weights that give a block's queries, head by head: (heads, head_dim, D)."""
-    rows = block.layers["qkv"].weight.detach().chunk(3)[0]
-    return rows.unflatten(0, (-1, block.head_dim)) if len(rows) % block.head_dim == 0 else rows[:, None]
-
-
-def _heads_left(block: Block, whole: Tensor) -> int:
+def _heads_left(whole: BlockUnits) -> int:
     """Count the heads, after making sure that each is one of those that were there.
 
     Args:
-        block: As it was before, on the layers as they are now.
-        whole: `_queries` before.
+        whole: The block's units before.
 
     Raises:
         SurgeryError: Something else than whole heads went.
     """
-    if block.layers["proj"].out_features != whole.shape[2] or block.layers["qkv"].in_features != whole.shape[2]:
+    block, width = whole.block, whole.heads[-1].shape[-1]
+    if block.layers["proj"].out_features != width or block.layers["qkv"].in_features != width:
         raise SurgeryError(f"{block.name}: the residual stream was pruned: give all_but_units(model) as ignored_layers")
-    left, heads = _queries(block), iter(whole)
-    # in order: `any` goes on where the last head was found
-    if not len(left) or not all(any(torch.equal(own, head) for head in heads) for own in left):
+    kept = kept_of(units_of(block).heads, whole.heads)
+    if not kept:
         raise SurgeryError(
-            f"{block.name}: the {left.shape[0] * left.shape[1]} channels left are no whole heads of {block.head_dim}: "
-            "prune with prune_num_heads=True, prune_head_dims=False"
+            f"{block.name}: the {block.layers['proj'].in_features} channels left are no whole heads of "
+            f"{block.head_dim}: prune with prune_num_heads=True, prune_head_dims=False"
         )
-    return len(left)
+    return len(kept)

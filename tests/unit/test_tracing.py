@@ -15,7 +15,8 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune.criterion import unit_scores
 from medcore_prune.encoders import blocks_of, build_sam, encoder_of
-from medcore_prune.errors import MedcorePruneError, SurgeryError
+from medcore_prune.errors import CheckpointError, MedcorePruneError, SurgeryError
+from medcore_prune.lineage import lineage_of
 from medcore_prune.plan_record import BlockPlan, Plan
 from medcore_prune.protocol import embed
 from medcore_prune.tracing import all_but_units, heads_by_layer, traceable
@@ -173,3 +174,43 @@ def test_it_works_on_transformers_sam() -> None:
         assert torch.equal(model.state_dict()[key], value), key
     images = tiny_batch()[0]
     torch.testing.assert_close(embed(model, images), embed(expected, images))
+
+
+def test_what_stayed_is_remembered_and_saved(tmp_path: Path) -> None:
+    model = tiny_sam()
+    criterion: Any = mp.get_criterion("magnitude")()
+    expected = halved(model, criterion)
+    pruned_by_torch_pruning(model, criterion.bind(model))
+    first = lineage_of(model).plan
+    assert first is not None
+    assert first.blocks == expected.blocks
+    pruned_by_torch_pruning(model, tp.importance.RandomImportance())
+    small = mp.prune(model, mp.make_plan(model, "h0_m50", protect=0))
+    kept = lineage_of(small).plan
+    assert kept is not None
+    assert set(kept.blocks[0].keep_heads) < set(first.blocks[0].keep_heads)
+    mp.save(small, tmp_path / "small.safetensors")
+    loaded = mp.load(tmp_path / "small.safetensors")
+    assert lineage_of(loaded).plan == kept
+    whole = tiny_sam().state_dict()["image_encoder.blocks.0.mlp.lin1.weight"]
+    left = loaded.state_dict()["image_encoder.blocks.0.mlp.lin1.weight"]
+    assert torch.equal(left, whole[list(kept.blocks[0].keep_neurons)])
+    images = tiny_batch()[0]
+    with torch.no_grad():
+        assert torch.equal(embed(loaded, images), embed(small, images))
+
+
+def test_looking_inside_makes_no_plan() -> None:
+    model = tiny_sam()
+    with traceable(model):
+        pass
+    assert lineage_of(model).plan is None
+
+
+def test_an_encoder_alone_tells_its_sam_nothing(tmp_path: Path) -> None:
+    model = tiny_sam()
+    pruned_by_torch_pruning(encoder_of(model), tp.importance.RandomImportance())
+    says = "block 0 has 2 heads and 48 neurons, a whole Sam has 4 and 96 .*hand the whole model to prune or traceable"
+    for cut in (model, mp.prune(model, mp.make_plan(model, "h50_m50", protect=0))):
+        with pytest.raises(CheckpointError, match=says if cut is model else "what went otherwise than by prune"):
+            mp.save(cut, tmp_path / "a.safetensors")
