@@ -11,6 +11,7 @@ from torch import Tensor
 from .criterion import COSTS, Cost, Criterion
 from .errors import CriterionError, RegistryError
 from .groups import FAMILY_NAMES, StructuredGroup
+from .importance_inputs import check_inputs
 from .needs import Need
 
 INPUTS = ("statistics", "model", "reference", "data", "seed")
@@ -32,6 +33,10 @@ class ImportanceCriterion(Criterion):
     Args:
         importance: Any callable that takes a `tp.Group` and returns one score a channel.
         seed: What an importance that draws from torch's global generator is given, one state a group.
+
+    Raises:
+        CriterionError: When a group is scored: it lacks what it reads (`importance_inputs`), or does not return one
+            score a channel.
     """
 
     def __init__(self, importance: Callable[[tp.Group], Tensor | None], seed: int = 0) -> None:
@@ -40,6 +45,7 @@ class ImportanceCriterion(Criterion):
         self.stochastic = isinstance(importance, tp.importance.RandomImportance)
 
     def score(self, group: StructuredGroup) -> Tensor:
+        check_inputs(self.importance, group)
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(group_seed(self.seed, group))
             channels = self.importance(group.tp_group)

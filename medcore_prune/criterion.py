@@ -1,7 +1,7 @@
 """The contract that every criterion keeps, and the registry of criteria.
 
-A criterion *is* a torch-pruning importance, so that it plugs into any torch-pruning pruner, and any torch-pruning
-importance plugs in here (`as_criterion`).
+A criterion *is* a torch-pruning importance, so that it plugs into any torch-pruning pruner, and torch-pruning's
+importances plug in here (`as_criterion`).
 """
 
 import inspect

@@ -1,5 +1,6 @@
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -133,6 +134,67 @@ def test_an_importance_that_has_nothing_to_say() -> None:
         as_criterion(silent).score(micro_world().groups[0])
     with pytest.raises(CriterionError, match=r"returned shape \(2,\) for the heads of block 0"):
         as_criterion(lambda group: torch.zeros(2)).score(micro_world().groups[0])
+
+
+def _backward(model: Any) -> None:
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 0.5)
+
+
+@pytest.mark.parametrize("kind", [tp.importance.GroupTaylorImportance, tp.importance.TaylorImportance])
+def test_a_torch_pruning_importance_that_reads_gradients(kind: type[tp.importance.Importance]) -> None:
+    world = micro_world()
+    says = (
+        rf"{kind.__name__} cannot score: it reads gradients, and .*{world.groups[0].inputs[0].name} has none: call loss"
+    )
+    with pytest.raises(CriterionError, match=says):
+        as_criterion(kind()).score(world.groups[0])
+    _backward(world.model)
+    assert as_criterion(kind()).score(world.groups[0]).shape == (3,)
+    world.groups[0].layer_out.weight.grad = None
+    with pytest.raises(CriterionError, match=rf"{world.groups[0].name_out} has none"):
+        as_criterion(kind()).score(world.groups[0])
+
+
+@pytest.mark.parametrize("kind", [tp.importance.GroupHessianImportance, tp.importance.HessianImportance])
+def test_a_torch_pruning_importance_that_accumulates_squared_gradients(kind: type[tp.importance.Importance]) -> None:
+    world, importance = micro_world(), kind(normalizer=None)
+    group = world.groups[1]
+    with pytest.raises(
+        CriterionError, match=r"reads squared gradients, and .*: call loss\.backward\(\) and then its acc"
+    ):
+        as_criterion(importance).score(group)
+    _backward(world.model)
+    importance.accumulate_grad(world.model)
+    found = as_criterion(importance).score(group)
+    # weight squared times gradient squared, the mean of a unit's row and its column
+    both = group.inputs[0].layer.weight.square().sum(1), group.layer_out.weight.square().sum(0)
+    torch.testing.assert_close(found, 0.25 * torch.stack(both).mean(0).detach(), check_dtype=False)
+
+
+def test_a_torch_pruning_importance_that_reads_activations() -> None:
+    world, importance = micro_world(), tp.importance.ActivationImportance()
+    group = world.groups[1]
+    with pytest.raises(CriterionError, match=rf"activations, and {group.name_out} has none: run the model on images"):
+        as_criterion(importance).score(group)
+    with importance.compute_importance(world.model):
+        group.layer_out(torch.rand(2, 5, group.layer_out.in_features).double())
+    assert as_criterion(importance).score(group).shape == (group.n_units,)
+
+
+@pytest.mark.parametrize(
+    ("importance", "says"),
+    [
+        (tp.importance.OBDCImportance(), "OBDCImportance cannot score: its Fisher is for layers that read one vector"),
+        (
+            tp.importance.BNScaleImportance(),
+            "BNScaleImportance cannot score: .* transformer blocks have none: use Group",
+        ),
+    ],
+)
+def test_torch_pruning_importances_that_are_none_for_transformers(importance: Any, says: str) -> None:
+    with pytest.raises(CriterionError, match=says):
+        as_criterion(importance).score(micro_world().groups[0])
 
 
 def test_what_cannot_be_registered() -> None:
