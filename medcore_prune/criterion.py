@@ -184,9 +184,14 @@ def unit_scores(criterion: Criterion, model: nn.Module, mlp_group_size: int = 1)
         (block, family) to float64 scores (n_units,), higher is kept.
 
     Raises:
-        CriterionError: Scores that cannot be used, or a criterion that changed the model.
+        CriterionError: No `Criterion` object, scores that cannot be used, or a criterion that changed the model.
         StatisticsError: The criterion's statistics do not fit the model.
     """
+    if not isinstance(criterion, Criterion):
+        raise CriterionError(
+            f"{criterion!r} is no criterion: expected a Criterion object, as build_criterion makes of a name; "
+            "scores_frame takes names"
+        )
     groups = groups_of(model, mlp_group_size)
     before = model_hash(model)
     scores = check_scores(criterion, groups, criterion.bind(model).score_all(groups))

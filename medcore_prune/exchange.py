@@ -1,16 +1,23 @@
 """Scores and plans in the forms that other pruning code has: scores of single weights, a table, masks."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+import torch_pruning as tp
 from torch import Tensor, nn
 
-from .criterion import Criterion, unit_scores
+from .baseline import Baseline
+from .criterion import Criterion
+from .data.splits import Data
 from .elementwise import Pair, unit_sums
 from .errors import CriterionError
+from .facade import scored
 from .groups import StructuredGroup, groups_of
 from .plan_record import Plan
+from .statistics import Statistics
 from .surgery import channels_to_drop
 
 
@@ -20,14 +27,15 @@ class WeightScores(Criterion):
     S(g) = sum_{j in g} s_j, over rows (and bias entries) of its input layers and columns of its output layer.
 
     Args:
-        scores: Names as `model.named_parameters()` gives them to tensors of the parameters' shapes; higher is kept.
-            Biases may be left out, other parameters are not read.
+        scores: Names as `model.named_parameters()` gives them to tensors or NumPy arrays of the parameters' shapes;
+            higher is kept. Biases may be left out, other parameters are not read.
 
     Raises:
-        CriterionError: A weight without scores, or scores of another shape, when a unit is scored.
+        CriterionError: A weight without scores, or scores of another shape or that are no numbers, when a unit is
+            scored.
     """
 
-    def __init__(self, scores: Mapping[str, Tensor]) -> None:
+    def __init__(self, scores: Mapping[str, Tensor | np.ndarray[Any, Any]]) -> None:
         self._scores = scores
 
     def score(self, group: StructuredGroup) -> Tensor:
@@ -40,30 +48,50 @@ class WeightScores(Criterion):
         return weight, None if layer.bias is None else self._of_parameter(layer.bias, f"{name}.bias")
 
     def _of_parameter(self, parameter: Tensor, name: str) -> Tensor | None:
-        found = self._scores.get(name)
-        if found is not None and found.shape != parameter.shape:
+        if name not in self._scores:
+            return None
+        try:
+            found = torch.as_tensor(self._scores[name])
+        except (TypeError, ValueError, RuntimeError) as error:
+            kind = type(self._scores[name]).__name__
+            raise CriterionError(
+                f"the scores of {name} are {kind}, expected a tensor or an array of numbers"
+            ) from error
+        if found.shape != parameter.shape:
             raise CriterionError(
                 f"the scores of {name} have shape {tuple(found.shape)}, expected {tuple(parameter.shape)}"
             )
-        return None if found is None else found.detach().to("cpu", torch.float64)
+        return found.detach().to("cpu", torch.float64)
 
 
-def scores_frame(criterion: Criterion, model: nn.Module, mlp_group_size: int = 1) -> pd.DataFrame:
+def scores_frame(
+    criterion: str | Baseline | tp.importance.Importance | type[Criterion],
+    model: nn.Module,
+    mlp_group_size: int = 1,
+    *,
+    statistics: Statistics | None = None,
+    reference: nn.Module | None = None,
+    data: Data | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Score every unit of a model into a table.
 
     Args:
-        criterion: What scores.
+        criterion: What scores: a name, or anything else that `plan` takes.
         model: A model of a known family.
         mlp_group_size: Neurons that go together.
+        statistics, reference, data, seed: As for `plan`; what a criterion object needs it has already.
 
     Returns:
         A row a unit: `block`, `family` (`heads` or `neurons`), `unit`, `score` (higher is kept), `cost_params`
         (parameters that leave with it).
 
     Raises:
-        CriterionError: Scores that cannot be used.
+        RegistryError: An unknown name.
+        CriterionError: The criterion lacks an input, or its scores cannot be used.
+        StatisticsError: The statistics do not fit.
     """
-    scores = unit_scores(criterion, model, mlp_group_size)
+    _, scores = scored(model, criterion, statistics, reference, data, seed, mlp_group_size)
     parts = [
         pd.DataFrame(
             {

@@ -1,15 +1,17 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import TINY, tiny_batch, tiny_sam
 from torch import nn
 from torch.nn.utils import prune as torch_prune
+from torch_pruning.pruner.importance import LAMPImportance
 
 import medcore_prune as mp
 from medcore_prune.criterion import unit_scores
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import CriterionError
+from medcore_prune.errors import CriterionError, RegistryError
 from medcore_prune.exchange import WeightScores, parameter_masks, scores_frame
 from medcore_prune.groups import groups_of
 from medcore_prune.planning import make_plan
@@ -39,9 +41,22 @@ def test_a_dict_of_scores_makes_a_plan() -> None:
     assert plan.blocks == make_plan(model, "h50_m70", scores=unit_scores(WeightScores(scores), model)).blocks
 
 
+def test_scores_may_be_arrays() -> None:
+    model = tiny_sam()
+    tensors = {name: parameter.detach().abs() for name, parameter in model.named_parameters()}
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    found, expected = (unit_scores(WeightScores(scores), model) for scores in (arrays, tensors))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (
+            lambda scores, name: scores.update({name: np.array(["a"])}),
+            r"proj\.weight are ndarray, expected a tensor or",
+        ),
+        (lambda scores, name: scores.update({name: None}), r"proj\.weight are NoneType, expected a tensor or an array"),
         (lambda scores, name: scores.pop(name), r"no scores of image_encoder\.blocks\.0\.attn\.proj\.weight"),
         (lambda scores, name: scores.update({name: torch.ones(3)}), r"have shape \(3,\), expected \(24, 24\)"),
     ],
@@ -65,6 +80,20 @@ def test_a_table_has_a_row_a_unit() -> None:
         assert rows.score.tolist() == scores[group.block, group.family].tolist()
         assert rows.unit.tolist() == list(range(group.n_units))
         assert set(rows.cost_params) == {group.cost_params}
+
+
+def test_a_table_by_name() -> None:
+    model = tiny_sam()
+    assert scores_frame("magnitude", model).equals(scores_frame(mp.get_criterion("magnitude")(), model))
+    first, second = (scores_frame("random", model, seed=seed) for seed in (1, 2))
+    assert not first.equals(second)
+    assert len(scores_frame(LAMPImportance(), model, 24)) == TINY.depth * (4 + 4)
+    with pytest.raises(RegistryError, match="unknown method 'magnitud': did you mean 'magnitude'"):
+        scores_frame("magnitud", model)
+    with pytest.raises(CriterionError, match="'Zero' needs statistics: collect them with"):
+        scores_frame("zero", model)
+    with pytest.raises(CriterionError, match="'magnitude' is no criterion: expected a Criterion object, as build_crit"):
+        unit_scores("magnitude", model)  # type: ignore[arg-type]
 
 
 def test_masks_do_what_removal_does() -> None:
