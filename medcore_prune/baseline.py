@@ -42,7 +42,7 @@ class Baseline:
         name, source, description: Filled in by the registry.
 
     Raises:
-        RegistryError: Unknown quotas, or a setting that the criterion does not have.
+        RegistryError: No criterion class, unknown quotas, or a setting that the criterion does not have.
     """
 
     criterion: type[Criterion]
@@ -56,12 +56,15 @@ class Baseline:
     description: str = ""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.criterion, type) and issubclass(self.criterion, Criterion)):
+            raise RegistryError(f"{self.criterion!r} is no class of criteria: {_remedy(self.criterion)}")
         if self.quotas not in QUOTAS:
             raise RegistryError(f"unknown quotas {self.quotas!r}: expected one of {', '.join(QUOTAS)}")
         known = self.available_settings
         for key in (*self.settings, *self.tunable):
             if key not in known:
-                raise RegistryError(unknown_name(f"setting of baseline {self.name!r}", key, list(known)))
+                whose = f"baseline {self.name!r}" if self.name else f"a baseline of {self.criterion.__name__}"
+                raise RegistryError(unknown_name(f"setting of {whose}", key, list(known)))
 
     @property
     def available_settings(self) -> tuple[str, ...]:
@@ -152,12 +155,23 @@ class Baseline:
         return build_criterion(self.criterion, **inputs, **self.settings)
 
 
+def _remedy(given: object) -> str:
+    if isinstance(given, str):
+        return f"give medcore_prune.get_criterion({given!r})"
+    if isinstance(given, Criterion):
+        return f"give {type(given).__name__}, and its settings as `settings`"
+    return "give what medcore_prune.get_criterion returns, or a subclass of medcore_prune.Criterion"
+
+
 def _first_line(documented: object) -> str:
     return (inspect.getdoc(documented) or "").split("\n")[0]
 
 
 def _recipe(name: str, declared: object, source: str = "") -> Baseline:
-    recipe = declared() if callable(declared) else declared
+    try:
+        recipe = declared() if callable(declared) else declared
+    except RegistryError as error:
+        raise RegistryError(f"baseline {name!r}: {error}") from error
     if not isinstance(recipe, Baseline):
         raise RegistryError(f"baseline {name!r}: expected a function that returns a Baseline, got {recipe!r}")
     return dataclasses.replace(recipe, name=name, source=source or recipe.source, description=_first_line(declared))

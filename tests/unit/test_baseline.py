@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -169,10 +170,35 @@ def test_a_criterion_may_not_take_the_name_of_a_built_in_baseline() -> None:
 def test_what_is_no_recipe() -> None:
     with pytest.raises(RegistryError, match="baseline 'nothing': expected a function that returns a Baseline, got 3"):
         register_baseline("nothing")(lambda: 3)  # type: ignore[arg-type,return-value]
-    with pytest.raises(RegistryError, match="unknown setting of baseline '' 'order': available are p, quotas, tau"):
+    with pytest.raises(
+        RegistryError, match="unknown setting of a baseline of Magnitude 'order': available are p, quotas, tau"
+    ):
         Baseline(Magnitude, {"order": 1})
-    with pytest.raises(RegistryError, match="unknown setting of baseline '' 'beta'"):
+    with pytest.raises(RegistryError, match="unknown setting of a baseline of Magnitude 'beta'"):
         Baseline(Magnitude, tunable=("beta",))
+
+
+def test_a_recipe_that_cannot_be_is_named() -> None:
+    with pytest.raises(
+        RegistryError, match="baseline 'mine': unknown setting of a baseline of Medcore 'lambda_c': did"
+    ):
+        register_baseline("mine")(lambda: Baseline(Medcore, {"lambda_c": 1.0}))
+    with pytest.raises(RegistryError, match="unknown setting of baseline 'medcore' 'lambda_c'"):
+        get_baseline("medcore").with_settings(lambda_c=1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("zero", r"^'zero' is no class of criteria: give medcore_prune\.get_criterion\('zero'\)$"),
+        (Magnitude(p=1), "is no class of criteria: give Magnitude, and its settings as `settings`$"),
+        (3, r"^3 is no class of criteria: give what medcore_prune\.get_criterion returns, or a subclass"),
+        (int, "is no class of criteria: give what"),
+    ],
+)
+def test_a_recipe_takes_a_class_of_criteria(given: Any, says: str) -> None:
+    with pytest.raises(RegistryError, match=says):
+        Baseline(given, {"lambda_b": 0.0})
 
 
 def test_an_unknown_name() -> None:
