@@ -98,8 +98,8 @@ def criterion_factory(
         name: The registered name.
         declared: A `Criterion` class; a torch-pruning importance, class or object; or a function whose first
             parameter takes the group and whose others are among `INPUTS` or have defaults.
-        needs: What calibration must collect. For a function that takes `statistics`, by default what is known of the
-            adapted model.
+        needs: What calibration must collect. For a function that takes `statistics`, by default Fisher and mean
+            gradient of the adapted model.
         cost: By default `"calibration"` for a function that takes `statistics`, else `"free"`.
 
     Returns:

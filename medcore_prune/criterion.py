@@ -32,9 +32,10 @@ class Criterion(tp.importance.Importance):
     once to normalise. It takes what it needs in its constructor, under these names: `statistics`, `model`,
     `reference`, `data`, `seed`; what it keeps as `self.statistics` is checked against the model in `bind`.
 
-    Laws, which `tests/laws` holds every registered criterion to: one finite number a unit; the same under the same
-    seed; parameters, gradients, mode, hooks and the global random state stay as they were; permuting the units
-    permutes the scores, unless the criterion is stochastic.
+    Laws, which `tests/laws` holds the built-in criteria to: one finite number a unit; the same under the same seed;
+    parameters, gradients, mode, hooks and the global random state stay as they were; permuting the units permutes the
+    scores, unless the criterion is stochastic. Of any criterion `unit_scores` checks, when it runs, one finite number a
+    unit and unchanged parameters; the other laws are its author's.
 
     Attributes:
         needs: What calibration must have collected.

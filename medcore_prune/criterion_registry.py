@@ -29,8 +29,8 @@ def register_criterion(
     Args:
         name: Lower-case letters, digits and underscores.
         source: A paper or a project.
-        needs: What calibration must collect; for a function that takes `statistics` all that there is of the adapted
-            model, for a class its own `needs`.
+        needs: What calibration must collect, and all that can then be relied on; by default the Fisher and the mean
+            gradient of the adapted model for a function that takes `statistics`, and for a class its own `needs`.
         cost: `"free"`, `"calibration"`, or `"slow"` for what runs only when named.
 
     Returns:
