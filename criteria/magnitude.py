@@ -15,12 +15,16 @@ from ..groups import StructuredGroup
 
 @register_criterion("magnitude", source="Han et al. 2015, arXiv 1506.02626")
 class Magnitude(Criterion):
-    """Norm of all parameters that go with a unit.
+    """(sum of abs(w)^p)^(1/p) over all parameters that go with a unit; p is 0.5 unless set, the L2 norm is p 2.
 
-    S(g) = (sum_{j in g} |theta_j|^p)^(1/p) (Han et al. 2015, arXiv 1506.02626, for groups of weights).
+    S(g) = (sum_{j in g} |theta_j|^p)^(1/p), rows, bias entries and columns together: Han et al. 2015 (arXiv
+    1506.02626), who compare single weights by |theta_j|, for groups of weights. By default S(g) is the square of
+    sum_j sqrt(|theta_j|), which is no norm: many small weights count for more than a few large ones of the same L2
+    norm. p 0.5 had the highest Boundary F1 of six values on phantom validation images (docs/defaults.md).
+    `Magnitude(p=2)` is the L2 norm, `Magnitude(p=1)` the sum of absolute weights.
 
     Args:
-        p: Order of the norm, above 0.
+        p: The power, above 0.
 
     Raises:
         CriterionError: p out of range.

@@ -15,7 +15,7 @@ class Defaults:
         tau: How strongly quotas fall with the block sensitivity: weight s_b^-tau.
         band_radius_px: Half the width of the boundary band, in pixels of the `band_grid_px` grid.
         band_grid_px: Side of the grid that `band_radius_px` refers to.
-        magnitude_p: Order of the norm of the magnitude criterion.
+        magnitude_p: Power p of the magnitude criterion, (sum of abs(w)^p)^(1/p); 2 would be the L2 norm.
     """
 
     lambda_b: float = 5.0

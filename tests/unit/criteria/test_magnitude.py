@@ -1,6 +1,8 @@
 import pytest
 
+from medcore_prune.baseline import get_baseline
 from medcore_prune.criteria.magnitude import Magnitude
+from medcore_prune.defaults import DEFAULTS
 from medcore_prune.errors import CriterionError
 
 
@@ -12,3 +14,9 @@ def test_an_order_that_is_none(p: float) -> None:
 
 def test_a_torch_pruning_group_without_parameters_has_no_score() -> None:
     assert Magnitude().score_channels([]) is None
+
+
+def test_what_is_listed_says_the_power_that_is_used() -> None:
+    told = Magnitude.__doc__ or ""
+    assert f"p is {DEFAULTS.magnitude_p} unless set" in told.splitlines()[0]
+    assert f"with p {DEFAULTS.magnitude_p}, as tuned" in get_baseline("magnitude").description
