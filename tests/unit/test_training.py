@@ -197,12 +197,12 @@ def test_an_autocast_block_around_a_training_changes_nothing(
     monkeypatch.setattr("medcore_prune.training.has_bfloat16", lambda _: True)
     settings = replace(SETTINGS, mixed_precision=mixed_precision)
     plain, within = tiny_sam(), tiny_sam()
-    wanted = fit(plain, batches, settings, tmp_path / "plain.pt")
+    wanted = train(plain, batches, settings, tmp_path / "plain.pt").losses
     images = batches(0).images
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         within.image_encoder(images)
         with torch.enable_grad():
-            got = fit(within, batches, settings, tmp_path / "within.pt")
+            got = train(within, batches, settings, tmp_path / "within.pt").losses
         embedded = within.image_encoder(images)
     assert got == wanted
     assert all(torch.equal(value, plain.state_dict()[name]) for name, value in within.state_dict().items())
