@@ -129,6 +129,7 @@ def pool_size(model: nn.Module) -> int:
     return round(geometry_of(model).image_size * _POOL_SCALE)
 
 
+@torch.inference_mode(False)
 def adapt(
     model: nn.Module,
     train: Mapping[str, SampleSet],

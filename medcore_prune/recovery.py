@@ -38,6 +38,7 @@ METHOD_VERSION = 1
 _FROZEN = "prompt_encoder."
 
 
+@torch.inference_mode(False)
 def recover(
     model: nn.Module,
     teacher: nn.Module,

@@ -9,6 +9,7 @@ import click
 from ..data.checkpoint_split import split_file
 from ..devices import require_device
 from ..errors import CheckpointError
+from ..exclusive import exclusive
 from ..files import require_writable, together, write_json_atomic, write_text_atomic
 from ..level import Level
 from ..plugin import load_plugin
@@ -174,17 +175,18 @@ def command(
     roles = images.roles(adapted, PHANTOM_COUNTS)
     if not images.is_phantom:
         check_split(roles, out, overwrite)
-    done = run_pruning(model, base, roles, settings)
-    record = history_of(
-        model,
-        {**done.record, "files": {"adapted": Path(adapted).name, "reference": reference and Path(reference).name}},
-    )
-    with together():
-        if plan_out is not None:
-            done.plan.save(plan_out)
-        if not images.is_phantom:
-            roles.save(split_file(out))
-        _write(done, record, out)
+    with exclusive(out):
+        done = run_pruning(model, base, roles, settings)
+        record = history_of(
+            model,
+            {**done.record, "files": {"adapted": Path(adapted).name, "reference": reference and Path(reference).name}},
+        )
+        with together():
+            if plan_out is not None:
+                done.plan.save(plan_out)
+            if not images.is_phantom:
+                roles.save(split_file(out))
+            _write(done, record, out)
     say(done)
     say_notice(images)
     click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")

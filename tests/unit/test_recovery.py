@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,16 @@ def test_a_recovery_lowers_the_loss_and_comes_nearer_to_the_teacher() -> None:
     assert frame["loss"][-6:].mean() < 0.9 * frame["loss"][:6].mean()
     assert frame["feature"][-6:].mean() < 0.3 * frame["feature"][:6].mean()
     assert not model.training
+
+
+@pytest.mark.parametrize("block", [torch.no_grad, torch.inference_mode])
+def test_a_block_without_gradients_changes_nothing(block: Callable[[], Any]) -> None:
+    (model, teacher), (within, same_teacher) = pair(), pair()
+    wanted = recover(model, teacher, images(), SETTINGS, progress=False)
+    with block():
+        got = recover(within, same_teacher, images(), SETTINGS, progress=False)
+    pd.testing.assert_frame_equal(got.frame, wanted.frame)
+    assert same(weights(within), weights(model))
 
 
 def test_encoder_and_decoder_are_trained_and_prompt_encoder_and_teacher_are_not() -> None:

@@ -139,8 +139,8 @@ def test_the_split_of_another_model_is_not_replaced(here: Path) -> None:
     assert run(f"{words} --out s.safetensors --overwrite").exit_code == 0
 
 
-def test_a_second_training_of_one_result_is_refused(here: Path) -> None:
-    for words in (WRITTEN["recovered.safetensors"], WRITTEN["adapted.pth"]):
+def test_a_second_command_that_would_write_the_same_model_is_refused(here: Path) -> None:
+    for words in (WRITTEN["recovered.safetensors"], WRITTEN["adapted.pth"], WRITTEN["small.safetensors"]):
         with exclusive(Path(words.split()[-1])):
             result = run(words)
         assert "another run is writing to" in str(result.exception)
