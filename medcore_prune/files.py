@@ -126,6 +126,17 @@ def refuse_overwriting(read: Iterable[str | os.PathLike[str] | None], *written: 
                 raise WriteError(f"{target} is the file {source} that is read: choose another name")
 
 
+def refuse_folders(*written: Path | None) -> None:
+    """Refuse folders in the place of files that are to be made, before the work whose result goes there.
+
+    Raises:
+        WriteError: One is a folder.
+    """
+    for path in written:
+        if path is not None and path.is_dir():
+            raise WriteError(f"{path} is a folder, expected the name of a file: choose another name")
+
+
 def refuse_existing(overwrite: bool, *written: Path | None) -> None:
     """Refuse to replace files, before the work whose result goes there.
 
@@ -136,9 +147,7 @@ def refuse_existing(overwrite: bool, *written: Path | None) -> None:
     Raises:
         WriteError: Some are there, and it was not; the first of them are named. Or one is a folder.
     """
-    for path in written:
-        if path is not None and path.is_dir():
-            raise WriteError(f"{path} is a folder, expected the name of a file: choose another name")
+    refuse_folders(*written)
     there = [str(path) for path in written if path is not None and path.exists()]
     if there and not overwrite:
         more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""

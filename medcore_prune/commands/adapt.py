@@ -1,7 +1,9 @@
 """`medcore-prune adapt`: fine-tune a checkpoint on one's own images, as MedSAM was fine-tuned from SAM."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -68,6 +70,19 @@ def _say_roles(roles: Split) -> None:
     for role, images in roles.roles().items():
         if any(len(part) for part in images.values()):
             click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
+
+
+def _record(roles: Split, settings: AdaptSettings, done: TrainRecord) -> dict[str, Any]:
+    """What a training was told and what came of it, as JSON."""
+    return {
+        "split_seed": roles.seed,
+        "fractions": list(roles.fractions),
+        "settings": asdict(settings),
+        "losses": done.losses,
+        "validations": done.validations,
+        "best_step": done.best_step,
+        "torch": torch.__version__,
+    }
 
 
 def _say_validation(record: TrainRecord) -> None:
@@ -142,8 +157,9 @@ def command(
     """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
 
     Trains on the training images only and keeps the weights that are best on
-    the validation images, those from before it among them. Which image is which is written beside the
-    checkpoint, where every other command with the same --data finds it.
+    the validation images, those from before it among them. Which image is which
+    is written beside the checkpoint, where every other command with the same
+    --data finds it.
 
     \b
     Example:
@@ -185,14 +201,8 @@ def command(
                     "model": kind,
                     "reference": str(reference) if reference else "pocket pair, reference",
                     "data": list(data),
-                    "split_seed": split_seed,
-                    "fractions": list(fractions),
-                    "settings": settings.__dict__,
-                    "losses": record.losses,
-                    "validations": record.validations,
-                    "best_step": record.best_step,
                     "image_dependence": dependence,
-                    "torch": torch.__version__,
+                    **_record(roles, settings, record),
                 },
             )
             save_training_checkpoint(out, model, step=settings.steps)

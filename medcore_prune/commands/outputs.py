@@ -6,7 +6,7 @@ from pathlib import Path
 from ..data import Split
 from ..data.checkpoint_split import split_file
 from ..errors import WriteError
-from ..files import refuse_existing, refuse_overwriting, require_writable
+from ..files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -31,7 +31,7 @@ def check_outputs(
     require_writable(out, *beside, split_file(out), state)
     refuse_overwriting(tuple(read), out, *beside, split_file(out), state)
     refuse_existing(overwrite, out, *beside)
-    refuse_existing(True, split_file(out), state)
+    refuse_folders(split_file(out), state)
 
 
 def check_split(roles: Split, out: Path, overwrite: bool) -> None:
