@@ -15,11 +15,11 @@ from ..budget import default_protect
 from ..criterion import unit_scores
 from ..data.subset import Subset
 from ..data.types import SampleSet
-from ..fisher import prunable_layers
 from ..groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..interventions import RiskData, exact_interventions
-from ..needs import Need
-from ..statistics import Role, Statistics
+from ..needs import Need, Role
+from ..statistics import Statistics
+from ..weight_layout import prunable_layers
 from .inputs import Inputs
 from .methods import Method
 from .settings import Settings

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..correction import Corrector, correct
 from ..correction_report import CorrectionSettings
-from ..planning import Plan
+from ..plan_record import Plan
 from ..surgery import prune
 from .inputs import Inputs, Sets, sample_hash
 from .methods import Method

@@ -26,7 +26,7 @@ from ..evaluation import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..files import write_json_atomic, write_text_atomic
 from ..level import Level
-from ..planning import Plan
+from ..plan_record import Plan
 from ..progress import track
 from ..statistics import Statistics
 from ..surgery import prune

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..cost import Cost, count
 from ..evaluation import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
-from ..planning import Plan
+from ..plan_record import Plan
 from ..progress import track
 from ..protocol import Postprocess
 from ..statistics import Statistics

@@ -25,7 +25,7 @@ from ..commands.options import (
 from ..commands.types import GridSize, Whole
 from ..data.named import parse_named
 from ..defaults import DEFAULTS
-from ..encoders import SHAPES
+from ..encoders.segment_anything import SHAPES
 from ..exclusive import exclusive
 from ..level import Level
 from ..measure import measured

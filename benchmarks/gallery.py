@@ -11,7 +11,7 @@ from skimage import io, measure, transform
 from ..data.subset import Subset
 from ..evaluation import EvaluationSet, Masks, predict, score
 from ..files import atomic_write
-from ..planning import Plan
+from ..plan_record import Plan
 from ..progress import track
 from ..surgery import prune
 from .evaluating import POSTPROCESS, UNPRUNED, Evaluator

@@ -9,10 +9,10 @@ from functools import cache, cached_property
 from torch import nn
 
 from ..checkpoint import load_sam, require_aligned
-from ..data import Split, phantoms
+from ..data import phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders
-from ..data.splits import FRACTIONS
+from ..data.splits import FRACTIONS, Split
 from ..data.subset import at_most
 from ..data.types import SampleSet, subset_hash
 from ..devices import require_device

@@ -158,7 +158,7 @@ def render(store: ResultStore) -> None:
     }
     theorem = {
         "contour": Picture(tables.CAPTIONS["contour"], lambda theme: plots.contour(points, theme)),
-        "theorem": Picture(tables.CAPTIONS["theorem"], lambda theme: plots.theorem(points, rows, theme)),
+        "theorem": Picture(tables.CAPTIONS["theorem"], lambda theme: plots.theorem_figure(points, rows, theme)),
         "order": Picture(tables.CAPTIONS["order"], lambda theme: plots.order(rows, theme)),
     }
     sections = [

@@ -150,7 +150,7 @@ def damage(steps: pd.DataFrame, theme: Theme) -> Figure:
     return figure
 
 
-def theorem(points: Points, rows: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
+def theorem_figure(points: Points, rows: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
     """Draw predicted against measured displacements as densities, for a small and a large step of each family."""
     shown = [(place, step) for place, step in enumerate(STEPS) if step.size in (SMALL, LARGE)]
     figure = Figure(figsize=(10.4, 3.1))

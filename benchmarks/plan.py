@@ -11,13 +11,15 @@ from torch import nn
 from ..commands.options import convention_option, image_size_option
 from ..commands.types import OneLevel, Whole
 from ..cost import count
-from ..encoders import SHAPES, build_sam, geometry_of
+from ..encoders import geometry_of
+from ..encoders.segment_anything import SHAPES, build_sam
 from ..errors import BudgetError
 from ..files import write_text_atomic
 from ..index_ranges import to_text
 from ..json_file import read_json_file
 from ..level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
-from ..planning import QUOTA_MODES, make_plan, replay
+from ..plan_record import replay
+from ..planning import QUOTA_MODES, make_plan
 from .options import LevelList, joined
 from .plan_rows import PlanRow, block_map, one_time, row_of, sequential, summary
 

@@ -10,7 +10,8 @@ from ..cost import Cost, count
 from ..errors import BudgetError
 from ..groups import FAMILY_NAMES
 from ..level import Level
-from ..planning import Plan, make_plan
+from ..plan_record import Plan
+from ..planning import make_plan
 from ..surgery import prune
 from .grid import Grid
 

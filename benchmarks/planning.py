@@ -9,7 +9,8 @@ from torch import nn
 
 from ..criterion import unit_scores
 from ..measure import Measured, measured
-from ..planning import Plan, make_plan
+from ..plan_record import Plan
+from ..planning import make_plan
 from ..plugin import failures_named
 from ..progress import track
 from ..statistics import Statistics

@@ -14,11 +14,12 @@ from torch import nn
 
 from ..cascade_stages import Stage
 from ..cascading import Cascaded
-from ..data import Split
+from ..data.splits import Split
 from ..fingerprint import model_hash
 from ..latency import compare_latency
 from ..measure import Measured
-from ..planning import Plan, make_plan
+from ..plan_record import Plan
+from ..planning import make_plan
 from ..recovery import seconds_per_step
 from ..recovery_settings import RecoverySettings
 from ..recovery_store import RecoveryStore

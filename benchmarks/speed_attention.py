@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from ..attention import set_attention
-from ..encoders import SHAPES, build_sam, encoder_of, geometry_of
+from ..encoders import encoder_of, geometry_of
+from ..encoders.segment_anything import SHAPES, build_sam
 from ..files import write_json_atomic
 from ..measure import measured
 

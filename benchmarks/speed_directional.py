@@ -18,7 +18,8 @@ from torch import nn
 
 from ..collector import stored_shapes
 from ..collector_registry import get_collector
-from ..encoders import SHAPES, build_sam, geometry_of
+from ..encoders import geometry_of
+from ..encoders.segment_anything import SHAPES, build_sam
 from ..fisher import BOTH_LOSSES, Accumulator
 from ..measure import measured
 from .speed_fisher import Batch, plain_backward, random_batch

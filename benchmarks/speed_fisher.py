@@ -14,11 +14,13 @@ import click
 import torch
 from torch import Tensor, nn
 
-from ..encoders import SHAPES, build_sam, geometry_of
-from ..fisher import BOTH_LOSSES, Accumulator, prunable_layers
+from ..encoders import geometry_of
+from ..encoders.segment_anything import SHAPES, build_sam
+from ..fisher import BOTH_LOSSES, Accumulator
 from ..losses import plain_loss
 from ..measure import measured
 from ..protocol import input_logits, low_res_logits
+from ..weight_layout import prunable_layers
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Way = Callable[[nn.Module, Batch], object]

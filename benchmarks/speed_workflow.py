@@ -23,7 +23,8 @@ from ..calibration import calibrate
 from ..correction import correct
 from ..data import phantoms
 from ..data.arrays import arrays
-from ..encoders import SHAPES, build_sam, geometry_of
+from ..encoders import geometry_of
+from ..encoders.segment_anything import SHAPES, build_sam
 from ..evaluation import evaluate
 from ..files import write_json_atomic
 from ..latency import compare_latency

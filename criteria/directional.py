@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from ..aggregation import Aggregation, Population
-from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..groups import StructuredGroup
+from ..needs import Need
 from ..unit_statistics import directional
 from .balance import Alpha, alpha_of, checked_alpha
 from .over_datasets import OverDatasets

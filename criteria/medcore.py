@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..aggregation import Aggregation, Population, family_normalised
-from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import fisher, reference_parameters
 from ..groups import StructuredGroup
+from ..needs import Need
 from .balance import Alpha, alpha_of, checked_alpha
 from .over_datasets import OverDatasets
 from .reset import RESET_NEEDS, ResetFisher, check_reset_fisher, reset_fisher_reader, reset_intervention

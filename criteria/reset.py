@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from ..aggregation import Aggregation, Population
-from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import LayerValues, Pair, combine, fisher, parameters, reference_parameters, unit_sums
 from ..errors import CriterionError
 from ..groups import StructuredGroup
+from ..needs import Need
 from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:

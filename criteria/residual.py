@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from ..aggregation import Aggregation, Population
-from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import parameters
 from ..errors import CriterionError
 from ..groups import StructuredGroup
+from ..needs import Need
 from ..unit_statistics import gram
 from .over_datasets import OverDatasets
 

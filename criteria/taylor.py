@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..aggregation import populations
-from ..criterion import Criterion, Need
+from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..elementwise import mean_gradient
 from ..groups import StructuredGroup
+from ..needs import Need
 from .lent_gradients import taylor_scores
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from ..aggregation import populations
-from ..criterion import Criterion, Need
+from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..elementwise import parameters
 from ..groups import StructuredGroup
+from ..needs import Need
 
 if TYPE_CHECKING:
     from ..statistics import Statistics

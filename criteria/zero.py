@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..aggregation import Population
-from ..criterion import Need
 from ..criterion_registry import register_criterion
 from ..elementwise import LayerValues, combine, fisher, parameters, unit_sums
 from ..groups import StructuredGroup
+from ..needs import Need
 from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:

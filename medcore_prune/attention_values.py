@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .encoders import Block
-from .encoders.family import FUSED
+from .encoders.family import FUSED, Block
 from .hidden_states import fold_windows, stopping_at
 from .least_squares import NormalEquations
 

@@ -31,7 +31,7 @@ from .encoders import geometry_of
 from .errors import StatisticsError
 from .files import require_writable
 from .fingerprint import computation_hash
-from .fisher import BOTH_LOSSES, prunable_layers
+from .fisher import BOTH_LOSSES
 from .needs import Need
 from .precision import refuse_half, require_default_dtype
 from .progress import track
@@ -39,6 +39,7 @@ from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
 from .structure import hooks_of
 from .user_cache import user_cache
+from .weight_layout import prunable_layers
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from .attention import set_attention
 from .data.images import is_image_file
 from .devices import require_device
-from .encoders import SamShape, blocks_of, build_sam
+from .encoders import blocks_of
+from .encoders.segment_anything import SamShape, build_sam
 from .errors import AlignmentError, CheckpointError
 from .files import atomic_write
 from .pruned_header import is_pruned_file

@@ -5,17 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .attention_values import (
-    as_one_layer,
-    factors_of,
-    fit_factors,
-    pooled_inputs,
-    worth_fitting,
-    write_factors,
-)
+from .attention_values import as_one_layer, factors_of, fit_factors, pooled_inputs, worth_fitting, write_factors
 from .correction_images import Batch, CorrectionImages
 from .correction_report import TARGETS, CorrectionSettings, LayerCorrection
-from .encoders import Block, geometry_of
+from .encoders import geometry_of
+from .encoders.family import Block
 from .errors import StatisticsError, SurgeryError
 from .hidden_states import Added, Observed, Shapes, first_tokens, observe
 from .least_squares import NormalEquations, Solution

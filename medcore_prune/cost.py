@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from .encoders import Block, Geometry, blocks_of, encoder_of, geometry_of
+from .encoders import blocks_of, encoder_of, geometry_of
+from .encoders.family import Block, Geometry
 from .errors import BudgetError
 from .groups import Family, StructuredGroup, groups_of
 from .plan_record import Plan

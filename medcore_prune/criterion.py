@@ -22,8 +22,6 @@ from .traced import UnitFinder, family_known, spread
 Cost = Literal["free", "calibration", "slow"]
 COSTS: tuple[Cost, ...] = ("free", "calibration", "slow")
 
-__all__ = ["COSTS", "Cost", "Criterion", "Need", "check_scores", "unit_scores"]
-
 
 class Criterion(tp.importance.Importance):
     """A score for every unit (head, or MLP connection group); what scores higher is kept.

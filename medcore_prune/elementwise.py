@@ -12,7 +12,8 @@ from .errors import CriterionError, StatisticsError
 from .groups import StructuredGroup
 
 if TYPE_CHECKING:
-    from .statistics import Role, Statistics
+    from .needs import Role
+    from .statistics import Statistics
 
 Pair = tuple[Tensor, Tensor | None]
 """A layer's weight and bias, or two tensors shaped like them."""

@@ -12,7 +12,8 @@ from .data.splits import Data, training_split
 from .errors import CriterionError
 from .groups import Family
 from .level import Level
-from .planning import Plan, make_plan
+from .plan_record import Plan
+from .planning import make_plan
 from .statistics import Statistics
 
 Scores = Mapping[tuple[int, Family], Tensor]
@@ -95,13 +96,13 @@ def scored(
         built = as_criterion(criterion, seed)
         recipe = Baseline(type(built), name=type(criterion).__name__)
     else:
-        recipe = _recipe(criterion)
+        recipe = _recipe_of(criterion)
         images = None if data is None else training_split(data, "scoring").train
         built = recipe.build(statistics, model, seed, reference, images)
     return recipe, unit_scores(built, model, mlp_group_size)
 
 
-def _recipe(criterion: object) -> Baseline:
+def _recipe_of(criterion: object) -> Baseline:
     if isinstance(criterion, str):
         return get_baseline(criterion)
     if isinstance(criterion, Baseline):

@@ -18,8 +18,6 @@ from .losses import band_radius, band_term, boundary_band, plain_loss
 from .protocol import input_logits, low_res_logits
 from .weight_layout import prunable_layers
 
-__all__ = ["BOTH_LOSSES", "Accumulator", "prunable_layers"]
-
 BOTH_LOSSES = LOSSES
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

@@ -14,7 +14,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from .encoders import Block, blocks_of
+from .encoders import blocks_of
+from .encoders.family import Block
 from .errors import BudgetError, SurgeryError
 
 Family = Literal["heads", "neurons"]

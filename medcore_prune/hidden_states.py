@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .encoders import Block, blocks_of, encoder_of
+from .encoders import blocks_of, encoder_of
+from .encoders.family import Block
 from .precision import precision_of
 
 ADDING_LAYERS = ("proj", "lin2")

@@ -13,10 +13,8 @@ from .cost import unit_costs
 from .errors import BudgetError
 from .groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from .level import Level
-from .plan_record import BlockPlan, Plan, replay
+from .plan_record import BlockPlan, Plan
 from .ranking import Key, check_scores, lowest, lowest_under_cost, require_scores
-
-__all__ = ["QUOTA_MODES", "RANKINGS", "BlockPlan", "Plan", "make_plan", "replay"]
 
 Scores = Mapping[Key, Tensor]
 

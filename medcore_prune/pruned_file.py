@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .devices import require_device
-from .encoders import SamShape, SegmentAnythingFamily, blocks_of, build_sam, family_of
+from .encoders import blocks_of, family_of
 from .encoders.sam_shape import kind_of, shape_of, whole_sizes
+from .encoders.segment_anything import SamShape, SegmentAnythingFamily, build_sam
 from .errors import CheckpointError, MedcorePruneError
 from .files import atomic_write
 from .fingerprint import model_hash

@@ -22,8 +22,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from .encoders import SamShape
 from .encoders.sam_shape import whole_sizes
+from .encoders.segment_anything import SamShape
 from .errors import BudgetError, CheckpointError
 from .json_file import parse_json
 from .plan_record import Plan

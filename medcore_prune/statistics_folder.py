@@ -13,7 +13,7 @@ from .statistics_file import FilePart, Part, write_part
 from .statistics_parts import file_name
 
 INDEX = "index.json"
-FORMAT = 1
+FOLDER_FORMAT = 1
 
 
 def save_parts(folder: str | Path, parts: Iterable[Part]) -> None:
@@ -40,7 +40,7 @@ def save_parts(folder: str | Path, parts: Iterable[Part]) -> None:
             write_part(path, header, {key: part.tensor(key) for key in part.names})
             written[path.name] = ""
             written[path.name] = FilePart(path).digest
-        write_json_atomic(place / INDEX, {"format": FORMAT, "files": written})
+        write_json_atomic(place / INDEX, {"format": FOLDER_FORMAT, "files": written})
     except BaseException:
         for name in written:
             (place / name).unlink(missing_ok=True)
@@ -81,8 +81,8 @@ def _files(place: Path) -> set[str]:
 def _index(path: Path) -> dict[str, str]:
     try:
         content = read_json_file(path)
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, expected {FORMAT}")
+        if content["format"] != FOLDER_FORMAT:
+            raise ValueError(f"format {content['format']}, expected {FOLDER_FORMAT}")
         return {str(name): str(digest) for name, digest in content["files"].items()}
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0][:120]

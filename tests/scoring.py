@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medcore_prune.data.types import Sample
-from medcore_prune.encoders import SamShape, build_sam
+from medcore_prune.encoders.segment_anything import SamShape, build_sam
 from medcore_prune.groups import StructuredGroup, groups_of
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics

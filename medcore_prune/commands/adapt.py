@@ -11,12 +11,13 @@ from torch import nn
 
 from ..adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..checkpoint import load_sam, save_training_checkpoint
-from ..data import Split, split
 from ..data.checkpoint_split import after, split_file
 from ..data.named import named_folders, parse_named
+from ..data.splits import Split, split
 from ..data.types import SampleSet
 from ..devices import require_device
-from ..encoders import SHAPES, geometry_of
+from ..encoders import geometry_of
+from ..encoders.segment_anything import SHAPES
 from ..errors import CheckpointError
 from ..exclusive import exclusive
 from ..files import together, write_json_atomic

@@ -10,9 +10,10 @@ from torch import nn
 
 from ..attention import set_attention
 from ..checkpoint import load_sam, require_aligned
-from ..data import Split, phantoms
+from ..data import phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
 from ..data.named import named_folders, parse_named
+from ..data.splits import Split
 from ..data.subset import at_most
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of

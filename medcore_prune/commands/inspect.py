@@ -9,13 +9,15 @@ from typing import Any
 import click
 
 from ..cost import Cost, count
-from ..encoders import build_sam, geometry_of
+from ..encoders import geometry_of
 from ..encoders.sam_shape import kind_of, shape_of
+from ..encoders.segment_anything import build_sam
 from ..errors import MedcorePruneError
 from ..files import refuse_existing, require_writable
 from ..fingerprint import model_hash
 from ..lineage import Lineage, lineage_of
-from ..planning import Plan, make_plan
+from ..plan_record import Plan
+from ..planning import make_plan
 from ..pruned_file import load
 from ..pruned_header import is_pruned_file
 from .blocks import blocks_table, draw_blocks

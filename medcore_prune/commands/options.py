@@ -8,8 +8,8 @@ import click
 
 from ..completion import Words
 from ..cost import CONVENTIONS
-from ..data import LAYOUTS
-from ..encoders import SHAPES, SegmentAnythingFamily
+from ..data.layouts import LAYOUTS
+from ..encoders.segment_anything import SHAPES, SegmentAnythingFamily
 from .types import GridSize, Whole, file_or
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..data import Split
 from ..data.checkpoint_split import split_file
+from ..data.splits import Split
 from ..errors import WriteError
 from ..files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
 

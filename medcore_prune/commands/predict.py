@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..data import boxes_from_csv, read_image
-from ..data.images import is_image_file
+from ..data.images import is_image_file, read_image
+from ..data.prompts import boxes_from_csv
 from ..data.types import Box
 from ..devices import require_device
 from ..errors import DataError

@@ -14,7 +14,7 @@ from torch import nn
 from ..baseline import baseline_info, get_baseline
 from ..calibration import calibrate
 from ..cost import Cost, count
-from ..data import Split
+from ..data.splits import Split
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
 from ..errors import CheckpointError, SurgeryError
@@ -23,7 +23,7 @@ from ..facade import plan as make_plan
 from ..fingerprint import model_hash
 from ..level import Level
 from ..lineage import lineage_of
-from ..planning import Plan
+from ..plan_record import Plan
 from ..plugin import failures_named
 from ..progress import track
 from ..protocol import batch_of

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from torch import nn
 
-from ..data import Split
 from ..data.checkpoint_split import split_file
+from ..data.splits import Split
 from ..devices import require_device
 from ..errors import CheckpointError
 from ..estimates import recovery_estimate

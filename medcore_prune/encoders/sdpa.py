@@ -21,6 +21,7 @@ from .. import compat  # noqa: F401  # before segment_anything, which imports to
 
 from segment_anything.modeling.image_encoder import Attention, get_rel_pos  # isort: skip
 
+
 MASK_BYTES = 64 << 20
 """How large the bias of the maps that are computed together may be; one map is always allowed."""
 

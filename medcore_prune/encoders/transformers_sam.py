@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from .family import Block, Geometry, block_of, no_decoder
 
-_MODULE = "transformers.models.sam.modeling_sam"
+_SAM_MODULE = "transformers.models.sam.modeling_sam"
 _PREFIXES = {"SamModel": "vision_encoder.", "SamVisionModel": "vision_encoder.", "SamVisionEncoder": ""}
-_LAYER_PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
+_SAM_LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
 
 
-def _prefix(model: nn.Module) -> str | None:
+def _sam_prefix(model: nn.Module) -> str | None:
     """Where the encoder stands in a model of these classes; None for others."""
-    module = sys.modules.get(_MODULE)
+    module = sys.modules.get(_SAM_MODULE)
     if module is None:
         return None
     found = (prefix for name, prefix in _PREFIXES.items() if isinstance(model, getattr(module, name)))
@@ -31,18 +31,18 @@ class TransformersSamFamily:
     name = "transformers SAM"
 
     def matches(self, model: nn.Module) -> bool:
-        return _prefix(model) is not None
+        return _sam_prefix(model) is not None
 
     def encoder(self, model: nn.Module) -> nn.Module:
-        return model.get_submodule((_prefix(model) or "").rstrip("."))
+        return model.get_submodule((_sam_prefix(model) or "").rstrip("."))
 
     def blocks(self, model: nn.Module) -> list[Block]:
         encoder: Any = self.encoder(model)
-        return [self._block(i, layer, f"{_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
+        return [self._block(i, layer, f"{_sam_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
 
     def _block(self, index: int, layer: Any, name: str) -> Block:
         return block_of(
-            layer, index, name, _LAYER_PATHS, layer.attn, int(layer.attn.num_attention_heads), int(layer.window_size)
+            layer, index, name, _SAM_LAYERS, layer.attn, int(layer.attn.num_attention_heads), int(layer.window_size)
         )
 
     def geometry(self, model: nn.Module) -> Geometry:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..errors import MedcorePruneError
 from .family import Block, Geometry, block_of, no_decoder
 
-_MODULE = "transformers.models.vit.modeling_vit"
-_LAYER_PATHS = {
+_VIT_MODULE = "transformers.models.vit.modeling_vit"
+_VIT_LAYERS = {
     "q": "attention.q_proj",
     "k": "attention.k_proj",
     "v": "attention.v_proj",
@@ -29,18 +29,18 @@ class TransformersVitFamily:
     name = "transformers ViT"
 
     def matches(self, model: nn.Module) -> bool:
-        module = sys.modules.get(_MODULE)
+        module = sys.modules.get(_VIT_MODULE)
         return module is not None and isinstance(model, module.ViTPreTrainedModel)
 
     def encoder(self, model: nn.Module) -> nn.Module:
-        return model.get_submodule(_prefix(model).rstrip("."))
+        return model.get_submodule(_vit_prefix(model).rstrip("."))
 
     def blocks(self, model: nn.Module) -> list[Block]:
         encoder: Any = self.encoder(model)
-        return [self._block(i, layer, f"{_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
+        return [self._block(i, layer, f"{_vit_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
 
     def _block(self, index: int, layer: Any, name: str) -> Block:
-        return block_of(layer, index, name, _LAYER_PATHS, layer.attention, int(layer.attention.num_attention_heads), 0)
+        return block_of(layer, index, name, _VIT_LAYERS, layer.attention, int(layer.attention.num_attention_heads), 0)
 
     def geometry(self, model: nn.Module) -> Geometry:
         config: Any = self.encoder(model).config
@@ -62,6 +62,6 @@ class TransformersVitFamily:
         raise no_decoder(model)
 
 
-def _prefix(model: nn.Module) -> str:
+def _vit_prefix(model: nn.Module) -> str:
     """Where the `ViTModel` stands in a model with a head."""
     return "" if hasattr(model, "layers") else "vit."

@@ -21,7 +21,7 @@ from torch import nn
 from ..adaptation import AdaptSettings, adapt_pool, pool_size
 from ..data import phantoms
 from ..data.pool import Pool
-from ..encoders import build_sam
+from ..encoders.segment_anything import build_sam
 from ..files import atomic_write
 from ..progress import track
 from . import Role

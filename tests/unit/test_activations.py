@@ -11,7 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 import medcore_prune as mp
 from medcore_prune.activations import activations_of
 from medcore_prune.attention import set_attention
-from medcore_prune.encoders import build_sam, encoder_of, geometry_of
+from medcore_prune.encoders import encoder_of, geometry_of
+from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.losses import plain_loss
 from medcore_prune.measure import measured
 from medcore_prune.protocol import input_logits, low_res_logits

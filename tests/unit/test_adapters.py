@@ -9,7 +9,7 @@ from scoring import micro_world
 from torch import Tensor
 
 from medcore_prune.adapters import as_criterion, criterion_factory, group_seed
-from medcore_prune.criterion import Criterion, Need
+from medcore_prune.criterion import Criterion
 from medcore_prune.criterion_registry import (
     available_criteria,
     build_criterion,
@@ -19,6 +19,7 @@ from medcore_prune.criterion_registry import (
 )
 from medcore_prune.errors import CriterionError, RegistryError, StatisticsError
 from medcore_prune.groups import StructuredGroup
+from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 
 

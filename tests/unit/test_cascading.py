@@ -12,7 +12,7 @@ import medcore_prune as mp
 from medcore_prune import cascade_stages
 from medcore_prune.cascading import cascade, second_pass
 from medcore_prune.checkpoint import require_aligned
-from medcore_prune.data import Split, split
+from medcore_prune.data.splits import Split, split
 from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import BudgetError
 from medcore_prune.lineage import lineage_of

@@ -8,7 +8,7 @@ from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
 from medcore_prune.checkpoint import load_sam, read_state_dict, require_aligned, save_training_checkpoint
-from medcore_prune.encoders import SamShape, build_sam
+from medcore_prune.encoders.segment_anything import SamShape, build_sam
 from medcore_prune.errors import AlignmentError, CheckpointError
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from medcore_prune.aggregation import Population
 from medcore_prune.criterion_registry import build_criterion
 from medcore_prune.elementwise import combine, fisher, mean_gradient, parameters, reference_parameters, unit_sums
-from medcore_prune.encoders import build_sam
+from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.errors import CriterionError, StatisticsError
 from medcore_prune.groups import groups_of
 

@@ -4,8 +4,9 @@ from tiny import tiny_batch, tiny_sam
 from torch import nn
 
 from medcore_prune.errors import StatisticsError
-from medcore_prune.fisher import Accumulator, prunable_layers
+from medcore_prune.fisher import Accumulator
 from medcore_prune.layer_gradients import LayerBatch, watching
+from medcore_prune.weight_layout import prunable_layers
 
 
 def state_of(model: nn.Module) -> tuple[object, ...]:

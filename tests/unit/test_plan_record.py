@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from medcore_prune.encoders import build_sam
+from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.errors import BudgetError, SurgeryError
-from medcore_prune.planning import BlockPlan, Plan, make_plan, replay
+from medcore_prune.plan_record import BlockPlan, Plan, replay
+from medcore_prune.planning import make_plan
 from tests.tiny import TINY
 
 

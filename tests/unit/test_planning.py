@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from medcore_prune.cost import unit_costs
-from medcore_prune.encoders import build_sam
+from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.errors import BudgetError
 from medcore_prune.groups import groups_of
 from medcore_prune.level import ONE_TIME_LEVELS
-from medcore_prune.planning import Plan, make_plan
+from medcore_prune.plan_record import Plan
+from medcore_prune.planning import make_plan
 from medcore_prune.ranking import Key
 from tests.tiny import TINY
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune import recovery_store
-from medcore_prune.data import Split, split
+from medcore_prune.data.splits import Split, split
 from medcore_prune.errors import ResultsError
 from medcore_prune.lineage import lineage_of
 from medcore_prune.recovery import recover

@@ -9,10 +9,10 @@ from torch import Tensor
 from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import StatisticsError
 from medcore_prune.fingerprint import computation_hash
-from medcore_prune.fisher import prunable_layers
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 from medcore_prune.statistics_file import Header, MemoryPart
+from medcore_prune.weight_layout import prunable_layers
 
 LAYER = "image_encoder.blocks.0.mlp.lin1"
 

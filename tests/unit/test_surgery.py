@@ -9,7 +9,7 @@ from torch import nn
 
 from medcore_prune.encoders import blocks_of
 from medcore_prune.errors import SurgeryError
-from medcore_prune.planning import BlockPlan, Plan
+from medcore_prune.plan_record import BlockPlan, Plan
 from medcore_prune.surgery import masked, prune, verify
 
 

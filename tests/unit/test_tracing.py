@@ -14,7 +14,8 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune.criterion import unit_scores
-from medcore_prune.encoders import blocks_of, build_sam, encoder_of
+from medcore_prune.encoders import blocks_of, encoder_of
+from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.errors import CheckpointError, MedcorePruneError, SurgeryError
 from medcore_prune.lineage import lineage_of
 from medcore_prune.plan_record import BlockPlan, Plan

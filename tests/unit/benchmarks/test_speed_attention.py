@@ -12,7 +12,7 @@ from torch import nn
 from medcore_prune.attention import attention_of
 from medcore_prune.benchmarks import speed_attention
 from medcore_prune.benchmarks.speed_attention import KINDS, WAYS, command, measure
-from medcore_prune.encoders import SamShape, build_sam
+from medcore_prune.encoders.segment_anything import SamShape, build_sam
 
 
 def test_each_way_runs_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:

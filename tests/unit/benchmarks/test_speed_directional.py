@@ -6,7 +6,7 @@ from tiny import tiny_sam
 
 from medcore_prune.benchmarks import speed_directional
 from medcore_prune.benchmarks.speed_directional import WAYS, command, measure, stored_bytes
-from medcore_prune.encoders import build_sam
+from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.fisher import Accumulator
 
 

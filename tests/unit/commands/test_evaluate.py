@@ -9,8 +9,8 @@ from tiny_samples import TinySamples
 import medcore_prune as mp
 from medcore_prune.cli import cli
 from medcore_prune.commands.evaluate import by_set, comparison, evaluate_all, summary
-from medcore_prune.data import Split
 from medcore_prune.data.checkpoint_split import split_file
+from medcore_prune.data.splits import Split
 from medcore_prune.errors import DataError
 
 

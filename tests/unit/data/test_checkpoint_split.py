@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medcore_prune.data import Split, split
 from medcore_prune.data.arrays import ArraySet, arrays
 from medcore_prune.data.checkpoint_split import after, refuse_seen, split_beside, split_file
+from medcore_prune.data.splits import Split, split
 from medcore_prune.errors import DataError
 
 

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from medcore_prune.data import content_hash, image_hash
-from medcore_prune.data import folder as open_folder
+from medcore_prune.data.content import content_hash, image_hash
+from medcore_prune.data.folder import folder as open_folder
 from medcore_prune.errors import DataError
 
 

@@ -13,9 +13,19 @@ import pytest
 from PIL import Image
 from tiny_samples import Fixed
 
-from medcore_prune.data import NearDuplicateWarning, Sample, Split, folder, perceptual_hash, phantoms, split
+from medcore_prune.data import phantoms
 from medcore_prune.data.checkpoint_split import refuse_seen, split_file
-from medcore_prune.data.near_duplicates import LARGEST_DISTANCE, Look, near_pairs, warn_between_roles
+from medcore_prune.data.content import perceptual_hash
+from medcore_prune.data.folder import folder
+from medcore_prune.data.near_duplicates import (
+    LARGEST_DISTANCE,
+    Look,
+    NearDuplicateWarning,
+    near_pairs,
+    warn_between_roles,
+)
+from medcore_prune.data.splits import Split, split
+from medcore_prune.data.types import Sample
 
 Pixels = npt.NDArray[np.uint8]
 

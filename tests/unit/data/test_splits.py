@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from medcore_prune.data import Sample, Split, Subset, check_roles, content_hash, split
-from medcore_prune.data.splits import ROLES
+from medcore_prune.data.content import content_hash
+from medcore_prune.data.split_manifest import ROLES
+from medcore_prune.data.splits import Split, check_roles, split
+from medcore_prune.data.subset import Subset
+from medcore_prune.data.types import Sample
 from medcore_prune.errors import DataError
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from medcore_prune import register_family
-from medcore_prune.encoders import FAMILIES, SegmentAnythingFamily
+from medcore_prune.encoders import FAMILIES
+from medcore_prune.encoders.segment_anything import SegmentAnythingFamily
 from medcore_prune.errors import RegistryError
 
 
