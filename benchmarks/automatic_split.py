@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
+from .._support.errors import MedcorePruneError, ResultsError
+from .._support.files import write_text_atomic
 from ..automatic import AutomaticPlan, search_plan
 from ..commands.types import Whole
 from ..cost import count
 from ..criterion import unit_scores
 from ..data.subset import Subset
 from ..data.types import SampleSet
-from ..errors import MedcorePruneError, ResultsError
 from ..evaluation import EvaluationSet
 from ..facade import planner
-from ..files import write_text_atomic
 from ..level import COMPARISON_LEVELS, Level
 from ..leverage import BAND_PX, GRID_PX
 from ..measure import Measured

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from .._support.errors import ResultsError
+from .._support.files import write_json_atomic
 from ..data.named import parse_named
-from ..errors import ResultsError
-from ..files import write_json_atomic
 from .evaluating import versions
 from .experiment_page import Section, write_report
 from .findings import CLAIMS, Finding, findings, plain

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from ..errors import MedcorePruneError
-from ..registry import unknown_name
+from .._support.errors import MedcorePruneError
+from .._support.registry import unknown_name
 from ..statistics import Statistics
 from .agreement import exact_agreement, fisher_methods
 from .announce import amount, describe, duration, estimated_seconds

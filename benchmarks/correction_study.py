@@ -14,6 +14,8 @@ from typing import Any
 import click
 from torch import nn
 
+from .._support.files import write_json_atomic, write_text_atomic
+from .._support.progress import track
 from ..baseline import Baseline, get_baseline
 from ..calibration import calibrate
 from ..command_line import run
@@ -24,10 +26,8 @@ from ..criterion import unit_scores
 from ..data.named import parse_named
 from ..evaluation import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
-from ..files import write_json_atomic, write_text_atomic
 from ..level import Level
 from ..plan_record import Plan
-from ..progress import track
 from ..statistics import Statistics
 from ..surgery import prune
 from ..zoo import NOTICE

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from .._support.progress import track
 from ..cost import Cost, count
 from ..evaluation import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
 from ..plan_record import Plan
-from ..progress import track
 from ..protocol import Postprocess
 from ..statistics import Statistics
 from .inputs import Inputs

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from .._support.files import exclusive
+from .._support.version import __version__
 from ..calibration import calibrate
 from ..command_line import INTERRUPTED
 from ..commands.options import (
@@ -26,12 +28,10 @@ from ..commands.types import GridSize, Whole
 from ..data.named import parse_named
 from ..defaults import DEFAULTS
 from ..encoders.segment_anything import SHAPES
-from ..exclusive import exclusive
 from ..level import Level
 from ..measure import measured
 from ..needs import Need
 from ..statistics import Statistics
-from ..version import __version__
 from .announce import notice
 from .inputs import Inputs, load_inputs
 from .methods import Method, require_reference

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from matplotlib.figure import Figure
 
-from ..files import write_text_atomic
+from .._support.files import write_text_atomic
 from .grid import Grid
 from .page import environment, run_versions
 from .plot_style import THEMES, Theme, svg, themed

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pandas as pd
 from skimage import io, measure, transform
 
+from .._support.files import atomic_write
+from .._support.progress import track
 from ..data.subset import Subset
 from ..evaluation import EvaluationSet, Masks, predict, score
-from ..files import atomic_write
 from ..plan_record import Plan
-from ..progress import track
 from ..surgery import prune
 from .evaluating import POSTPROCESS, UNPRUNED, Evaluator
 from .planning import Job

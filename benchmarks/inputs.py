@@ -8,6 +8,8 @@ from functools import cache, cached_property
 
 from torch import nn
 
+from .._support.devices import require_device
+from .._support.errors import DataError, MedcorePruneError
 from ..checkpoint import load_sam, require_aligned
 from ..data import phantoms
 from ..data.checkpoint_split import refuse_seen, split_beside
@@ -15,9 +17,7 @@ from ..data.named import named_folders
 from ..data.splits import FRACTIONS, Split
 from ..data.subset import at_most
 from ..data.types import SampleSet, subset_hash
-from ..devices import require_device
 from ..encoders import geometry_of
-from ..errors import DataError, MedcorePruneError
 from ..fingerprint import model_hash
 from ..zoo import pocket
 from .settings import Settings

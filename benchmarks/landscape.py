@@ -6,9 +6,9 @@ from dataclasses import replace
 import click
 import pandas as pd
 
+from .._support.files import write_text_atomic
 from ..criterion import unit_scores
 from ..encoders import blocks_of
-from ..files import write_text_atomic
 from ..level import Level
 from ..measure import measured
 from ..planning import make_plan

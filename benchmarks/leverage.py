@@ -8,10 +8,10 @@ from dataclasses import replace
 import click
 import pandas as pd
 
+from .._support.errors import MedcorePruneError, ResultsError
+from .._support.files import write_text_atomic
 from ..criterion import unit_scores
-from ..errors import MedcorePruneError, ResultsError
 from ..facade import planner
-from ..files import write_text_atomic
 from ..level import Level
 from ..leverage_steps import StepGrid
 from ..plan_record import Plan

@@ -11,18 +11,18 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
+from .._support.errors import ResultsError
+from .._support.files import atomic_write
+from .._support.progress import track
 from ..contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
 from ..data.subset import Subset
 from ..data.types import SampleSet
 from ..encoders import geometry_of
-from ..errors import ResultsError
 from ..evaluation import EvaluationSet
-from ..files import atomic_write
 from ..groups import FAMILY_NAMES, Family
 from ..level import Level
 from ..leverage import GRID_PX, Array
 from ..plan_record import Plan
-from ..progress import track
 from ..protocol import input_logits, low_res_logits
 from ..surgery import masked
 from .arrays import read_arrays

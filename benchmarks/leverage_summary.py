@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from ..errors import ResultsError
+from .._support.errors import ResultsError
 from ..intervals import interval
 from ..leverage import QUANTILE, Array, damage_density, leverage_ratio, paired_win_rate, specificity
 from ..leverage_steps import Step, paired_cells

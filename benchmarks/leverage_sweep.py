@@ -17,19 +17,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .._support.files import atomic_write
+from .._support.progress import track
 from ..cost import count
 from ..data.subset import Subset
 from ..data.types import SampleSet
 from ..encoders import geometry_of
 from ..evaluation import EvaluationSet, score
-from ..files import atomic_write
 from ..level import Level
 from ..leverage import BAND_PX, GRID_PX, Before
 from ..leverage_steps import Step, StepGrid, valid_steps
 from ..metrics import resize_mask
 from ..plan_record import Plan
 from ..pooled import N_BINS, histogram
-from ..progress import track
 from ..protocol import input_logits, low_res_logits, masks_from_logits
 from ..surgery import masked
 from .arrays import read_arrays

@@ -2,11 +2,10 @@
 
 import click
 
+from .._support.registry import BUILT_IN, load_plugin
 from ..baseline import available_baselines, baseline_info
 from ..commands.options import plugin_option
 from ..criterion_registry import available_criteria, criterion_info
-from ..plugin import load_plugin
-from ..registry import BUILT_IN
 from .grid import Grid
 
 _COLUMNS = ("name", "cost", "reads", "source", "what")

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._support.errors import MedcorePruneError
+from .._support.registry import code_of, load_plugin
 from ..baseline import Baseline, available_baselines, baseline_info
 from ..collector_registry import version_of
-from ..errors import MedcorePruneError
 from ..needs import Need
-from ..plugin import load_plugin
-from ..registry import code_of
 from .settings import Settings
 
 

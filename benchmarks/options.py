@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from .._support.errors import BudgetError
 from ..commands.types import MethodName, OneLevel, Whole
-from ..errors import BudgetError
 from ..level import Level
 from .settings import COUNTS, SUBJECT
 

@@ -8,15 +8,14 @@ from typing import Any
 import click
 from torch import nn
 
+from .._support.errors import BudgetError
+from .._support.files import read_json_file, write_text_atomic
 from ..commands.options import convention_option, image_size_option
 from ..commands.types import OneLevel, Whole
 from ..cost import count
 from ..encoders import geometry_of
 from ..encoders.segment_anything import SHAPES, build_sam
-from ..errors import BudgetError
-from ..files import write_text_atomic
 from ..index_ranges import to_text
-from ..json_file import read_json_file
 from ..level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 from ..plan_record import replay
 from ..planning import QUOTA_MODES, make_plan

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from .._support.errors import BudgetError
 from ..cost import Cost, count
-from ..errors import BudgetError
 from ..groups import FAMILY_NAMES
 from ..level import Level
 from ..plan_record import Plan

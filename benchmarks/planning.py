@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
+from .._support.progress import track
+from .._support.registry import failures_named
 from ..criterion import unit_scores
 from ..measure import Measured, measured
 from ..plan_record import Plan
 from ..planning import make_plan
-from ..plugin import failures_named
-from ..progress import track
 from ..statistics import Statistics
 from ..surgery import prune
 from .inputs import Inputs, sample_hash

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._support.errors import MedcorePruneError
+from .._support.files import write_text_atomic
 from ..cli import COMMANDS as TOOL
-from ..errors import MedcorePruneError
-from ..files import write_text_atomic
 from .cli import COMMANDS as BENCH
 from .findings import CLAIMS
 from .grid import Grid

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import ResultsError
-from ..files import write_json_atomic
-from ..json_file import read_json_file
+from .._support.errors import ResultsError
+from .._support.files import read_json_file, write_json_atomic
 
 FORMAT = "medcore_prune.results/1"
 _DIGEST = "content_sha256"

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from torch import nn
 
+from .._support.files import write_json_atomic, write_text_atomic
 from ..baseline import get_baseline
 from ..calibration import calibrate
 from ..commands.options import cache_option, device_option
@@ -22,7 +23,6 @@ from ..commands.types import Whole
 from ..data.splits import FRACTIONS, Split
 from ..evaluation import evaluate, macro_average
 from ..facade import plan
-from ..files import write_json_atomic, write_text_atomic
 from ..recovery_history import RecoveryHistory
 from ..recovery_objective import RecoveryWeights
 from ..recovery_settings import RecoverySettings

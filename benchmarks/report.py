@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from .._support.errors import ResultsError
+from .._support.files import write_text_atomic
+from .._support.registry import unknown_name
 from ..commands.types import MethodName
-from ..errors import ResultsError
-from ..files import write_text_atomic
-from ..registry import unknown_name
 from . import analysis_tables, frames, maps, plots, tables
 from .cli import COMMANDS
 from .experiment_page import Draw, drawn

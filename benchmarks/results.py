@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import ResultsError
-from ..files import atomic_write, sha256_of
+from .._support.errors import ResultsError
+from .._support.files import atomic_write, sha256_of
 from .records import Cell, CellResult, parse_cell, read_json, write_record
 
 RUN_FILE = "run.json"

@@ -17,10 +17,10 @@ import click
 import torch
 from torch import nn
 
+from .._support.files import write_json_atomic
 from ..attention import set_attention
 from ..encoders import encoder_of, geometry_of
 from ..encoders.segment_anything import SHAPES, build_sam
-from ..files import write_json_atomic
 from ..measure import measured
 
 KINDS = ("segment-anything", "sdpa")

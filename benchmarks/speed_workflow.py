@@ -18,6 +18,7 @@ import click
 import torch
 from torch import nn
 
+from .._support.files import write_json_atomic
 from ..attention import set_attention
 from ..calibration import calibrate
 from ..correction import correct
@@ -26,7 +27,6 @@ from ..data.arrays import arrays
 from ..encoders import geometry_of
 from ..encoders.segment_anything import SHAPES, build_sam
 from ..evaluation import evaluate
-from ..files import write_json_atomic
 from ..latency import compare_latency
 from ..measure import measured
 from ..planning import make_plan

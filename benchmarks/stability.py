@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor, nn
 
+from .._support.progress import track
 from ..criterion import unit_scores
 from ..groups import FAMILY_NAMES, Family
 from ..planning import make_plan
-from ..progress import track
 from ..statistics import Statistics
 from .agreement import fisher_methods, spearman
 from .methods import Method

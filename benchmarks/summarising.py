@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import ResultsError
+from .._support.errors import ResultsError
 from ..intervals import Array, Bootstrap, holm, interval, p_value
 from ..level import Level
 from .methods import table_order

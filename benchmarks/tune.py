@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from .._support.files import write_json_atomic, write_text_atomic
+from .._support.progress import track
 from ..baseline import get_baseline
 from ..calibration import calibrate
 from ..commands.options import cache_option, device_option
@@ -19,10 +21,8 @@ from ..commands.types import Whole
 from ..criterion import unit_scores
 from ..evaluation import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
-from ..files import write_json_atomic, write_text_atomic
 from ..level import COMPARISON_LEVELS
 from ..plan_record import Plan
-from ..progress import track
 from ..statistics import Statistics
 from ..surgery import prune
 from ..zoo import NOTICE

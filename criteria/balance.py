@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from ..errors import CriterionError
+from .._support.errors import CriterionError
 from ..groups import StructuredGroup
 
 Alpha = float | Sequence[float] | Literal["balanced"]

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .._support.errors import CriterionError
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..data.types import SampleSet
 from ..encoders import geometry_of
-from ..errors import CriterionError
 from ..groups import StructuredGroup
 from ..layer_gradients import LayerBatch, watching
 from ..protocol import embed, preprocess

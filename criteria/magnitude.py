@@ -5,11 +5,11 @@ import math
 import torch_pruning as tp
 from torch import Tensor
 
+from .._support.errors import CriterionError
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import combine, parameters, unit_sums
-from ..errors import CriterionError
 from ..groups import StructuredGroup
 
 

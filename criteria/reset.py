@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
+from .._support.errors import CriterionError
 from ..aggregation import Aggregation, Population
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import LayerValues, Pair, combine, fisher, parameters, reference_parameters, unit_sums
-from ..errors import CriterionError
 from ..groups import StructuredGroup
 from ..needs import Need
 from .over_datasets import OverDatasets

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .._support.errors import CriterionError
 from ..aggregation import Aggregation, Population
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import parameters
-from ..errors import CriterionError
 from ..groups import StructuredGroup
 from ..needs import Need
 from ..unit_statistics import gram

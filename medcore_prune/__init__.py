@@ -16,12 +16,13 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+from ._support.version import __version__ as __version__
+
 # In a checkout, criteria/, baselines/ and benchmarks/ lie beside this folder rather than in it.
 _checkout = _Path(__file__).resolve().parent.parent
 if (_checkout / "setup.cfg").exists():
     __path__.append(str(_checkout))
 
-from .version import __version__ as __version__  # noqa: E402
 
 if _TYPE_CHECKING:
     from .public import *  # noqa: F403

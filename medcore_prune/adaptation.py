@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ._support.devices import require_default_dtype
+from ._support.errors import DataError
 from .data.pool import Augmentation, Batch, Pool
 from .data.types import SampleSet
 from .encoders import geometry_of
-from .errors import DataError
 from .fingerprint import computation_hash
-from .precision import require_default_dtype
 from .protocol import embed
 from .training import TrainSettings, batch_loss, train
 from .training_state import TrainRecord

@@ -8,8 +8,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor
 
+from ._support.errors import CriterionError, RegistryError
 from .criterion import COSTS, Cost, Criterion
-from .errors import CriterionError, RegistryError
 from .groups import FAMILY_NAMES, StructuredGroup
 from .importance_inputs import check_inputs
 from .needs import Need

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ._support.errors import CriterionError
 from .defaults import DEFAULTS
-from .errors import CriterionError
 from .groups import FAMILY_NAMES, StructuredGroup
 
 Aggregation = Literal["pooled", "mean_std"]

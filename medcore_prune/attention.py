@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ._support.errors import MedcorePruneError
 from .encoders import family_of
-from .errors import MedcorePruneError
 
 
 def _kinds(model: nn.Module) -> Mapping[str, type[nn.Module]]:

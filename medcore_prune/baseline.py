@@ -12,14 +12,14 @@ from typing import Any, Literal, TypeVar
 
 from torch import nn
 
+from ._support.errors import RegistryError
+from ._support.registry import BUILT_IN, Entry, Registry, unknown_name
 from .adapters import INPUTS
 from .criterion import Cost, Criterion
 from .criterion_registry import build_criterion, criteria
 from .data.types import SampleSet
 from .defaults import DEFAULTS
-from .errors import RegistryError
 from .needs import Need
-from .registry import BUILT_IN, Entry, Registry, unknown_name
 from .statistics import Statistics
 
 Quotas = Literal["uniform", "sensitivity", "ranked"]

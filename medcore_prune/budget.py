@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .errors import BudgetError
+from ._support.errors import BudgetError
 
 MIN_HEADS = 1
 NEURONS_PER_KEPT = 20  # one neuron in twenty stays: METHOD's 5 %, as an integer so that the ceiling is exact

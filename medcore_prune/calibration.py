@@ -20,25 +20,23 @@ import torch
 from rich.filesize import decimal
 from torch import nn
 
+from ._support.devices import refuse_half, require_default_dtype
+from ._support.errors import StatisticsError
+from ._support.files import require_writable, user_cache
+from ._support.progress import duration, track
 from .calibration_job import Job, Runner, read_batch
 from .checkpoint import require_aligned
 from .collector import check_losses
 from .collector_registry import get_collector, shapes_of
 from .data.splits import Data, training_samples
 from .data.types import SampleSet
-from .duration import duration
 from .encoders import geometry_of
-from .errors import StatisticsError
-from .files import require_writable
 from .fingerprint import computation_hash
 from .fisher import BOTH_LOSSES
 from .needs import Need
-from .precision import refuse_half, require_default_dtype
-from .progress import track
 from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
 from .structure import hooks_of
-from .user_cache import user_cache
 from .weight_layout import prunable_layers
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None

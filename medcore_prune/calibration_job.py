@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import DataError, StatisticsError
 from .collector_registry import get_collector, is_own, version_of
 from .data.types import SampleSet
 from .encoders import geometry_of
-from .errors import DataError, StatisticsError
 from .fisher import Accumulator
 from .metrics import resize_mask
 from .protocol import batch_of

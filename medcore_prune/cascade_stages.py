@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeAlias
 import torch_pruning as tp
 from torch import nn
 
+from ._support.errors import BudgetError
 from .baseline import Baseline, get_baseline
 from .calibration import calibrate
 from .criterion import Criterion
 from .data.splits import Split
 from .encoders import geometry_of
-from .errors import BudgetError
 from .facade import plan as make_plan
 from .level import Level
 from .needs import Need

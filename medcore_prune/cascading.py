@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import nn
 
+from ._support.errors import BudgetError
 from .cascade_stages import Correct, Criteria, Runner, Stage
 from .data.splits import Data, training_split
-from .errors import BudgetError
 from .level import Level
 from .plan_record import Plan
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings

@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ._support.devices import require_device
+from ._support.errors import AlignmentError, CheckpointError
+from ._support.files import atomic_write
+from ._support.torch_file import read_torch_file
 from .attention import set_attention
 from .data.images import is_image_file
-from .devices import require_device
 from .encoders import blocks_of
 from .encoders.segment_anything import SamShape, build_sam
-from .errors import AlignmentError, CheckpointError
-from .files import atomic_write
 from .pruned_header import is_pruned_file
-from .tensor_file import read_torch_file
 
 _SHOWN = 3
 _LFS = b"version https://git-lfs"

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .errors import StatisticsError
+from ._support.errors import StatisticsError
 from .layer_gradients import LayerBatch
 
 LOSSES = ("plain", "band")

@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from ._support.errors import RegistryError, StatisticsError
+from ._support.registry import BUILT_IN, Registry, code_of, failures_named
 from .collector import Collector, stored_shapes
-from .errors import RegistryError, StatisticsError
-from .plugin import failures_named
-from .registry import BUILT_IN, Registry, code_of
 from .weight_layout import Weights
 
 V = TypeVar("V", bound=type[Collector])

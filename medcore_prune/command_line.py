@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from .errors import MedcorePruneError, MedcorePruneWarning
-from .interrupts import remembered
+from ._support.errors import MedcorePruneError, MedcorePruneWarning
+from ._support.progress import remembered
 
 REFUSED, INTERRUPTED = 1, 130
 """Exit codes beside click's 0 for success and 2 for wrong usage."""

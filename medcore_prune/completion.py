@@ -14,10 +14,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from .errors import MedcorePruneError
-from .files import write_json_atomic
-from .user_cache import user_cache
-from .version import __version__
+from ._support.errors import MedcorePruneError
+from ._support.files import user_cache, write_json_atomic
+from ._support.version import __version__
 
 Outline = list[dict[str, Any]]
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._support.errors import StatisticsError
 from .collector import Collector
 from .collector_registry import faults_named
-from .errors import StatisticsError
 from .layer_gradients import LayerBatch, Pair
 
 _EXPECTED = "expected it to yield pairs of '<sum>/<name>' and a tensor"

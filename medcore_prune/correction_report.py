@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .errors import StatisticsError
+from ._support.errors import StatisticsError
 from .hidden_states import Added, Observed
 from .token_weights import WEIGHTINGS
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from ._support.errors import BudgetError
 from .encoders import blocks_of, encoder_of, geometry_of
 from .encoders.family import Block, Geometry
-from .errors import BudgetError
 from .groups import Family, StructuredGroup, groups_of
 from .plan_record import Plan
 

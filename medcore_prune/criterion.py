@@ -13,7 +13,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from .errors import CriterionError
+from ._support.errors import CriterionError
 from .fingerprint import model_hash
 from .groups import Family, StructuredGroup, groups_of
 from .needs import Need

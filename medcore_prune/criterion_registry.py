@@ -4,11 +4,11 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from ._support.errors import CriterionError, RegistryError
+from ._support.registry import Entry, Registry
 from .adapters import INPUTS, criterion_factory
 from .criterion import Cost, Criterion
-from .errors import CriterionError, RegistryError
 from .needs import Need
-from .registry import Entry, Registry
 
 V = TypeVar("V")
 

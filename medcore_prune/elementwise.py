@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import CriterionError, StatisticsError
 from .aggregation import Population
 from .defaults import DEFAULTS
-from .errors import CriterionError, StatisticsError
 from .groups import StructuredGroup
 
 if TYPE_CHECKING:

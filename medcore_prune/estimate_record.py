@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rich.filesize import decimal
 
+from ._support.errors import MedcorePruneError
+from ._support.progress import duration
 from .available_memory import available_bytes
-from .duration import duration
-from .errors import MedcorePruneError
 
 
 @dataclass(frozen=True)

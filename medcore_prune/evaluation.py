@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ._support.devices import require_default_dtype
+from ._support.errors import DataError
+from ._support.progress import track
 from .data.splits import Data, Split, named_sets
 from .data.types import SampleSet
 from .encoders import geometry_of
-from .errors import DataError
 from .floors import box_mask, ellipse_mask
 from .metrics import MaskMetrics, evaluate_mask, resize_mask
-from .precision import require_default_dtype
-from .progress import track
 from .protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
 
 Masks = Sequence[npt.NDArray[np.bool_]]

@@ -9,11 +9,11 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ._support.errors import CriterionError
 from .baseline import Baseline
 from .criterion import Criterion
 from .data.splits import Data
 from .elementwise import Pair, unit_sums
-from .errors import CriterionError
 from .facade import scored
 from .groups import StructuredGroup, groups_of
 from .plan_record import Plan

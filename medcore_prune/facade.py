@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Mapping
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ._support.errors import CriterionError
 from .adapters import as_criterion
 from .baseline import Baseline, get_baseline
 from .criterion import Criterion, unit_scores
 from .data.splits import Data, training_split
-from .errors import CriterionError
 from .groups import Family
 from .level import Level
 from .plan_record import Plan

@@ -7,8 +7,8 @@ inside if its centre is; the pixel in the middle of the visible part of the box 
 import numpy as np
 import numpy.typing as npt
 
+from ._support.errors import DataError
 from .data.types import Box
-from .errors import DataError
 
 Offsets = npt.NDArray[np.floating]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch_pruning as tp
 
-from .errors import CriterionError
+from ._support.errors import CriterionError
 from .groups import StructuredGroup
 
 Reads = Callable[[Any, StructuredGroup], bool]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .errors import BudgetError
+from ._support.errors import BudgetError
 
 MAX_UNITS = 1 << 20  # far above any encoder; a damaged or hostile file must not eat memory
 _PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)

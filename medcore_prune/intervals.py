@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .errors import MetricError
+from ._support.errors import MetricError
 
 Array: TypeAlias = npt.NDArray[np.float64]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import AlignmentError, DataError, SurgeryError
+from ._support.progress import track
 from .data.types import SampleSet
 from .defaults import DEFAULTS
-from .errors import AlignmentError, DataError, SurgeryError
 from .groups import StructuredGroup
 from .losses import band_radius, boundary_band, boundary_loss
 from .metrics import resize_mask
-from .progress import track
 from .protocol import batch_of, input_logits, low_res_logits
 
 

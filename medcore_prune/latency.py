@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import MedcorePruneError
 from .encoders import geometry_of
-from .errors import MedcorePruneError
 from .measure import measured
 from .protocol import embed, low_res_logits
 

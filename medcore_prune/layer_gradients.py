@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import StatisticsError
+from ._support.errors import StatisticsError
 
 Pair = tuple[Tensor, Tensor]
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .errors import MetricError
+from ._support.errors import MetricError
 from .losses import boundary_band
 from .pooled import PooledValues
 

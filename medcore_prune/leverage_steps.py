@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .errors import BudgetError
+from ._support.errors import BudgetError
 from .groups import Family
 from .level import Level
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .errors import MetricError
+from ._support.errors import MetricError
 
 Mask = npt.NDArray[np.bool_]
 Distances = npt.NDArray[np.float64]

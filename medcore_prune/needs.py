@@ -2,9 +2,9 @@
 
 from typing import ClassVar, Literal
 
+from ._support.errors import RegistryError
+from ._support.registry import unknown_name
 from .collector_registry import get_collector, own_collectors
-from .errors import RegistryError
-from .registry import unknown_name
 
 Role = Literal["adapted", "reference"]
 

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import MedcorePruneError
+from ._support.files import atomic_write
 from .attention import set_attention
 from .data import phantoms
 from .data.types import Sample
 from .encoders import encoder_of, family_of, geometry_of
-from .errors import MedcorePruneError
-from .files import atomic_write
 from .fingerprint import model_hash
 from .lineage import lineage_of
 from .protocol import batch_of, embed, low_res_logits

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .errors import MetricError
+from ._support.errors import MetricError
 from .intervals import INDICATIVE_BELOW, Bootstrap, interval
 
 _KEYS = ["dataset", "name"]

@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from ._support.errors import SurgeryError
 from .encoders import blocks_of, geometry_of
-from .errors import SurgeryError
 
 _WANTED = "give the model that it was cut from"
 

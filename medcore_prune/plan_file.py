@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import index_ranges
-from .errors import BudgetError
+from ._support.errors import BudgetError
 
 FORMAT = "medcore_prune.plan/1"
 MAX_BLOCKS = 1024

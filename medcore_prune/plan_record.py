@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from . import plan_file
+from ._support.errors import BudgetError, SurgeryError
+from ._support.files import write_text_atomic
 from .encoders import blocks_of
-from .errors import BudgetError, SurgeryError
-from .files import write_text_atomic
 from .index_ranges import check_indices, check_size
 
 

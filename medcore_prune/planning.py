@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._support.errors import BudgetError
 from .budget import MIN_HEADS, Quotas, default_protect, min_neurons, sensitivity_weights
 from .budget import quotas as spread
 from .cost import unit_costs
-from .errors import BudgetError
 from .groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from .level import Level
 from .plan_record import BlockPlan, Plan

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._support.devices import precision_of, refuse_half, require_default_dtype
+from ._support.errors import DataError
 from .data.images import to_rgb
 from .data.prompts import check_box
 from .data.types import Box
 from .encoders import family_of
-from .errors import DataError
-from .precision import precision_of, refuse_half, require_default_dtype
 
 Postprocess = Literal["medsam", "logits"]
 

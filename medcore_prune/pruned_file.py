@@ -16,20 +16,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .devices import require_device
+from ._support.devices import require_device
+from ._support.errors import CheckpointError, MedcorePruneError
+from ._support.files import atomic_write
+from ._support.torch_file import unshared
+from ._support.version import __version__
 from .encoders import blocks_of, family_of
 from .encoders.sam_shape import kind_of, shape_of, whole_sizes
 from .encoders.segment_anything import SamShape, SegmentAnythingFamily, build_sam
-from .errors import CheckpointError, MedcorePruneError
-from .files import atomic_write
 from .fingerprint import model_hash
 from .lineage import Lineage, lineage_of, remember
 from .plan_record import BlockPlan, Plan
 from .pruned_header import PIXEL_SCALE, PROTOCOL, PrunedHeader
 from .structure import kind_of_part, settings_of
 from .surgery import prune
-from .tensor_file import unshared
-from .version import __version__
 
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 _WHOLE = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64}

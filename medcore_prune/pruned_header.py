@@ -22,10 +22,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ._support.errors import BudgetError, CheckpointError
+from ._support.files import parse_json
 from .encoders.sam_shape import whole_sizes
 from .encoders.segment_anything import SamShape
-from .errors import BudgetError, CheckpointError
-from .json_file import parse_json
 from .plan_record import Plan
 
 FORMAT = "medcore_prune.model/1"

@@ -1,6 +1,9 @@
 """Everything at the front door: what `import medcore_prune as mp` offers as `mp.NAME`."""
 
 from . import data, zoo
+from ._support.errors import MedcorePruneError
+from ._support.registry import load_plugin
+from ._support.version import __version__
 from .adaptation import AdaptSettings, adapt
 from .attention import set_attention
 from .automatic import automatic_plan
@@ -13,10 +16,10 @@ from .collector_registry import get_collector, register_collector
 from .correction import correct
 from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection
 from .cost import count
-from .criterion import Criterion, Need, unit_scores
+from .criterion import Criterion, unit_scores
 from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion
-from .encoders import build_sam, register_family
-from .errors import MedcorePruneError
+from .encoders import register_family
+from .encoders.segment_anything import build_sam
 from .estimate_record import Estimate, require_memory
 from .estimates import calibration_estimate, evaluation_estimate, recovery_estimate
 from .evaluation import evaluate
@@ -27,9 +30,10 @@ from .latency import Latency, compare_latency, measure_latency
 from .level import Level
 from .leverage import BoundaryLeverage
 from .metrics import evaluate_mask
+from .needs import Need
 from .onnx_export import export_onnx
-from .planning import Plan, make_plan
-from .plugin import load_plugin
+from .plan_record import Plan
+from .planning import make_plan
 from .predictor import Predictor
 from .pruned_file import load, save
 from .recomputing import checkpointing, set_checkpointing
@@ -42,7 +46,6 @@ from .statistics import Statistics
 from .surgery import masked, prune, verify
 from .target import Target
 from .tracing import all_but_units, heads_by_layer, traceable
-from .version import __version__
 
 __all__ = [
     "AdaptSettings",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import BudgetError
+from ._support.errors import BudgetError
 from .groups import FAMILY_NAMES, Family
 
 Key = tuple[int, Family]

@@ -17,17 +17,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ._support.devices import require_default_dtype
+from ._support.errors import DataError, MedcorePruneError
 from .adaptation import pool_size
 from .data.pool import Augmentation, Batch, Pool
 from .data.splits import Data, check_roles, training_split
 from .data.subset import Subset
 from .data.types import SampleSet, subset_hash
 from .encoders import geometry_of
-from .errors import DataError, MedcorePruneError
 from .evaluation import EvaluationSet, macro_average, predict, score
 from .fingerprint import computation_hash
 from .parentage import require_cut_from
-from .precision import require_default_dtype
 from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryObjective
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import MedcorePruneError
 from .data.pool import Batch
-from .errors import MedcorePruneError
 from .losses import band_radius, boundary_band, dice_loss
 from .recovery_losses import (
     blur_sigma,

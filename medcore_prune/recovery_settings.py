@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field, replace
 
+from ._support.errors import MedcorePruneError
 from .defaults import DEFAULTS
-from .errors import MedcorePruneError
 from .recovery_objective import RecoveryWeights
 from .training import TrainSettings
 

@@ -11,14 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ._support.errors import ResultsError
+from ._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from ._support.torch_file import unshared
 from .data.splits import Data
-from .errors import ResultsError
-from .files import atomic_write, sha256_of, write_json_atomic
-from .json_file import read_json_file
 from .recovery import recover, recovery_key
 from .recovery_history import RecoveryHistory
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
-from .tensor_file import unshared
 
 _FORMAT = 1
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from ._support.errors import StatisticsError
 from .encoders import blocks_of
-from .errors import StatisticsError
 from .groups import FAMILY_NAMES, groups_of
 from .needs import Need
 

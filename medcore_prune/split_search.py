@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import BudgetError, DataError
+from ._support.progress import track
 from .cost import Cost, count
-from .errors import BudgetError, DataError
 from .evaluation import EvaluationSet
 from .groups import FAMILY_NAMES, Family
 from .level import Level
 from .leverage import BAND_PX, GRID_PX, QUANTILE, Before
 from .plan_record import Plan
 from .pooled import PooledValues
-from .progress import track
 from .protocol import input_logits, low_res_logits
 from .surgery import masked
 from .target import Target

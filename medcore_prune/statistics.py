@@ -14,10 +14,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import StatisticsError
 from .collector_registry import layout_of
 from .collectors.directional import Direction
 from .defaults import DEFAULTS
-from .errors import StatisticsError
 from .fingerprint import computation_hash
 from .needs import Need, Role, need_of
 from .sensitivity import SENSITIVITIES, check_source

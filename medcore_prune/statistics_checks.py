@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
+from ._support.errors import StatisticsError
 from .collector_registry import layout_of
-from .errors import StatisticsError
 from .statistics_file import Header, Part
 
 

@@ -19,9 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .errors import StatisticsError
-from .files import atomic_write
-from .json_file import parse_json
+from ._support.errors import StatisticsError
+from ._support.files import atomic_write, parse_json
 
 FORMAT = 2
 _KEY = "medcore_prune"

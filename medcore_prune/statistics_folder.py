@@ -6,9 +6,8 @@ A folder with an index is whole. Without, it is what a save that was stopped lef
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import StatisticsError
-from .files import write_json_atomic
-from .json_file import read_json_file
+from ._support.errors import StatisticsError
+from ._support.files import read_json_file, write_json_atomic
 from .statistics_file import FilePart, Part, write_part
 from .statistics_parts import file_name
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .errors import StatisticsError
+from ._support.errors import StatisticsError
 from .needs import Need
 from .statistics_file import Part
 

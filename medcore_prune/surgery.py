@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._support.errors import SurgeryError
 from .encoders import family_of
-from .errors import SurgeryError
 from .groups import StructuredGroup, groups_of
 from .lineage import lineage_of, remember_cut
 from .plan_record import BlockPlan, Plan

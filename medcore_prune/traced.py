@@ -13,8 +13,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ._support.errors import CriterionError
 from .encoders import FAMILIES
-from .errors import CriterionError
 from .groups import Family, StructuredGroup, UnitRows, groups_of
 
 

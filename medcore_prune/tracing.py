@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._support.errors import MedcorePruneError, SurgeryError
 from .encoders import blocks_of, encoder_of, family_of
 from .encoders.segment_anything import SegmentAnythingFamily
 from .encoders.transformers_sam import TransformersSamFamily
-from .errors import MedcorePruneError, SurgeryError
 from .groups import coupled_heads
 from .kept_units import BlockUnits, kept_of, plan_of_cut, units_of
 from .lineage import lineage_of, remember_cut

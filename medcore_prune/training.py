@@ -11,11 +11,11 @@ import click
 import torch
 from torch import Tensor, nn
 
+from ._support.devices import require_default_dtype
+from ._support.errors import MedcorePruneError
+from ._support.progress import track
 from .data.pool import Batch
-from .errors import MedcorePruneError
 from .losses import plain_loss
-from .precision import require_default_dtype
-from .progress import track
 from .protocol import decode, embed, input_logits
 from .training_state import TrainRecord, TrainState, Validate
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import MedcorePruneError
-from .files import atomic_write
-from .tensor_file import read_torch_file
+from ._support.errors import MedcorePruneError
+from ._support.files import atomic_write
+from ._support.torch_file import read_torch_file
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """Named scores of a model, higher is better; the first of them chooses the weights."""

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ._support.errors import StatisticsError
 from .aggregation import Population
 from .defaults import DEFAULTS
-from .errors import StatisticsError
 from .groups import StructuredGroup
 
 if TYPE_CHECKING:

@@ -9,18 +9,17 @@ import click
 import torch
 from torch import nn
 
+from .._support.devices import require_device
+from .._support.errors import CheckpointError
+from .._support.files import exclusive, together, write_json_atomic
 from ..adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..checkpoint import load_sam, save_training_checkpoint
 from ..data.checkpoint_split import after, split_file
 from ..data.named import named_folders, parse_named
 from ..data.splits import Split, split
 from ..data.types import SampleSet
-from ..devices import require_device
 from ..encoders import geometry_of
 from ..encoders.segment_anything import SHAPES
-from ..errors import CheckpointError
-from ..exclusive import exclusive
-from ..files import together, write_json_atomic
 from ..protocol import batch_of
 from ..training_state import TrainRecord
 from ..zoo import pocket

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from .._support.files import atomic_write
 from ..cost import Cost
-from ..files import atomic_write
 from ..plan_record import Plan
 from .table import Table
 

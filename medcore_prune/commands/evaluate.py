@@ -8,12 +8,12 @@ from typing import Any
 import click
 import pandas as pd
 
+from .._support.devices import require_device
+from .._support.files import refuse_existing, require_writable, write_text_atomic
 from ..data.types import SampleSet
-from ..devices import require_device
 from ..encoders import geometry_of
 from ..estimates import evaluation_estimate
 from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
-from ..files import refuse_existing, require_writable, write_text_atomic
 from ..intervals import INDICATIVE_BELOW
 from ..paired import paired_difference
 from .inputs import PHANTOM_TEST, POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from torch import nn
 
+from .._support.errors import CheckpointError, DataError
 from ..attention import set_attention
 from ..checkpoint import load_sam, require_aligned
 from ..data import phantoms
@@ -17,7 +18,6 @@ from ..data.splits import Split
 from ..data.subset import at_most
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
-from ..errors import CheckpointError, DataError
 from ..estimate_record import Estimate, require_memory
 from ..lineage import lineage_of
 from ..pruned_file import load

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from .._support.errors import MedcorePruneError
+from .._support.files import refuse_existing, require_writable
 from ..cost import Cost, count
 from ..encoders import geometry_of
 from ..encoders.sam_shape import kind_of, shape_of
 from ..encoders.segment_anything import build_sam
-from ..errors import MedcorePruneError
-from ..files import refuse_existing, require_writable
 from ..fingerprint import model_hash
 from ..lineage import Lineage, lineage_of
 from ..plan_record import Plan

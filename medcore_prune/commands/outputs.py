@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from .._support.errors import WriteError
+from .._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
 from ..data.checkpoint_split import split_file
 from ..data.splits import Split
-from ..errors import WriteError
-from ..files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
 

@@ -6,10 +6,10 @@ import click
 import numpy as np
 from PIL import Image
 
+from .._support.errors import DataError
+from .._support.files import atomic_write, require_writable
+from .._support.progress import track
 from ..data import phantoms
-from ..errors import DataError
-from ..files import atomic_write, require_writable
-from ..progress import track
 from .options import FOLDER, seed_option
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .._support.devices import require_device
+from .._support.errors import DataError
+from .._support.files import atomic_write, refuse_existing, require_writable
+from .._support.progress import track
 from ..data.images import is_image_file, read_image
 from ..data.prompts import boxes_from_csv
 from ..data.types import Box
-from ..devices import require_device
-from ..errors import DataError
-from ..files import atomic_write, refuse_existing, require_writable
 from ..overlay import overlay
 from ..predictor import Predictor
-from ..progress import track
 from .inputs import POCKET, ModelOptions
 from .options import FILE, FOLDER, MODEL, MODEL_FILE, device_option, kind_options, overwrite_option
 from .types import BoxType

@@ -6,24 +6,15 @@ from typing import Any
 
 import click
 
+from .._support.devices import require_device
+from .._support.errors import CheckpointError
+from .._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
+from .._support.registry import load_plugin
 from ..data.checkpoint_split import split_file
-from ..devices import require_device
-from ..errors import CheckpointError
-from ..exclusive import exclusive
-from ..files import require_writable, together, write_json_atomic, write_text_atomic
 from ..level import Level
-from ..plugin import load_plugin
 from ..pruned_file import save
 from ..target import Target
-from .inputs import (
-    PHANTOM_COUNTS,
-    POCKET,
-    ImageOptions,
-    ModelOptions,
-    read_pair,
-    require_own_images,
-    say_notice,
-)
+from .inputs import PHANTOM_COUNTS, POCKET, ImageOptions, ModelOptions, read_pair, require_own_images, say_notice
 from .options import (
     FILE,
     MODEL,

@@ -11,23 +11,22 @@ import click
 import torch
 from torch import nn
 
+from .._support.errors import CheckpointError, SurgeryError
+from .._support.progress import track
+from .._support.registry import BUILT_IN, failures_named
 from ..baseline import baseline_info, get_baseline
 from ..calibration import calibrate
 from ..cost import Cost, count
 from ..data.splits import Split
 from ..data.types import SampleSet, subset_hash
 from ..encoders import geometry_of
-from ..errors import CheckpointError, SurgeryError
 from ..estimates import calibration_estimate
 from ..facade import plan as make_plan
 from ..fingerprint import model_hash
 from ..level import Level
 from ..lineage import lineage_of
 from ..plan_record import Plan
-from ..plugin import failures_named
-from ..progress import track
 from ..protocol import batch_of
-from ..registry import BUILT_IN
 from ..statistics import Statistics
 from ..surgery import prune, verify
 from ..target import Target

@@ -7,13 +7,12 @@ from typing import Any
 import click
 from torch import nn
 
+from .._support.devices import require_device
+from .._support.errors import CheckpointError
+from .._support.files import atomic_write, exclusive, together, write_text_atomic
 from ..data.checkpoint_split import split_file
 from ..data.splits import Split
-from ..devices import require_device
-from ..errors import CheckpointError
 from ..estimates import recovery_estimate
-from ..exclusive import exclusive
-from ..files import atomic_write, together, write_text_atomic
 from ..fingerprint import model_hash
 from ..lineage import lineage_of
 from ..pruned_file import save

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import MedcorePruneError
+from .._support.errors import MedcorePruneError
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
+from .._support.errors import BudgetError
 from ..baseline import available_baselines
 from ..completion import Words
 from ..criterion_registry import available_criteria
-from ..errors import BudgetError
 from ..evaluation import EvalSize
 from ..level import ONE_TIME_LEVELS, Level
 from ..target import Target

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
+from .._support.errors import DataError
 from .content import content_hash
 from .images import to_rgb
 from .prompts import box_from_mask, check_box

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from .._support.errors import DataError
 from .near_duplicates import Look, looks_of, warn_between
 from .split_manifest import LOOKS, ROLES, SEEN, read_manifest
 from .splits import Split, load_split, split

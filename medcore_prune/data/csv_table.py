@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError
+from .._support.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from unicodedata import category
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
-from ..progress import track
+from .._support.errors import DataError
+from .._support.progress import track
 from .content import content_hash, image_hash, perceptual_hash
 from .images import image_shape, read_image, read_labels, read_mask
 from .layouts import LAYOUTS, detect

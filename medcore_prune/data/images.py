@@ -18,7 +18,7 @@ import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from ..errors import DataError
+from .._support.errors import DataError
 from .mask_values import binarise, channels_last, few_colours, object_of, one_channel, visible
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DataError
+from .._support.errors import DataError
 from .listing import Entry, Listing, child, files_of, pair
 from .split_manifest import abridged
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
-from ..errors import DataError
+from .._support.errors import DataError
 from .csv_table import Row, Table, read_table
 from .listing import Entry, Listing, is_file
 

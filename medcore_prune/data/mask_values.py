@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
+from .._support.errors import DataError
 
 _FEW = 32  # distinct colours up to which a lossless mask is taken for classes rather than shades
 

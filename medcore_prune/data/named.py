@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import DataError, MedcorePruneError
+from .._support.errors import DataError, MedcorePruneError
 from .folder import folder
 from .types import SampleSet
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import MedcorePruneWarning
+from .._support.errors import MedcorePruneWarning
 from .content import PERCEPTUAL_BITS
 from .subset import perceptual_hashes
 from .types import SampleSet

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import DataError
+from .._support.errors import DataError
 from .types import SampleSet
 
 # MedSAM moves box corners outward by up to 20 of 1024 pixels when training

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
+from .._support.errors import DataError
 from .csv_table import read_table
 from .types import Box
 

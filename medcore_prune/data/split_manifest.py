@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..json_file import read_json_file
+from .._support.errors import DataError
+from .._support.files import read_json_file
 from .content import PERCEPTUAL_BITS
 from .types import SampleSet
 

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from ..errors import DataError
-from ..files import write_json_atomic
+from .._support.errors import DataError
+from .._support.files import write_json_atomic
 from ..metrics import resize_mask
 from .near_duplicates import warn_between_roles
 from .split_manifest import FORMAT, LOOKS, ROLES, SEEN, abridged, differences, read_manifest

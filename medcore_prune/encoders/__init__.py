@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..errors import MedcorePruneError, RegistryError
+from .._support.errors import MedcorePruneError, RegistryError
 from .family import Block, EncoderFamily, Geometry, block_of, no_decoder
 from .segment_anything import SHAPES, SamShape, SegmentAnythingFamily, build_sam
 from .timm_vit import TimmFamily

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ..errors import MedcorePruneError
+from .._support.errors import MedcorePruneError
 from .plain_layer import require_plain
 
 FUSED, SEPARATE = ("qkv",), ("q", "k", "v")

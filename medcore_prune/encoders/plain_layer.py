@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..errors import SurgeryError
+from .._support.errors import SurgeryError
 
 _MERGE = "merge an adapter into its weight first (peft: merge_and_unload), so that a plain nn.Linear is left"
 

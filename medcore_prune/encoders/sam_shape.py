@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import MedcorePruneError
+from .._support.errors import MedcorePruneError
 from .segment_anything import SHAPES, Sam, SamShape, SegmentAnythingFamily
 
 _ANY_WINDOW = 14  # of a model that attends globally everywhere, where the value is never read

@@ -11,7 +11,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import Tensor, nn
 
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
-from ..errors import MedcorePruneError
+from .._support.errors import MedcorePruneError
 from .family import Block, Geometry, block_of, no_decoder
 from .sdpa import Attention, SdpaAttention
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import MedcorePruneError
+from .._support.errors import MedcorePruneError
 from .family import Block, Geometry, block_of, no_decoder
 
 _VIT_MODULE = "transformers.models.vit.modeling_vit"

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from .._support.errors import CheckpointError
 from ..checkpoint import load_sam
-from ..errors import CheckpointError
 
 Role = Literal["adapted", "reference"]
 ROLES: tuple[Role, ...] = ("reference", "adapted")

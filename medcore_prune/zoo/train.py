@@ -18,12 +18,12 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import nn
 
+from .._support.files import atomic_write
+from .._support.progress import track
 from ..adaptation import AdaptSettings, adapt_pool, pool_size
 from ..data import phantoms
 from ..data.pool import Pool
 from ..encoders.segment_anything import build_sam
-from ..files import atomic_write
-from ..progress import track
 from . import Role
 
 # phantom seeds below this are left to calibration, validation and test

@@ -12,13 +12,13 @@ from tiny_samples import Fixed, TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import BudgetError, MedcorePruneError
 from medcore_prune.adaptation import AdaptSettings, adapt
 from medcore_prune.correction import Corrector
 from medcore_prune.correction_report import CorrectionSettings
 from medcore_prune.data.prompts import box_from_mask
 from medcore_prune.data.types import Sample
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import BudgetError, MedcorePruneError
 from medcore_prune.groups import FAMILY_NAMES
 from medcore_prune.protocol import scale_box
 from medcore_prune.token_weights import WEIGHTINGS

@@ -8,8 +8,8 @@ import torch
 from tiny import tiny_sam
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CriterionError, RegistryError
 from medcore_prune.criteria.magnitude import Magnitude
-from medcore_prune.errors import CriterionError, RegistryError
 from medcore_prune.weight_layout import prunable_layers
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.benchmarks.readme import PAGES, with_tables
-from medcore_prune.errors import MedcorePruneError
 
 ROOT = Path(__file__).resolve().parents[3]
 

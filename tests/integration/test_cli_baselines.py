@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from pocket_pair import SIZE, write_pair
 from skimage.io import imsave
 
+from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune._support.files import exclusive
 from medcore_prune.baseline import get_baseline
 from medcore_prune.benchmarks import planning
 from medcore_prune.benchmarks.cli import cli
@@ -24,8 +26,6 @@ from medcore_prune.benchmarks.settings import MODES
 from medcore_prune.cli import cli as medcore_prune_cli
 from medcore_prune.criterion_registry import criteria
 from medcore_prune.data import phantoms
-from medcore_prune.errors import MedcorePruneError
-from medcore_prune.exclusive import exclusive
 
 PLUGIN = '''
 import torch

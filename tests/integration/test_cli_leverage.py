@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 from pocket_pair import write_pair
 
+from medcore_prune._support.errors import MedcorePruneError, ResultsError
 from medcore_prune.benchmarks import leverage, leverage_contours, leverage_sweep
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.errors import MedcorePruneError, ResultsError
 from medcore_prune.plan_record import Plan
 
 FEW = ["--quick", "--images", "1", "--calibration", "2", "--eval-size", "32"]

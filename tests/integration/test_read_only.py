@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medcore_prune.errors import WriteError
-from medcore_prune.files import require_writable
+from medcore_prune._support.errors import WriteError
+from medcore_prune._support.files import require_writable
 
 # The children of one process that has imported everything. Root may write anywhere, so they give root up first; then
 # the refusal is that of the system.

@@ -8,6 +8,7 @@ import torch_pruning as tp
 from scoring import micro_world
 from torch import Tensor
 
+from medcore_prune._support.errors import CriterionError, RegistryError, StatisticsError
 from medcore_prune.adapters import as_criterion, criterion_factory, group_seed
 from medcore_prune.criterion import Criterion
 from medcore_prune.criterion_registry import (
@@ -17,7 +18,6 @@ from medcore_prune.criterion_registry import (
     get_criterion,
     register_criterion,
 )
-from medcore_prune.errors import CriterionError, RegistryError, StatisticsError
 from medcore_prune.groups import StructuredGroup
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics

@@ -2,8 +2,8 @@ import pytest
 import torch
 from scoring import micro_world
 
+from medcore_prune._support.errors import CriterionError
 from medcore_prune.aggregation import Aggregator, Population, family_normalised, populations
-from medcore_prune.errors import CriterionError
 
 COUNTS = {"a": 3, "b": 5}
 

@@ -10,10 +10,10 @@ from tiny import TINY, tiny_batch, tiny_sam
 from torch import Tensor, nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.attention import attention_of, set_attention
 from medcore_prune.encoders import FAMILIES, blocks_of, encoder_of, sdpa
 from medcore_prune.encoders.segment_anything import SamShape, build_sam
-from medcore_prune.errors import MedcorePruneError
 from medcore_prune.fisher import Accumulator
 from medcore_prune.measure import measured
 

@@ -8,9 +8,9 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 from torch import nn
 
+from medcore_prune._support.errors import BudgetError, DataError
 from medcore_prune.automatic import AutomaticPlan, automatic_plan
 from medcore_prune.cost import count, unit_costs
-from medcore_prune.errors import BudgetError, DataError
 from medcore_prune.evaluation import EvaluationSet
 from medcore_prune.facade import plan_from_scores, planner, scored
 from medcore_prune.groups import groups_of

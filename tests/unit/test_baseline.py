@@ -6,6 +6,7 @@ import torch
 from scoring import micro_world
 from torch import Tensor
 
+from medcore_prune._support.errors import CriterionError, RegistryError, StatisticsError
 from medcore_prune.baseline import (
     Baseline,
     available_baselines,
@@ -19,7 +20,6 @@ from medcore_prune.criteria.medcore import Medcore
 from medcore_prune.criteria.zero import Zero
 from medcore_prune.criterion import unit_scores
 from medcore_prune.criterion_registry import criteria, register_criterion
-from medcore_prune.errors import CriterionError, RegistryError, StatisticsError
 from medcore_prune.groups import StructuredGroup
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from medcore_prune._support.errors import BudgetError
 from medcore_prune.budget import default_protect, min_neurons, quotas, sensitivity_weights
-from medcore_prune.errors import BudgetError
 
 HEADS, NEURONS = [12] * 12, [3072] * 12
 DEEPEST = (10, 11)

@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
+from medcore_prune._support.errors import AlignmentError, CheckpointError
 from medcore_prune.checkpoint import load_sam, read_state_dict, require_aligned, save_training_checkpoint
 from medcore_prune.encoders.segment_anything import SamShape, build_sam
-from medcore_prune.errors import AlignmentError, CheckpointError
 
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:

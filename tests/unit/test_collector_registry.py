@@ -9,10 +9,10 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
+from medcore_prune._support.errors import RegistryError, StatisticsError
 from medcore_prune.benchmarks.methods import Method
 from medcore_prune.collector_registry import collectors, layout_of
 from medcore_prune.criterion_registry import criteria
-from medcore_prune.errors import RegistryError, StatisticsError
 from medcore_prune.protocol import batch_of
 
 PLUGIN = '''

@@ -9,11 +9,11 @@ import click
 import pytest
 from torch_free import output_without_torch
 
+from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.benchmarks.cli import main as bench_main
 from medcore_prune.cli import cli as prune
 from medcore_prune.cli import main as prune_main
-from medcore_prune.errors import MedcorePruneError
 from medcore_prune.lazy_group import Listed
 
 MAINS: dict[str, tuple[Any, Callable[[], None]]] = {

@@ -11,13 +11,13 @@ from tiny import tiny_batch, tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
+from medcore_prune._support.errors import StatisticsError
+from medcore_prune._support.registry import BUILT_IN
 from medcore_prune.cli import cli
 from medcore_prune.collector_registry import collectors
 from medcore_prune.criterion_registry import criteria
-from medcore_prune.errors import StatisticsError
 from medcore_prune.fisher import Accumulator
 from medcore_prune.layer_gradients import LayerBatch
-from medcore_prune.registry import BUILT_IN
 
 PLUGIN = """
 import torch

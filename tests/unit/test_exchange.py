@@ -9,9 +9,9 @@ from torch.nn.utils import prune as torch_prune
 from torch_pruning.pruner.importance import LAMPImportance
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CriterionError, RegistryError
 from medcore_prune.criterion import unit_scores
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import CriterionError, RegistryError
 from medcore_prune.exchange import WeightScores, parameter_masks, scores_frame
 from medcore_prune.groups import groups_of
 from medcore_prune.planning import make_plan

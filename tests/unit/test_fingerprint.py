@@ -13,7 +13,7 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune.errors import CheckpointError, StatisticsError
+from medcore_prune._support.errors import CheckpointError, StatisticsError
 from medcore_prune.fingerprint import computation_hash, model_hash
 from medcore_prune.structure import hooks_of
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from medcore_prune._support.errors import DataError
 from medcore_prune.data.prompts import box_from_mask
-from medcore_prune.errors import DataError
 from medcore_prune.floors import box_mask, ellipse_mask
 
 

@@ -6,10 +6,10 @@ import torch_pruning as tp
 from tiny import TINY, tiny_sam
 from torch import nn
 
+from medcore_prune._support.errors import BudgetError, MedcorePruneError, SurgeryError
 from medcore_prune.elementwise import unit_sums
 from medcore_prune.encoders import blocks_of
 from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.errors import BudgetError, MedcorePruneError, SurgeryError
 from medcore_prune.groups import StructuredGroup, UnitRows, groups_of
 
 

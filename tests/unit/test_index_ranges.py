@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medcore_prune import index_ranges
-from medcore_prune.errors import BudgetError
+from medcore_prune._support.errors import BudgetError
 
 
 @pytest.mark.parametrize(

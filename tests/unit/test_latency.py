@@ -8,7 +8,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune import latency
-from medcore_prune.errors import MedcorePruneError
+from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.latency import compare_latency, measure_latency
 
 

@@ -3,7 +3,7 @@ import torch
 from tiny import tiny_batch, tiny_sam
 from torch import nn
 
-from medcore_prune.errors import StatisticsError
+from medcore_prune._support.errors import StatisticsError
 from medcore_prune.fisher import Accumulator
 from medcore_prune.layer_gradients import LayerBatch, watching
 from medcore_prune.weight_layout import prunable_layers

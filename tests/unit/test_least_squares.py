@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medcore_prune.errors import StatisticsError
+from medcore_prune._support.errors import StatisticsError
 from medcore_prune.least_squares import NormalEquations
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medcore_prune.errors import BudgetError
+from medcore_prune._support.errors import BudgetError
 from medcore_prune.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 
 

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medcore_prune._support.errors import BudgetError, MetricError
 from medcore_prune.cost import count
 from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.errors import BudgetError, MetricError
 from medcore_prune.level import Level
 from medcore_prune.leverage import (
     Before,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from medcore_prune.errors import MetricError
+from medcore_prune._support.errors import MetricError
 from medcore_prune.metrics import boundary, boundary_distances, evaluate_mask, resize_mask
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medcore_prune.errors import DataError
+from medcore_prune._support.errors import DataError
 from medcore_prune.overlay import COLOURS, contour, overlay
 
 GRAY = np.full((40, 60, 3), 120, np.uint8)

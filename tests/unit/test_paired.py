@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medcore_prune.errors import MetricError
+from medcore_prune._support.errors import MetricError
 from medcore_prune.paired import paired_difference
 
 

@@ -11,8 +11,8 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import SurgeryError
 from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.errors import SurgeryError
 from medcore_prune.fingerprint import model_hash
 from medcore_prune.parentage import require_cut_from
 

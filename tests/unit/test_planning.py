@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from medcore_prune._support.errors import BudgetError
 from medcore_prune.cost import unit_costs
 from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.errors import BudgetError
 from medcore_prune.groups import groups_of
 from medcore_prune.level import ONE_TIME_LEVELS
 from medcore_prune.plan_record import Plan

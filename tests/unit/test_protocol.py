@@ -4,7 +4,7 @@ import torch
 from segment_anything.modeling import Sam
 from tiny import tiny_batch, tiny_sam
 
-from medcore_prune.errors import DataError
+from medcore_prune._support.errors import DataError
 from medcore_prune.predictor import Predictor
 from medcore_prune.protocol import low_res_logits, masks_from_logits, preprocess, scale_box
 

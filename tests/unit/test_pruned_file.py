@@ -15,9 +15,9 @@ from tiny import tiny_batch, tiny_sam
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CheckpointError
 from medcore_prune.encoders.sam_shape import kind_of, shape_of
 from medcore_prune.encoders.segment_anything import SHAPES, build_sam
-from medcore_prune.errors import CheckpointError
 from medcore_prune.evaluation import macro_average
 from medcore_prune.lineage import lineage_of
 from medcore_prune.protocol import low_res_logits

@@ -6,8 +6,8 @@ import torch
 from tiny import tiny_sam
 from torch import Tensor
 
+from medcore_prune._support.errors import StatisticsError
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import StatisticsError
 from medcore_prune.fingerprint import computation_hash
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics

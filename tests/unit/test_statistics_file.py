@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medcore_prune.errors import StatisticsError
+from medcore_prune._support.errors import StatisticsError
 from medcore_prune.statistics import Statistics
 from medcore_prune.statistics_file import FilePart, Header, MemoryPart, write_part
 

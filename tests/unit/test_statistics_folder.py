@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medcore_prune.errors import StatisticsError, WriteError
+from medcore_prune._support.errors import StatisticsError, WriteError
 from medcore_prune.statistics import Statistics
 from medcore_prune.statistics_file import Header, MemoryPart, write_part
 from medcore_prune.statistics_folder import INDEX

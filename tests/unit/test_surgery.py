@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tiny import tiny_batch, tiny_sam
 from torch import nn
 
+from medcore_prune._support.errors import SurgeryError
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import SurgeryError
 from medcore_prune.plan_record import BlockPlan, Plan
 from medcore_prune.surgery import masked, prune, verify
 

@@ -13,10 +13,10 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CheckpointError, MedcorePruneError, SurgeryError
 from medcore_prune.criterion import unit_scores
 from medcore_prune.encoders import blocks_of, encoder_of
 from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.errors import CheckpointError, MedcorePruneError, SurgeryError
 from medcore_prune.lineage import lineage_of
 from medcore_prune.plan_record import BlockPlan, Plan
 from medcore_prune.protocol import embed

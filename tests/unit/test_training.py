@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny import tiny_sam
 
+from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.data.pool import Augmentation, Batch, Pool
-from medcore_prune.errors import DataError, MedcorePruneError
 from medcore_prune.training import TrainSettings, learning_rate_at, train
 
 SETTINGS = TrainSettings(steps=6, learning_rate=1e-3, warmup=2, save_every=2)

@@ -10,8 +10,8 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CheckpointError, SurgeryError
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import CheckpointError, SurgeryError
 
 IMAGES = TinySamples("a", 2)
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import DataError
+from ..._support.errors import DataError
 from ..types import Sample
 from . import objects, polyp, skin, ultrasound
 from .canvas import Canvas, stream

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from bench_store import add, build, of_experiment
 
+from medcore_prune._support.errors import ResultsError
 from medcore_prune.benchmarks import ablation, findings, main_report
 from medcore_prune.benchmarks.claims import stores_in, verdicts
 from medcore_prune.benchmarks.findings import CLAIMS, Verdict, judged
 from medcore_prune.benchmarks.leverage_sweep import HEADLINE
 from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.errors import ResultsError
 from medcore_prune.intervals import Interval
 
 MAIN_MODES = {"one_time": "one-time", "sequential": "sequential"}

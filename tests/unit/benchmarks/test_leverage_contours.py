@@ -8,6 +8,7 @@ from scipy.stats import pearsonr, spearmanr
 from tiny import tiny_sam
 from tiny_samples import TinySamples
 
+from medcore_prune._support.errors import ResultsError
 from medcore_prune.benchmarks import leverage_contours
 from medcore_prune.benchmarks.leverage_contours import (
     LEVELS,
@@ -17,7 +18,6 @@ from medcore_prune.benchmarks.leverage_contours import (
     read_contours,
     summarise_contours,
 )
-from medcore_prune.errors import ResultsError
 from medcore_prune.planning import make_plan
 
 

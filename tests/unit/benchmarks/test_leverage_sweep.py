@@ -11,6 +11,7 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 from torch import nn
 
+from medcore_prune._support.errors import ResultsError
 from medcore_prune.benchmarks import leverage_sweep
 from medcore_prune.benchmarks.arrays import read_arrays
 from medcore_prune.benchmarks.leverage_summary import Sampled, summarise_sweep
@@ -18,7 +19,6 @@ from medcore_prune.benchmarks.leverage_sweep import BANDS, HEADLINE, Cells, meas
 from medcore_prune.benchmarks.settings import Settings
 from medcore_prune.cost import count
 from medcore_prune.data.types import SampleSet
-from medcore_prune.errors import ResultsError
 from medcore_prune.evaluation import EvaluationSet, macro_average, predict, score
 from medcore_prune.intervals import Bootstrap
 from medcore_prune.level import Level

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from medcore_prune._support.errors import MedcorePruneError, RegistryError
 from medcore_prune.benchmarks.announce import amount, duration, places
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.methods import choose_methods, require_reference
@@ -12,7 +13,6 @@ from medcore_prune.benchmarks.settings import COUNTS, Settings
 from medcore_prune.data import phantoms
 from medcore_prune.data.splits import FRACTIONS, Split
 from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.errors import MedcorePruneError, RegistryError
 
 
 def _settings(**given: object) -> Settings:

@@ -12,6 +12,7 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 from torch import Tensor
 
+from medcore_prune._support.errors import CriterionError
 from medcore_prune.baseline import Baseline
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.methods import Method
@@ -23,7 +24,6 @@ from medcore_prune.criteria.random import Random
 from medcore_prune.criterion import Cost, Criterion
 from medcore_prune.data.splits import FRACTIONS, Split
 from medcore_prune.data.types import SampleSet
-from medcore_prune.errors import CriterionError
 from medcore_prune.groups import StructuredGroup
 from medcore_prune.level import Level
 from medcore_prune.measure import Measured

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from medcore_prune._support.errors import ResultsError
 from medcore_prune.benchmarks.records import FORMAT, Cell, CellResult
 from medcore_prune.benchmarks.results import Evaluation, ResultStore, evaluation_key
-from medcore_prune.errors import ResultsError
 
 CELL = Cell("baselines", "own", "medcore", "h50_m70", "polyp", 0)
 RUN = {"identity": {"adapted": "abc", "eval_size": 256}, "title": "a run"}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from bench_store import GROUPS, LEVELS, add, build, images, run_record
 
+from medcore_prune._support.errors import ResultsError
 from medcore_prune.benchmarks.records import NO_LEVEL, Cell
 from medcore_prune.benchmarks.results import Evaluation, ResultStore
 from medcore_prune.benchmarks.summarising import summarise
 from medcore_prune.benchmarks.summary import Row, Summary
-from medcore_prune.errors import ResultsError
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
+from medcore_prune._support.errors import DataError
 from medcore_prune.cli import cli
 from medcore_prune.commands.evaluate import by_set, comparison, evaluate_all, summary
 from medcore_prune.data.checkpoint_split import split_file
 from medcore_prune.data.splits import Split
-from medcore_prune.errors import DataError
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from click.testing import CliRunner, Result
 from tiny import tiny_sam
 
 import medcore_prune as mp
+from medcore_prune._support.errors import MedcorePruneError, WriteError
+from medcore_prune._support.files import exclusive
 from medcore_prune.cli import COMMANDS, cli
-from medcore_prune.errors import MedcorePruneError, WriteError
-from medcore_prune.exclusive import exclusive
 
 DATA = "--data own=set --image-size 48"
 TRAINED = f"{DATA} --steps 1 --batch-size 2"

@@ -7,8 +7,8 @@ from PIL import Image
 from tiny import tiny_sam
 
 import medcore_prune as mp
+from medcore_prune._support.errors import DataError, WriteError
 from medcore_prune.cli import cli
-from medcore_prune.errors import DataError, WriteError
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CheckpointError, CriterionError, DataError, MedcorePruneError, SurgeryError
 from medcore_prune.cli import cli
 from medcore_prune.commands.inputs import ModelOptions, read_pair
 from medcore_prune.commands.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
 from medcore_prune.criterion_registry import criteria
 from medcore_prune.data.splits import Split
-from medcore_prune.errors import CheckpointError, CriterionError, DataError, MedcorePruneError, SurgeryError
 from medcore_prune.level import Level
 from medcore_prune.lineage import lineage_of
 from medcore_prune.pruned_file import read_header

@@ -8,13 +8,13 @@ from click.testing import CliRunner, Result
 from tiny import tiny_sam
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CheckpointError, DataError, MedcorePruneError
+from medcore_prune._support.progress import track
 from medcore_prune.cli import cli
 from medcore_prune.commands.recover import _say
 from medcore_prune.data.checkpoint_split import split_file
-from medcore_prune.errors import CheckpointError, DataError, MedcorePruneError
 from medcore_prune.fingerprint import model_hash
 from medcore_prune.lineage import lineage_of
-from medcore_prune.progress import track
 from medcore_prune.pruned_file import read_header
 
 

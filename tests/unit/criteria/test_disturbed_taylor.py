@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from medcore_prune._support.errors import CriterionError
 from medcore_prune.criteria.disturbed_taylor import DisturbedTaylor
-from medcore_prune.errors import CriterionError
 from tests.scoring import TwoImages, micro_sam, micro_world
 
 

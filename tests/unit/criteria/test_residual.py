@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from medcore_prune._support.errors import CriterionError
 from medcore_prune.criteria.residual import Residual, damped, in_rounds, residual_rise
-from medcore_prune.errors import CriterionError
 
 
 def test_independent_inputs_cost_what_they_carry() -> None:

@@ -6,7 +6,7 @@ import pytest
 from tiny import tiny_sam
 
 import medcore_prune as mp
-from medcore_prune.errors import DataError
+from medcore_prune._support.errors import DataError
 
 
 def image(side: int = 40) -> np.ndarray:

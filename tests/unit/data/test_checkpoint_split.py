@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medcore_prune._support.errors import DataError
 from medcore_prune.data.arrays import ArraySet, arrays
 from medcore_prune.data.checkpoint_split import after, refuse_seen, split_beside, split_file
 from medcore_prune.data.splits import Split, split
-from medcore_prune.errors import DataError
 
 
 def some(name: str, first: int = 0, count: int = 10, grown: int = 0) -> ArraySet:

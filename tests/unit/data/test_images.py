@@ -8,9 +8,9 @@ import tifffile
 import torch
 from PIL import Image
 
+from medcore_prune._support.errors import DataError
 from medcore_prune.data import images
 from medcore_prune.data.images import image_shape, read_image, read_labels, read_mask, to_rgb
-from medcore_prune.errors import DataError
 
 RNG = np.random.default_rng(7)
 GRAY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)

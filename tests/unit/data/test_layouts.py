@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from medcore_prune._support.errors import DataError
 from medcore_prune.data.folder import folder
 from medcore_prune.data.layouts import LAYOUTS, detect
-from medcore_prune.errors import DataError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medcore_prune._support.errors import DataError
 from medcore_prune.data import phantoms
-from medcore_prune.errors import DataError
 
 POLYPS = [name for name in phantoms.available() if "polyp" in name]
 MEDICAL = [name for name in phantoms.available() if name != "phantom_objects"]

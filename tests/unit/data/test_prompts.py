@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from medcore_prune._support.errors import DataError
 from medcore_prune.data.prompts import box_from_mask, boxes_from_csv, jitter_box
-from medcore_prune.errors import DataError
 
 
 def test_box_names_first_and_last_columns_and_rows(square):

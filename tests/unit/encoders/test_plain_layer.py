@@ -11,8 +11,8 @@ from tiny_samples import TinySamples
 from torch import Tensor, nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import SurgeryError
 from medcore_prune.encoders import blocks_of
-from medcore_prune.errors import SurgeryError
 
 
 class LowRank(nn.Linear):

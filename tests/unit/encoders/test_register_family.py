@@ -3,9 +3,9 @@
 import pytest
 
 from medcore_prune import register_family
+from medcore_prune._support.errors import RegistryError
 from medcore_prune.encoders import FAMILIES
 from medcore_prune.encoders.segment_anything import SegmentAnythingFamily
-from medcore_prune.errors import RegistryError
 
 
 class _Other(SegmentAnythingFamily):

@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import medcore_prune as mp
+from medcore_prune._support.errors import MedcorePruneError, SurgeryError
 from medcore_prune.cost import count
 from medcore_prune.encoders import blocks_of, geometry_of
-from medcore_prune.errors import MedcorePruneError, SurgeryError
 from medcore_prune.planning import make_plan
 from medcore_prune.protocol import embed, low_res_logits
 from medcore_prune.surgery import prune, verify

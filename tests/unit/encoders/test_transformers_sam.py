@@ -12,9 +12,9 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.errors import CheckpointError, MedcorePruneError
 from medcore_prune.cost import CONVENTIONS, count
 from medcore_prune.encoders import blocks_of, encoder_of, geometry_of
-from medcore_prune.errors import CheckpointError, MedcorePruneError
 from medcore_prune.planning import make_plan
 from medcore_prune.protocol import embed, low_res_logits
 from medcore_prune.surgery import masked, prune, verify

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from medcore_prune import zoo
-from medcore_prune.files import sha256_of
+from medcore_prune._support.files import sha256_of
 
 # What every comparison stands on: frozen before the first one, and not reworked to please a method.
 # The phantom images are pinned in tests/unit/data/test_phantoms.py.

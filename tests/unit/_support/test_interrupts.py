@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from medcore_prune.files import atomic_write
-from medcore_prune.interrupts import raise_lost, remembered
-from medcore_prune.progress import track
+from medcore_prune._support.files import atomic_write
+from medcore_prune._support.progress import raise_lost, remembered, track
 
 LOSES = """
 import signal
 import click
 from medcore_prune.command_line import run
-from medcore_prune.progress import track
+from medcore_prune._support.progress import track
 
 class Dies:
     def __del__(self):

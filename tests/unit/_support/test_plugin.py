@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from medcore_prune._support.errors import CriterionError, DataError, RegistryError
+from medcore_prune._support.registry import failures_named, load_plugin
 from medcore_prune.baseline import available_baselines, baselines
 from medcore_prune.criterion_registry import available_criteria, criteria, criterion_info
-from medcore_prune.errors import CriterionError, DataError, RegistryError
-from medcore_prune.plugin import failures_named, load_plugin
 
 WEIGHT = """
 from medcore_prune.criterion_registry import register_criterion

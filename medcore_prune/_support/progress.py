@@ -1,16 +1,63 @@
 """Progress with time left: a bar in a terminal and in a notebook, plain lines now and then in a log file."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from types import FrameType
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .duration import duration
-from .interrupts import raise_lost
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+_fell = threading.Event()
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _fell.set()
+    signal.default_int_handler(number, frame)
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Remember interrupts that fall in the block, in the main thread; in others nothing changes.
+
+    What ends a job politely (SIGTERM: a scheduler, `kill`) is an interrupt too, so that no half-made file stays behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _fell.clear()
+
+
+def raise_lost() -> None:
+    """Raise an interrupt that fell and did not get here.
+
+    Raises:
+        KeyboardInterrupt: One fell in `remembered`.
+    """
+    if _fell.is_set():
+        raise KeyboardInterrupt
+
 
 T = TypeVar("T")
 _LINE_EVERY_S = 30.0

@@ -10,11 +10,11 @@ import time
 import pytest
 import rich.console
 
-from medcore_prune import progress
-from medcore_prune.progress import track
+from medcore_prune._support import progress
+from medcore_prune._support.progress import track
 
 COUNTS = """
-from medcore_prune.progress import track
+from medcore_prune._support.progress import track
 for _ in track(range(3), "counting", total=3):
     pass
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medcore_prune.errors import MedcorePruneError, WriteError
-from medcore_prune.files import atomic_write, together, write_json_atomic, write_text_atomic
+from medcore_prune._support.errors import MedcorePruneError, WriteError
+from medcore_prune._support.files import atomic_write, together, write_json_atomic, write_text_atomic
 
 # a limit on the size of files stands for a full disk: the same calls fail, in the same way but for the number
 FULL = """
@@ -51,7 +51,7 @@ print(json.dumps({"said": said, "kept": kept, "files": sorted(str(p) for p in pl
 def test_a_full_disk_is_said_and_what_was_there_is_kept(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
         check=False,

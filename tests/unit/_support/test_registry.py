@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medcore_prune import registry as registry_module
-from medcore_prune.errors import RegistryError
-from medcore_prune.registry import Registry, registries, unknown_name
+from medcore_prune._support import registry as registry_module
+from medcore_prune._support.errors import RegistryError
+from medcore_prune._support.registry import Registry, registries, unknown_name
 
 TOY = """
 from toy_registry import toys

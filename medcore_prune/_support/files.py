@@ -5,14 +5,15 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from .errors import WriteError
+from .errors import ResultsError, WriteError
 
 _TORCH_CANNOT_WRITE = "inline_container"
 """Where torch's own writer of archives says that it failed; it has no error of its own for it."""
@@ -184,3 +185,66 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def exclusive(result: Path) -> Iterator[None]:
+    """Hold a folder of results, or a file, while the block runs; the lock goes with the process, however that ends.
+
+    Args:
+        result: It need not exist. The lock is a hidden file beside it, which goes with the block.
+
+    Raises:
+        ResultsError: Another run holds it.
+    """
+    place = result.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    file = place.parent / f".{place.name}.lock"
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ResultsError(f"another run is writing to {result}: wait for it, or use another --out") from None
+    try:
+        yield
+    finally:
+        # while it is held, so that the file is not that of another run; Windows keeps files that are open
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
+
+
+MOST_BYTES = 1 << 28
+"""No file of this package comes near: a split manifest of a million images is half of it."""
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON text.
+
+    Raises:
+        ValueError: It is none, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def read_json_file(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is too large, no text, no JSON, or nested too deep.
+    """
+    size = Path(path).stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{size >> 20} MiB, expected at most {MOST_BYTES >> 20}")
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def user_cache() -> Path:
+    """Return `$MEDCORE_PRUNE_CACHE`, else `medcore_prune` in the user's cache."""
+    if place := os.environ.get("MEDCORE_PRUNE_CACHE"):
+        return Path(place)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "medcore_prune"

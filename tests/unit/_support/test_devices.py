@@ -7,8 +7,8 @@ import torch
 from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
-from medcore_prune.devices import require_device
-from medcore_prune.errors import MedcorePruneError
+from medcore_prune._support.devices import require_device
+from medcore_prune._support.errors import MedcorePruneError
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "cpu:0"])

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from medcore_prune._support.errors import CheckpointError
+from medcore_prune._support.torch_file import read_torch_file
 from medcore_prune.checkpoint import read_state_dict
-from medcore_prune.errors import CheckpointError
-from medcore_prune.tensor_file import read_torch_file
 
 GIGANTIC = 10**12
 

@@ -1,0 +1,1 @@
+"""Private: errors, whole files, registries and plug-ins, progress, devices. It knows nothing of models or images."""
