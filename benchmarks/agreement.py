@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from ..budget import default_protect
 from ..criterion import unit_scores
-from ..data.subset import Subset
-from ..data.types import SampleSet
+from ..data.samples import SampleSet, Subset
 from ..groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..interventions import RiskData, exact_interventions
 from ..needs import Need, Role

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..data.subset import Subset
+from ..data.samples import Subset
 from ..evaluation import EvaluationSet, predict, score
 from ..zoo import NOTICE
 from .evaluating import FLOOR_NAMES, UNPRUNED, Evaluator

@@ -13,8 +13,7 @@ from ..automatic import AutomaticPlan, search_plan
 from ..commands.types import Whole
 from ..cost import count
 from ..criterion import unit_scores
-from ..data.subset import Subset
-from ..data.types import SampleSet
+from ..data.samples import SampleSet, Subset
 from ..evaluation import EvaluationSet
 from ..facade import planner
 from ..level import COMPARISON_LEVELS, Level

@@ -7,7 +7,7 @@ import click
 
 from .._support.errors import ResultsError
 from .._support.files import write_json_atomic
-from ..data.named import parse_named
+from ..data.folders.folder import parse_named
 from .evaluating import versions
 from .experiment_page import Section, write_report
 from .findings import CLAIMS, Finding, findings, plain

@@ -23,7 +23,7 @@ from ..commands.options import cache_option, device_option
 from ..correction import correct
 from ..correction_report import CorrectionSettings
 from ..criterion import unit_scores
-from ..data.named import parse_named
+from ..data.folders.folder import parse_named
 from ..evaluation import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..level import Level

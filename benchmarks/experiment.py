@@ -25,7 +25,7 @@ from ..commands.options import (
     resume_option,
 )
 from ..commands.types import GridSize, Whole
-from ..data.named import parse_named
+from ..data.folders.folder import parse_named
 from ..defaults import DEFAULTS
 from ..encoders.segment_anything import SHAPES
 from ..level import Level

@@ -12,11 +12,10 @@ from .._support.devices import require_device
 from .._support.errors import DataError, MedcorePruneError
 from ..checkpoint import load_sam, require_aligned
 from ..data import phantoms
-from ..data.checkpoint_split import refuse_seen, split_beside
-from ..data.named import named_folders
-from ..data.splits import FRACTIONS, Split
-from ..data.subset import at_most
-from ..data.types import SampleSet, subset_hash
+from ..data.folders.folder import named_folders
+from ..data.samples import SampleSet, at_most, subset_hash
+from ..data.splits.beside import refuse_seen, split_beside
+from ..data.splits.split import FRACTIONS, Split
 from ..encoders import geometry_of
 from ..fingerprint import model_hash
 from ..zoo import pocket

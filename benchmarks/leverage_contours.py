@@ -15,8 +15,7 @@ from .._support.errors import ResultsError
 from .._support.files import atomic_write
 from .._support.progress import track
 from ..contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
-from ..data.subset import Subset
-from ..data.types import SampleSet
+from ..data.samples import SampleSet, Subset
 from ..encoders import geometry_of
 from ..evaluation import EvaluationSet
 from ..groups import FAMILY_NAMES, Family

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from .._support.files import atomic_write
 from .._support.progress import track
 from ..cost import count
-from ..data.subset import Subset
-from ..data.types import SampleSet
+from ..data.masks import resize_mask
+from ..data.samples import SampleSet, Subset
 from ..encoders import geometry_of
 from ..evaluation import EvaluationSet, score
 from ..level import Level
 from ..leverage import BAND_PX, GRID_PX, Before
 from ..leverage_steps import Step, StepGrid, valid_steps
-from ..metrics import resize_mask
 from ..plan_record import Plan
 from ..pooled import N_BINS, histogram
 from ..protocol import input_logits, low_res_logits, masks_from_logits

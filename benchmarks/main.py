@@ -12,7 +12,7 @@ from torch import nn
 from ..cascade_stages import HEAD_RECOVERY_FRACTION, Correct, Stage
 from ..cascading import Cascaded, cascade, second_pass
 from ..correction import correct
-from ..data.splits import Split
+from ..data.splits.split import Split
 from ..level import Level
 from ..recovery_settings import RecoverySettings
 from .evaluating import Evaluator

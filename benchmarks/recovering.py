@@ -14,7 +14,7 @@ from torch import nn
 
 from ..cascade_stages import Stage
 from ..cascading import Cascaded
-from ..data.splits import Split
+from ..data.splits.split import Split
 from ..fingerprint import model_hash
 from ..latency import compare_latency
 from ..measure import Measured

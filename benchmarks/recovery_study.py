@@ -20,7 +20,7 @@ from ..baseline import get_baseline
 from ..calibration import calibrate
 from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
-from ..data.splits import FRACTIONS, Split
+from ..data.splits.split import FRACTIONS, Split
 from ..evaluation import evaluate, macro_average
 from ..facade import plan
 from ..recovery_history import RecoveryHistory

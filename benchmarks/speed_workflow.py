@@ -23,7 +23,7 @@ from ..attention import set_attention
 from ..calibration import calibrate
 from ..correction import correct
 from ..data import phantoms
-from ..data.arrays import arrays
+from ..data.samples import arrays
 from ..encoders import geometry_of
 from ..encoders.segment_anything import SHAPES, build_sam
 from ..evaluation import evaluate

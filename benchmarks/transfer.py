@@ -10,7 +10,7 @@ import click
 
 from ..cascade_stages import Stage
 from ..cascading import Cascaded, cascade
-from ..data.splits import Split
+from ..data.splits.split import Split
 from ..level import Level
 from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running

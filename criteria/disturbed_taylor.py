@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._support.errors import CriterionError
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
-from ..data.types import SampleSet
+from ..data.samples import SampleSet
 from ..encoders import geometry_of
 from ..groups import StructuredGroup
 from ..layer_gradients import LayerBatch, watching

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..aggregation import Aggregation, Aggregator, Population
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
-from ..data.types import SampleSet
+from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
 from ..encoders import geometry_of
 from ..groups import StructuredGroup

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ._support.devices import require_default_dtype
 from ._support.errors import DataError
 from .data.pool import Augmentation, Batch, Pool
-from .data.types import SampleSet
+from .data.samples import SampleSet
 from .encoders import geometry_of
 from .fingerprint import computation_hash
 from .protocol import embed

@@ -10,7 +10,7 @@ from torch import nn
 
 from .baseline import Baseline
 from .criterion import Criterion
-from .data.splits import Data, training_samples
+from .data.splits.split import Data, training_samples
 from .encoders import geometry_of
 from .evaluation import EvaluationSet
 from .facade import planner, scored

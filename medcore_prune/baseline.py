@@ -17,7 +17,7 @@ from ._support.registry import BUILT_IN, Entry, Registry, unknown_name
 from .adapters import INPUTS
 from .criterion import Cost, Criterion
 from .criterion_registry import build_criterion, criteria
-from .data.types import SampleSet
+from .data.samples import SampleSet
 from .defaults import DEFAULTS
 from .needs import Need
 from .statistics import Statistics

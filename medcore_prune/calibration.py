@@ -28,8 +28,8 @@ from .calibration_job import Job, Runner, read_batch
 from .checkpoint import require_aligned
 from .collector import check_losses
 from .collector_registry import get_collector, shapes_of
-from .data.splits import Data, training_samples
-from .data.types import SampleSet
+from .data.samples import SampleSet
+from .data.splits.split import Data, training_samples
 from .encoders import geometry_of
 from .fingerprint import computation_hash
 from .fisher import BOTH_LOSSES

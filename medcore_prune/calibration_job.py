@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ._support.errors import DataError, StatisticsError
 from .collector_registry import get_collector, is_own, version_of
-from .data.types import SampleSet
+from .data.masks import resize_mask
+from .data.samples import SampleSet
 from .encoders import geometry_of
 from .fisher import Accumulator
-from .metrics import resize_mask
 from .protocol import batch_of
 from .statistics_file import FilePart, Header, write_part
 

@@ -13,7 +13,7 @@ from ._support.errors import BudgetError
 from .baseline import Baseline, get_baseline
 from .calibration import calibrate
 from .criterion import Criterion
-from .data.splits import Split
+from .data.splits.split import Split
 from .encoders import geometry_of
 from .facade import plan as make_plan
 from .level import Level

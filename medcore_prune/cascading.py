@@ -12,7 +12,7 @@ from torch import nn
 
 from ._support.errors import BudgetError
 from .cascade_stages import Correct, Criteria, Runner, Stage
-from .data.splits import Data, training_split
+from .data.splits.split import Data, training_split
 from .level import Level
 from .plan_record import Plan
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings

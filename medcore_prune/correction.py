@@ -23,7 +23,7 @@ from ._support.progress import track
 from .correction_images import CorrectionImages, kept_bytes
 from .correction_report import CorrectionReport, CorrectionSettings
 from .correction_run import CorrectionRun, state_shapes
-from .data.splits import Data, training_samples
+from .data.splits.split import Data, training_samples
 from .encoders import blocks_of
 from .hidden_states import ADDING_LAYERS, bytes_of, room_for
 from .parentage import require_cut_from

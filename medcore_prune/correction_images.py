@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .data.types import SampleSet
+from .data.samples import SampleSet
 from .encoders import blocks_of, geometry_of
 from .hidden_states import Added
 from .protocol import batch_of

@@ -13,11 +13,12 @@ from torch import nn
 from ._support.devices import require_default_dtype
 from ._support.errors import DataError
 from ._support.progress import track
-from .data.splits import Data, Split, named_sets
-from .data.types import SampleSet
+from .data.masks import resize_mask
+from .data.samples import SampleSet
+from .data.splits.split import Data, Split, named_sets
 from .encoders import geometry_of
 from .floors import box_mask, ellipse_mask
-from .metrics import MaskMetrics, evaluate_mask, resize_mask
+from .metrics import MaskMetrics, evaluate_mask
 from .protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
 
 Masks = Sequence[npt.NDArray[np.bool_]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ._support.errors import CriterionError
 from .baseline import Baseline
 from .criterion import Criterion
-from .data.splits import Data
+from .data.splits.split import Data
 from .elementwise import Pair, unit_sums
 from .facade import scored
 from .groups import StructuredGroup, groups_of

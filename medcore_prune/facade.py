@@ -9,7 +9,7 @@ from ._support.errors import CriterionError
 from .adapters import as_criterion
 from .baseline import Baseline, get_baseline
 from .criterion import Criterion, unit_scores
-from .data.splits import Data, training_split
+from .data.splits.split import Data, training_split
 from .groups import Family
 from .level import Level
 from .plan_record import Plan

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from .collector import LOSSES, Collector, check_losses
 from .collector_registry import faults_named, get_collector, is_own, shapes_of
 from .contributions import own_contributions
+from .data.masks import band_radius, boundary_band
 from .defaults import DEFAULTS
 from .layer_gradients import LayerBatch, watching
-from .losses import band_radius, band_term, boundary_band, plain_loss
+from .losses import band_term, plain_loss
 from .protocol import input_logits, low_res_logits
 from .weight_layout import prunable_layers
 

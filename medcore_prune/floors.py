@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._support.errors import DataError
-from .data.types import Box
+from .data.prompts import Box
 
 Offsets = npt.NDArray[np.floating]
 

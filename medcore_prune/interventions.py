@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ._support.errors import AlignmentError, DataError, SurgeryError
 from ._support.progress import track
-from .data.types import SampleSet
+from .data.masks import band_radius, boundary_band, resize_mask
+from .data.samples import SampleSet
 from .defaults import DEFAULTS
 from .groups import StructuredGroup
-from .losses import band_radius, boundary_band, boundary_loss
-from .metrics import resize_mask
+from .losses import boundary_loss
 from .protocol import batch_of, input_logits, low_res_logits
 
 

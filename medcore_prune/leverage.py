@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ._support.errors import MetricError
-from .losses import boundary_band
+from .data.masks import boundary_band
 from .pooled import PooledValues
 
 GRID_PX = 256

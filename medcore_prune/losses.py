@@ -10,46 +10,7 @@ of `plain_loss` and `band_term` give the Fisher for every lambda_B (METHOD secti
 import torch.nn.functional as F
 from torch import Tensor
 
-from .defaults import DEFAULTS
-
 DICE_EPSILON = 1e-5
-
-
-def band_radius(size: int, radius_px: float = DEFAULTS.band_radius_px, grid_px: int = DEFAULTS.band_grid_px) -> int:
-    """Scale a radius from the grid that it is given on to another.
-
-    Args:
-        size: Side of the other grid in pixels.
-        radius_px: Radius in pixels of the first grid.
-        grid_px: Side of the first grid in pixels.
-
-    Returns:
-        Radius in pixels of the grid, rounded, at least 1.
-    """
-    return max(1, round(radius_px * size / grid_px))
-
-
-def boundary_band(mask: Tensor, radius_px: int) -> Tensor:
-    """Mark the pixels near the contour: B(y) = dilate(y) - erode(y) with a square element (Eq. 9).
-
-    What lies outside of the image counts as unknown: a mask that touches the border has no contour there.
-
-    Args:
-        mask: (B, 1, H, W) bool, or float of 0 and 1.
-        radius_px: Half the side of the structuring element, at least 1.
-
-    Returns:
-        Float of the same shape: 1 in the band, 0 elsewhere.
-    """
-    values = mask.float()
-    return _dilate(values, radius_px) + _dilate(-values, radius_px)
-
-
-def _dilate(values: Tensor, radius_px: int) -> Tensor:
-    # a square is a row of columns; padding is minus infinity, so the border neither dilates nor erodes
-    side = 2 * radius_px + 1
-    rows = F.max_pool2d(values, (1, side), stride=1, padding=(0, radius_px))
-    return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius_px, 0))
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:

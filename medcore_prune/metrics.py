@@ -8,7 +8,6 @@ the image diagonal). `MaskMetrics.empty` tells which, so that tables can count t
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -16,8 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ._support.errors import MetricError
+from .data.masks import Mask, _check
 
-Mask = npt.NDArray[np.bool_]
 Distances = npt.NDArray[np.float64]
 Empty = Literal["none", "one", "both"]
 
@@ -123,40 +122,6 @@ def boundary_distances(pred: Mask, true: Mask) -> tuple[Distances, Distances]:
     return np.asarray(from_true[edges[0]]), np.asarray(from_pred[edges[1]])
 
 
-def resize_mask(mask: Mask, size: int) -> Mask:
-    """Bring a mask to the square evaluation grid: a pixel is inside if more than half of its area is.
-
-    The covered area is exact (counted in whole units, so that ties do not depend on rounding), for reduction and
-    enlargement alike; a mask of the grid's size stays as it is. Structures thinner than half a pixel are lost.
-
-    Args:
-        mask: (H, W) bool.
-        size: Side of the grid in pixels.
-
-    Returns:
-        (size, size) bool.
-
-    Raises:
-        MetricError: Not a mask, or no pixel a side.
-    """
-    _check(mask, mask)
-    if size < 1:
-        raise MetricError(f"expected a grid of at least 1 pixel a side, got {size}")
-    height, width = mask.shape
-    if (height, width) == (size, size):
-        return mask.copy()
-    area = _overlaps(size, height) @ mask.astype(np.float64) @ _overlaps(size, width).T
-    return np.asarray(2 * area > height * width)
-
-
-@lru_cache(maxsize=64)
-def _overlaps(cells: int, pixels: int) -> npt.NDArray[np.float64]:
-    """Return how much of each pixel lies in each cell, (cells, pixels), in units of 1 / (cells * pixels)."""
-    starts, ends = np.arange(cells)[:, None] * pixels, np.arange(1, cells + 1)[:, None] * pixels
-    left, right = np.arange(pixels) * cells, np.arange(1, pixels + 1) * cells
-    return np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None).astype(np.float64)
-
-
 def _f1_within(distances: tuple[Distances, Distances], tolerance: float) -> float:
     precision, recall = (float(np.count_nonzero(d <= tolerance)) / len(d) for d in distances)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -164,11 +129,3 @@ def _f1_within(distances: tuple[Distances, Distances], tolerance: float) -> floa
 
 def _percentile_distance(distances: tuple[Distances, Distances]) -> float:
     return max(float(np.percentile(d, HD_PERCENTILE)) for d in distances)
-
-
-def _check(pred: Mask, true: Mask) -> None:
-    for mask in (pred, true):
-        if mask.dtype != np.bool_ or mask.ndim != 2:
-            raise MetricError(f"expected a mask (H, W) of bool, got {mask.dtype} of shape {mask.shape}")
-    if pred.shape != true.shape:
-        raise MetricError(f"expected masks of one shape, got {pred.shape} and {true.shape}: use resize_mask")

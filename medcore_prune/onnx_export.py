@@ -22,7 +22,7 @@ from ._support.errors import MedcorePruneError
 from ._support.files import atomic_write
 from .attention import set_attention
 from .data import phantoms
-from .data.types import Sample
+from .data.samples import Sample
 from .encoders import encoder_of, family_of, geometry_of
 from .fingerprint import model_hash
 from .lineage import lineage_of

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from ._support.errors import DataError
 from .data.images import to_rgb
-from .data.types import Box
+from .data.prompts import Box
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

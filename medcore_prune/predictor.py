@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ._support.errors import DataError
-from .data.types import Box
+from .data.prompts import Box
 from .encoders import geometry_of
 from .protocol import Postprocess, decode, embed, masks_from_logits, preprocess, scale_box
 

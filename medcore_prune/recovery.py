@@ -21,9 +21,8 @@ from ._support.devices import require_default_dtype
 from ._support.errors import DataError, MedcorePruneError
 from .adaptation import pool_size
 from .data.pool import Augmentation, Batch, Pool
-from .data.splits import Data, check_roles, training_split
-from .data.subset import Subset
-from .data.types import SampleSet, subset_hash
+from .data.samples import SampleSet, Subset, subset_hash
+from .data.splits.split import Data, check_roles, training_split
 from .encoders import geometry_of
 from .evaluation import EvaluationSet, macro_average, predict, score
 from .fingerprint import computation_hash

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ._support.errors import MedcorePruneError
+from .data.masks import band_radius, boundary_band
 from .data.pool import Batch
-from .losses import band_radius, boundary_band, dice_loss
+from .losses import dice_loss
 from .recovery_losses import (
     blur_sigma,
     boundary_bce,

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .data.masks import band_radius, boundary_band
 from .defaults import DEFAULTS
 from .encoders import blocks_of, geometry_of
 from .hidden_states import ADDING_LAYERS, fold_windows
 from .layer_gradients import LayerBatch, watching
-from .losses import band_radius, boundary_band, boundary_loss
+from .losses import boundary_loss
 from .protocol import input_logits, low_res_logits
 
 TokenWeights = Mapping[str, Tensor]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medcore_prune.data.types import Sample
+from medcore_prune.data.samples import Sample
 from medcore_prune.encoders.segment_anything import SamShape, build_sam
 from medcore_prune.groups import StructuredGroup, groups_of
 from medcore_prune.needs import Need

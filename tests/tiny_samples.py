@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from medcore_prune.data.content import content_hash
 from medcore_prune.data.prompts import box_from_mask
-from medcore_prune.data.types import Sample
+from medcore_prune.data.samples import Sample, content_hash
 
 
 class TinySamples:

@@ -14,10 +14,10 @@ from .._support.errors import CheckpointError
 from .._support.files import exclusive, together, write_json_atomic
 from ..adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..checkpoint import load_sam, save_training_checkpoint
-from ..data.checkpoint_split import after, split_file
-from ..data.named import named_folders, parse_named
-from ..data.splits import Split, split
-from ..data.types import SampleSet
+from ..data.folders.folder import named_folders, parse_named
+from ..data.samples import SampleSet
+from ..data.splits.beside import after, split_file
+from ..data.splits.split import Split, split
 from ..encoders import geometry_of
 from ..encoders.segment_anything import SHAPES
 from ..protocol import batch_of

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._support.devices import require_device
 from .._support.files import refuse_existing, require_writable, write_text_atomic
-from ..data.types import SampleSet
+from ..data.samples import SampleSet
 from ..encoders import geometry_of
 from ..estimates import evaluation_estimate
 from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score

@@ -12,11 +12,10 @@ from .._support.errors import CheckpointError, DataError
 from ..attention import set_attention
 from ..checkpoint import load_sam, require_aligned
 from ..data import phantoms
-from ..data.checkpoint_split import refuse_seen, split_beside
-from ..data.named import named_folders, parse_named
-from ..data.splits import Split
-from ..data.subset import at_most
-from ..data.types import SampleSet, subset_hash
+from ..data.folders.folder import named_folders, parse_named
+from ..data.samples import SampleSet, at_most, subset_hash
+from ..data.splits.beside import refuse_seen, split_beside
+from ..data.splits.split import Split
 from ..encoders import geometry_of
 from ..estimate_record import Estimate, require_memory
 from ..lineage import lineage_of

@@ -8,7 +8,7 @@ import click
 
 from ..completion import Words
 from ..cost import CONVENTIONS
-from ..data.layouts import LAYOUTS
+from ..data.folders.layouts import LAYOUTS
 from ..encoders.segment_anything import SHAPES, SegmentAnythingFamily
 from .types import GridSize, Whole, file_or
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from .._support.errors import WriteError
 from .._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
-from ..data.checkpoint_split import split_file
-from ..data.splits import Split
+from ..data.splits.beside import split_file
+from ..data.splits.split import Split
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
 

@@ -14,8 +14,7 @@ from .._support.errors import DataError
 from .._support.files import atomic_write, refuse_existing, require_writable
 from .._support.progress import track
 from ..data.images import is_image_file, read_image
-from ..data.prompts import boxes_from_csv
-from ..data.types import Box
+from ..data.prompts import Box, boxes_from_csv
 from ..overlay import overlay
 from ..predictor import Predictor
 from .inputs import POCKET, ModelOptions

@@ -10,7 +10,7 @@ from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from .._support.registry import load_plugin
-from ..data.checkpoint_split import split_file
+from ..data.splits.beside import split_file
 from ..level import Level
 from ..pruned_file import save
 from ..target import Target

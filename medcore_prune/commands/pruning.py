@@ -17,8 +17,8 @@ from .._support.registry import BUILT_IN, failures_named
 from ..baseline import baseline_info, get_baseline
 from ..calibration import calibrate
 from ..cost import Cost, count
-from ..data.splits import Split
-from ..data.types import SampleSet, subset_hash
+from ..data.samples import SampleSet, subset_hash
+from ..data.splits.split import Split
 from ..encoders import geometry_of
 from ..estimates import calibration_estimate
 from ..facade import plan as make_plan

@@ -10,8 +10,8 @@ from torch import nn
 from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import atomic_write, exclusive, together, write_text_atomic
-from ..data.checkpoint_split import split_file
-from ..data.splits import Split
+from ..data.splits.beside import split_file
+from ..data.splits.split import Split
 from ..estimates import recovery_estimate
 from ..fingerprint import model_hash
 from ..lineage import lineage_of

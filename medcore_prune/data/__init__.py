@@ -1,16 +1,13 @@
 """Images with masks: folders, splits, prompts, phantoms."""
 
 from . import phantoms
-from .arrays import ArraySet, arrays
-from .content import content_hash, image_hash, perceptual_hash
-from .folder import FolderSet, folder
+from .folders.folder import FolderSet, folder
+from .folders.layouts import LAYOUTS
 from .images import read_image, read_mask
-from .layouts import LAYOUTS
-from .near_duplicates import NearDuplicateWarning
-from .prompts import box_from_mask, boxes_from_csv, jitter_box
-from .splits import Data, Split, check_roles, split
-from .subset import Subset
-from .types import Box, Sample, SampleSet, subset_hash
+from .prompts import Box, box_from_mask, boxes_from_csv, jitter_box
+from .samples import ArraySet, Sample, SampleSet, Subset, arrays, content_hash, image_hash, perceptual_hash, subset_hash
+from .splits.near_duplicates import NearDuplicateWarning
+from .splits.split import Data, Split, check_roles, split
 
 __all__ = [
     "LAYOUTS",

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .._support.errors import DataError
-from .mask_values import binarise, channels_last, few_colours, object_of, one_channel, visible
+from .masks import binarise, channels_last, few_colours, object_of, one_channel, visible
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from .._support.errors import DataError
 from .csv_table import read_table
-from .types import Box
+
+Box = tuple[float, float, float, float]
+
 
 _CORNERS = ("x0", "y0", "x1", "y1")
 

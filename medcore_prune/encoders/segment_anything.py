@@ -7,13 +7,20 @@ from functools import partial
 from typing import Any
 
 import torch
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
 from .._support.errors import MedcorePruneError
 from .family import Block, Geometry, block_of, no_decoder
 from .sdpa import Attention, SdpaAttention
+
+from segment_anything.modeling import (  # isort: skip
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 
 _LAYER_PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
 

@@ -17,7 +17,7 @@ from medcore_prune.adaptation import AdaptSettings, adapt
 from medcore_prune.correction import Corrector
 from medcore_prune.correction_report import CorrectionSettings
 from medcore_prune.data.prompts import box_from_mask
-from medcore_prune.data.types import Sample
+from medcore_prune.data.samples import Sample
 from medcore_prune.encoders import blocks_of
 from medcore_prune.groups import FAMILY_NAMES
 from medcore_prune.protocol import scale_box

@@ -26,7 +26,7 @@ from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune.benchmarks import baselines
 from medcore_prune.benchmarks.cli import cli
-from medcore_prune.data.splits import FRACTIONS
+from medcore_prune.data.splits.split import FRACTIONS
 
 place, kind, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 lots = random.Random(kind)

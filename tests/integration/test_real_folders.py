@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data.folder import folder
-from medcore_prune.data.near_duplicates import NearDuplicateWarning
-from medcore_prune.data.splits import split
+from medcore_prune.data.folders.folder import folder
+from medcore_prune.data.splits.near_duplicates import NearDuplicateWarning
+from medcore_prune.data.splits.split import split
 from medcore_prune.floors import box_mask
 from medcore_prune.metrics import evaluate_mask
 

@@ -14,7 +14,7 @@ RECOVER = """
 import sys
 from tiny import tiny_sam
 import medcore_prune as mp
-from medcore_prune.data.splits import FRACTIONS
+from medcore_prune.data.splits.split import FRACTIONS
 images = lambda seed, count: {"skin": mp.data.phantoms.make("phantom_skin", seed=seed, count=count, size=48)}
 data = mp.data.Split(images(1, 6), images(2, 3), {}, 0, FRACTIONS)
 teacher = tiny_sam()

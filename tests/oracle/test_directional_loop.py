@@ -9,9 +9,10 @@ import torch
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor, nn
 
+from medcore_prune.data.masks import band_radius, boundary_band
 from medcore_prune.fisher import Accumulator
 from medcore_prune.groups import StructuredGroup, groups_of
-from medcore_prune.losses import band_radius, boundary_band, boundary_loss
+from medcore_prune.losses import boundary_loss
 from medcore_prune.protocol import input_logits, low_res_logits
 
 COUNT = 3

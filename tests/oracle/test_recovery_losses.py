@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medcore_prune.losses import boundary_band
+from medcore_prune.data.masks import boundary_band
 from medcore_prune.recovery_losses import (
     boundary_bce,
     boundary_logit_distance,

@@ -14,7 +14,7 @@ from tiny_samples import Fixed
 
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError, StatisticsError
-from medcore_prune.data.types import Sample, SampleSet
+from medcore_prune.data.samples import Sample, SampleSet
 from medcore_prune.fisher import Accumulator
 from medcore_prune.needs import Need
 from medcore_prune.weight_layout import prunable_layers

@@ -13,7 +13,7 @@ from medcore_prune import cascade_stages
 from medcore_prune._support.errors import BudgetError
 from medcore_prune.cascading import cascade, second_pass
 from medcore_prune.checkpoint import require_aligned
-from medcore_prune.data.splits import Split, split
+from medcore_prune.data.splits.split import Split, split
 from medcore_prune.encoders import blocks_of
 from medcore_prune.lineage import lineage_of
 from medcore_prune.plan_record import Plan

@@ -14,7 +14,7 @@ from medcore_prune import correction_run
 from medcore_prune._support.errors import DataError, StatisticsError, SurgeryError
 from medcore_prune.correction import Corrector
 from medcore_prune.correction_report import TARGETS, CorrectionSettings
-from medcore_prune.data.splits import split
+from medcore_prune.data.splits.split import split
 from medcore_prune.encoders import encoder_of
 from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.least_squares import NormalEquations

@@ -11,7 +11,7 @@ from tiny_samples import Fixed, TinySamples
 
 import medcore_prune as mp
 from medcore_prune._support.errors import StatisticsError
-from medcore_prune.data.types import SampleSet
+from medcore_prune.data.samples import SampleSet
 from medcore_prune.fisher import Accumulator
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics

@@ -6,9 +6,8 @@ from tiny_samples import Fixed
 
 from medcore_prune._support.errors import DataError
 from medcore_prune.data import phantoms
-from medcore_prune.data.splits import Split
-from medcore_prune.data.subset import Subset
-from medcore_prune.data.types import Sample
+from medcore_prune.data.samples import Sample, Subset
+from medcore_prune.data.splits.split import Split
 from medcore_prune.evaluation import EvaluationSet, evaluate, floor_masks, macro_average, predict, score
 from medcore_prune.predictor import Predictor
 

@@ -6,7 +6,7 @@ from scoring import TwoImages, micro_sam, micro_world
 from tiny import tiny_sam
 
 from medcore_prune._support.errors import AlignmentError, DataError
-from medcore_prune.data.subset import Subset
+from medcore_prune.data.samples import Subset
 from medcore_prune.interventions import RiskData, exact_interventions, risk, unit_replaced
 
 

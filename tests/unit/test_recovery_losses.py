@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from medcore_prune.losses import bce_loss, boundary_band
+from medcore_prune.data.masks import boundary_band
+from medcore_prune.losses import bce_loss
 from medcore_prune.recovery_losses import (
     blur_sigma,
     boundary_bce,

@@ -7,9 +7,10 @@ import torch
 from tiny import TINY, tiny_batch, tiny_sam
 from torch import Tensor, nn
 
+from medcore_prune.data.masks import band_radius, boundary_band
 from medcore_prune.defaults import DEFAULTS
 from medcore_prune.encoders import blocks_of
-from medcore_prune.losses import band_radius, boundary_band, boundary_loss
+from medcore_prune.losses import boundary_loss
 from medcore_prune.protocol import input_logits, low_res_logits
 from medcore_prune.token_weights import (
     WEIGHTINGS,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._support.errors import DataError
-from ..types import Sample
+from ..samples import Sample
 from . import objects, polyp, skin, ultrasound
 from .canvas import Canvas, stream
 from .scene import Scene

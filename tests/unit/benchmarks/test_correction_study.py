@@ -12,7 +12,7 @@ from medcore_prune.benchmarks.correction_study import GOAL, LEVELS, PRUNED, UNPR
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.correction import correct
 from medcore_prune.correction_report import CorrectionSettings
-from medcore_prune.data.splits import FRACTIONS, Split
+from medcore_prune.data.splits.split import FRACTIONS, Split
 
 
 def inputs(seed: int = 0) -> Inputs:

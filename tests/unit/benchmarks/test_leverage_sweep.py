@@ -18,7 +18,7 @@ from medcore_prune.benchmarks.leverage_summary import Sampled, summarise_sweep
 from medcore_prune.benchmarks.leverage_sweep import BANDS, HEADLINE, Cells, measure, parts_of, sweep
 from medcore_prune.benchmarks.settings import Settings
 from medcore_prune.cost import count
-from medcore_prune.data.types import SampleSet
+from medcore_prune.data.samples import SampleSet
 from medcore_prune.evaluation import EvaluationSet, macro_average, predict, score
 from medcore_prune.intervals import Bootstrap
 from medcore_prune.level import Level

@@ -23,7 +23,7 @@ from medcore_prune.benchmarks.recovery_study import (
     settled,
 )
 from medcore_prune.calibration import calibrate
-from medcore_prune.data.splits import FRACTIONS, Split
+from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.recovery_objective import RecoveryWeights
 from medcore_prune.recovery_settings import RecoverySettings
 from medcore_prune.recovery_store import RecoveryStore

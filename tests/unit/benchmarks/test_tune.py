@@ -9,7 +9,7 @@ from medcore_prune.baseline import available_baselines, get_baseline
 from medcore_prune.benchmarks import tune
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.tune import TRIALS, Outcome, best
-from medcore_prune.data.splits import FRACTIONS, Split
+from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.planning import make_plan
 
 

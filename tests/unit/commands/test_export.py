@@ -7,7 +7,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune.cli import cli
-from medcore_prune.data.checkpoint_split import split_file
+from medcore_prune.data.splits.beside import split_file
 
 pytest.importorskip("onnxruntime")
 

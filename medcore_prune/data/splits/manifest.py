@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._support.errors import DataError
-from .._support.files import read_json_file
-from .content import PERCEPTUAL_BITS
-from .types import SampleSet
+from ..._support.errors import DataError
+from ..._support.files import read_json_file
+from ..samples import PERCEPTUAL_BITS, SampleSet
 
 FORMAT = 1
 ROLES = ("train", "validation", "test")

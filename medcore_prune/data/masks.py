@@ -1,11 +1,15 @@
 """What the values of a mask file mean: object or background, labels or shades."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch.nn.functional as F
+from torch import Tensor
 
-from .._support.errors import DataError
+from .._support.errors import DataError, MetricError
+from ..defaults import DEFAULTS
 
 _FEW = 32  # distinct colours up to which a lossless mask is taken for classes rather than shades
 
@@ -152,3 +156,85 @@ def _full_range(dtype: np.dtype[np.generic], peak: float) -> float:
         return 1.0 if peak <= 1.0 else 255.0
     # wider integers than 16 bits hold labels or 8- and 16-bit values
     return 255.0 if peak <= 255 and dtype.itemsize != 2 else 65535.0
+
+
+def band_radius(size: int, radius_px: float = DEFAULTS.band_radius_px, grid_px: int = DEFAULTS.band_grid_px) -> int:
+    """Scale a radius from the grid that it is given on to another.
+
+    Args:
+        size: Side of the other grid in pixels.
+        radius_px: Radius in pixels of the first grid.
+        grid_px: Side of the first grid in pixels.
+
+    Returns:
+        Radius in pixels of the grid, rounded, at least 1.
+    """
+    return max(1, round(radius_px * size / grid_px))
+
+
+def boundary_band(mask: Tensor, radius_px: int) -> Tensor:
+    """Mark the pixels near the contour: B(y) = dilate(y) - erode(y) with a square element (Eq. 9).
+
+    What lies outside of the image counts as unknown: a mask that touches the border has no contour there.
+
+    Args:
+        mask: (B, 1, H, W) bool, or float of 0 and 1.
+        radius_px: Half the side of the structuring element, at least 1.
+
+    Returns:
+        Float of the same shape: 1 in the band, 0 elsewhere.
+    """
+    values = mask.float()
+    return _dilate(values, radius_px) + _dilate(-values, radius_px)
+
+
+def _dilate(values: Tensor, radius_px: int) -> Tensor:
+    # a square is a row of columns; padding is minus infinity, so the border neither dilates nor erodes
+    side = 2 * radius_px + 1
+    rows = F.max_pool2d(values, (1, side), stride=1, padding=(0, radius_px))
+    return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius_px, 0))
+
+
+Mask = npt.NDArray[np.bool_]
+
+
+def resize_mask(mask: Mask, size: int) -> Mask:
+    """Bring a mask to the square evaluation grid: a pixel is inside if more than half of its area is.
+
+    The covered area is exact (counted in whole units, so that ties do not depend on rounding), for reduction and
+    enlargement alike; a mask of the grid's size stays as it is. Structures thinner than half a pixel are lost.
+
+    Args:
+        mask: (H, W) bool.
+        size: Side of the grid in pixels.
+
+    Returns:
+        (size, size) bool.
+
+    Raises:
+        MetricError: Not a mask, or no pixel a side.
+    """
+    _check(mask, mask)
+    if size < 1:
+        raise MetricError(f"expected a grid of at least 1 pixel a side, got {size}")
+    height, width = mask.shape
+    if (height, width) == (size, size):
+        return mask.copy()
+    area = _overlaps(size, height) @ mask.astype(np.float64) @ _overlaps(size, width).T
+    return np.asarray(2 * area > height * width)
+
+
+@lru_cache(maxsize=64)
+def _overlaps(cells: int, pixels: int) -> npt.NDArray[np.float64]:
+    """Return how much of each pixel lies in each cell, (cells, pixels), in units of 1 / (cells * pixels)."""
+    starts, ends = np.arange(cells)[:, None] * pixels, np.arange(1, cells + 1)[:, None] * pixels
+    left, right = np.arange(pixels) * cells, np.arange(1, pixels + 1) * cells
+    return np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None).astype(np.float64)
+
+
+def _check(pred: Mask, true: Mask) -> None:
+    for mask in (pred, true):
+        if mask.dtype != np.bool_ or mask.ndim != 2:
+            raise MetricError(f"expected a mask (H, W) of bool, got {mask.dtype} of shape {mask.shape}")
+    if pred.shape != true.shape:
+        raise MetricError(f"expected masks of one shape, got {pred.shape} and {true.shape}: use resize_mask")

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data.content import content_hash
-from medcore_prune.data.split_manifest import ROLES
-from medcore_prune.data.splits import Split, check_roles, split
-from medcore_prune.data.subset import Subset
-from medcore_prune.data.types import Sample
+from medcore_prune.data.samples import Sample, Subset, content_hash
+from medcore_prune.data.splits.manifest import ROLES
+from medcore_prune.data.splits.split import Split, check_roles, split
 
 
 @dataclass

@@ -5,7 +5,7 @@ import pytest
 from skimage.io import imsave
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data.named import named_folders, parse_named
+from medcore_prune.data.folders.folder import named_folders, parse_named
 
 
 def test_names_and_folders_in_order() -> None:

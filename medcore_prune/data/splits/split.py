@@ -9,13 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from .._support.errors import DataError
-from .._support.files import write_json_atomic
-from ..metrics import resize_mask
+from ..._support.errors import DataError
+from ..._support.files import write_json_atomic
+from ..masks import resize_mask
+from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes
+from .manifest import FORMAT, LOOKS, ROLES, SEEN, abridged, differences, read_manifest
 from .near_duplicates import warn_between_roles
-from .split_manifest import FORMAT, LOOKS, ROLES, SEEN, abridged, differences, read_manifest
-from .subset import Subset, image_hashes, perceptual_hashes
-from .types import SampleSet
 
 FRACTIONS = (0.7, 0.1, 0.2)
 

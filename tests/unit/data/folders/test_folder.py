@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data.content import content_hash, image_hash
-from medcore_prune.data.folder import folder as open_folder
+from medcore_prune.data.folders.folder import folder as open_folder
+from medcore_prune.data.samples import content_hash, image_hash
 
 
 def test_samples_carry_image_mask_box_and_group(pairs, picture, square):

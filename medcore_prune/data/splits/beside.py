@@ -5,12 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .._support.errors import DataError
+from ..._support.errors import DataError
+from ..samples import SampleSet, image_hashes
+from .manifest import LOOKS, ROLES, SEEN, read_manifest
 from .near_duplicates import Look, looks_of, warn_between
-from .split_manifest import LOOKS, ROLES, SEEN, read_manifest
-from .splits import Split, load_split, split
-from .subset import image_hashes
-from .types import SampleSet
+from .split import Split, load_split, split
 
 _SHOWN = 3
 

@@ -8,10 +8,8 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from .._support.errors import MedcorePruneWarning
-from .content import PERCEPTUAL_BITS
-from .subset import perceptual_hashes
-from .types import SampleSet
+from ..._support.errors import MedcorePruneWarning
+from ..samples import PERCEPTUAL_BITS, SampleSet, perceptual_hashes
 
 LARGEST_DISTANCE = 24
 """Bits of 255 up to which two images are called near duplicates.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data.folder import folder
-from medcore_prune.data.layouts import LAYOUTS, detect
+from medcore_prune.data.folders.folder import folder
+from medcore_prune.data.folders.layouts import LAYOUTS, detect
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
-from .._support.errors import DataError
-from .csv_table import Row, Table, read_table
-from .listing import Entry, Listing, is_file
+from ..._support.errors import DataError
+from ..csv_table import Row, Table, read_table
+from .layouts import Entry, Listing, is_file
 
 FILE_NAME = "manifest.csv"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data.arrays import ArraySet, arrays
-from medcore_prune.data.checkpoint_split import after, refuse_seen, split_beside, split_file
-from medcore_prune.data.splits import Split, split
+from medcore_prune.data.samples import ArraySet, arrays
+from medcore_prune.data.splits.beside import after, refuse_seen, split_beside, split_file
+from medcore_prune.data.splits.split import Split, split
 
 
 def some(name: str, first: int = 0, count: int = 10, grown: int = 0) -> ArraySet:

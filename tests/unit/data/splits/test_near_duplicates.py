@@ -14,18 +14,17 @@ from PIL import Image
 from tiny_samples import Fixed
 
 from medcore_prune.data import phantoms
-from medcore_prune.data.checkpoint_split import refuse_seen, split_file
-from medcore_prune.data.content import perceptual_hash
-from medcore_prune.data.folder import folder
-from medcore_prune.data.near_duplicates import (
+from medcore_prune.data.folders.folder import folder
+from medcore_prune.data.samples import Sample, perceptual_hash
+from medcore_prune.data.splits.beside import refuse_seen, split_file
+from medcore_prune.data.splits.near_duplicates import (
     LARGEST_DISTANCE,
     Look,
     NearDuplicateWarning,
     near_pairs,
     warn_between_roles,
 )
-from medcore_prune.data.splits import Split, split
-from medcore_prune.data.types import Sample
+from medcore_prune.data.splits.split import Split, split
 
 Pixels = npt.NDArray[np.uint8]
 

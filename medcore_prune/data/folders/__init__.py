@@ -1,0 +1,1 @@
+"""Folders of images and masks: their shapes, their manifests."""
