@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..budget import default_protect
 from ..criterion import unit_scores
 from ..data.samples import SampleSet, Subset
-from ..groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..interventions import RiskData, exact_interventions
+from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..needs import Need, Role
 from ..statistics import Statistics
 from ..weight_layout import prunable_layers

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from ..groups import FAMILY_NAMES
+from ..models.groups import FAMILY_NAMES
 from .grid import Grid
 from .records import NO_LEVEL
 from .results import ResultStore

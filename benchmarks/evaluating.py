@@ -15,8 +15,8 @@ from torch import nn
 from .._support.progress import track
 from ..cost import Cost, count
 from ..evaluation import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
+from ..models.protocol import Postprocess
 from ..plan_record import Plan
-from ..protocol import Postprocess
 from ..statistics import Statistics
 from .inputs import Inputs
 from .planning import EXPERIMENT, Job

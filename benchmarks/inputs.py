@@ -10,14 +10,15 @@ from torch import nn
 
 from .._support.devices import require_device
 from .._support.errors import DataError, MedcorePruneError
-from ..checkpoint import load_sam, require_aligned
+from ..checkpoint import load_sam
 from ..data import phantoms
 from ..data.folders.folder import named_folders
 from ..data.samples import SampleSet, at_most, subset_hash
 from ..data.splits.beside import refuse_seen, split_beside
 from ..data.splits.split import FRACTIONS, Split
-from ..encoders import geometry_of
-from ..fingerprint import model_hash
+from ..models.families import geometry_of
+from ..models.fingerprint import model_hash
+from ..models.pairs import require_aligned
 from ..zoo import pocket
 from .settings import Settings
 

@@ -8,9 +8,9 @@ import pandas as pd
 
 from .._support.files import write_text_atomic
 from ..criterion import unit_scores
-from ..encoders import blocks_of
 from ..level import Level
 from ..measure import measured
+from ..models.families import blocks_of
 from ..planning import make_plan
 from ..statistics import Statistics
 from .announce import duration, seconds_an_image

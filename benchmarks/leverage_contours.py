@@ -16,13 +16,13 @@ from .._support.files import atomic_write
 from .._support.progress import track
 from ..contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
 from ..data.samples import SampleSet, Subset
-from ..encoders import geometry_of
 from ..evaluation import EvaluationSet
-from ..groups import FAMILY_NAMES, Family
 from ..level import Level
 from ..leverage import GRID_PX, Array
+from ..models.families import geometry_of
+from ..models.groups import FAMILY_NAMES, Family
+from ..models.protocol import input_logits, low_res_logits
 from ..plan_record import Plan
-from ..protocol import input_logits, low_res_logits
 from ..surgery import masked
 from .arrays import read_arrays
 from .leverage_summary import MOST_DRAWS, Sampled, span

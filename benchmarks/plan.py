@@ -13,10 +13,10 @@ from .._support.files import read_json_file, write_text_atomic
 from ..commands.options import convention_option, image_size_option
 from ..commands.types import OneLevel, Whole
 from ..cost import count
-from ..encoders import geometry_of
-from ..encoders.segment_anything import SHAPES, build_sam
 from ..index_ranges import to_text
 from ..level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
+from ..models.families import geometry_of
+from ..models.segment_anything import SHAPES, build_sam
 from ..plan_record import replay
 from ..planning import QUOTA_MODES, make_plan
 from .options import LevelList, joined

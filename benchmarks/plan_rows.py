@@ -8,8 +8,8 @@ from torch import nn
 
 from .._support.errors import BudgetError
 from ..cost import Cost, count
-from ..groups import FAMILY_NAMES
 from ..level import Level
+from ..models.groups import FAMILY_NAMES
 from ..plan_record import Plan
 from ..planning import make_plan
 from ..surgery import prune

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..groups import FAMILY_NAMES
+from ..models.groups import FAMILY_NAMES
 from .plot_style import Theme, looks
 from .summary import FLOOR_PREFIX, UNPRUNED, Difference, Summary
 from .tables import METRIC_NAMES

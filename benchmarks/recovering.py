@@ -15,9 +15,9 @@ from torch import nn
 from ..cascade_stages import Stage
 from ..cascading import Cascaded
 from ..data.splits.split import Split
-from ..fingerprint import model_hash
 from ..latency import compare_latency
 from ..measure import Measured
+from ..models.fingerprint import model_hash
 from ..plan_record import Plan
 from ..planning import make_plan
 from ..recovery import seconds_per_step

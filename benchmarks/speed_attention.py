@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from .._support.files import write_json_atomic
-from ..attention import set_attention
-from ..encoders import encoder_of, geometry_of
-from ..encoders.segment_anything import SHAPES, build_sam
 from ..measure import measured
+from ..models.families import encoder_of, geometry_of
+from ..models.segment_anything import SHAPES, build_sam
+from ..models.switches import set_attention
 
 KINDS = ("segment-anything", "sdpa")
 

@@ -14,12 +14,12 @@ import click
 import torch
 from torch import Tensor, nn
 
-from ..encoders import geometry_of
-from ..encoders.segment_anything import SHAPES, build_sam
 from ..fisher import BOTH_LOSSES, Accumulator
-from ..losses import plain_loss
 from ..measure import measured
-from ..protocol import input_logits, low_res_logits
+from ..models.families import geometry_of
+from ..models.losses import plain_loss
+from ..models.protocol import input_logits, low_res_logits
+from ..models.segment_anything import SHAPES, build_sam
 from ..weight_layout import prunable_layers
 
 Batch = tuple[Tensor, Tensor, Tensor]

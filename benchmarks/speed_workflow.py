@@ -19,16 +19,16 @@ import torch
 from torch import nn
 
 from .._support.files import write_json_atomic
-from ..attention import set_attention
 from ..calibration import calibrate
 from ..correction import correct
 from ..data import phantoms
 from ..data.samples import arrays
-from ..encoders import geometry_of
-from ..encoders.segment_anything import SHAPES, build_sam
 from ..evaluation import evaluate
 from ..latency import compare_latency
 from ..measure import measured
+from ..models.families import geometry_of
+from ..models.segment_anything import SHAPES, build_sam
+from ..models.switches import set_attention
 from ..planning import make_plan
 from ..recovery import recover
 from ..recovery_settings import RecoverySettings

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._support.progress import track
 from ..criterion import unit_scores
-from ..groups import FAMILY_NAMES, Family
+from ..models.groups import FAMILY_NAMES, Family
 from ..planning import make_plan
 from ..statistics import Statistics
 from .agreement import fisher_methods, spearman

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from .._support.errors import CriterionError
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 
 Alpha = float | Sequence[float] | Literal["balanced"]
 

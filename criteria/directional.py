@@ -9,7 +9,7 @@ from torch import Tensor
 from ..aggregation import Aggregation, Population
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 from ..needs import Need
 from ..unit_statistics import directional
 from .balance import Alpha, alpha_of, checked_alpha

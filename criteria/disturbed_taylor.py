@@ -9,10 +9,10 @@ from .._support.errors import CriterionError
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..data.samples import SampleSet
-from ..encoders import geometry_of
-from ..groups import StructuredGroup
 from ..layer_gradients import LayerBatch, watching
-from ..protocol import embed, preprocess
+from ..models.families import geometry_of
+from ..models.groups import StructuredGroup
+from ..models.protocol import embed, preprocess
 from ..weight_layout import prunable_layers
 from .lent_gradients import taylor_scores
 

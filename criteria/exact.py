@@ -11,9 +11,9 @@ from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
-from ..encoders import geometry_of
-from ..groups import StructuredGroup
 from ..interventions import RiskData, exact_interventions
+from ..models.families import geometry_of
+from ..models.groups import StructuredGroup
 from .balance import Alpha, alpha_of, checked_alpha
 
 

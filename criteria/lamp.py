@@ -6,7 +6,7 @@ from torch import Tensor
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..elementwise import combine, parameters, unit_sums
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 
 
 @register_criterion("lamp", source="Lee et al. 2021, arXiv 2010.07611")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..adapters import ImportanceCriterion
 from ..elementwise import LayerValues
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 
 
 def _over_mean(channels: Tensor) -> Tensor:

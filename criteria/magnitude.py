@@ -10,7 +10,7 @@ from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import combine, parameters, unit_sums
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 
 
 @register_criterion("magnitude", source="Han et al. 2015, arXiv 1506.02626")

@@ -11,7 +11,7 @@ from ..aggregation import Aggregation, Population, family_normalised
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import fisher, reference_parameters
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 from ..needs import Need
 from .balance import Alpha, alpha_of, checked_alpha
 from .over_datasets import OverDatasets

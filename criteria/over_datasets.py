@@ -10,7 +10,7 @@ from torch import Tensor
 from ..aggregation import Aggregation, Aggregator, Population
 from ..criterion import Criterion
 from ..defaults import DEFAULTS
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 
 if TYPE_CHECKING:
     from ..statistics import Statistics

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..adapters import group_seed
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 
 
 @register_criterion("random", source="Li et al. 2022, arXiv 2205.05676")

@@ -11,7 +11,7 @@ from ..aggregation import Aggregation, Population
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import LayerValues, Pair, combine, fisher, parameters, reference_parameters, unit_sums
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 from ..needs import Need
 from .over_datasets import OverDatasets
 

@@ -12,7 +12,7 @@ from ..aggregation import Aggregation, Population
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import parameters
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 from ..needs import Need
 from ..unit_statistics import gram
 from .over_datasets import OverDatasets

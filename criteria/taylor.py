@@ -8,7 +8,7 @@ from ..aggregation import populations
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..elementwise import mean_gradient
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 from ..needs import Need
 from .lent_gradients import taylor_scores
 

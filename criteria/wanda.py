@@ -9,7 +9,7 @@ from ..aggregation import populations
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..elementwise import parameters
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 from ..needs import Need
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..aggregation import Population
 from ..criterion_registry import register_criterion
 from ..elementwise import LayerValues, combine, fisher, parameters, unit_sums
-from ..groups import StructuredGroup
+from ..models.groups import StructuredGroup
 from ..needs import Need
 from .over_datasets import OverDatasets
 

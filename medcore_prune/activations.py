@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .encoders import blocks_of, geometry_of, sdpa
-from .encoders.family import Block, Geometry
+from .models import sdpa
+from .models.families import blocks_of, geometry_of
+from .models.family import Block, Geometry
 
 _NECK_MAPS = 7
 """Maps of N x out_channels that the neck keeps besides its input: two convolutions, two norms of several steps."""

@@ -12,9 +12,9 @@ from ._support.devices import require_default_dtype
 from ._support.errors import DataError
 from .data.pool import Augmentation, Batch, Pool
 from .data.samples import SampleSet
-from .encoders import geometry_of
-from .fingerprint import computation_hash
-from .protocol import embed
+from .models.families import geometry_of
+from .models.fingerprint import computation_hash
+from .models.protocol import embed
 from .training import TrainSettings, batch_loss, train
 from .training_state import TrainRecord
 

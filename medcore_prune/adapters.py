@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ._support.errors import CriterionError, RegistryError
 from .criterion import COSTS, Cost, Criterion
-from .groups import FAMILY_NAMES, StructuredGroup
 from .importance_inputs import check_inputs
+from .models.groups import FAMILY_NAMES, StructuredGroup
 from .needs import Need
 
 INPUTS = ("statistics", "model", "reference", "data", "seed")

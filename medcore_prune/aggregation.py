@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ._support.errors import CriterionError
 from .defaults import DEFAULTS
-from .groups import FAMILY_NAMES, StructuredGroup
+from .models.groups import FAMILY_NAMES, StructuredGroup
 
 Aggregation = Literal["pooled", "mean_std"]
 

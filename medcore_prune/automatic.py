@@ -11,11 +11,11 @@ from torch import nn
 from .baseline import Baseline
 from .criterion import Criterion
 from .data.splits.split import Data, training_samples
-from .encoders import geometry_of
 from .evaluation import EvaluationSet
 from .facade import planner, scored
-from .groups import FAMILY_NAMES
 from .leverage import BAND_PX, GRID_PX, QUANTILE
+from .models.families import geometry_of
+from .models.groups import FAMILY_NAMES
 from .plan_record import Plan
 from .split_search import CHUNK, PathStep, SplitSearch
 from .statistics import Statistics

@@ -25,18 +25,17 @@ from ._support.errors import StatisticsError
 from ._support.files import require_writable, user_cache
 from ._support.progress import duration, track
 from .calibration_job import Job, Runner, read_batch
-from .checkpoint import require_aligned
 from .collector import check_losses
 from .collector_registry import get_collector, shapes_of
 from .data.samples import SampleSet
 from .data.splits.split import Data, training_samples
-from .encoders import geometry_of
-from .fingerprint import computation_hash
 from .fisher import BOTH_LOSSES
+from .models.families import geometry_of
+from .models.fingerprint import computation_hash, hooks_of
+from .models.pairs import require_aligned
 from .needs import Need
 from .statistics import Statistics
 from .statistics_file import FilePart, Header, write_part
-from .structure import hooks_of
 from .weight_layout import prunable_layers
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None

@@ -15,9 +15,9 @@ from ._support.errors import DataError, StatisticsError
 from .collector_registry import get_collector, is_own, version_of
 from .data.masks import resize_mask
 from .data.samples import SampleSet
-from .encoders import geometry_of
 from .fisher import Accumulator
-from .protocol import batch_of
+from .models.families import geometry_of
+from .models.protocol import batch_of
 from .statistics_file import FilePart, Header, write_part
 
 

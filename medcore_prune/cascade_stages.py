@@ -14,9 +14,9 @@ from .baseline import Baseline, get_baseline
 from .calibration import calibrate
 from .criterion import Criterion
 from .data.splits.split import Split
-from .encoders import geometry_of
 from .facade import plan as make_plan
 from .level import Level
+from .models.families import geometry_of
 from .needs import Need
 from .plan_record import Plan
 from .recovery import recover

@@ -10,16 +10,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ._support.devices import require_device
-from ._support.errors import AlignmentError, CheckpointError
+from ._support.errors import CheckpointError
 from ._support.files import atomic_write
 from ._support.torch_file import read_torch_file
-from .attention import set_attention
 from .data.images import is_image_file
-from .encoders import blocks_of
-from .encoders.segment_anything import SamShape, build_sam
+from .models.pairs import _differences, _summary
+from .models.segment_anything import SamShape, build_sam
+from .models.switches import set_attention
 from .pruned_header import is_pruned_file
 
-_SHOWN = 3
 _LFS = b"version https://git-lfs"
 
 
@@ -98,22 +97,6 @@ def read_state_dict(path: str | Path, device: str | torch.device = "cpu") -> dic
     return state
 
 
-def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
-    lines = [f"{name} is missing" for name in expected if name not in got]
-    lines += [f"{name} is not expected" for name in got if name not in expected]
-    lines += [
-        f"{name} has shape {tuple(got[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in got and got[name].shape != value.shape
-    ]
-    return lines
-
-
-def _summary(lines: list[str]) -> str:
-    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return "; ".join(lines[:_SHOWN]) + more
-
-
 def load_sam(
     kind: str | SamShape,
     path: str | Path | None = None,
@@ -171,27 +154,6 @@ def _resize_position(value: Tensor, target: Tensor | None) -> Tensor:
     if value.ndim == 2 and value.shape[1] == target.shape[1]:  # rel_pos (2 * side - 1, head_dim)
         return nn.functional.interpolate(value.T[None], len(target), mode="linear")[0].T
     return value
-
-
-def require_aligned(model: nn.Module, reference: nn.Module) -> None:
-    """Check that a reference corresponds to the adapted model, parameter by parameter.
-
-    Args:
-        model: The adapted model, theta_M.
-        reference: What it was fine-tuned from, theta_S.
-
-    Raises:
-        MedcorePruneError: A model of no known family.
-        SurgeryError: A layer that pruning cuts has an adapter, which the other model need not have.
-        AlignmentError: Names or shapes differ; the first differences are listed.
-    """
-    for each in (model, reference):
-        blocks_of(each)
-    if lines := _differences(dict(model.named_parameters()), dict(reference.named_parameters())):
-        raise AlignmentError(
-            f"the reference does not align with the adapted model: {_summary(lines)}; expected the checkpoint that it "
-            "was fine-tuned from"
-        )
 
 
 def save_training_checkpoint(path: str | Path, model: nn.Module, **extra: int | float | str) -> None:

@@ -24,9 +24,9 @@ from .correction_images import CorrectionImages, kept_bytes
 from .correction_report import CorrectionReport, CorrectionSettings
 from .correction_run import CorrectionRun, state_shapes
 from .data.splits.split import Data, training_samples
-from .encoders import blocks_of
 from .hidden_states import ADDING_LAYERS, bytes_of, room_for
-from .parentage import require_cut_from
+from .models.families import blocks_of
+from .models.pairs import require_cut_from
 from .token_weights import adding_layers
 
 _GIGABYTE = 1e9

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .data.samples import SampleSet
-from .encoders import blocks_of, geometry_of
 from .hidden_states import Added
-from .protocol import batch_of
+from .models.families import blocks_of, geometry_of
+from .models.protocol import batch_of
 from .token_weights import WEIGHTINGS, TokenWeights
 
 

@@ -10,10 +10,10 @@ from ._support.progress import track
 from .attention_values import as_one_layer, factors_of, fit_factors, pooled_inputs, worth_fitting, write_factors
 from .correction_images import Batch, CorrectionImages
 from .correction_report import TARGETS, CorrectionSettings, LayerCorrection
-from .encoders import geometry_of
-from .encoders.family import Block
 from .hidden_states import Added, Observed, Shapes, first_tokens, observe
 from .least_squares import NormalEquations, Solution
+from .models.families import geometry_of
+from .models.family import Block
 
 
 def state_shapes(teacher: nn.Module, images: int) -> Shapes:

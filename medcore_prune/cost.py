@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from ._support.errors import BudgetError
-from .encoders import blocks_of, encoder_of, geometry_of
-from .encoders.family import Block, Geometry
-from .groups import Family, StructuredGroup, groups_of
+from .models.families import blocks_of, encoder_of, geometry_of
+from .models.family import Block, Geometry
+from .models.groups import Family, StructuredGroup, groups_of
 from .plan_record import Plan
 
 _RGB = 3  # channels of the input image

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ._support.errors import CriterionError, StatisticsError
 from .aggregation import Population
 from .defaults import DEFAULTS
-from .groups import StructuredGroup
+from .models.groups import StructuredGroup
 
 if TYPE_CHECKING:
     from .needs import Role

@@ -19,11 +19,11 @@ from .adaptation import pool_size
 from .collector import LOSSES, check_losses, stored_shapes
 from .collector_registry import faults_named, layout_of
 from .cost import count
-from .encoders import blocks_of, family_of, geometry_of
 from .estimate_record import Estimate
+from .models.families import blocks_of, family_of, geometry_of
+from .models.protocol import decode
+from .models.switches import is_checkpointing
 from .needs import Need
-from .protocol import decode
-from .recomputing import is_checkpointing
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
 
 _RGB = 3

@@ -16,10 +16,10 @@ from ._support.progress import track
 from .data.masks import resize_mask
 from .data.samples import SampleSet
 from .data.splits.split import Data, Split, named_sets
-from .encoders import geometry_of
 from .floors import box_mask, ellipse_mask
 from .metrics import MaskMetrics, evaluate_mask
-from .protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
+from .models.families import geometry_of
+from .models.protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
 
 Masks = Sequence[npt.NDArray[np.bool_]]
 """One (H, W) mask an image."""

@@ -15,7 +15,7 @@ from .criterion import Criterion
 from .data.splits.split import Data
 from .elementwise import Pair, unit_sums
 from .facade import scored
-from .groups import StructuredGroup, groups_of
+from .models.groups import StructuredGroup, groups_of
 from .plan_record import Plan
 from .statistics import Statistics
 from .surgery import channels_to_drop

@@ -10,8 +10,8 @@ from .adapters import as_criterion
 from .baseline import Baseline, get_baseline
 from .criterion import Criterion, unit_scores
 from .data.splits.split import Data, training_split
-from .groups import Family
 from .level import Level
+from .models.groups import Family
 from .plan_record import Plan
 from .planning import make_plan
 from .statistics import Statistics

@@ -15,8 +15,8 @@ from .contributions import own_contributions
 from .data.masks import band_radius, boundary_band
 from .defaults import DEFAULTS
 from .layer_gradients import LayerBatch, watching
-from .losses import band_term, plain_loss
-from .protocol import input_logits, low_res_logits
+from .models.losses import band_term, plain_loss
+from .models.protocol import input_logits, low_res_logits
 from .weight_layout import prunable_layers
 
 BOTH_LOSSES = LOSSES

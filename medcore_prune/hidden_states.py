@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ._support.devices import precision_of
-from .encoders import blocks_of, encoder_of
-from .encoders.family import Block
+from .models.families import blocks_of, encoder_of
+from .models.family import Block
 
 ADDING_LAYERS = ("proj", "lin2")
 """The layers of a block that add to the residual stream, in order."""

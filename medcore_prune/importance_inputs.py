@@ -6,7 +6,7 @@ from typing import Any
 import torch_pruning as tp
 
 from ._support.errors import CriterionError
-from .groups import StructuredGroup
+from .models.groups import StructuredGroup
 
 Reads = Callable[[Any, StructuredGroup], bool]
 

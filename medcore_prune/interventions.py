@@ -17,9 +17,9 @@ from ._support.progress import track
 from .data.masks import band_radius, boundary_band, resize_mask
 from .data.samples import SampleSet
 from .defaults import DEFAULTS
-from .groups import StructuredGroup
-from .losses import boundary_loss
-from .protocol import batch_of, input_logits, low_res_logits
+from .models.groups import StructuredGroup
+from .models.losses import boundary_loss
+from .models.protocol import batch_of, input_logits, low_res_logits
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .encoders.family import Block
+from .models.family import Block
 from .plan_record import BlockPlan, Plan
 
 

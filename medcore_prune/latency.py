@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ._support.errors import MedcorePruneError
-from .encoders import geometry_of
 from .measure import measured
-from .protocol import embed, low_res_logits
+from .models.families import geometry_of
+from .models.protocol import embed, low_res_logits
 
 Inputs = tuple[Tensor, Tensor]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ._support.errors import BudgetError
-from .groups import Family
 from .level import Level
+from .models.groups import Family
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from .encoders import blocks_of
+from .models.families import blocks_of
 from .plan_record import Plan
 
 _ATTRIBUTE = "_medcore_lineage"

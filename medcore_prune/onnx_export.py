@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from ._support.errors import MedcorePruneError
 from ._support.files import atomic_write
-from .attention import set_attention
 from .data import phantoms
 from .data.samples import Sample
-from .encoders import encoder_of, family_of, geometry_of
-from .fingerprint import model_hash
 from .lineage import lineage_of
-from .protocol import batch_of, embed, low_res_logits
+from .models.families import encoder_of, family_of, geometry_of
+from .models.fingerprint import model_hash
+from .models.protocol import batch_of, embed, low_res_logits
+from .models.switches import set_attention
 from .pruned_header import PROTOCOL
 
 LARGEST_DIFFERENCE = 1e-3

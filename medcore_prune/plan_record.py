@@ -15,8 +15,8 @@ from torch import nn
 from . import plan_file
 from ._support.errors import BudgetError, SurgeryError
 from ._support.files import write_text_atomic
-from .encoders import blocks_of
 from .index_ranges import check_indices, check_size
+from .models.families import blocks_of
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from ._support.errors import BudgetError
 from .budget import MIN_HEADS, Quotas, default_protect, min_neurons, sensitivity_weights
 from .budget import quotas as spread
 from .cost import unit_costs
-from .groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from .level import Level
+from .models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from .plan_record import BlockPlan, Plan
 from .ranking import Key, check_scores, lowest, lowest_under_cost, require_scores
 

@@ -21,14 +21,12 @@ from ._support.errors import CheckpointError, MedcorePruneError
 from ._support.files import atomic_write
 from ._support.torch_file import unshared
 from ._support.version import __version__
-from .encoders import blocks_of, family_of
-from .encoders.sam_shape import kind_of, shape_of, whole_sizes
-from .encoders.segment_anything import SamShape, SegmentAnythingFamily, build_sam
-from .fingerprint import model_hash
 from .lineage import Lineage, lineage_of, remember
+from .models.families import blocks_of, family_of
+from .models.fingerprint import kind_of_part, model_hash, settings_of
+from .models.segment_anything import SamShape, SegmentAnythingFamily, build_sam, kind_of, shape_of, whole_sizes
 from .plan_record import BlockPlan, Plan
 from .pruned_header import PIXEL_SCALE, PROTOCOL, PrunedHeader
-from .structure import kind_of_part, settings_of
 from .surgery import prune
 
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}

@@ -24,8 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from ._support.errors import BudgetError, CheckpointError
 from ._support.files import parse_json
-from .encoders.sam_shape import whole_sizes
-from .encoders.segment_anything import SamShape
+from .models.segment_anything import SamShape, whole_sizes
 from .plan_record import Plan
 
 FORMAT = "medcore_prune.model/1"

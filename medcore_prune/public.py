@@ -5,12 +5,11 @@ from ._support.errors import MedcorePruneError
 from ._support.registry import load_plugin
 from ._support.version import __version__
 from .adaptation import AdaptSettings, adapt
-from .attention import set_attention
 from .automatic import automatic_plan
 from .baseline import Baseline, available_baselines, get_baseline, register_baseline
 from .calibration import calibrate
 from .cascading import Cascaded, cascade, second_pass
-from .checkpoint import load_sam, require_aligned
+from .checkpoint import load_sam
 from .collector import Collector
 from .collector_registry import get_collector, register_collector
 from .correction import correct
@@ -18,25 +17,26 @@ from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrec
 from .cost import count
 from .criterion import Criterion, unit_scores
 from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion
-from .encoders import register_family
-from .encoders.segment_anything import build_sam
 from .estimate_record import Estimate, require_memory
 from .estimates import calibration_estimate, evaluation_estimate, recovery_estimate
 from .evaluation import evaluate
 from .exchange import WeightScores, parameter_masks, scores_frame
 from .facade import plan, plan_from_scores
-from .groups import StructuredGroup, groups_of
 from .latency import Latency, compare_latency, measure_latency
 from .level import Level
 from .leverage import BoundaryLeverage
 from .metrics import evaluate_mask
+from .models.families import register_family
+from .models.groups import StructuredGroup, groups_of
+from .models.pairs import require_aligned
+from .models.predictor import Predictor
+from .models.segment_anything import build_sam
+from .models.switches import checkpointing, set_attention, set_checkpointing
 from .needs import Need
 from .onnx_export import export_onnx
 from .plan_record import Plan
 from .planning import make_plan
-from .predictor import Predictor
 from .pruned_file import load, save
-from .recomputing import checkpointing, set_checkpointing
 from .recovery import recover, seconds_per_step
 from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryWeights

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ._support.errors import BudgetError
-from .groups import FAMILY_NAMES, Family
+from .models.groups import FAMILY_NAMES, Family
 
 Key = tuple[int, Family]
 

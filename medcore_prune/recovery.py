@@ -23,10 +23,10 @@ from .adaptation import pool_size
 from .data.pool import Augmentation, Batch, Pool
 from .data.samples import SampleSet, Subset, subset_hash
 from .data.splits.split import Data, check_roles, training_split
-from .encoders import geometry_of
 from .evaluation import EvaluationSet, macro_average, predict, score
-from .fingerprint import computation_hash
-from .parentage import require_cut_from
+from .models.families import geometry_of
+from .models.fingerprint import computation_hash
+from .models.pairs import require_cut_from
 from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryObjective
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings

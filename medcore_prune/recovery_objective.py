@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ._support.errors import MedcorePruneError
 from .data.masks import band_radius, boundary_band
 from .data.pool import Batch
-from .losses import dice_loss
+from .models.losses import dice_loss
 from .recovery_losses import (
     blur_sigma,
     boundary_bce,

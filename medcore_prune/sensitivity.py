@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ._support.errors import StatisticsError
-from .encoders import blocks_of
-from .groups import FAMILY_NAMES, groups_of
+from .models.families import blocks_of
+from .models.groups import FAMILY_NAMES, groups_of
 from .needs import Need
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ._support.errors import StatisticsError
 from .collector_registry import layout_of
 from .collectors.directional import Direction
 from .defaults import DEFAULTS
-from .fingerprint import computation_hash
+from .models.fingerprint import computation_hash
 from .needs import Need, Role, need_of
 from .sensitivity import SENSITIVITIES, check_source
 from .statistics_checks import check_disjoint, check_same_weights, check_shapes, check_together

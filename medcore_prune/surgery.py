@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ._support.errors import SurgeryError
-from .encoders import family_of
-from .groups import StructuredGroup, groups_of
 from .lineage import lineage_of, remember_cut
+from .models.altered import ZeroChannels, refuse_masked
+from .models.families import family_of
+from .models.groups import StructuredGroup, groups_of
+from .models.protocol import embed
 from .plan_record import BlockPlan, Plan
-from .protocol import embed
-from .tracing import refuse_traceable
 
 
 def _dropped(kept: Sequence[int], size: int) -> list[int]:
@@ -31,32 +31,10 @@ def channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
     return group.out_cols[units].flatten().tolist()
 
 
-class _ZeroChannels:
-    """A forward pre-hook that zeroes input channels."""
-
-    def __init__(self, keep: Tensor) -> None:
-        self._keep = keep
-
-    def __call__(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0] * self._keep, *args[1:])
-
-
-def refuse_masked(model: nn.Module) -> None:
-    """Refuse a model that does not compute what its weights say, for all that is kept or copied by its weights.
-
-    Raises:
-        SurgeryError: It is within a `masked` block, or within a `traceable` one.
-    """
-    refuse_traceable(model)
-    hooks = (hook for part in model.modules() for hook in part._forward_pre_hooks.values())
-    if any(isinstance(hook, _ZeroChannels) for hook in hooks):
-        raise SurgeryError("a masked model is not what its weights say: leave the `masked` block first, or prune it")
-
-
 def _mask_hook(layer: nn.Linear, dropped: list[int]) -> torch.utils.hooks.RemovableHandle:
     keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
     keep[dropped] = 0.0
-    return layer.register_forward_pre_hook(_ZeroChannels(keep))
+    return layer.register_forward_pre_hook(ZeroChannels(keep))
 
 
 @contextmanager

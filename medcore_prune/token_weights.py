@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from .data.masks import band_radius, boundary_band
 from .defaults import DEFAULTS
-from .encoders import blocks_of, geometry_of
 from .hidden_states import ADDING_LAYERS, fold_windows
 from .layer_gradients import LayerBatch, watching
-from .losses import boundary_loss
-from .protocol import input_logits, low_res_logits
+from .models.families import blocks_of, geometry_of
+from .models.losses import boundary_loss
+from .models.protocol import input_logits, low_res_logits
 
 TokenWeights = Mapping[str, Tensor]
 """Qualified name of a layer to (B, h, w) weights of its tokens; layers that are not named weigh all alike."""

@@ -8,18 +8,18 @@ positions, which couples the same channels, on inputs of any size.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from ._support.errors import MedcorePruneError, SurgeryError
-from .encoders import blocks_of, encoder_of, family_of
-from .encoders.segment_anything import SegmentAnythingFamily
-from .encoders.transformers_sam import TransformersSamFamily
-from .groups import coupled_heads
 from .kept_units import BlockUnits, kept_of, plan_of_cut, units_of
 from .lineage import lineage_of, remember_cut
+from .models.altered import ForwardForTraces
+from .models.families import blocks_of, encoder_of, family_of
+from .models.groups import coupled_heads
+from .models.segment_anything import SegmentAnythingFamily
+from .models.transformers import TransformersSamFamily
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
     with ExitStack() as stack:
         for block in before:
             inputs = [block.layers[role] for role in block.head_inputs]
-            forward = partial(_forward, inputs, block.layers["proj"], gives_weights)
+            forward = ForwardForTraces(_forward, inputs, block.layers["proj"], gives_weights)
             stack.enter_context(_replaced(block.attention, "forward", forward))
             stack.enter_context(_replaced(model.get_submodule(block.name), "window_size", 0))
         stack.enter_context(_replaced(encoder, "pos_embed", None))
@@ -69,20 +69,6 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
     plan = plan_of_cut(whole)
     if plan is not None and not all(part.untouched for part in plan.blocks):
         remember_cut(model, remembered, plan)
-
-
-def refuse_traceable(model: nn.Module) -> None:
-    """Refuse a model whose windows and positions are put aside.
-
-    Raises:
-        SurgeryError: It is within a `traceable` block.
-    """
-    replaced = (part.__dict__.get("forward") for part in model.modules())
-    if any(isinstance(forward, partial) and forward.func is _forward for forward in replaced):
-        raise SurgeryError(
-            "within a `traceable` block a model is not what its weights say: bind criteria before the block, calibrate "
-            "and prune outside of it"
-        )
 
 
 def heads_by_layer(model: nn.Module) -> dict[nn.Module, int]:

@@ -15,8 +15,8 @@ from ._support.devices import require_default_dtype
 from ._support.errors import MedcorePruneError
 from ._support.progress import track
 from .data.pool import Batch
-from .losses import plain_loss
-from .protocol import decode, embed, input_logits
+from .models.losses import plain_loss
+from .models.protocol import decode, embed, input_logits
 from .training_state import TrainRecord, TrainState, Validate
 
 BatchMaker = Callable[[int], Batch]

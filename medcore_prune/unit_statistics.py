@@ -8,7 +8,7 @@ from torch import Tensor
 from ._support.errors import StatisticsError
 from .aggregation import Population
 from .defaults import DEFAULTS
-from .groups import StructuredGroup
+from .models.groups import StructuredGroup
 
 if TYPE_CHECKING:
     from .collectors.directional import Direction

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from .collector import Collector
-from .encoders import blocks_of
 from .layer_gradients import LayerBatch
+from .models.families import blocks_of
 
 
 def prunable_layers(model: nn.Module) -> dict[str, nn.Linear]:

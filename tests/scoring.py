@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from medcore_prune.data.samples import Sample
-from medcore_prune.encoders.segment_anything import SamShape, build_sam
-from medcore_prune.groups import StructuredGroup, groups_of
+from medcore_prune.models.groups import StructuredGroup, groups_of
+from medcore_prune.models.segment_anything import SamShape, build_sam
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 

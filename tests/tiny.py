@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from medcore_prune.encoders import blocks_of, encoder_of
-from medcore_prune.encoders.segment_anything import SamShape, build_sam
+from medcore_prune.models.families import blocks_of, encoder_of
+from medcore_prune.models.segment_anything import SamShape, build_sam
 
 # 6 x 6 tokens in windows of 4: windows are padded, as SAM's 64 x 64 in windows of 14 are
 TINY = SamShape(

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from ..collector import SQUARES, Collector, squares
 from ..collector_registry import register_collector
-from ..groups import StructuredGroup, groups_of
 from ..layer_gradients import LayerBatch
+from ..models.groups import StructuredGroup, groups_of
 
 Direction = Literal["zero", "reset"]
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from ..collector import Collector
-from ..encoders import blocks_of, geometry_of
 from ..layer_gradients import LayerBatch
+from ..models.families import blocks_of, geometry_of
 
 _ROLES = ("proj", "lin2")
 

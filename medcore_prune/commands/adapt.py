@@ -18,9 +18,9 @@ from ..data.folders.folder import named_folders, parse_named
 from ..data.samples import SampleSet
 from ..data.splits.beside import after, split_file
 from ..data.splits.split import Split, split
-from ..encoders import geometry_of
-from ..encoders.segment_anything import SHAPES
-from ..protocol import batch_of
+from ..models.families import geometry_of
+from ..models.protocol import batch_of
+from ..models.segment_anything import SHAPES
 from ..training_state import TrainRecord
 from ..zoo import pocket
 from .inputs import POCKET

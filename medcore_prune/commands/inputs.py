@@ -9,19 +9,19 @@ import click
 from torch import nn
 
 from .._support.errors import CheckpointError, DataError
-from ..attention import set_attention
-from ..checkpoint import load_sam, require_aligned
+from ..checkpoint import load_sam
 from ..data import phantoms
 from ..data.folders.folder import named_folders, parse_named
 from ..data.samples import SampleSet, at_most, subset_hash
 from ..data.splits.beside import refuse_seen, split_beside
 from ..data.splits.split import Split
-from ..encoders import geometry_of
 from ..estimate_record import Estimate, require_memory
 from ..lineage import lineage_of
+from ..models.families import geometry_of
+from ..models.pairs import require_aligned
+from ..models.switches import set_attention, set_checkpointing
 from ..pruned_file import load
 from ..pruned_header import is_pruned_file
-from ..recomputing import set_checkpointing
 from ..surgery import prune
 from ..zoo import NOTICE, pocket
 from .options import DEFAULT_ATTENTION

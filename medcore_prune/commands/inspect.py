@@ -11,11 +11,10 @@ import click
 from .._support.errors import MedcorePruneError
 from .._support.files import refuse_existing, require_writable
 from ..cost import Cost, count
-from ..encoders import geometry_of
-from ..encoders.sam_shape import kind_of, shape_of
-from ..encoders.segment_anything import build_sam
-from ..fingerprint import model_hash
 from ..lineage import Lineage, lineage_of
+from ..models.families import geometry_of
+from ..models.fingerprint import model_hash
+from ..models.segment_anything import build_sam, kind_of, shape_of
 from ..plan_record import Plan
 from ..planning import make_plan
 from ..pruned_file import load

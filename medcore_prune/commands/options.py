@@ -9,7 +9,7 @@ import click
 from ..completion import Words
 from ..cost import CONVENTIONS
 from ..data.folders.layouts import LAYOUTS
-from ..encoders.segment_anything import SHAPES, SegmentAnythingFamily
+from ..models.segment_anything import SHAPES, SegmentAnythingFamily
 from .types import GridSize, Whole, file_or
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -15,8 +15,8 @@ from .._support.files import atomic_write, refuse_existing, require_writable
 from .._support.progress import track
 from ..data.images import is_image_file, read_image
 from ..data.prompts import Box, boxes_from_csv
+from ..models.predictor import Predictor
 from ..overlay import overlay
-from ..predictor import Predictor
 from .inputs import POCKET, ModelOptions
 from .options import FILE, FOLDER, MODEL, MODEL_FILE, device_option, kind_options, overwrite_option
 from .types import BoxType

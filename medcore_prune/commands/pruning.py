@@ -19,14 +19,14 @@ from ..calibration import calibrate
 from ..cost import Cost, count
 from ..data.samples import SampleSet, subset_hash
 from ..data.splits.split import Split
-from ..encoders import geometry_of
 from ..estimates import calibration_estimate
 from ..facade import plan as make_plan
-from ..fingerprint import model_hash
 from ..level import Level
 from ..lineage import lineage_of
+from ..models.families import geometry_of
+from ..models.fingerprint import model_hash
+from ..models.protocol import batch_of
 from ..plan_record import Plan
-from ..protocol import batch_of
 from ..statistics import Statistics
 from ..surgery import prune, verify
 from ..target import Target

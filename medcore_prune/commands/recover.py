@@ -13,8 +13,8 @@ from .._support.files import atomic_write, exclusive, together, write_text_atomi
 from ..data.splits.beside import split_file
 from ..data.splits.split import Split
 from ..estimates import recovery_estimate
-from ..fingerprint import model_hash
 from ..lineage import lineage_of
+from ..models.fingerprint import model_hash
 from ..pruned_file import save
 from ..recovery import recover
 from ..recovery_history import RecoveryHistory

@@ -23,7 +23,7 @@ from .._support.progress import track
 from ..adaptation import AdaptSettings, adapt_pool, pool_size
 from ..data import phantoms
 from ..data.pool import Pool
-from ..encoders.segment_anything import build_sam
+from ..models.segment_anything import build_sam
 from . import Role
 
 # phantom seeds below this are left to calibration, validation and test

@@ -18,9 +18,9 @@ from medcore_prune.correction import Corrector
 from medcore_prune.correction_report import CorrectionSettings
 from medcore_prune.data.prompts import box_from_mask
 from medcore_prune.data.samples import Sample
-from medcore_prune.encoders import blocks_of
-from medcore_prune.groups import FAMILY_NAMES
-from medcore_prune.protocol import scale_box
+from medcore_prune.models.families import blocks_of
+from medcore_prune.models.groups import FAMILY_NAMES
+from medcore_prune.models.protocol import scale_box
 from medcore_prune.token_weights import WEIGHTINGS
 from medcore_prune.weight_layout import prunable_layers
 

@@ -36,7 +36,9 @@ def test_an_unknown_name_is_no_attribute() -> None:
 
 
 def test_a_module_that_is_imported_first_meets_no_half_made_one() -> None:
-    code = "import medcore_prune.encoders, medcore_prune as mp; assert mp.cascade and mp.surgery.prune is mp.prune"
+    code = (
+        "import medcore_prune.models.families, medcore_prune as mp; assert mp.cascade and mp.models.families.blocks_of"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

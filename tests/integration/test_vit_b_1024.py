@@ -19,9 +19,9 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune.available_memory import available_bytes
-from medcore_prune.encoders import encoder_of, geometry_of
 from medcore_prune.fisher import Accumulator
 from medcore_prune.measure import measured
+from medcore_prune.models.families import encoder_of, geometry_of
 from medcore_prune.weight_layout import prunable_layers
 
 NEEDED = 6 * 10**9

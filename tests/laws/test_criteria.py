@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medcore_prune.criterion import Criterion, unit_scores
 from medcore_prune.criterion_registry import available_criteria, build_criterion, criterion_info
-from medcore_prune.groups import Family, groups_of
+from medcore_prune.models.groups import Family, groups_of
 from medcore_prune.planning import make_plan
 from medcore_prune.surgery import prune
 

@@ -9,9 +9,9 @@ from scoring import DATASETS, Layers, World, micro_world
 from torch import Tensor
 
 from medcore_prune.criterion_registry import build_criterion, criteria
-from medcore_prune.groups import StructuredGroup
+from medcore_prune.models.groups import StructuredGroup
+from medcore_prune.models.protocol import batch_of, input_logits, low_res_logits
 from medcore_prune.needs import Need
-from medcore_prune.protocol import batch_of, input_logits, low_res_logits
 
 Scores = list[Tensor]
 REPLICAS: list[tuple[str, dict[str, object], Callable[[World], Scores]]] = []

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from medcore_prune.data.masks import band_radius, boundary_band
 from medcore_prune.fisher import Accumulator
-from medcore_prune.groups import StructuredGroup, groups_of
-from medcore_prune.losses import boundary_loss
-from medcore_prune.protocol import input_logits, low_res_logits
+from medcore_prune.models.groups import StructuredGroup, groups_of
+from medcore_prune.models.losses import boundary_loss
+from medcore_prune.models.protocol import input_logits, low_res_logits
 
 COUNT = 3
 LAMBDAS = (0.0, 5.0)

@@ -10,8 +10,8 @@ from medcore_prune import zoo
 from medcore_prune.calibration import calibrate
 from medcore_prune.criterion_registry import build_criterion
 from medcore_prune.data import phantoms
-from medcore_prune.groups import FAMILY_NAMES, groups_of
 from medcore_prune.interventions import RiskData, exact_interventions
+from medcore_prune.models.groups import FAMILY_NAMES, groups_of
 
 
 @pytest.mark.parametrize(("name", "with_reference"), [("zero", False), ("reset", True)])

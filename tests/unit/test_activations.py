@@ -10,13 +10,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import medcore_prune as mp
 from medcore_prune.activations import activations_of
-from medcore_prune.attention import set_attention
-from medcore_prune.encoders import encoder_of, geometry_of
-from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.losses import plain_loss
 from medcore_prune.measure import measured
-from medcore_prune.protocol import input_logits, low_res_logits
-from medcore_prune.recomputing import checkpointing
+from medcore_prune.models.families import encoder_of, geometry_of
+from medcore_prune.models.losses import plain_loss
+from medcore_prune.models.protocol import input_logits, low_res_logits
+from medcore_prune.models.segment_anything import build_sam
+from medcore_prune.models.switches import checkpointing, set_attention
 
 
 def kept_bytes(model: nn.Module) -> int:

@@ -18,7 +18,7 @@ from medcore_prune.criterion_registry import (
     get_criterion,
     register_criterion,
 )
-from medcore_prune.groups import StructuredGroup
+from medcore_prune.models.groups import StructuredGroup
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 

@@ -16,10 +16,10 @@ from medcore_prune.attention_values import (
     worth_fitting,
     write_factors,
 )
-from medcore_prune.encoders import blocks_of
-from medcore_prune.encoders.family import Block
 from medcore_prune.hidden_states import first_tokens, observe
 from medcore_prune.least_squares import NormalEquations
+from medcore_prune.models.families import blocks_of
+from medcore_prune.models.family import Block
 from medcore_prune.planning import make_plan
 
 TEACHER = tiny_sam()

@@ -20,7 +20,7 @@ from medcore_prune.criteria.medcore import Medcore
 from medcore_prune.criteria.zero import Zero
 from medcore_prune.criterion import unit_scores
 from medcore_prune.criterion_registry import criteria, register_criterion
-from medcore_prune.groups import StructuredGroup
+from medcore_prune.models.groups import StructuredGroup
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 

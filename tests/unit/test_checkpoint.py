@@ -8,8 +8,9 @@ from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import AlignmentError, CheckpointError
-from medcore_prune.checkpoint import load_sam, read_state_dict, require_aligned, save_training_checkpoint
-from medcore_prune.encoders.segment_anything import SamShape, build_sam
+from medcore_prune.checkpoint import load_sam, read_state_dict, save_training_checkpoint
+from medcore_prune.models.pairs import require_aligned
+from medcore_prune.models.segment_anything import SamShape, build_sam
 
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:

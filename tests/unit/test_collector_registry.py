@@ -13,7 +13,7 @@ from medcore_prune._support.errors import RegistryError, StatisticsError
 from medcore_prune.benchmarks.methods import Method
 from medcore_prune.collector_registry import collectors, layout_of
 from medcore_prune.criterion_registry import criteria
-from medcore_prune.protocol import batch_of
+from medcore_prune.models.protocol import batch_of
 
 PLUGIN = '''
 """Weights times the norm of what they read (Sun et al. 2023, arXiv 2306.11695), on columns of proj and lin2."""

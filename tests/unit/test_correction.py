@@ -15,11 +15,11 @@ from medcore_prune._support.errors import DataError, StatisticsError, SurgeryErr
 from medcore_prune.correction import Corrector
 from medcore_prune.correction_report import TARGETS, CorrectionSettings
 from medcore_prune.data.splits.split import split
-from medcore_prune.encoders import encoder_of
-from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.least_squares import NormalEquations
+from medcore_prune.models.families import encoder_of
+from medcore_prune.models.protocol import preprocess
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.planning import make_plan
-from medcore_prune.protocol import preprocess
 from medcore_prune.token_weights import WEIGHTINGS, adding_layers
 
 TEACHER = tiny_sam()

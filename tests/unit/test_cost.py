@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medcore_prune._support.errors import BudgetError, SurgeryError
 from medcore_prune.cost import count, unit_costs
-from medcore_prune.encoders import encoder_of, geometry_of
-from medcore_prune.encoders.segment_anything import SamShape, build_sam
-from medcore_prune.groups import groups_of
+from medcore_prune.models.families import encoder_of, geometry_of
+from medcore_prune.models.groups import groups_of
+from medcore_prune.models.segment_anything import SamShape, build_sam
 from medcore_prune.planning import make_plan
 from medcore_prune.surgery import prune
 from tests.tiny import TINY

@@ -7,8 +7,8 @@ from medcore_prune._support.errors import CriterionError, StatisticsError
 from medcore_prune.aggregation import Population
 from medcore_prune.criterion_registry import build_criterion
 from medcore_prune.elementwise import combine, fisher, mean_gradient, parameters, reference_parameters, unit_sums
-from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.groups import groups_of
+from medcore_prune.models.groups import groups_of
+from medcore_prune.models.segment_anything import build_sam
 
 POOLED = Population({"a": 0.375, "b": 0.625}, 1.0)
 

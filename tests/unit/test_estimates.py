@@ -12,14 +12,13 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune._support.progress import duration
-from medcore_prune.attention import set_attention
-from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.estimate_record import Estimate, require_memory
 from medcore_prune.estimates import calibration_estimate, evaluation_estimate, recovery_estimate, seconds_per_image
 from medcore_prune.fisher import Accumulator
 from medcore_prune.measure import measured
+from medcore_prune.models.segment_anything import build_sam
+from medcore_prune.models.switches import checkpointing, set_attention, set_checkpointing
 from medcore_prune.needs import Need
-from medcore_prune.recomputing import checkpointing, set_checkpointing
 from medcore_prune.recovery_settings import RecoverySettings
 
 

@@ -7,8 +7,8 @@ from tiny import tiny_batch, tiny_sam
 from torch import Tensor, nn
 
 from medcore_prune.collectors.unit_inputs import real_tokens
-from medcore_prune.encoders import blocks_of, geometry_of
 from medcore_prune.fisher import Accumulator
+from medcore_prune.models.families import blocks_of, geometry_of
 
 
 @pytest.mark.parametrize(("side", "window"), [(6, 4), (12, 6), (7, 7), (5, 9), (64, 14)])

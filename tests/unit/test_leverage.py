@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from medcore_prune._support.errors import BudgetError, MetricError
 from medcore_prune.cost import count
-from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.level import Level
 from medcore_prune.leverage import (
     Before,
@@ -20,6 +19,7 @@ from medcore_prune.leverage import (
     specificity,
 )
 from medcore_prune.leverage_steps import Step, StepGrid, paired_cells, valid_steps
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.planning import make_plan
 from medcore_prune.pooled import N_BINS, RELATIVE_ERROR, PooledValues, histogram, histogram_quantile
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medcore_prune._support.errors import BudgetError, SurgeryError
-from medcore_prune.encoders.segment_anything import build_sam
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.plan_record import BlockPlan, Plan, replay
 from medcore_prune.planning import make_plan
 from tests.tiny import TINY

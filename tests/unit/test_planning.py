@@ -8,9 +8,9 @@ from torch import Tensor
 
 from medcore_prune._support.errors import BudgetError
 from medcore_prune.cost import unit_costs
-from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.groups import groups_of
 from medcore_prune.level import ONE_TIME_LEVELS
+from medcore_prune.models.groups import groups_of
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.plan_record import Plan
 from medcore_prune.planning import make_plan
 from medcore_prune.ranking import Key

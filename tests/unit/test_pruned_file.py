@@ -16,11 +16,10 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError
-from medcore_prune.encoders.sam_shape import kind_of, shape_of
-from medcore_prune.encoders.segment_anything import SHAPES, build_sam
 from medcore_prune.evaluation import macro_average
 from medcore_prune.lineage import lineage_of
-from medcore_prune.protocol import low_res_logits
+from medcore_prune.models.protocol import low_res_logits
+from medcore_prune.models.segment_anything import SHAPES, build_sam, kind_of, shape_of
 from medcore_prune.pruned_file import read_header
 from medcore_prune.pruned_header import DIGEST_KEY, KEY, _digest, is_pruned_file
 

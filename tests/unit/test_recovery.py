@@ -18,7 +18,7 @@ from medcore_prune import recovery
 from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split, split
-from medcore_prune.encoders.segment_anything import build_sam
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.recovery import recover, recovery_key, seconds_per_step
 from medcore_prune.recovery_history import RecoveryHistory
 from medcore_prune.recovery_objective import RecoveryWeights

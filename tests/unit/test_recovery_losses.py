@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medcore_prune.data.masks import boundary_band
-from medcore_prune.losses import bce_loss
+from medcore_prune.models.losses import bce_loss
 from medcore_prune.recovery_losses import (
     blur_sigma,
     boundary_bce,

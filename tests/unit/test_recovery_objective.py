@@ -10,7 +10,7 @@ import medcore_prune as mp
 from medcore_prune import recovery_objective
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.data.pool import Augmentation, Batch, Pool
-from medcore_prune.encoders import geometry_of
+from medcore_prune.models.families import geometry_of
 from medcore_prune.recovery_objective import TERMS, RecoveryObjective, RecoveryWeights
 
 ALL = RecoveryWeights(1.0, 0.5, 0.25, 2.0, 3.0)

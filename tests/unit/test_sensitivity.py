@@ -6,7 +6,7 @@ import medcore_prune as mp
 from medcore_prune._support.errors import StatisticsError
 from medcore_prune.baseline import Baseline
 from medcore_prune.criteria.magnitude import Magnitude
-from medcore_prune.groups import groups_of
+from medcore_prune.models.groups import groups_of
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 

@@ -7,8 +7,8 @@ from tiny import tiny_sam
 from torch import Tensor
 
 from medcore_prune._support.errors import StatisticsError
-from medcore_prune.encoders import blocks_of
-from medcore_prune.fingerprint import computation_hash
+from medcore_prune.models.families import blocks_of
+from medcore_prune.models.fingerprint import computation_hash
 from medcore_prune.needs import Need
 from medcore_prune.statistics import Statistics
 from medcore_prune.statistics_file import Header, MemoryPart

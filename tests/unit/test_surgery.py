@@ -8,7 +8,7 @@ from tiny import tiny_batch, tiny_sam
 from torch import nn
 
 from medcore_prune._support.errors import SurgeryError
-from medcore_prune.encoders import blocks_of
+from medcore_prune.models.families import blocks_of
 from medcore_prune.plan_record import BlockPlan, Plan
 from medcore_prune.surgery import masked, prune, verify
 
@@ -119,7 +119,7 @@ def test_a_plan_for_another_model_is_refused_and_nothing_changes() -> None:
 
 @torch.no_grad()
 def test_the_whole_sam_still_predicts_after_pruning() -> None:
-    from medcore_prune.protocol import low_res_logits
+    from medcore_prune.models.protocol import low_res_logits
 
     model = tiny_sam()
     images, boxes, _ = tiny_batch(2)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from medcore_prune.data.masks import band_radius, boundary_band
 from medcore_prune.defaults import DEFAULTS
-from medcore_prune.encoders import blocks_of
-from medcore_prune.losses import boundary_loss
-from medcore_prune.protocol import input_logits, low_res_logits
+from medcore_prune.models.families import blocks_of
+from medcore_prune.models.losses import boundary_loss
+from medcore_prune.models.protocol import input_logits, low_res_logits
 from medcore_prune.token_weights import (
     WEIGHTINGS,
     adding_layers,

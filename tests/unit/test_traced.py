@@ -5,8 +5,8 @@ from plain_vit import PlainViT, plain_vit
 from torch import nn
 
 from medcore_prune._support.errors import CriterionError
-from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.groups import groups_of
+from medcore_prune.models.groups import groups_of
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.traced import UnitFinder, family_known, spread, structured_from, traced_groups
 
 

@@ -12,7 +12,7 @@ from medcore_prune.benchmarks.methods import choose_methods, require_reference
 from medcore_prune.benchmarks.settings import COUNTS, Settings
 from medcore_prune.data import phantoms
 from medcore_prune.data.splits.split import FRACTIONS, Split
-from medcore_prune.encoders.segment_anything import build_sam
+from medcore_prune.models.segment_anything import build_sam
 
 
 def _settings(**given: object) -> Settings:

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from tiny import tiny_sam
 from torch import nn
 
-from medcore_prune.attention import attention_of
 from medcore_prune.benchmarks import speed_attention
 from medcore_prune.benchmarks.speed_attention import KINDS, WAYS, command, measure
-from medcore_prune.encoders.segment_anything import SamShape, build_sam
+from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.switches import attention_of
 
 
 def test_each_way_runs_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from tiny import tiny_sam
 
 from medcore_prune.benchmarks import speed_directional
 from medcore_prune.benchmarks.speed_directional import WAYS, command, measure, stored_bytes
-from medcore_prune.encoders.segment_anything import build_sam
 from medcore_prune.fisher import Accumulator
+from medcore_prune.models.segment_anything import build_sam
 
 
 def test_stored_bytes_are_those_of_the_sums() -> None:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from tiny import tiny_sam
 
 from medcore_prune.benchmarks.speed_fisher import WAYS, batched_fisher, command, loop_fisher, measure, random_batch
-from medcore_prune.encoders import geometry_of
+from medcore_prune.models.families import geometry_of
 
 
 def test_batch_and_loop_sum_the_same_squares() -> None:

@@ -9,7 +9,7 @@ from tiny import tiny_sam
 
 from medcore_prune.benchmarks import speed_workflow
 from medcore_prune.benchmarks.speed_workflow import LEVELS, command
-from medcore_prune.fingerprint import computation_hash
+from medcore_prune.models.fingerprint import computation_hash
 
 
 def test_every_step_is_timed_and_the_model_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

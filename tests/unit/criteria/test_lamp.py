@@ -4,7 +4,7 @@ import torch
 
 from medcore_prune.criteria.lamp import Lamp
 from medcore_prune.criteria.magnitude import Magnitude
-from medcore_prune.groups import groups_of
+from medcore_prune.models.groups import groups_of
 from tests.scoring import micro_sam
 
 

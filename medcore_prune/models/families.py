@@ -1,38 +1,18 @@
-"""Model families: how each one shows its blocks."""
+"""Which model families there are, and whose a model is."""
 
 from torch import nn
 
 from .._support.errors import MedcorePruneError, RegistryError
-from .family import Block, EncoderFamily, Geometry, block_of, no_decoder
-from .segment_anything import SHAPES, SamShape, SegmentAnythingFamily, build_sam
-from .timm_vit import TimmFamily
-from .transformers_sam import TransformersSamFamily
-from .transformers_vit import TransformersVitFamily
+from .family import Block, EncoderFamily, Geometry
+from .segment_anything import SegmentAnythingFamily
+from .timm import TimmFamily
+from .transformers import TransformersSamFamily, TransformersVitFamily
 
 FAMILIES: list[EncoderFamily] = [
     SegmentAnythingFamily(),
     TransformersSamFamily(),
     TransformersVitFamily(),
     TimmFamily(),
-]
-
-__all__ = [
-    "FAMILIES",
-    "SHAPES",
-    "Block",
-    "EncoderFamily",
-    "Geometry",
-    "SamShape",
-    "SegmentAnythingFamily",
-    "TransformersSamFamily",
-    "block_of",
-    "blocks_of",
-    "build_sam",
-    "encoder_of",
-    "family_of",
-    "geometry_of",
-    "no_decoder",
-    "register_family",
 ]
 
 

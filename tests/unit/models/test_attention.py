@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
-from medcore_prune.attention import attention_of, set_attention
-from medcore_prune.encoders import FAMILIES, blocks_of, encoder_of, sdpa
-from medcore_prune.encoders.segment_anything import SamShape, build_sam
 from medcore_prune.fisher import Accumulator
 from medcore_prune.measure import measured
+from medcore_prune.models import sdpa
+from medcore_prune.models.families import FAMILIES, blocks_of, encoder_of
+from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.switches import attention_of, set_attention
 
 
 def uneven(model: nn.Module, keep_heads: tuple[int, ...] = (0, 2, 3)) -> nn.Module:

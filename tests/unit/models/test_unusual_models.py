@@ -11,7 +11,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, SurgeryError
-from medcore_prune.encoders import blocks_of
+from medcore_prune.models.families import blocks_of
 
 IMAGES = TinySamples("a", 2)
 

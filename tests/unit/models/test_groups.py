@@ -8,9 +8,9 @@ from torch import nn
 
 from medcore_prune._support.errors import BudgetError, MedcorePruneError, SurgeryError
 from medcore_prune.elementwise import unit_sums
-from medcore_prune.encoders import blocks_of
-from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.groups import StructuredGroup, UnitRows, groups_of
+from medcore_prune.models.families import blocks_of
+from medcore_prune.models.groups import StructuredGroup, UnitRows, groups_of
+from medcore_prune.models.segment_anything import build_sam
 
 
 def test_two_groups_a_block_in_order() -> None:

@@ -5,9 +5,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ._support.errors import DataError
-from .data.prompts import Box
-from .encoders import geometry_of
+from .._support.errors import DataError
+from ..data.prompts import Box
+from .families import geometry_of
 from .protocol import Postprocess, decode, embed, masks_from_logits, preprocess, scale_box
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import SurgeryError
-from medcore_prune.encoders.segment_anything import build_sam
-from medcore_prune.fingerprint import model_hash
-from medcore_prune.parentage import require_cut_from
+from medcore_prune.models.fingerprint import model_hash
+from medcore_prune.models.pairs import require_cut_from
+from medcore_prune.models.segment_anything import build_sam
 
 
 def cut(model: nn.Module) -> nn.Module:

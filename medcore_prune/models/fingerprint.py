@@ -1,14 +1,16 @@
-"""What a model is made of besides its weights: the class, the settings and the hooks of each of its parts."""
+"""Hashes that tell one model from another: by its weights, or by all that decides what it computes."""
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from .encoders import FAMILIES
+from .altered import refuse_masked
+from .families import FAMILIES, blocks_of, geometry_of
 
 _NOT_COMPUTED_WITH = frozenset({"training", "name_or_path", "gradient_checkpointing", "grad_checkpointing"})
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -71,3 +73,38 @@ def hooks_of(*models: nn.Module) -> str:
                 if str(getattr(hook, "__module__", "")).partition(".")[0] != home:
                     found.append(f"{name} {place} {number}")
     return hashlib.sha256("\n".join((_PROCESS, *found)).encode()).hexdigest() if found else ""
+
+
+def _digest(named: Iterable[tuple[str, Tensor]], extra: str = "") -> str:
+    state = hashlib.sha256(extra.encode())
+    for name, value in named:
+        state.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        state.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def model_hash(model: nn.Module) -> str:
+    """SHA-256 (hex) of a model's sizes, parameters and buffers.
+
+    Raises:
+        SurgeryError: The model is within a `masked` block, so that these do not say what it computes.
+    """
+    refuse_masked(model)
+    blocks = [(block.num_heads, block.head_dim, block.window) for block in blocks_of(model)]
+    return _digest(sorted(model.state_dict().items()), f"{geometry_of(model)} {blocks}\n")
+
+
+def computation_hash(model: nn.Module) -> str:
+    """SHA-256 (hex) of all that decides what a model computes, for what is kept to be found again.
+
+    Besides `model_hash`: the class and the settings of every part (activation, epsilon, heads of the decoder), and
+    buffers that no file holds. Which attention computes the same, and whether blocks are recomputed, does not count;
+    nor do hooks, most of which look on (see `structure.hooks_of`). Versions of the library that a model comes from may
+    change it, as they may change what is computed.
+
+    Raises:
+        SurgeryError: As for `model_hash`.
+    """
+    stored = model.state_dict().keys()
+    unstored = sorted((name, value) for name, value in model.named_buffers() if name not in stored)
+    return _digest(unstored, "\n".join((model_hash(model), *lines_of(model))))

@@ -4,8 +4,8 @@ import pytest
 
 from medcore_prune import register_family
 from medcore_prune._support.errors import RegistryError
-from medcore_prune.encoders import FAMILIES
-from medcore_prune.encoders.segment_anything import SegmentAnythingFamily
+from medcore_prune.models.families import FAMILIES
+from medcore_prune.models.segment_anything import SegmentAnythingFamily
 
 
 class _Other(SegmentAnythingFamily):
@@ -17,7 +17,7 @@ class _Other(SegmentAnythingFamily):
 
 def test_a_family_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     before = list(FAMILIES)
-    monkeypatch.setattr("medcore_prune.encoders.FAMILIES", families := [*before])
+    monkeypatch.setattr("medcore_prune.models.families.FAMILIES", families := [*before])
     register_family(_Other())
     register_family(_Other())
     assert [family.name for family in families] == [*(family.name for family in before), "other"]

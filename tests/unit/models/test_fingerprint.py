@@ -14,8 +14,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, StatisticsError
-from medcore_prune.fingerprint import computation_hash, model_hash
-from medcore_prune.structure import hooks_of
+from medcore_prune.models.fingerprint import computation_hash, hooks_of, model_hash
 
 IMAGES = TinySamples("a", 2)
 

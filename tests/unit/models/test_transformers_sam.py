@@ -14,9 +14,9 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, MedcorePruneError
 from medcore_prune.cost import CONVENTIONS, count
-from medcore_prune.encoders import blocks_of, encoder_of, geometry_of
+from medcore_prune.models.families import blocks_of, encoder_of, geometry_of
+from medcore_prune.models.protocol import embed, low_res_logits
 from medcore_prune.planning import make_plan
-from medcore_prune.protocol import embed, low_res_logits
 from medcore_prune.surgery import masked, prune, verify
 
 transformers: Any = pytest.importorskip("transformers")

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError, SurgeryError
 from medcore_prune.cost import count
-from medcore_prune.encoders import blocks_of, geometry_of
+from medcore_prune.models.families import blocks_of, geometry_of
+from medcore_prune.models.protocol import embed, low_res_logits
 from medcore_prune.planning import make_plan
-from medcore_prune.protocol import embed, low_res_logits
 from medcore_prune.surgery import prune, verify
 
 timm: Any = pytest.importorskip("timm")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import SurgeryError
-from medcore_prune.encoders import blocks_of
+from medcore_prune.models.families import blocks_of
 
 
 class LowRank(nn.Linear):

@@ -5,8 +5,8 @@ from segment_anything.modeling import Sam
 from tiny import tiny_batch, tiny_sam
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.predictor import Predictor
-from medcore_prune.protocol import low_res_logits, masks_from_logits, preprocess, scale_box
+from medcore_prune.models.predictor import Predictor
+from medcore_prune.models.protocol import low_res_logits, masks_from_logits, preprocess, scale_box
 
 
 def segment_anything_logits(model: Sam, image: torch.Tensor, box: torch.Tensor) -> torch.Tensor:

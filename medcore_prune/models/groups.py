@@ -14,9 +14,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ._support.errors import BudgetError, SurgeryError
-from .encoders import blocks_of
-from .encoders.family import Block
+from .._support.errors import BudgetError, SurgeryError
+from .families import blocks_of
+from .family import Block
 
 Family = Literal["heads", "neurons"]
 FAMILY_NAMES: tuple[Family, ...] = ("heads", "neurons")

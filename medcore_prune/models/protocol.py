@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._support.devices import precision_of, refuse_half, require_default_dtype
-from ._support.errors import DataError
-from .data.images import to_rgb
-from .data.prompts import Box, check_box
-from .encoders import family_of
+from .._support.devices import precision_of, refuse_half, require_default_dtype
+from .._support.errors import DataError
+from ..data.images import to_rgb
+from ..data.prompts import Box, check_box
+from .families import family_of
 
 Postprocess = Literal["medsam", "logits"]
 

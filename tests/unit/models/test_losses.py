@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medcore_prune.data.masks import band_radius, boundary_band
-from medcore_prune.losses import band_term, bce_loss, boundary_loss, dice_loss, plain_loss
+from medcore_prune.models.losses import band_term, bce_loss, boundary_loss, dice_loss, plain_loss
 
 
 def square(size: int, start: int, stop: int) -> torch.Tensor:

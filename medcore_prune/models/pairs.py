@@ -1,0 +1,79 @@
+"""Whether a pruned model may have been cut from another model, which then can teach it."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from .._support.errors import AlignmentError, SurgeryError
+from .families import blocks_of, geometry_of
+
+_WANTED = "give the model that it was cut from"
+
+
+def require_cut_from(small: nn.Module, teacher: nn.Module) -> None:
+    """Refuse a teacher that the pruned model cannot come from; the two in the wrong order are the commonest such.
+
+    Args:
+        small: The pruned model; it may be whole.
+        teacher: The model before the cut.
+
+    Raises:
+        SurgeryError: One object, other sizes, other attention windows, or a block of the teacher with fewer heads or
+            neurons.
+    """
+    if small is teacher:
+        raise SurgeryError(f"the pruned model and its teacher are one object: {_WANTED}")
+    ours, theirs = geometry_of(small), geometry_of(teacher)
+    if ours != theirs:
+        raise SurgeryError(f"the pruned model and its teacher differ in size, {ours} and {theirs}: {_WANTED}")
+    blocks = blocks_of(small), blocks_of(teacher)
+    windows = [[block.window for block in each] for each in blocks]
+    if windows[0] != windows[1]:
+        raise SurgeryError(f"the pruned model has attention windows {windows[0]}, its teacher {windows[1]}: {_WANTED}")
+    for mine, other in zip(*blocks, strict=True):
+        if mine.num_heads > other.num_heads or mine.neurons > other.neurons:
+            raise SurgeryError(
+                f"the pruned model cannot be cut from its teacher: block {mine.index} has {mine.num_heads} heads and "
+                f"{mine.neurons} neurons, the teacher's {other.num_heads} and {other.neurons}: give the pruned model "
+                "first, and as teacher the model that it was cut from"
+            )
+
+
+_SHOWN = 3
+
+
+def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+    lines = [f"{name} is missing" for name in expected if name not in got]
+    lines += [f"{name} is not expected" for name in got if name not in expected]
+    lines += [
+        f"{name} has shape {tuple(got[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in got and got[name].shape != value.shape
+    ]
+    return lines
+
+
+def _summary(lines: list[str]) -> str:
+    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
+
+
+def require_aligned(model: nn.Module, reference: nn.Module) -> None:
+    """Check that a reference corresponds to the adapted model, parameter by parameter.
+
+    Args:
+        model: The adapted model, theta_M.
+        reference: What it was fine-tuned from, theta_S.
+
+    Raises:
+        MedcorePruneError: A model of no known family.
+        SurgeryError: A layer that pruning cuts has an adapter, which the other model need not have.
+        AlignmentError: Names or shapes differ; the first differences are listed.
+    """
+    for each in (model, reference):
+        blocks_of(each)
+    if lines := _differences(dict(model.named_parameters()), dict(reference.named_parameters())):
+        raise AlignmentError(
+            f"the reference does not align with the adapted model: {_summary(lines)}; expected the checkpoint that it "
+            "was fine-tuned from"
+        )
