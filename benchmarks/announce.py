@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..data.samples import Subset
-from ..evaluation import EvaluationSet, predict, score
+from ..evaluation.evaluate import EvaluationSet, predict, score
 from ..zoo import NOTICE
 from .evaluating import FLOOR_NAMES, UNPRUNED, Evaluator
 from .inputs import Inputs

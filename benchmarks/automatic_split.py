@@ -14,11 +14,11 @@ from ..commands.types import Whole
 from ..cost import count
 from ..criterion import unit_scores
 from ..data.samples import SampleSet, Subset
-from ..evaluation import EvaluationSet
+from ..evaluation.evaluate import EvaluationSet
+from ..evaluation.latency import Measured
+from ..evaluation.leverage import BAND_PX, GRID_PX
 from ..facade import planner
 from ..level import COMPARISON_LEVELS, Level
-from ..leverage import BAND_PX, GRID_PX
-from ..measure import Measured
 from ..plan_record import Plan
 from ..split_search import CHUNK, SplitSearch
 from ..statistics import Statistics

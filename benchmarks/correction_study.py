@@ -24,7 +24,7 @@ from ..correction import correct
 from ..correction_report import CorrectionSettings
 from ..criterion import unit_scores
 from ..data.folders.folder import parse_named
-from ..evaluation import EvaluationSet, macro_average, predict, score
+from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..level import Level
 from ..plan_record import Plan

@@ -14,7 +14,7 @@ from torch import nn
 
 from .._support.progress import track
 from ..cost import Cost, count
-from ..evaluation import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
+from ..evaluation.evaluate import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
 from ..models.protocol import Postprocess
 from ..plan_record import Plan
 from ..statistics import Statistics

@@ -27,8 +27,8 @@ from ..commands.options import (
 from ..commands.types import GridSize, Whole
 from ..data.folders.folder import parse_named
 from ..defaults import DEFAULTS
+from ..evaluation.latency import measured
 from ..level import Level
-from ..measure import measured
 from ..models.segment_anything import SHAPES
 from ..needs import Need
 from ..statistics import Statistics

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..intervals import Array, Interval, holm, interval, p_value
+from ..evaluation.intervals import Array, Interval, holm, interval, p_value
 from ..level import Level
 from .landscape_plots import lost
 from .leverage_sweep import HEADLINE

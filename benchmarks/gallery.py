@@ -11,7 +11,7 @@ from skimage import io, measure, transform
 from .._support.files import atomic_write
 from .._support.progress import track
 from ..data.samples import Subset
-from ..evaluation import EvaluationSet, Masks, predict, score
+from ..evaluation.evaluate import EvaluationSet, Masks, predict, score
 from ..plan_record import Plan
 from ..surgery import prune
 from .evaluating import POSTPROCESS, UNPRUNED, Evaluator

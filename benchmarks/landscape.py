@@ -8,8 +8,8 @@ import pandas as pd
 
 from .._support.files import write_text_atomic
 from ..criterion import unit_scores
+from ..evaluation.latency import measured
 from ..level import Level
-from ..measure import measured
 from ..models.families import blocks_of
 from ..planning import make_plan
 from ..statistics import Statistics

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from ..intervals import Interval
+from ..evaluation.intervals import Interval
 from ..level import Level
 from .plot_style import Theme
 from .records import NO_LEVEL

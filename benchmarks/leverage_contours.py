@@ -14,11 +14,11 @@ from torch import nn
 from .._support.errors import ResultsError
 from .._support.files import atomic_write
 from .._support.progress import track
-from ..contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
 from ..data.samples import SampleSet, Subset
-from ..evaluation import EvaluationSet
+from ..evaluation.contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
+from ..evaluation.evaluate import EvaluationSet
+from ..evaluation.leverage import GRID_PX, Array
 from ..level import Level
-from ..leverage import GRID_PX, Array
 from ..models.families import geometry_of
 from ..models.groups import FAMILY_NAMES, Family
 from ..models.protocol import input_logits, low_res_logits

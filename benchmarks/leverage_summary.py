@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from .._support.errors import ResultsError
-from ..intervals import interval
-from ..leverage import QUANTILE, Array, damage_density, leverage_ratio, paired_win_rate, specificity
+from ..evaluation.intervals import interval
+from ..evaluation.leverage import QUANTILE, Array, damage_density, leverage_ratio, paired_win_rate, specificity
+from ..evaluation.pooled import histogram_quantile
 from ..leverage_steps import Step, paired_cells
-from ..pooled import histogram_quantile
 from .arrays import read_arrays
 from .leverage_sweep import BANDS, HEADLINE, METRICS, Cells
 

@@ -22,14 +22,14 @@ from .._support.progress import track
 from ..cost import count
 from ..data.masks import resize_mask
 from ..data.samples import SampleSet, Subset
-from ..evaluation import EvaluationSet, score
+from ..evaluation.evaluate import EvaluationSet, score
+from ..evaluation.leverage import BAND_PX, GRID_PX, Before
+from ..evaluation.pooled import N_BINS, histogram
 from ..level import Level
-from ..leverage import BAND_PX, GRID_PX, Before
 from ..leverage_steps import Step, StepGrid, valid_steps
 from ..models.families import geometry_of
 from ..models.protocol import input_logits, low_res_logits, masks_from_logits
 from ..plan_record import Plan
-from ..pooled import N_BINS, histogram
 from ..surgery import masked
 from .arrays import read_arrays
 from .evaluating import POSTPROCESS

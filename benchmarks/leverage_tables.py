@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..leverage import GRID_PX
+from ..evaluation.leverage import GRID_PX
 from .grid import Grid
 from .leverage_contours import IMAGES, POINTS, START
 from .leverage_sweep import BANDS, HEADLINE

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..intervals import Interval
+from ..evaluation.intervals import Interval
 from .experiment_page import Picture, Section, render_experiment
 from .grid import Grid
 from .main_plots import loss_curves, size_against_contour

@@ -10,7 +10,7 @@ from torch import nn
 from .._support.progress import track
 from .._support.registry import failures_named
 from ..criterion import unit_scores
-from ..measure import Measured, measured
+from ..evaluation.latency import Measured, measured
 from ..plan_record import Plan
 from ..planning import make_plan
 from ..statistics import Statistics

@@ -15,8 +15,7 @@ from torch import nn
 from ..cascade_stages import Stage
 from ..cascading import Cascaded
 from ..data.splits.split import Split
-from ..latency import compare_latency
-from ..measure import Measured
+from ..evaluation.latency import Measured, compare_latency
 from ..models.fingerprint import model_hash
 from ..plan_record import Plan
 from ..planning import make_plan

@@ -21,7 +21,7 @@ from ..calibration import calibrate
 from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
 from ..data.splits.split import FRACTIONS, Split
-from ..evaluation import evaluate, macro_average
+from ..evaluation.evaluate import evaluate, macro_average
 from ..facade import plan
 from ..recovery_history import RecoveryHistory
 from ..recovery_objective import RecoveryWeights

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..evaluation import EvalSize
+from ..evaluation.evaluate import EvalSize
 from ..level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from .._support.files import write_json_atomic
-from ..measure import measured
+from ..evaluation.latency import measured
 from ..models.families import encoder_of, geometry_of
 from ..models.segment_anything import SHAPES, build_sam
 from ..models.switches import set_attention

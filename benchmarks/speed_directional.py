@@ -18,8 +18,8 @@ from torch import nn
 
 from ..collector import stored_shapes
 from ..collector_registry import get_collector
+from ..evaluation.latency import measured
 from ..fisher import BOTH_LOSSES, Accumulator
-from ..measure import measured
 from ..models.families import geometry_of
 from ..models.segment_anything import SHAPES, build_sam
 from .speed_fisher import Batch, plain_backward, random_batch

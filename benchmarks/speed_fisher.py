@@ -14,8 +14,8 @@ import click
 import torch
 from torch import Tensor, nn
 
+from ..evaluation.latency import measured
 from ..fisher import BOTH_LOSSES, Accumulator
-from ..measure import measured
 from ..models.families import geometry_of
 from ..models.losses import plain_loss
 from ..models.protocol import input_logits, low_res_logits

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from ..metrics import evaluate_mask
+from ..evaluation.metrics import evaluate_mask
 
 Pair = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 

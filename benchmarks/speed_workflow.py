@@ -23,9 +23,8 @@ from ..calibration import calibrate
 from ..correction import correct
 from ..data import phantoms
 from ..data.samples import arrays
-from ..evaluation import evaluate
-from ..latency import compare_latency
-from ..measure import measured
+from ..evaluation.evaluate import evaluate
+from ..evaluation.latency import compare_latency, measured
 from ..models.families import geometry_of
 from ..models.segment_anything import SHAPES, build_sam
 from ..models.switches import set_attention

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._support.errors import ResultsError
-from ..intervals import Array, Bootstrap, holm, interval, p_value
+from ..evaluation.intervals import Array, Bootstrap, holm, interval, p_value
 from ..level import Level
 from .methods import table_order
 from .records import NO_LEVEL, CellResult

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
-from ..intervals import Array, Interval, interval
+from ..evaluation.intervals import Array, Interval, interval
 from ..level import Level
 from .records import NO_LEVEL
 from .settings import MODES

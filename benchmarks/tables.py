@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
+from ..evaluation.intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
 from .grid import Grid
 from .settings import CORRECTED, CORRECTED_FROM
 from .summary import HIGHER_IS_BETTER, Row, Summary

@@ -19,7 +19,7 @@ from ..calibration import calibrate
 from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
 from ..criterion import unit_scores
-from ..evaluation import EvaluationSet, macro_average, predict, score
+from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..level import COMPARISON_LEVELS
 from ..plan_record import Plan

@@ -11,9 +11,9 @@ from torch import nn
 from .baseline import Baseline
 from .criterion import Criterion
 from .data.splits.split import Data, training_samples
-from .evaluation import EvaluationSet
+from .evaluation.evaluate import EvaluationSet
+from .evaluation.leverage import BAND_PX, GRID_PX, QUANTILE
 from .facade import planner, scored
-from .leverage import BAND_PX, GRID_PX, QUANTILE
 from .models.families import geometry_of
 from .models.groups import FAMILY_NAMES
 from .plan_record import Plan

@@ -17,15 +17,14 @@ from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrec
 from .cost import count
 from .criterion import Criterion, unit_scores
 from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion
-from .estimate_record import Estimate, require_memory
-from .estimates import calibration_estimate, evaluation_estimate, recovery_estimate
-from .evaluation import evaluate
+from .evaluation.estimates import Estimate, calibration_estimate, evaluation_estimate, recovery_estimate, require_memory
+from .evaluation.evaluate import evaluate
+from .evaluation.latency import Latency, compare_latency, measure_latency
+from .evaluation.leverage import BoundaryLeverage
+from .evaluation.metrics import evaluate_mask
 from .exchange import WeightScores, parameter_masks, scores_frame
 from .facade import plan, plan_from_scores
-from .latency import Latency, compare_latency, measure_latency
 from .level import Level
-from .leverage import BoundaryLeverage
-from .metrics import evaluate_mask
 from .models.families import register_family
 from .models.groups import StructuredGroup, groups_of
 from .models.pairs import require_aligned

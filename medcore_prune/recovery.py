@@ -23,7 +23,7 @@ from .adaptation import pool_size
 from .data.pool import Augmentation, Batch, Pool
 from .data.samples import SampleSet, Subset, subset_hash
 from .data.splits.split import Data, check_roles, training_split
-from .evaluation import EvaluationSet, macro_average, predict, score
+from .evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from .models.families import geometry_of
 from .models.fingerprint import computation_hash
 from .models.pairs import require_cut_from

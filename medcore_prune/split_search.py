@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from ._support.errors import BudgetError, DataError
 from ._support.progress import track
 from .cost import Cost, count
-from .evaluation import EvaluationSet
+from .evaluation.evaluate import EvaluationSet
+from .evaluation.leverage import BAND_PX, GRID_PX, QUANTILE, Before
+from .evaluation.pooled import PooledValues
 from .level import Level
-from .leverage import BAND_PX, GRID_PX, QUANTILE, Before
 from .models.groups import FAMILY_NAMES, Family
 from .models.protocol import input_logits, low_res_logits
 from .plan_record import Plan
-from .pooled import PooledValues
 from .surgery import masked
 from .target import Target
 

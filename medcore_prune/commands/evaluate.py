@@ -11,11 +11,10 @@ import pandas as pd
 from .._support.devices import require_device
 from .._support.files import refuse_existing, require_writable, write_text_atomic
 from ..data.samples import SampleSet
-from ..estimates import evaluation_estimate
-from ..evaluation import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
-from ..intervals import INDICATIVE_BELOW
+from ..evaluation.estimates import evaluation_estimate
+from ..evaluation.evaluate import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
+from ..evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ..models.families import geometry_of
-from ..paired import paired_difference
 from .inputs import PHANTOM_TEST, POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
 from .options import (
     FOLDER,

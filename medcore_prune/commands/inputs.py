@@ -15,7 +15,7 @@ from ..data.folders.folder import named_folders, parse_named
 from ..data.samples import SampleSet, at_most, subset_hash
 from ..data.splits.beside import refuse_seen, split_beside
 from ..data.splits.split import Split
-from ..estimate_record import Estimate, require_memory
+from ..evaluation.estimates import Estimate, require_memory
 from ..lineage import lineage_of
 from ..models.families import geometry_of
 from ..models.pairs import require_aligned

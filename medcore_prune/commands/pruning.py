@@ -19,7 +19,7 @@ from ..calibration import calibrate
 from ..cost import Cost, count
 from ..data.samples import SampleSet, subset_hash
 from ..data.splits.split import Split
-from ..estimates import calibration_estimate
+from ..evaluation.estimates import calibration_estimate
 from ..facade import plan as make_plan
 from ..level import Level
 from ..lineage import lineage_of

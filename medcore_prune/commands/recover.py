@@ -12,7 +12,7 @@ from .._support.errors import CheckpointError
 from .._support.files import atomic_write, exclusive, together, write_text_atomic
 from ..data.splits.beside import split_file
 from ..data.splits.split import Split
-from ..estimates import recovery_estimate
+from ..evaluation.estimates import recovery_estimate
 from ..lineage import lineage_of
 from ..models.fingerprint import model_hash
 from ..pruned_file import save

@@ -8,7 +8,7 @@ from .._support.errors import BudgetError
 from ..baseline import available_baselines
 from ..completion import Words
 from ..criterion_registry import available_criteria
-from ..evaluation import EvalSize
+from ..evaluation.evaluate import EvalSize
 from ..level import ONE_TIME_LEVELS, Level
 from ..target import Target
 

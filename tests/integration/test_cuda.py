@@ -18,10 +18,10 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune.available_memory import available_bytes
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.cli import cli
 from medcore_prune.data.pool import Pool
+from medcore_prune.evaluation.estimates import available_bytes
 from medcore_prune.models.fingerprint import computation_hash
 from medcore_prune.needs import Need
 from medcore_prune.weight_layout import prunable_layers

@@ -10,8 +10,8 @@ from medcore_prune._support.errors import DataError
 from medcore_prune.data.folders.folder import folder
 from medcore_prune.data.splits.near_duplicates import NearDuplicateWarning
 from medcore_prune.data.splits.split import split
-from medcore_prune.floors import box_mask
-from medcore_prune.metrics import evaluate_mask
+from medcore_prune.evaluation.evaluate import box_mask
+from medcore_prune.evaluation.metrics import evaluate_mask
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune.available_memory import available_bytes
+from medcore_prune.evaluation.estimates import available_bytes
+from medcore_prune.evaluation.latency import measured
 from medcore_prune.fisher import Accumulator
-from medcore_prune.measure import measured
 from medcore_prune.models.families import encoder_of, geometry_of
 from medcore_prune.weight_layout import prunable_layers
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from medcore_prune.contour import contour_points, measured_displacement, predicted_displacement
-from medcore_prune.leverage import Before, BoundaryLeverage
+from medcore_prune.evaluation.contour import contour_points, measured_displacement, predicted_displacement
+from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 
 Map = npt.NDArray[np.float64]
 SIDE = 40

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medcore_prune.metrics import evaluate_mask
+from medcore_prune.evaluation.metrics import evaluate_mask
 
 monai_metrics = pytest.importorskip("monai.metrics")
 

@@ -11,10 +11,10 @@ from torch import nn
 from medcore_prune._support.errors import BudgetError, DataError
 from medcore_prune.automatic import AutomaticPlan, automatic_plan
 from medcore_prune.cost import count, unit_costs
-from medcore_prune.evaluation import EvaluationSet
+from medcore_prune.evaluation.evaluate import EvaluationSet
+from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 from medcore_prune.facade import plan_from_scores, planner, scored
 from medcore_prune.level import Level
-from medcore_prune.leverage import Before, BoundaryLeverage
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.protocol import input_logits, low_res_logits
 from medcore_prune.plan_record import Plan

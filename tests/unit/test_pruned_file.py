@@ -16,7 +16,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError
-from medcore_prune.evaluation import macro_average
+from medcore_prune.evaluation.evaluate import macro_average
 from medcore_prune.lineage import lineage_of
 from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.models.segment_anything import SHAPES, build_sam, kind_of, shape_of

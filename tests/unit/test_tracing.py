@@ -165,7 +165,7 @@ def test_another_model_is_refused() -> None:
 
 def test_it_works_on_transformers_sam() -> None:
     pytest.importorskip("transformers")
-    from unit.encoders.test_transformers_sam import as_transformers
+    from unit.models.test_transformers_sam import as_transformers
 
     model = as_transformers(tiny_sam())
     criterion: Any = mp.get_criterion("magnitude")()

@@ -11,7 +11,7 @@ from medcore_prune.benchmarks.claims import stores_in, verdicts
 from medcore_prune.benchmarks.findings import CLAIMS, Verdict, judged
 from medcore_prune.benchmarks.leverage_sweep import HEADLINE
 from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.intervals import Interval
+from medcore_prune.evaluation.intervals import Interval
 
 MAIN_MODES = {"one_time": "one-time", "sequential": "sequential"}
 

@@ -24,8 +24,8 @@ from medcore_prune.criteria.random import Random
 from medcore_prune.criterion import Cost, Criterion
 from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split
+from medcore_prune.evaluation.latency import Measured
 from medcore_prune.level import Level
-from medcore_prune.measure import Measured
 from medcore_prune.models.groups import StructuredGroup
 
 

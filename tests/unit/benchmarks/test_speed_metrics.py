@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from medcore_prune.benchmarks.speed_metrics import command, lesion_pair
-from medcore_prune.metrics import evaluate_mask
+from medcore_prune.evaluation.metrics import evaluate_mask
 
 pytest.importorskip("monai")
 

@@ -12,7 +12,7 @@ from medcore_prune.benchmarks.grid import Grid
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.benchmarks.summarising import summarise
 from medcore_prune.benchmarks.summary import Summary
-from medcore_prune.intervals import Interval
+from medcore_prune.evaluation.intervals import Interval
 
 AGREEMENT = {
     "units": {"heads": 4, "neurons": 4},

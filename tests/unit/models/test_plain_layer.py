@@ -80,7 +80,7 @@ def transformers_vit() -> nn.Module:
 
 def transformers_sam() -> nn.Module:
     pytest.importorskip("transformers")
-    from unit.encoders.test_transformers_sam import as_transformers
+    from unit.models.test_transformers_sam import as_transformers
 
     return as_transformers(tiny_sam())
 

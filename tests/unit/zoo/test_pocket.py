@@ -8,7 +8,7 @@ from medcore_prune import zoo
 from medcore_prune._support.errors import CheckpointError
 from medcore_prune.adaptation import BLIND_BELOW, AdaptSettings, image_dependence
 from medcore_prune.data import phantoms
-from medcore_prune.evaluation import EvaluationSet, floor_masks, predict, score
+from medcore_prune.evaluation.evaluate import EvaluationSet, floor_masks, predict, score
 from medcore_prune.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_LEVELS
 from medcore_prune.models.families import blocks_of, geometry_of
 from medcore_prune.models.segment_anything import build_sam

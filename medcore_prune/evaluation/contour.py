@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage import measure
 
-from ._support.errors import MetricError
+from .._support.errors import MetricError
 
 REACH_PX = 20.0
 _STEP_PX = 0.25

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from medcore_prune.measure import measured
+from medcore_prune.evaluation.latency import measured
 
 
 def test_peak_is_the_most_alive_at_a_time() -> None:

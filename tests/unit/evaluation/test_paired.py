@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from medcore_prune._support.errors import MetricError
-from medcore_prune.paired import paired_difference
+from medcore_prune.evaluation.intervals import paired_difference
 
 
 def table(values: dict[str, list[float]], groups: dict[str, list[str]] | None = None) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from medcore_prune._support.errors import MetricError
 from medcore_prune.data.masks import resize_mask
-from medcore_prune.metrics import boundary, boundary_distances, evaluate_mask
+from medcore_prune.evaluation.metrics import boundary, boundary_distances, evaluate_mask
 
 
 def drawn(text: str) -> np.ndarray:

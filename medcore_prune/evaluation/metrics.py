@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ._support.errors import MetricError
-from .data.masks import Mask, _check
+from .._support.errors import MetricError
+from ..data.masks import Mask, _check
 
 Distances = npt.NDArray[np.float64]
 Empty = Literal["none", "one", "both"]

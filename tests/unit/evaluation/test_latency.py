@@ -7,9 +7,9 @@ import torch
 from tiny import tiny_sam
 
 import medcore_prune as mp
-from medcore_prune import latency
 from medcore_prune._support.errors import MedcorePruneError
-from medcore_prune.latency import compare_latency, measure_latency
+from medcore_prune.evaluation import latency
+from medcore_prune.evaluation.latency import compare_latency, measure_latency
 
 
 def test_rounds_are_interleaved_and_warming_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

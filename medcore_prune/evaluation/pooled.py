@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ._support.errors import MetricError
+from .._support.errors import MetricError
 
 _LOWEST, _HIGHEST, _PER_DECADE = -6, 5, 100
 

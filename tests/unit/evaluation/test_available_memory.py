@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from medcore_prune import available_memory
-from medcore_prune.available_memory import available_bytes
+from medcore_prune.evaluation import estimates
+from medcore_prune.evaluation.estimates import available_bytes
 
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A system with 8 GiB available and no control group."""
     (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n")
-    monkeypatch.setattr(available_memory, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(available_memory, "_OWN_CGROUPS", tmp_path / "own")
-    monkeypatch.setattr(available_memory, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(estimates, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(estimates, "_OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(estimates, "_CGROUPS", tmp_path / "cgroup")
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def test_no_limit_and_no_machine(system: Path, monkeypatch: pytest.MonkeyPatch) 
     def unknown(_: str) -> int:
         raise ValueError("no such name")
 
-    monkeypatch.setattr(available_memory.os, "sysconf", unknown)
+    monkeypatch.setattr(estimates.os, "sysconf", unknown)
     assert available_bytes() is None
     assert available_bytes("meta") is None
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ._support.errors import MetricError
-from .data.masks import boundary_band
+from .._support.errors import MetricError
+from ..data.masks import boundary_band
 from .pooled import PooledValues
 
 GRID_PX = 256

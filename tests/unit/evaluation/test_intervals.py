@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medcore_prune._support.errors import MetricError
-from medcore_prune.intervals import Bootstrap, Interval, holm, interval, p_value
+from medcore_prune.evaluation.intervals import Bootstrap, Interval, holm, interval, p_value
 
 GROUPS = {"a": ["v1", "v1", "v2", "v3", "v3", "v3"], "b": ["p", "q"]}
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import medcore_prune as mp
-from medcore_prune.activations import activations_of
-from medcore_prune.measure import measured
+from medcore_prune.evaluation.estimates import activations_of
+from medcore_prune.evaluation.latency import measured
 from medcore_prune.models.families import encoder_of, geometry_of
 from medcore_prune.models.losses import plain_loss
 from medcore_prune.models.protocol import input_logits, low_res_logits

@@ -12,10 +12,16 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune._support.progress import duration
-from medcore_prune.estimate_record import Estimate, require_memory
-from medcore_prune.estimates import calibration_estimate, evaluation_estimate, recovery_estimate, seconds_per_image
+from medcore_prune.evaluation.estimates import (
+    Estimate,
+    calibration_estimate,
+    evaluation_estimate,
+    recovery_estimate,
+    require_memory,
+    seconds_per_image,
+)
+from medcore_prune.evaluation.latency import measured
 from medcore_prune.fisher import Accumulator
-from medcore_prune.measure import measured
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.models.switches import checkpointing, set_attention, set_checkpointing
 from medcore_prune.needs import Need
@@ -105,7 +111,7 @@ WORK: dict[str, Callable[[nn.Module, int], Estimate]] = {
 
 @pytest.mark.parametrize("work", list(WORK))
 def test_time_goes_with_the_images(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medcore_prune.estimates.seconds_per_image", lambda _: 0.5)
+    monkeypatch.setattr("medcore_prune.evaluation.estimates.seconds_per_image", lambda _: 0.5)
     few, many = (WORK[work](tiny_sam(), images) for images in (10, 30))
     assert few.seconds is not None
     assert many.seconds == pytest.approx(3 * few.seconds)
@@ -117,7 +123,7 @@ def test_time_goes_with_the_images(work: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_time_of_an_image_scales_blocks_by_their_flops(monkeypatch: pytest.MonkeyPatch) -> None:
     # every block that is tried and the decoder take a second
-    monkeypatch.setattr("medcore_prune.estimates._seconds", lambda *_: 1.0)
+    monkeypatch.setattr("medcore_prune.evaluation.estimates._seconds", lambda *_: 1.0)
     model = tiny_sam()
     cost = mp.count(model, convention="full")
     windowed, whole = (sum(b.flops for b in cost.per_block if b.window == window) for window in (4, 0))
@@ -143,7 +149,7 @@ def test_refusal_says_what_would_help() -> None:
 def test_limit_is_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
     estimate = Estimate("work", 1, 1, {}, {"activations": 50}, 0, None, "cpu", ("another device",))
     for left, refused in ((None, False), (50, False), (49, True)):
-        monkeypatch.setattr("medcore_prune.estimate_record.available_bytes", lambda device, left=left: left)
+        monkeypatch.setattr("medcore_prune.evaluation.estimates.available_bytes", lambda device, left=left: left)
         if refused:
             with pytest.raises(MedcorePruneError, match="has 49 bytes left: use another device"):
                 require_memory(estimate)

@@ -1,0 +1,1 @@
+"""How good masks and contours are, what it costs, and how sure that is."""
