@@ -12,13 +12,12 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from ..budget import default_protect
+from ..calibration.collector import Need, Role, prunable_layers
+from ..calibration.interventions import RiskData, exact_interventions
+from ..calibration.statistics import Statistics
 from ..criterion import unit_scores
 from ..data.samples import SampleSet, Subset
-from ..interventions import RiskData, exact_interventions
 from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
-from ..needs import Need, Role
-from ..statistics import Statistics
-from ..weight_layout import prunable_layers
 from .inputs import Inputs
 from .methods import Method
 from .settings import Settings

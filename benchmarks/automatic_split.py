@@ -10,6 +10,7 @@ import click
 from .._support.errors import MedcorePruneError, ResultsError
 from .._support.files import write_text_atomic
 from ..automatic import AutomaticPlan, search_plan
+from ..calibration.statistics import Statistics
 from ..commands.types import Whole
 from ..cost import count
 from ..criterion import unit_scores
@@ -21,7 +22,6 @@ from ..facade import planner
 from ..level import COMPARISON_LEVELS, Level
 from ..plan_record import Plan
 from ..split_search import CHUNK, SplitSearch
-from ..statistics import Statistics
 from ..target import REMOVED, Target
 from . import tables
 from .automatic_plots import budget, path_picture

@@ -8,7 +8,7 @@ import click
 
 from .._support.errors import MedcorePruneError
 from .._support.registry import unknown_name
-from ..statistics import Statistics
+from ..calibration.statistics import Statistics
 from .agreement import exact_agreement, fisher_methods
 from .announce import amount, describe, duration, estimated_seconds
 from .corrected import corrected_jobs

@@ -17,7 +17,8 @@ from torch import nn
 from .._support.files import write_json_atomic, write_text_atomic
 from .._support.progress import track
 from ..baseline import Baseline, get_baseline
-from ..calibration import calibrate
+from ..calibration.calibrate import calibrate
+from ..calibration.statistics import Statistics
 from ..command_line import run
 from ..commands.options import cache_option, device_option
 from ..correction import correct
@@ -28,7 +29,6 @@ from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..level import Level
 from ..plan_record import Plan
-from ..statistics import Statistics
 from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid

@@ -13,11 +13,11 @@ from typing import Any
 from torch import nn
 
 from .._support.progress import track
+from ..calibration.statistics import Statistics
 from ..cost import Cost, count
 from ..evaluation.evaluate import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
 from ..models.protocol import Postprocess
 from ..plan_record import Plan
-from ..statistics import Statistics
 from .inputs import Inputs
 from .planning import EXPERIMENT, Job
 from .records import NO_LEVEL, Cell, CellResult

@@ -13,7 +13,9 @@ import click
 
 from .._support.files import exclusive
 from .._support.version import __version__
-from ..calibration import calibrate
+from ..calibration.calibrate import calibrate
+from ..calibration.collector import Need
+from ..calibration.statistics import Statistics
 from ..command_line import INTERRUPTED
 from ..commands.options import (
     batch_size_option,
@@ -30,8 +32,6 @@ from ..defaults import DEFAULTS
 from ..evaluation.latency import measured
 from ..level import Level
 from ..models.segment_anything import SHAPES
-from ..needs import Need
-from ..statistics import Statistics
 from .announce import notice
 from .inputs import Inputs, load_inputs
 from .methods import Method, require_reference

@@ -9,8 +9,7 @@ from typing import Any
 from .._support.errors import MedcorePruneError
 from .._support.registry import code_of, load_plugin
 from ..baseline import Baseline, available_baselines, baseline_info
-from ..collector_registry import version_of
-from ..needs import Need
+from ..calibration.collector import Need, version_of
 from .settings import Settings
 
 

@@ -9,11 +9,12 @@ from torch import nn
 
 from .._support.progress import track
 from .._support.registry import failures_named
+from ..calibration.sensitivity import block_sensitivity
+from ..calibration.statistics import Statistics
 from ..criterion import unit_scores
 from ..evaluation.latency import Measured, measured
 from ..plan_record import Plan
 from ..planning import make_plan
-from ..statistics import Statistics
 from ..surgery import prune
 from .inputs import Inputs, sample_hash
 from .methods import Method
@@ -166,7 +167,7 @@ def _plan(
     origin = scored_by(method, seed, inputs, settings)
     sensitivity = None
     if recipe.quotas == "sensitivity" and statistics is not None:
-        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b, recipe.sensitivity)
+        sensitivity = block_sensitivity(statistics, model, recipe.lambda_b, recipe.sensitivity)
     for mode in modes:
         quotas = recipe.quotas if mode == "own" else "uniform"
         for level in settings.levels:

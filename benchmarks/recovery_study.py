@@ -17,7 +17,8 @@ from torch import nn
 
 from .._support.files import write_json_atomic, write_text_atomic
 from ..baseline import get_baseline
-from ..calibration import calibrate
+from ..calibration.calibrate import calibrate
+from ..calibration.statistics import Statistics
 from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
 from ..data.splits.split import FRACTIONS, Split
@@ -27,7 +28,6 @@ from ..recovery_history import RecoveryHistory
 from ..recovery_objective import RecoveryWeights
 from ..recovery_settings import RecoverySettings
 from ..recovery_store import RecoveryStore
-from ..statistics import Statistics
 from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid

@@ -16,10 +16,9 @@ import click
 import torch
 from torch import nn
 
-from ..collector import stored_shapes
-from ..collector_registry import get_collector
+from ..calibration.collector import get_collector, stored_shapes
+from ..calibration.sums import BOTH_LOSSES, Accumulator
 from ..evaluation.latency import measured
-from ..fisher import BOTH_LOSSES, Accumulator
 from ..models.families import geometry_of
 from ..models.segment_anything import SHAPES, build_sam
 from .speed_fisher import Batch, plain_backward, random_batch

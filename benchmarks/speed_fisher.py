@@ -14,13 +14,13 @@ import click
 import torch
 from torch import Tensor, nn
 
+from ..calibration.collector import prunable_layers
+from ..calibration.sums import BOTH_LOSSES, Accumulator
 from ..evaluation.latency import measured
-from ..fisher import BOTH_LOSSES, Accumulator
 from ..models.families import geometry_of
 from ..models.losses import plain_loss
 from ..models.protocol import input_logits, low_res_logits
 from ..models.segment_anything import SHAPES, build_sam
-from ..weight_layout import prunable_layers
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Way = Callable[[nn.Module, Batch], object]

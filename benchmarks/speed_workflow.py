@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from .._support.files import write_json_atomic
-from ..calibration import calibrate
+from ..calibration.calibrate import calibrate
 from ..correction import correct
 from ..data import phantoms
 from ..data.samples import arrays

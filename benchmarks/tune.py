@@ -15,7 +15,8 @@ import click
 from .._support.files import write_json_atomic, write_text_atomic
 from .._support.progress import track
 from ..baseline import get_baseline
-from ..calibration import calibrate
+from ..calibration.calibrate import calibrate
+from ..calibration.statistics import Statistics
 from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
 from ..criterion import unit_scores
@@ -23,7 +24,6 @@ from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..level import COMPARISON_LEVELS
 from ..plan_record import Plan
-from ..statistics import Statistics
 from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from ..aggregation import Aggregation, Population
+from ..aggregation import Aggregation
+from ..calibration.collector import Need
+from ..calibration.views import Population, directional
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from ..needs import Need
-from ..unit_statistics import directional
 from .balance import Alpha, alpha_of, checked_alpha
 from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
-    from ..collectors.directional import Direction
-    from ..statistics import Statistics
+    from ..calibration.collectors.directional import Direction
+    from ..calibration.statistics import Statistics
 
 _ZERO = frozenset({Need.DIRECTIONAL_ZERO})
 _BOTH = frozenset({Need.DIRECTIONAL_ZERO, Need.DIRECTIONAL_RESET})
@@ -31,7 +31,7 @@ def directional_cost(
         I(u) ~ 1/2 E[d(u)^2],   d(u) = sum_{j in u} v_j dL/dtheta_j
 
     v is theta_j on the unit's columns for `zero`, and theta_M,j - theta_S,j on all of its parameters for `reset`; see
-    `medcore_prune.collectors.directional`.
+    `medcore_prune.calibration.collectors.directional`.
 
     Returns:
         (n_units,) float64, non-negative.

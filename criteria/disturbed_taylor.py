@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import CriterionError
+from ..calibration.collector import prunable_layers
+from ..calibration.layer_gradients import LayerBatch, watching
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..data.samples import SampleSet
-from ..layer_gradients import LayerBatch, watching
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
 from ..models.protocol import embed, preprocess
-from ..weight_layout import prunable_layers
 from .lent_gradients import taylor_scores
 
 NOISE_STD = 0.01

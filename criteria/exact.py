@@ -6,12 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..aggregation import Aggregation, Aggregator, Population
+from ..aggregation import Aggregation, Aggregator
+from ..calibration.interventions import RiskData, exact_interventions
+from ..calibration.views import Population
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
-from ..interventions import RiskData, exact_interventions
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
 from .balance import Alpha, alpha_of, checked_alpha

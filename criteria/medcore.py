@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..aggregation import Aggregation, Population, family_normalised
+from ..aggregation import Aggregation, family_normalised
+from ..calibration.collector import Need
+from ..calibration.views import Population, fisher, reference_parameters
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
-from ..elementwise import fisher, reference_parameters
 from ..models.groups import StructuredGroup
-from ..needs import Need
 from .balance import Alpha, alpha_of, checked_alpha
 from .over_datasets import OverDatasets
 from .reset import RESET_NEEDS, ResetFisher, check_reset_fisher, reset_fisher_reader, reset_intervention
 from .zero import zero_intervention
 
 if TYPE_CHECKING:
-    from ..statistics import Statistics
+    from ..calibration.statistics import Statistics
 
 
 @register_criterion("medcore", source="MedCore, arXiv 2605.13688, Eq. 7, 10-13")

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..aggregation import Aggregation, Aggregator, Population
+from ..aggregation import Aggregation, Aggregator
+from ..calibration.views import Population
 from ..criterion import Criterion
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 
 if TYPE_CHECKING:
-    from ..statistics import Statistics
+    from ..calibration.statistics import Statistics
 
 
 class OverDatasets(Criterion):

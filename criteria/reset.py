@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from .._support.errors import CriterionError
-from ..aggregation import Aggregation, Population
+from ..aggregation import Aggregation
+from ..calibration.collector import Need
+from ..calibration.views import Pair, Population, fisher, reference_parameters
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
-from ..elementwise import LayerValues, Pair, combine, fisher, parameters, reference_parameters, unit_sums
+from ..elementwise import LayerValues, combine, parameters, unit_sums
 from ..models.groups import StructuredGroup
-from ..needs import Need
 from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
-    from ..statistics import Statistics
+    from ..calibration.statistics import Statistics
 
 ResetFisher = Literal["cross", "adapted"]
 RESET_NEEDS = {

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from .._support.errors import CriterionError
-from ..aggregation import Aggregation, Population
+from ..aggregation import Aggregation
+from ..calibration.collector import Need
+from ..calibration.views import Population, gram
 from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..elementwise import parameters
 from ..models.groups import StructuredGroup
-from ..needs import Need
-from ..unit_statistics import gram
 from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:
-    from ..statistics import Statistics
+    from ..calibration.statistics import Statistics
 
 
 def damped(matrix: Tensor, ridge: float) -> Tensor:

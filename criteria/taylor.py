@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..aggregation import populations
+from ..calibration.collector import Need
+from ..calibration.views import mean_gradient
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
-from ..elementwise import mean_gradient
 from ..models.groups import StructuredGroup
-from ..needs import Need
 from .lent_gradients import taylor_scores
 
 if TYPE_CHECKING:
-    from ..statistics import Statistics
+    from ..calibration.statistics import Statistics
 
 
 @register_criterion("taylor", source="torch-pruning's GroupTaylorImportance; Molchanov et al. 2019, arXiv 1906.10771")

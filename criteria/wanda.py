@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from ..aggregation import populations
+from ..calibration.collector import Need
 from ..criterion import Criterion
 from ..criterion_registry import register_criterion
 from ..elementwise import parameters
 from ..models.groups import StructuredGroup
-from ..needs import Need
 
 if TYPE_CHECKING:
-    from ..statistics import Statistics
+    from ..calibration.statistics import Statistics
 
 
 @register_criterion(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..aggregation import Population
+from ..calibration.collector import Need
+from ..calibration.views import Population, fisher
 from ..criterion_registry import register_criterion
-from ..elementwise import LayerValues, combine, fisher, parameters, unit_sums
+from ..elementwise import LayerValues, combine, parameters, unit_sums
 from ..models.groups import StructuredGroup
-from ..needs import Need
 from .over_datasets import OverDatasets
 
 if TYPE_CHECKING:

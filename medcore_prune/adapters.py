@@ -9,10 +9,10 @@ import torch_pruning as tp
 from torch import Tensor
 
 from ._support.errors import CriterionError, RegistryError
+from .calibration.collector import Need
 from .criterion import COSTS, Cost, Criterion
 from .importance_inputs import check_inputs
 from .models.groups import FAMILY_NAMES, StructuredGroup
-from .needs import Need
 
 INPUTS = ("statistics", "model", "reference", "data", "seed")
 """What a criterion may ask for by naming a parameter so."""

@@ -9,6 +9,7 @@ import torch_pruning as tp
 from torch import nn
 
 from .baseline import Baseline
+from .calibration.statistics import Statistics
 from .criterion import Criterion
 from .data.splits.split import Data, training_samples
 from .evaluation.evaluate import EvaluationSet
@@ -18,7 +19,6 @@ from .models.families import geometry_of
 from .models.groups import FAMILY_NAMES
 from .plan_record import Plan
 from .split_search import CHUNK, PathStep, SplitSearch
-from .statistics import Statistics
 from .target import Target
 
 _COLUMNS = ("step", "family", "units", "heads -%", "MLP -%", "{unit} -%", "heads px/%", "MLP px/%", "why")

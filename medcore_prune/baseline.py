@@ -15,12 +15,12 @@ from torch import nn
 from ._support.errors import RegistryError
 from ._support.registry import BUILT_IN, Entry, Registry, unknown_name
 from .adapters import INPUTS
+from .calibration.collector import Need
+from .calibration.statistics import Statistics
 from .criterion import Cost, Criterion
 from .criterion_registry import build_criterion, criteria
 from .data.samples import SampleSet
 from .defaults import DEFAULTS
-from .needs import Need
-from .statistics import Statistics
 
 Quotas = Literal["uniform", "sensitivity", "ranked"]
 QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity", "ranked")
@@ -37,7 +37,7 @@ class Baseline:
         quotas: `"uniform"`, `"sensitivity"` for quotas that fall with the block sensitivity s_b, or `"ranked"` to take
             the lowest scores of all blocks.
         tau: Exponent of the quota weights s_b^-tau; read with `"sensitivity"`.
-        sensitivity: What s_b is taken from, see `Statistics.block_sensitivity`.
+        sensitivity: What s_b is taken from, see `block_sensitivity`.
         tunable: Settings that tuning may vary, `"quotas"` and `"tau"` among them; the others define the method.
         name, source, description: Filled in by the registry.
 

@@ -11,19 +11,19 @@ from torch import nn
 
 from ._support.errors import BudgetError
 from .baseline import Baseline, get_baseline
-from .calibration import calibrate
+from .calibration.calibrate import calibrate
+from .calibration.collector import Need
+from .calibration.statistics import Statistics
 from .criterion import Criterion
 from .data.splits.split import Split
 from .facade import plan as make_plan
 from .level import Level
 from .models.families import geometry_of
-from .needs import Need
 from .plan_record import Plan
 from .recovery import recover
 from .recovery_history import RecoveryHistory
 from .recovery_settings import RecoverySettings
 from .recovery_store import RecoveryStore
-from .statistics import Statistics
 from .surgery import prune
 
 HEAD_RECOVERY_FRACTION = 0.25

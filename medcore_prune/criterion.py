@@ -14,9 +14,9 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ._support.errors import CriterionError
+from .calibration.collector import Need
 from .models.fingerprint import model_hash
 from .models.groups import Family, StructuredGroup, groups_of
-from .needs import Need
 from .traced import UnitFinder, family_known, spread
 
 Cost = Literal["free", "calibration", "slow"]

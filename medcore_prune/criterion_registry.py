@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from ._support.errors import CriterionError, RegistryError
 from ._support.registry import Entry, Registry
 from .adapters import INPUTS, criterion_factory
+from .calibration.collector import Need
 from .criterion import Cost, Criterion
-from .needs import Need
 
 V = TypeVar("V")
 

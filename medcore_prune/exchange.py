@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from ._support.errors import CriterionError
 from .baseline import Baseline
+from .calibration.statistics import Statistics
+from .calibration.views import Pair
 from .criterion import Criterion
 from .data.splits.split import Data
-from .elementwise import Pair, unit_sums
+from .elementwise import unit_sums
 from .facade import scored
 from .models.groups import StructuredGroup, groups_of
 from .plan_record import Plan
-from .statistics import Statistics
 from .surgery import channels_to_drop
 
 

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from ._support.errors import CriterionError
 from .adapters import as_criterion
 from .baseline import Baseline, get_baseline
+from .calibration.sensitivity import block_sensitivity
+from .calibration.statistics import Statistics
 from .criterion import Criterion, unit_scores
 from .data.splits.split import Data, training_split
 from .level import Level
 from .models.groups import Family
 from .plan_record import Plan
 from .planning import make_plan
-from .statistics import Statistics
 
 Scores = Mapping[tuple[int, Family], Tensor]
 
@@ -149,7 +150,7 @@ def plan_from_scores(
     quotas = "uniform" if ranking == "global" else recipe.quotas
     sensitivity = None
     if quotas == "sensitivity" and statistics is not None:
-        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b, recipe.sensitivity)
+        sensitivity = block_sensitivity(statistics, model, recipe.lambda_b, recipe.sensitivity)
     return make_plan(
         model,
         level,
@@ -185,7 +186,7 @@ def planner(
     """
     sensitivity = None
     if recipe.quotas == "sensitivity" and statistics is not None:
-        sensitivity = statistics.block_sensitivity(model, recipe.lambda_b, recipe.sensitivity)
+        sensitivity = block_sensitivity(statistics, model, recipe.lambda_b, recipe.sensitivity)
 
     def make(level: Level | str) -> Plan:
         return make_plan(

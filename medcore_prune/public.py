@@ -7,11 +7,12 @@ from ._support.version import __version__
 from .adaptation import AdaptSettings, adapt
 from .automatic import automatic_plan
 from .baseline import Baseline, available_baselines, get_baseline, register_baseline
-from .calibration import calibrate
+from .calibration.calibrate import calibrate
+from .calibration.collector import Collector, Need, get_collector, register_collector
+from .calibration.sensitivity import block_sensitivity
+from .calibration.statistics import Statistics
 from .cascading import Cascaded, cascade, second_pass
 from .checkpoint import load_sam
-from .collector import Collector
-from .collector_registry import get_collector, register_collector
 from .correction import correct
 from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection
 from .cost import count
@@ -31,7 +32,6 @@ from .models.pairs import require_aligned
 from .models.predictor import Predictor
 from .models.segment_anything import build_sam
 from .models.switches import checkpointing, set_attention, set_checkpointing
-from .needs import Need
 from .onnx_export import export_onnx
 from .plan_record import Plan
 from .planning import make_plan
@@ -41,7 +41,6 @@ from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryWeights
 from .recovery_settings import RecoverySettings
 from .recovery_store import RecoveryStore
-from .statistics import Statistics
 from .surgery import masked, prune, verify
 from .target import Target
 from .tracing import all_but_units, heads_by_layer, traceable
@@ -77,6 +76,7 @@ __all__ = [
     "automatic_plan",
     "available_baselines",
     "available_criteria",
+    "block_sensitivity",
     "build_criterion",
     "build_sam",
     "calibrate",

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medcore_prune.calibration.collector import Need
+from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.data.samples import Sample
 from medcore_prune.models.groups import StructuredGroup, groups_of
 from medcore_prune.models.segment_anything import SamShape, build_sam
-from medcore_prune.needs import Need
-from medcore_prune.statistics import Statistics
 
 MICRO = SamShape(16, 4, 6, 2, 3, (1,), 2, 8, 2, 8, 8)
 DATASETS = {"a": 3, "b": 5}

@@ -15,7 +15,8 @@ from .._support.errors import CheckpointError, SurgeryError
 from .._support.progress import track
 from .._support.registry import BUILT_IN, failures_named
 from ..baseline import baseline_info, get_baseline
-from ..calibration import calibrate
+from ..calibration.calibrate import calibrate
+from ..calibration.statistics import Statistics
 from ..cost import Cost, count
 from ..data.samples import SampleSet, subset_hash
 from ..data.splits.split import Split
@@ -27,7 +28,6 @@ from ..models.families import geometry_of
 from ..models.fingerprint import model_hash
 from ..models.protocol import batch_of
 from ..plan_record import Plan
-from ..statistics import Statistics
 from ..surgery import prune, verify
 from ..target import Target
 from .inputs import data_record, say_estimate

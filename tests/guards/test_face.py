@@ -9,8 +9,8 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CriterionError, RegistryError
+from medcore_prune.calibration.collector import prunable_layers
 from medcore_prune.criteria.magnitude import Magnitude
-from medcore_prune.weight_layout import prunable_layers
 
 
 def test_everything_at_the_front_door_exists() -> None:

@@ -18,12 +18,12 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
+from medcore_prune.calibration.storage import FilePart
 from medcore_prune.checkpoint import read_state_dict
 from medcore_prune.data.images import read_image, read_labels, read_mask
 from medcore_prune.data.prompts import boxes_from_csv
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.data.splits.split import Split, split
-from medcore_prune.statistics_file import FilePart
 
 SETS = {"a": TinySamples("a", 12)}
 

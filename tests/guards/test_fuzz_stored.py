@@ -23,13 +23,13 @@ from medcore_prune.benchmarks.arrays import read_arrays
 from medcore_prune.benchmarks.plan import read_sensitivity
 from medcore_prune.benchmarks.records import read_memory
 from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.calibration.storage import _KEY as STATISTICS_KEY
+from medcore_prune.calibration.storage import FilePart
 from medcore_prune.data.splits.split import split
 from medcore_prune.pruned_header import DIGEST_KEY
 from medcore_prune.pruned_header import KEY as PRUNED_KEY
 from medcore_prune.recovery_settings import RecoverySettings
 from medcore_prune.recovery_store import RecoveryStore
-from medcore_prune.statistics_file import _KEY as STATISTICS_KEY
-from medcore_prune.statistics_file import FilePart
 from medcore_prune.training_state import TrainState
 
 Read = Callable[[Path], Any]

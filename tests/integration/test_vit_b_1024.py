@@ -18,11 +18,11 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune.calibration.collector import prunable_layers
+from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.evaluation.estimates import available_bytes
 from medcore_prune.evaluation.latency import measured
-from medcore_prune.fisher import Accumulator
 from medcore_prune.models.families import encoder_of, geometry_of
-from medcore_prune.weight_layout import prunable_layers
 
 NEEDED = 6 * 10**9
 

@@ -9,8 +9,8 @@ import torch
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor, nn
 
+from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.data.masks import band_radius, boundary_band
-from medcore_prune.fisher import Accumulator
 from medcore_prune.models.groups import StructuredGroup, groups_of
 from medcore_prune.models.losses import boundary_loss
 from medcore_prune.models.protocol import input_logits, low_res_logits

@@ -7,10 +7,10 @@ import torch
 from scipy.stats import spearmanr
 
 from medcore_prune import zoo
-from medcore_prune.calibration import calibrate
+from medcore_prune.calibration.calibrate import calibrate
+from medcore_prune.calibration.interventions import RiskData, exact_interventions
 from medcore_prune.criterion_registry import build_criterion
 from medcore_prune.data import phantoms
-from medcore_prune.interventions import RiskData, exact_interventions
 from medcore_prune.models.groups import FAMILY_NAMES, groups_of
 
 

@@ -7,11 +7,11 @@ import torch
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor, nn
 
+from medcore_prune.calibration.collector import prunable_layers
+from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.data.masks import band_radius, boundary_band
-from medcore_prune.fisher import Accumulator
 from medcore_prune.models.losses import boundary_loss
 from medcore_prune.models.protocol import input_logits, low_res_logits
-from medcore_prune.weight_layout import prunable_layers
 
 COUNT = 5
 LAMBDAS = (0.0, 0.5, 5.0, 40.0)

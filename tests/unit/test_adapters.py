@@ -10,6 +10,8 @@ from torch import Tensor
 
 from medcore_prune._support.errors import CriterionError, RegistryError, StatisticsError
 from medcore_prune.adapters import as_criterion, criterion_factory, group_seed
+from medcore_prune.calibration.collector import Need
+from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.criterion import Criterion
 from medcore_prune.criterion_registry import (
     available_criteria,
@@ -19,8 +21,6 @@ from medcore_prune.criterion_registry import (
     register_criterion,
 )
 from medcore_prune.models.groups import StructuredGroup
-from medcore_prune.needs import Need
-from medcore_prune.statistics import Statistics
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ from scoring import micro_world
 from torch import nn
 
 from medcore_prune._support.errors import CriterionError, StatisticsError
-from medcore_prune.aggregation import Population
+from medcore_prune.calibration.views import Population, fisher, mean_gradient, reference_parameters
 from medcore_prune.criterion_registry import build_criterion
-from medcore_prune.elementwise import combine, fisher, mean_gradient, parameters, reference_parameters, unit_sums
+from medcore_prune.elementwise import combine, parameters, unit_sums
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import build_sam
 

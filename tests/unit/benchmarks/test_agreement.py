@@ -7,9 +7,9 @@ from tiny import tiny_sam
 from medcore_prune.benchmarks.agreement import draw_units, reference_strength, spearman
 from medcore_prune.benchmarks.analysis_tables import agreement
 from medcore_prune.benchmarks.stability import _mean, _overlap
+from medcore_prune.calibration.collector import prunable_layers
+from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.models.groups import groups_of
-from medcore_prune.statistics import Statistics
-from medcore_prune.weight_layout import prunable_layers
 
 
 def test_units_are_drawn_from_blocks_that_may_be_pruned() -> None:

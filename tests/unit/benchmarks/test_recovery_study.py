@@ -22,7 +22,7 @@ from medcore_prune.benchmarks.recovery_study import (
     run,
     settled,
 )
-from medcore_prune.calibration import calibrate
+from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.recovery_objective import RecoveryWeights
 from medcore_prune.recovery_settings import RecoverySettings

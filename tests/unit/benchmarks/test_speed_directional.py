@@ -6,7 +6,7 @@ from tiny import tiny_sam
 
 from medcore_prune.benchmarks import speed_directional
 from medcore_prune.benchmarks.speed_directional import WAYS, command, measure, stored_bytes
-from medcore_prune.fisher import Accumulator
+from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.models.segment_anything import build_sam
 
 

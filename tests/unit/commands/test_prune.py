@@ -18,6 +18,7 @@ from medcore_prune.criterion_registry import criteria
 from medcore_prune.data.splits.split import Split
 from medcore_prune.level import Level
 from medcore_prune.lineage import lineage_of
+from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.pruned_file import read_header
 
 LEVEL = Level.parse("h50_m70")
@@ -47,7 +48,7 @@ def test_the_whole_way_on_a_tiny_model(here: Path) -> None:
     assert done.record["calibration"]["own"]["images"] == 3
     assert done.record["masked_vs_removed"]["images"] == 3
     # calibration read the training images, nothing looked at the test images' masks
-    assert roles.test["own"].read == []  # type: ignore[attr-defined]
+    assert roles.test["own"].read == []
     assert lineage_of(done.model).plan == done.plan
 
 
@@ -104,7 +105,7 @@ def test_half_precision_is_read_to_compute_with(here: Path) -> None:
     mp.save(model.half(), here / "half.safetensors")
     read = ModelOptions().read("half.safetensors")
     images, boxes, _ = tiny_batch(1)
-    assert torch.isfinite(mp.protocol.low_res_logits(read, images, boxes)).all()  # type: ignore[attr-defined]
+    assert torch.isfinite(low_res_logits(read, images, boxes)).all()
     with pytest.raises(CheckpointError, match=r"half\.safetensors is for 48 px"):
         ModelOptions(image_size=2 * TINY.image_size).read("half.safetensors")
 

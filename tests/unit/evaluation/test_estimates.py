@@ -12,6 +12,8 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune._support.progress import duration
+from medcore_prune.calibration.collector import Need
+from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.evaluation.estimates import (
     Estimate,
     calibration_estimate,
@@ -21,10 +23,9 @@ from medcore_prune.evaluation.estimates import (
     seconds_per_image,
 )
 from medcore_prune.evaluation.latency import measured
-from medcore_prune.fisher import Accumulator
+from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.models.switches import checkpointing, set_attention, set_checkpointing
-from medcore_prune.needs import Need
 from medcore_prune.recovery_settings import RecoverySettings
 
 
@@ -84,7 +85,7 @@ def test_memory_of_a_recovery() -> None:
     with measured() as cost:
         held.append({name: value.clone() for name, value in model.state_dict().items()})
         for _ in range(2):
-            loss = mp.protocol.low_res_logits(model, *batch).square().mean()
+            loss = low_res_logits(model, *batch).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -11,9 +11,9 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import medcore_prune as mp
+from medcore_prune.calibration.layer_gradients import watching
+from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.data.pool import Batch
-from medcore_prune.fisher import Accumulator
-from medcore_prune.layer_gradients import watching
 from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.switches import checkpointing, is_checkpointing, set_attention, set_checkpointing
 from medcore_prune.training import TrainSettings, train

@@ -1,0 +1,249 @@
+"""Calibration: run models over a few training images once, and keep what every criterion needs (METHOD section 5).
+
+One run serves every criterion, level, seed and lambda_B. Results are cached by content, so that the same question is
+never computed twice; a killed run goes on where it stopped and ends in the same numbers. Content is the images, the
+model's weights and what its parts are; sums of a model with hooks of one's own are not found again by another process.
+"""
+
+import copy
+import math
+import shutil
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from rich.filesize import decimal
+from torch import nn
+
+from .._support.devices import refuse_half, require_default_dtype
+from .._support.errors import StatisticsError
+from .._support.files import require_writable, user_cache
+from .._support.progress import duration, track
+from ..data.samples import SampleSet
+from ..data.splits.split import Data, training_samples
+from ..models.families import geometry_of
+from ..models.fingerprint import computation_hash, hooks_of
+from ..models.pairs import require_aligned
+from .collector import Need, check_losses, get_collector, prunable_layers, shapes_of
+from .job import Job, Runner, read_batch
+from .statistics import Statistics
+from .storage import FilePart, Header, write_part
+from .sums import BOTH_LOSSES
+
+Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
+
+_FIRST_SHARD = 8
+
+
+@torch.inference_mode(False)
+def calibrate(
+    model: nn.Module,
+    reference: nn.Module | None = None,
+    data: Data | None = None,
+    samples: int = 128,
+    needs: Collection[str] | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    shards: Shards = None,
+    losses: Sequence[str] = BOTH_LOSSES,
+    device: str | torch.device | None = None,
+    mixed_precision: bool = False,
+    save_every_s: float = 30.0,
+    progress: bool = True,
+) -> Statistics:
+    """Collect what criteria need, on training images.
+
+    Args:
+        model: The adapted `Sam`, theta_M; left as it is.
+        reference: The reference, theta_S, aligned with `model` parameter by parameter.
+        data: A split, whose training part is drawn from, or training samples by data set. Images whose object vanishes
+            at the model's input size are passed over.
+        samples: Images drawn from each data set; a smaller set is taken whole.
+        needs: What to collect, also by name; by default the Fisher, and the reference's Fisher and weights where there
+            is one.
+        cache_dir: Where files are kept; by default `user_cache()`.
+        batch_size: Images at a time; changes the numbers by rounding alone.
+        seed: Of the draw. Smaller draws begin larger ones.
+        shards: Numbers of samples at which `Statistics.take` can cut, or `"powers"` for 8, 16, 32 and so on. Each
+            shard is a file of full size.
+        losses: `("plain",)` saves one of two backward passes where only lambda_B = 0 is wanted.
+        device: Where to run; by default where the models are.
+        mixed_precision: Run forward passes in bfloat16.
+        save_every_s: Seconds between saved states.
+        progress: Show estimates beforehand and time left meanwhile.
+
+    Returns:
+        Statistics over memory-mapped files in the cache.
+
+    Raises:
+        RegistryError: A need that no collector is registered for.
+        StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, a file is damaged, or a
+            collector of your own fails; nothing is then stored.
+        SurgeryError: A model is within a `masked` block.
+        AlignmentError: The reference does not correspond to the model.
+        DataError: No data, or an image that cannot be used.
+        MedcorePruneError: A model is of half precision, or torch's default dtype is not float32.
+        WriteError: The cache may not be written to, or its disk is full.
+    """
+    wanted = _needs(needs, reference)
+    require_default_dtype()
+    refuse_half(model)
+    models = {"adapted": model}
+    if reference is not None and any(need.needs_reference for need in wanted):
+        require_aligned(model, reference)
+        refuse_half(reference, "reference")
+        models["reference"] = reference
+    drawn = training_samples(data, "calibration", samples, seed, geometry_of(model).image_size)
+    if batch_size < 1:
+        raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
+    check_losses(losses)
+    cache = Path(cache_dir) if cache_dir is not None else user_cache()
+    # what hooks do is not known, so that sums with them are found as long as they are there, and never again
+    if hooks := hooks_of(*models.values()):
+        cache = cache / f"hooked-{hooks[:24]}"
+    settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
+    models = {role: _on(loaded, device) for role, loaded in models.items()}
+    jobs = [
+        job
+        for role in models
+        if (names := [need.kind for need in sorted(wanted) if need.role == role and need.summed])
+        for job in _jobs(replace(settings, role=role), models, drawn, names, shards, cache)
+    ]
+    _run(jobs, batch_size, save_every_s, cache, progress)
+    parts = [part for job in jobs for part in job.parts()]
+    if Need.REFERENCE_WEIGHTS in wanted:
+        parts.append(_stored_weights(models["reference"], cache))
+    return Statistics(parts)
+
+
+def _needs(needs: Collection[str] | None, reference: nn.Module | None) -> frozenset[Need]:
+    if needs is None:
+        extra = (Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS) if reference is not None else ()
+        return frozenset({Need.FISHER, *extra})
+    wanted = frozenset(map(Need, needs))
+    lacking = sorted(need for need in wanted if need.needs_reference)
+    if lacking and reference is None:
+        raise StatisticsError(f"collecting {', '.join(lacking)} takes a reference model: give reference=")
+    return wanted
+
+
+def _on(model: nn.Module, device: str | torch.device | None) -> nn.Module:
+    here = next(model.parameters()).device
+    return model if device is None or torch.device(device) == here else copy.deepcopy(model).to(device)
+
+
+def _jobs(
+    settings: Header,
+    models: Mapping[str, nn.Module],
+    drawn: Mapping[str, SampleSet],
+    collectors: Sequence[str],
+    shards: Shards,
+    cache: Path,
+) -> Iterator[Job]:
+    model, reference = models[settings.role], models.get("reference")
+    read = reference if any(get_collector(name).reads_reference for name in collectors) else None
+    read_hash = "" if read is None else computation_hash(read)
+    settings = replace(settings, model_hash=computation_hash(model), reference_hash=read_hash)
+    for dataset, samples in drawn.items():
+        named = tuple(zip(samples.ids, samples.hashes(), strict=True))
+        for span in _spans(len(samples), shards):
+            header = replace(settings, dataset=dataset, samples=named[span.start : span.stop])
+            yield Job(header, model, samples, span, collectors, cache, read)
+
+
+def _spans(count: int, shards: Shards) -> list[range]:
+    """Cut `count` samples at the shard boundaries."""
+    if shards == "powers":
+        shards = [_FIRST_SHARD << power for power in range(count.bit_length())]
+    cuts = sorted({0, count, *(cut for cut in shards or () if 0 < cut < count)})
+    return [range(start, stop) for start, stop in pairwise(cuts)]
+
+
+def _run(jobs: Sequence[Job], batch_size: int, save_every_s: float, cache: Path, progress: bool) -> None:
+    steps = [(job, batch) for job in jobs for batch in job.batches(batch_size)]
+    if not steps:
+        return
+    _check_space(jobs, cache)
+    if progress:
+        _announce(jobs, steps, cache)
+    done = sum(-(-job.done // batch_size) for job in jobs)
+    runner, running = None, None
+    device = next(jobs[0].model.parameters()).device
+    # what is kept must not depend on a block around the call; `mixed_precision` is part of its name
+    with torch.autocast(device.type, enabled=False):
+        for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
+            if job is not running:
+                runner, running = Runner(job, save_every_s), job
+            assert runner is not None
+            runner.add(batch)
+
+
+def _bytes(jobs: Iterable[Job]) -> int:
+    """Size of the files that these jobs will write."""
+    return sum(
+        math.prod(shape) * max(4, next(job.model.parameters()).element_size())
+        for job in jobs
+        for name in job.missing
+        for shape in shapes_of(name, job.header.losses, job.model).values()
+    )
+
+
+def _check_space(jobs: Sequence[Job], cache: Path) -> None:
+    require_writable(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    # an unfinished state lies beside the finished files for a moment
+    needed = _bytes(jobs) + max(_bytes([job]) for job in jobs)
+    if (free := shutil.disk_usage(cache).free) < needed:
+        raise StatisticsError(
+            f"{cache} has {decimal(free)} free, calibration needs {decimal(needed)}: choose another cache_dir"
+        )
+
+
+def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, range]], cache: Path) -> None:
+    remaining = sum(len(batch) for _, batch in steps)
+    total = sum(len(job.span) for job in jobs)
+    time_left = duration(remaining * _seconds_per_sample(*steps[0]))
+    stored = f" ({total - remaining} of {total} are stored already)" if remaining < total else ""
+    print(
+        f"calibration: {remaining} passes{stored}, {decimal(_bytes(jobs))} in {cache}, about {time_left}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _seconds_per_sample(job: Job, batch: range) -> float:
+    """Time two samples, the second time where the first was quick enough to be mostly warming up."""
+    batch = batch[:2]
+    trial = job.accumulator()
+    elapsed = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        trial.add(*read_batch(job.samples, batch, job.model))
+        elapsed = time.perf_counter() - start
+        if elapsed > 2.0:
+            break
+    return elapsed / len(batch)
+
+
+def _stored_weights(reference: nn.Module, cache: Path) -> FilePart:
+    header = Header("weights", "reference", model_hash=computation_hash(reference))
+    path = cache / f"reference-weights-{header.model_hash[:24]}" / "weights.safetensors"
+    if not path.exists():
+        layers = prunable_layers(reference).items()
+        values = {
+            f"value/{layer_name}.{kind}": parameter.detach().float()
+            for layer_name, layer in layers
+            for kind, parameter in layer.named_parameters(recurse=False)
+        }
+        write_part(path, header, values)
+    part = FilePart(path)
+    if part.header != header:
+        raise StatisticsError(f"{path}: belongs to another reference: remove it and calibrate again")
+    return part

@@ -1,0 +1,1 @@
+"""What calibration can collect, one kind a class; a collector of one's own joins them by `register_collector`."""

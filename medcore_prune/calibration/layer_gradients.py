@@ -1,0 +1,162 @@
+"""Inputs and output gradients of linear layers, caught by hooks while a model runs forward and backward.
+
+No weight gradient is ever formed by autograd: all parameters are frozen, the graph starts at the output of the first
+watched layer, and each sample's weight gradient is put together from what the taps behind the layers saw.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._support.errors import StatisticsError
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class LayerBatch:
+    """What one linear layer saw of a batch.
+
+    Attributes:
+        inputs: x, (B, T, in), the tokens of each sample.
+        gradients: dL/d(output), (B, T, out), one for each loss.
+    """
+
+    inputs: Tensor
+    gradients: tuple[Tensor, ...]
+
+    @cached_property
+    def per_sample(self) -> list[Pair]:
+        """Gradient of each sample's loss with respect to weight and bias, for each loss.
+
+            dL_b/dW = sum_t d[b, t] x[b, t]^T,   dL_b/dbias = sum_t d[b, t]
+
+        Returns:
+            Pairs of (B, out, in) and (B, out), at least float32.
+        """
+        return [(torch.einsum("bto,bti->boi", d, self.inputs), d.sum(1)) for d in self.gradients]
+
+
+Consume = Callable[[str, LayerBatch], None]
+
+
+class _Tap(torch.autograd.Function):
+    """The identity on a layer's output; its backward sees the layer's input beside the gradient of its output.
+
+    The input is kept as autograd keeps tensors, so that under activation checkpointing it is recomputed rather than
+    held, and what is recomputed is never counted a second time: only the graph of the losses runs backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, inputs: Tensor, start: Tensor, seen: Callable[..., None]) -> Tensor:
+        ctx.save_for_backward(inputs)
+        ctx.seen, ctx.start = seen, start.shape
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        below, _, _, _ = ctx.needs_input_grad
+        ctx.seen(ctx.saved_tensors[0].detach(), gradients[0].detach(), below)
+        return gradients[0] if below else None, None, gradients[0].new_zeros(ctx.start), None
+
+
+class Watch:
+    """Runs the backward passes and hands each layer's `LayerBatch` on as soon as it is complete."""
+
+    def __init__(self, consume: Consume) -> None:
+        self._consume = consume
+        # every tap hangs on it, so that the graph reaches down to the first watched layer and no further
+        self._start = torch.zeros((), requires_grad=True)
+        self._deepest: list[Tensor] = []
+        self._gradients: dict[str, list[Tensor]] = {}
+        self._samples, self._last = 0, False
+
+    def forward_hook(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Put a tap behind the layer."""
+        start = self._start.to(output.device)
+        tapped: Tensor = _Tap.apply(output, inputs[0], start, partial(self._seen, name))
+        return tapped
+
+    def _seen(self, name: str, inputs: Tensor, gradient: Tensor, below: bool) -> None:
+        if not below:
+            self._deepest.append(gradient)
+        if not self._last:
+            self._gradients.setdefault(name, []).append(gradient)
+            return
+        folded = [self._by_sample(tensor) for tensor in (inputs, *self._gradients.pop(name, ()), gradient)]
+        self._consume(name, LayerBatch(folded[0], tuple(folded[1:])))
+
+    def _by_sample(self, tensor: Tensor) -> Tensor:
+        # windows are partitioned sample by sample, so folding them back is a reshape
+        folded = tensor.reshape(self._samples, -1, tensor.shape[-1])
+        return folded.to(torch.promote_types(folded.dtype, torch.float32))
+
+    def backward(self, losses: Sequence[Tensor], names: Sequence[str]) -> None:
+        """Run one backward pass a loss through the same graph.
+
+        Args:
+            losses: Per-sample losses, each (B,).
+            names: What to call the B samples in an error.
+
+        Raises:
+            StatisticsError: The loss or the gradient of a sample is not finite.
+        """
+        self._samples = len(names)
+        for number, loss in enumerate(losses):
+            _require_finite("loss", loss.detach()[:, None], names)
+            self._last = number == len(losses) - 1
+            # samples do not mix in evaluation mode, so the gradient of the sum holds each sample's own
+            torch.autograd.grad(loss.sum(), self._start, retain_graph=not self._last)
+            for gradient in self._deepest:
+                _require_finite("gradient", gradient.reshape(self._samples, -1), names)
+            self._deepest.clear()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything caught."""
+        self._deepest.clear()
+        self._gradients.clear()
+
+
+def _require_finite(what: str, values: Tensor, names: Sequence[str]) -> None:
+    finite = torch.isfinite(values).all(1)
+    if not bool(finite.all()):
+        name = names[int((~finite).nonzero()[0])]
+        raise StatisticsError(f"the {what} of {name} is not finite: look at this image and mask, or leave it out")
+
+
+@contextmanager
+def watching(model: nn.Module, layers: Mapping[str, nn.Linear], consume: Consume) -> Iterator[Watch]:
+    """Watch linear layers of a model; parameters are frozen and the model is in evaluation mode meanwhile.
+
+    Args:
+        model: Run inside the block, then `backward` of what is yielded.
+        layers: Linear layers by name. Their inputs are (B * k, ..., in) for a batch of B samples.
+        consume: Called once a layer and batch, during the last backward pass, deepest layer first.
+
+    Yields:
+        A `Watch`. When the block ends every hook is gone, and each parameter's `requires_grad` and each module's mode
+        are as before.
+    """
+    watch = Watch(consume)
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    handles = []
+    try:
+        model.eval().requires_grad_(False)
+        handles += [layer.register_forward_hook(partial(watch.forward_hook, name)) for name, layer in layers.items()]
+        with torch.enable_grad():
+            yield watch
+    finally:
+        watch.clear()
+        for handle in handles:
+            handle.remove()
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,206 @@
+"""Exact per-sample statistics of the prunable layers, in batches (Eq. 10; METHOD section 5).
+
+One forward and one backward pass a loss give every sample's own gradient; what is summed are its squares, so that a
+batch of eight gives the same numbers as eight batches of one.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._support.errors import StatisticsError
+from ..data.masks import band_radius, boundary_band
+from ..defaults import DEFAULTS
+from ..models.losses import band_term, plain_loss
+from ..models.protocol import input_logits, low_res_logits
+from .collector import LOSSES, Collector, check_losses, faults_named, get_collector, is_own, prunable_layers, shapes_of
+from .layer_gradients import LayerBatch, Pair, watching
+
+_EXPECTED = "expected it to yield pairs of '<sum>/<name>' and a tensor"
+
+
+class OwnBatch(LayerBatch):
+    """What one layer saw of a batch, for one collector alone: each tensor is copied when it is first read.
+
+    The tensors of the batch are those of the backward pass, and all collectors read them.
+
+    Args:
+        shared: What is copied.
+    """
+
+    def __init__(self, shared: LayerBatch) -> None:
+        self._shared = shared
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        return self._shared.inputs.clone()
+
+    @cached_property
+    def gradients(self) -> tuple[Tensor, ...]:
+        return tuple(gradient.clone() for gradient in self._shared.gradients)
+
+    @cached_property
+    def per_sample(self) -> list[Pair]:
+        return [(weight.clone(), bias.clone()) for weight, bias in self._shared.per_sample]
+
+
+def own_contributions(
+    name: str, collector: Collector, layer_name: str, batch: LayerBatch, sums: Mapping[str, Tensor], has_bias: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """What a collector of a user's own adds, checked; `batch` stays as it is.
+
+    Args:
+        name: As registered.
+        collector: What contributes.
+        layer_name: Qualified name of the layer.
+        batch: Its view of a batch.
+        sums: What is added to, by `<sum>/<name>`.
+        has_bias: Whether the layer has a bias; without, what is yielded for one is let through as it is.
+
+    Yields:
+        Key and value of each sum.
+
+    Raises:
+        StatisticsError: It raises, or yields what cannot be added; one line with its name.
+    """
+    with faults_named(name):
+        contributed = collector.contribute(layer_name, OwnBatch(batch))
+        if isinstance(contributed, Mapping) or not isinstance(contributed, Iterable):
+            got = "None" if contributed is None else type(contributed).__name__
+            raise StatisticsError(f"contribute returned {got} for {layer_name}: {_EXPECTED}")
+        for pair in contributed:
+            key, value = _pair(pair, layer_name)
+            if has_bias or not key.endswith(f"/{layer_name}.bias"):
+                _check(key, value, layer_name, batch, sums)
+            yield key, value
+
+
+def _pair(pair: Any, layer_name: str) -> tuple[str, Tensor]:
+    if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Tensor):
+        return pair[0], pair[1]
+    kinds = [type(each).__name__ for each in pair] if isinstance(pair, tuple | list) else [type(pair).__name__]
+    raise StatisticsError(f"contribute yielded {', '.join(kinds)} for {layer_name}: {_EXPECTED}")
+
+
+def _check(key: str, value: Tensor, layer_name: str, batch: LayerBatch, sums: Mapping[str, Tensor]) -> None:
+    if key not in sums:
+        close = difflib.get_close_matches(key, sums, n=1, cutoff=0.0)
+        hint = f", such as {close[0]!r}" if close else ""
+        raise StatisticsError(f"contribute yielded {key!r}: expected what its powers and shapes name{hint}")
+    total = sums[key]
+    if value.shape != total.shape:
+        raise StatisticsError(
+            f"contribute yielded shape {tuple(value.shape)} for {key}: expected {tuple(total.shape)}, as its shapes say"
+        )
+    if value.is_complex() or value.device != total.device:
+        raise StatisticsError(
+            f"contribute yielded {value.dtype} on {value.device} for {key}: expected real numbers on {total.device}"
+        )
+    # what the model itself makes infinite is no fault of the collector, and named where the sample is
+    if not bool(torch.isfinite(value).all()) and _finite(batch):
+        raise StatisticsError(f"contribute yielded NaN or infinity for {key} at layer {layer_name}: expected numbers")
+
+
+def _finite(batch: LayerBatch) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in (batch.inputs, *batch.gradients))
+
+
+BOTH_LOSSES = LOSSES
+
+_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "plain": lambda logits, mask, band: plain_loss(logits, mask),
+    "band": band_term,
+}
+
+
+class Accumulator:
+    """Sums over samples of what the named collectors form, for every prunable layer of one model.
+
+    Args:
+        model: A `Sam`, on the device where everything is computed.
+        collectors: Names of registered collectors.
+        losses: `("plain",)` takes one backward pass and serves lambda_B = 0 alone; `("plain", "band")` takes two and
+            serves every lambda_B.
+        band_radius_px: Of the boundary band, on the grid named in `defaults`.
+        mixed_precision: Run the forward pass in bfloat16; sums stay float32.
+        reference: The checkpoint that the model was fine-tuned from, for collectors that read it; on the same device.
+
+    Attributes:
+        sums: Collector name to tensors named `<sum>/<name>`, as `Collector.shapes` says; float32, or float64 where the
+            model is.
+        count: Samples summed.
+
+    Raises:
+        StatisticsError: Other losses than those, a collector reads a reference and there is none, or one of a user's
+            own fails.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        collectors: Sequence[str] = ("fisher",),
+        losses: Sequence[str] = BOTH_LOSSES,
+        band_radius_px: float = DEFAULTS.band_radius_px,
+        mixed_precision: bool = False,
+        reference: nn.Module | None = None,
+    ) -> None:
+        check_losses(losses)
+        self.model, self.losses = model, tuple(losses)
+        self._layers = prunable_layers(model)
+        self._band_radius_px, self._mixed_precision = band_radius_px, mixed_precision
+        self._own = frozenset(filter(is_own, collectors))
+        self._collectors = {name: self._made(name, reference) for name in collectors}
+        self.sums = {name: self._zeros(name) for name in collectors}
+        self.count = 0
+
+    def _made(self, name: str, reference: nn.Module | None) -> Collector:
+        with faults_named(name):
+            return get_collector(name)(self.model, reference)
+
+    def _zeros(self, collector: str) -> dict[str, Tensor]:
+        like = next(iter(self._layers.values())).weight
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return {
+            key: torch.zeros(shape, dtype=dtype, device=like.device)
+            for key, shape in shapes_of(collector, self.losses, self.model).items()
+        }
+
+    def _consume(self, layer_name: str, batch: LayerBatch) -> None:
+        has_bias = self._layers[layer_name].bias is not None
+        for name, collector in self._collectors.items():
+            sums = self.sums[name]
+            contributed = (
+                own_contributions(name, collector, layer_name, batch, sums, has_bias)
+                if name in self._own
+                else collector.contribute(layer_name, batch)
+            )
+            for key, value in contributed:
+                # every layer is looked at as if it had a bias
+                if has_bias or not key.endswith(f"/{layer_name}.bias"):
+                    sums[key].add_(value)
+
+    def add(self, images: Tensor, boxes: Tensor, masks: Tensor, names: Sequence[str] | None = None) -> None:
+        """Add a batch with one box an image.
+
+        Args:
+            images: (B, 3, S, S) from `protocol.preprocess`.
+            boxes: (B, 4) in input pixels.
+            masks: (B, 1, S, S) of 0 and 1.
+            names: What to call the samples in an error.
+
+        Raises:
+            StatisticsError: The loss or the gradient of a sample is not finite, or a collector of a user's own fails;
+                the sums are then of no use.
+        """
+        band = boundary_band(masks, band_radius(images.shape[-1], self._band_radius_px))
+        with watching(self.model, self._layers, self._consume) as watch:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed_precision):
+                low_res = low_res_logits(self.model, images, boxes)
+            logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), images.shape[-1])
+            losses = [_LOSSES[name](logits, masks, band) for name in self.losses]
+            watch.backward(losses, names or [f"sample {self.count + index}" for index in range(len(images))])
+        self.count += len(images)
