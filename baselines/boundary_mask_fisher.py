@@ -1,7 +1,7 @@
 """The mask search of the post-training framework, with the boundary in its loss."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.directional import DirectionalZero
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("boundary_mask_fisher", source="this project, after Kwon et al. 2022, arXiv 2204.09656")

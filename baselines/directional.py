@@ -1,9 +1,9 @@
 """Directional pruning: the dual intervention by squared slopes of whole units."""
 
-from ..baseline import Baseline, register_baseline
 from ..calibration.collector import Need
 from ..criteria.directional import Directional
 from ..defaults import DEFAULTS
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("directional", source="this project; mask form of Kwon et al. 2022, arXiv 2204.09656")

@@ -1,7 +1,7 @@
 """SlimSAM's importance."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.disturbed_taylor import DisturbedTaylor
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("disturbed_taylor", source="SlimSAM, Chen et al. 2024, arXiv 2312.05284")

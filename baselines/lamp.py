@@ -1,7 +1,7 @@
 """Layer-adaptive magnitude pruning."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.lamp import Lamp
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("lamp", source="Lee et al. 2021, arXiv 2010.07611")

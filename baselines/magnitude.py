@@ -1,8 +1,8 @@
 """Magnitude pruning."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.magnitude import Magnitude
 from ..defaults import DEFAULTS
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("magnitude", source="Han et al. 2015, arXiv 1506.02626")

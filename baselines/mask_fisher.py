@@ -1,7 +1,7 @@
 """The post-training framework's mask search."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.directional import DirectionalZero
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("mask_fisher", source="Kwon et al. 2022, arXiv 2204.09656")

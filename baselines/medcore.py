@@ -1,8 +1,8 @@
 """MedCore, with the defaults of this package."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.medcore import Medcore
 from ..defaults import DEFAULTS
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("medcore", source="MedCore, arXiv 2605.13688")

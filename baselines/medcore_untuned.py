@@ -1,7 +1,7 @@
 """MedCore with the plainest settings, whatever tuning found."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.medcore import Medcore
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("medcore_untuned", source="MedCore, arXiv 2605.13688")

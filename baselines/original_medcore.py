@@ -1,7 +1,7 @@
 """The earlier version of MedCore."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.medcore import Medcore
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("original_medcore", source="earlier version in MedCore, arXiv 2605.13688, Appendix E")

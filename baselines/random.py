@@ -1,7 +1,7 @@
 """Random pruning."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.random import Random
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("random", source="Li et al. 2022, arXiv 2205.05676")

@@ -1,9 +1,9 @@
 """Pruning by what least squares cannot give back."""
 
-from ..baseline import Baseline, register_baseline
 from ..calibration.collector import Need
 from ..criteria.residual import Residual
 from ..defaults import DEFAULTS
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("residual", source="Hassibi and Stork 1993, Second order derivatives for network pruning (NIPS 5)")

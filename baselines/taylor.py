@@ -1,7 +1,7 @@
 """torch-pruning's group Taylor importance."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.taylor import Taylor
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("taylor", source="torch-pruning's GroupTaylorImportance; Molchanov et al. 2019, arXiv 1906.10771")

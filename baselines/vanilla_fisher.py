@@ -1,7 +1,7 @@
 """Fisher pruning, with the loss that the model was trained on."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.zero import Zero
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("vanilla_fisher", source="Theis et al. 2018, arXiv 1801.05787")

@@ -1,7 +1,7 @@
 """Structured Wanda."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.wanda import Wanda
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("wanda", source="An et al. 2024, arXiv 2312.11983, after Sun et al. 2023, arXiv 2306.11695")

@@ -1,7 +1,7 @@
 """Fisher pruning of heads, with the boundary-aware loss."""
 
-from ..baseline import Baseline, register_baseline
 from ..criteria.zero import Zero
+from ..scoring.recipes import Baseline, register_baseline
 
 
 @register_baseline("zero_fisher", source="Michel et al. 2019, arXiv 1905.10650")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ..baseline import Baseline, register_baseline
+from ..scoring.recipes import Baseline, register_baseline
 from .medcore import medcore
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from ..baseline import get_baseline
 from ..cascading import Cascaded, cascade, second_pass
 from ..commands.types import Whole
 from ..level import Level
+from ..scoring.recipes import get_baseline
 from .announce import duration, seconds_an_image
 from .evaluating import Evaluator, digest
 from .experiment import begin, calibrated, experiment_options, running

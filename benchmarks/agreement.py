@@ -15,9 +15,9 @@ from ..budget import default_protect
 from ..calibration.collector import Need, Role, prunable_layers
 from ..calibration.interventions import RiskData, exact_interventions
 from ..calibration.statistics import Statistics
-from ..criterion import unit_scores
 from ..data.samples import SampleSet, Subset
 from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
+from ..scoring.criterion import unit_scores
 from .inputs import Inputs
 from .methods import Method
 from .settings import Settings

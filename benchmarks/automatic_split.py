@@ -13,7 +13,6 @@ from ..automatic import AutomaticPlan, search_plan
 from ..calibration.statistics import Statistics
 from ..commands.types import Whole
 from ..cost import count
-from ..criterion import unit_scores
 from ..data.samples import SampleSet, Subset
 from ..evaluation.evaluate import EvaluationSet
 from ..evaluation.latency import Measured
@@ -21,6 +20,7 @@ from ..evaluation.leverage import BAND_PX, GRID_PX
 from ..facade import planner
 from ..level import COMPARISON_LEVELS, Level
 from ..plan_record import Plan
+from ..scoring.criterion import unit_scores
 from ..split_search import CHUNK, SplitSearch
 from ..target import REMOVED, Target
 from . import tables

@@ -16,19 +16,19 @@ from torch import nn
 
 from .._support.files import write_json_atomic, write_text_atomic
 from .._support.progress import track
-from ..baseline import Baseline, get_baseline
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
 from ..command_line import run
 from ..commands.options import cache_option, device_option
 from ..correction import correct
 from ..correction_report import CorrectionSettings
-from ..criterion import unit_scores
 from ..data.folders.folder import parse_named
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..level import Level
 from ..plan_record import Plan
+from ..scoring.criterion import unit_scores
+from ..scoring.recipes import Baseline, get_baseline
 from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid

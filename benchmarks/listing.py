@@ -3,9 +3,9 @@
 import click
 
 from .._support.registry import BUILT_IN, load_plugin
-from ..baseline import available_baselines, baseline_info
 from ..commands.options import plugin_option
-from ..criterion_registry import available_criteria, criterion_info
+from ..scoring.recipes import available_baselines, baseline_info
+from ..scoring.registry import available_criteria, criterion_info
 from .grid import Grid
 
 _COLUMNS = ("name", "cost", "reads", "source", "what")

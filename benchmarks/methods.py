@@ -8,8 +8,8 @@ from typing import Any
 
 from .._support.errors import MedcorePruneError
 from .._support.registry import code_of, load_plugin
-from ..baseline import Baseline, available_baselines, baseline_info
 from ..calibration.collector import Need, version_of
+from ..scoring.recipes import Baseline, available_baselines, baseline_info
 from .settings import Settings
 
 

@@ -11,10 +11,10 @@ from .._support.progress import track
 from .._support.registry import failures_named
 from ..calibration.sensitivity import block_sensitivity
 from ..calibration.statistics import Statistics
-from ..criterion import unit_scores
 from ..evaluation.latency import Measured, measured
 from ..plan_record import Plan
 from ..planning import make_plan
+from ..scoring.criterion import unit_scores
 from ..surgery import prune
 from .inputs import Inputs, sample_hash
 from .methods import Method

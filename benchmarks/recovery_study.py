@@ -16,7 +16,6 @@ import click
 from torch import nn
 
 from .._support.files import write_json_atomic, write_text_atomic
-from ..baseline import get_baseline
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
 from ..commands.options import cache_option, device_option
@@ -28,6 +27,7 @@ from ..recovery_history import RecoveryHistory
 from ..recovery_objective import RecoveryWeights
 from ..recovery_settings import RecoverySettings
 from ..recovery_store import RecoveryStore
+from ..scoring.recipes import get_baseline
 from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid

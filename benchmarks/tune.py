@@ -14,16 +14,16 @@ import click
 
 from .._support.files import write_json_atomic, write_text_atomic
 from .._support.progress import track
-from ..baseline import get_baseline
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
 from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
-from ..criterion import unit_scores
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..facade import plan_from_scores
 from ..level import COMPARISON_LEVELS
 from ..plan_record import Plan
+from ..scoring.criterion import unit_scores
+from ..scoring.recipes import get_baseline
 from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from ..aggregation import Aggregation
 from ..calibration.collector import Need
 from ..calibration.views import Population, directional
-from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from .balance import Alpha, alpha_of, checked_alpha
-from .over_datasets import OverDatasets
+from ..scoring.aggregation import Aggregation, Alpha, alpha_of, checked_alpha
+from ..scoring.over_datasets import OverDatasets
+from ..scoring.registry import register_criterion
 
 if TYPE_CHECKING:
     from ..calibration.collectors.directional import Direction

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from .._support.errors import CriterionError
 from ..calibration.collector import prunable_layers
 from ..calibration.layer_gradients import LayerBatch, watching
-from ..criterion import Criterion
-from ..criterion_registry import register_criterion
 from ..data.samples import SampleSet
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
 from ..models.protocol import embed, preprocess
-from .lent_gradients import taylor_scores
+from ..scoring.criterion import Criterion
+from ..scoring.registry import register_criterion
+from .taylor import taylor_scores
 
 NOISE_STD = 0.01
 """Standard deviation of the noise, SlimSAM's. Gradients are proportional to it, so that no order depends on it."""

@@ -6,16 +6,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..aggregation import Aggregation, Aggregator
 from ..calibration.interventions import RiskData, exact_interventions
 from ..calibration.views import Population
-from ..criterion import Criterion
-from ..criterion_registry import register_criterion
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
-from .balance import Alpha, alpha_of, checked_alpha
+from ..scoring.aggregation import Aggregation, Aggregator, Alpha, alpha_of, checked_alpha
+from ..scoring.criterion import Criterion
+from ..scoring.registry import register_criterion
 
 
 @register_criterion("exact", source="MedCore, arXiv 2605.13688, Eq. 5-7")

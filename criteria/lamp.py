@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..criterion import Criterion
-from ..criterion_registry import register_criterion
-from ..elementwise import combine, parameters, unit_sums
 from ..models.groups import StructuredGroup
+from ..scoring.criterion import Criterion
+from ..scoring.registry import register_criterion
+from ..scoring.units import combine, parameters, unit_sums
 
 
 @register_criterion("lamp", source="Lee et al. 2021, arXiv 2010.07611")

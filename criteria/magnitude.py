@@ -6,11 +6,11 @@ import torch_pruning as tp
 from torch import Tensor
 
 from .._support.errors import CriterionError
-from ..criterion import Criterion
-from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
-from ..elementwise import combine, parameters, unit_sums
 from ..models.groups import StructuredGroup
+from ..scoring.criterion import Criterion
+from ..scoring.registry import register_criterion
+from ..scoring.units import combine, parameters, unit_sums
 
 
 @register_criterion("magnitude", source="Han et al. 2015, arXiv 1506.02626")

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..aggregation import Aggregation, family_normalised
 from ..calibration.collector import Need
 from ..calibration.views import Population, fisher, reference_parameters
-from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from .balance import Alpha, alpha_of, checked_alpha
-from .over_datasets import OverDatasets
+from ..scoring.aggregation import Aggregation, Alpha, alpha_of, checked_alpha, family_normalised
+from ..scoring.over_datasets import OverDatasets
+from ..scoring.registry import register_criterion
 from .reset import RESET_NEEDS, ResetFisher, check_reset_fisher, reset_fisher_reader, reset_intervention
 from .zero import zero_intervention
 

@@ -6,10 +6,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor
 
-from ..adapters import group_seed
-from ..criterion import Criterion
-from ..criterion_registry import register_criterion
 from ..models.groups import StructuredGroup
+from ..scoring.criterion import Criterion
+from ..scoring.registry import group_seed, register_criterion
 
 
 @register_criterion("random", source="Li et al. 2022, arXiv 2205.05676")

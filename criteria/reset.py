@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from .._support.errors import CriterionError
-from ..aggregation import Aggregation
 from ..calibration.collector import Need
 from ..calibration.views import Pair, Population, fisher, reference_parameters
-from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
-from ..elementwise import LayerValues, combine, parameters, unit_sums
 from ..models.groups import StructuredGroup
-from .over_datasets import OverDatasets
+from ..scoring.aggregation import Aggregation
+from ..scoring.over_datasets import OverDatasets
+from ..scoring.registry import register_criterion
+from ..scoring.units import LayerValues, combine, parameters, unit_sums
 
 if TYPE_CHECKING:
     from ..calibration.statistics import Statistics

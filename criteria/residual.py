@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from .._support.errors import CriterionError
-from ..aggregation import Aggregation
 from ..calibration.collector import Need
 from ..calibration.views import Population, gram
-from ..criterion_registry import register_criterion
 from ..defaults import DEFAULTS
-from ..elementwise import parameters
 from ..models.groups import StructuredGroup
-from .over_datasets import OverDatasets
+from ..scoring.aggregation import Aggregation
+from ..scoring.over_datasets import OverDatasets
+from ..scoring.registry import register_criterion
+from ..scoring.units import parameters
 
 if TYPE_CHECKING:
     from ..calibration.statistics import Statistics

@@ -1,16 +1,61 @@
 """First-order Taylor importance, fed from calibration statistics: a yardstick from outside."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch_pruning as tp
 from torch import Tensor
 
-from ..aggregation import populations
 from ..calibration.collector import Need
 from ..calibration.views import mean_gradient
-from ..criterion import Criterion
-from ..criterion_registry import register_criterion
 from ..models.groups import StructuredGroup
-from .lent_gradients import taylor_scores
+from ..scoring.aggregation import populations
+from ..scoring.criterion import Criterion
+from ..scoring.registry import ImportanceCriterion, register_criterion
+from ..scoring.units import LayerValues
+
+
+def _over_mean(channels: Tensor) -> Tensor:
+    """Divide channel scores by their mean, as torch-pruning's `"mean"` does; zeros stay zeros instead of 0 / 0."""
+    mean = channels.mean()
+    return channels if mean == 0 else channels / mean
+
+
+@contextmanager
+def gradients_lent(group: StructuredGroup, gradient_of: LayerValues) -> Iterator[None]:
+    """Put gradients into the layers' `.grad`; what was there comes back."""
+    lent = [
+        (parameter, parameter.grad, value.to(parameter))
+        for name, layer in group.layers
+        for parameter, value in zip((layer.weight, layer.bias), gradient_of(layer, name), strict=True)
+        if parameter is not None and value is not None
+    ]
+    try:
+        for parameter, _, gradient in lent:
+            parameter.grad = gradient
+        yield
+    finally:
+        for parameter, own, _ in lent:
+            parameter.grad = own
+
+
+def taylor_scores(group: StructuredGroup, gradient_of: LayerValues) -> Tensor:
+    """First-order Taylor importance as torch-pruning computes it (Molchanov et al. 2019, arXiv 1906.10771).
+
+    S(c) = mean over coupled layers of sum_j |theta_j dL/dtheta_j| for each channel c, over its mean in the group,
+    averaged to units; zeros where no channel of the group has any.
+
+    Args:
+        group: The units.
+        gradient_of: A layer and its name to dL/dtheta of its weight and bias.
+
+    Returns:
+        (n_units,).
+    """
+    with gradients_lent(group, gradient_of):
+        return ImportanceCriterion(tp.importance.GroupTaylorImportance(normalizer=_over_mean)).score(group)
+
 
 if TYPE_CHECKING:
     from ..calibration.statistics import Statistics

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..aggregation import populations
 from ..calibration.collector import Need
-from ..criterion import Criterion
-from ..criterion_registry import register_criterion
-from ..elementwise import parameters
 from ..models.groups import StructuredGroup
+from ..scoring.aggregation import populations
+from ..scoring.criterion import Criterion
+from ..scoring.registry import register_criterion
+from ..scoring.units import parameters
 
 if TYPE_CHECKING:
     from ..calibration.statistics import Statistics

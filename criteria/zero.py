@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..calibration.collector import Need
 from ..calibration.views import Population, fisher
-from ..criterion_registry import register_criterion
-from ..elementwise import LayerValues, combine, parameters, unit_sums
 from ..models.groups import StructuredGroup
-from .over_datasets import OverDatasets
+from ..scoring.over_datasets import OverDatasets
+from ..scoring.registry import register_criterion
+from ..scoring.units import LayerValues, combine, parameters, unit_sums
 
 if TYPE_CHECKING:
     pass

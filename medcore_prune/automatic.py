@@ -8,16 +8,16 @@ from typing import Any
 import torch_pruning as tp
 from torch import nn
 
-from .baseline import Baseline
 from .calibration.statistics import Statistics
-from .criterion import Criterion
 from .data.splits.split import Data, training_samples
 from .evaluation.evaluate import EvaluationSet
 from .evaluation.leverage import BAND_PX, GRID_PX, QUANTILE
-from .facade import planner, scored
+from .facade import planner
 from .models.families import geometry_of
 from .models.groups import FAMILY_NAMES
 from .plan_record import Plan
+from .scoring.criterion import Criterion
+from .scoring.recipes import Baseline, scored
 from .split_search import CHUNK, PathStep, SplitSearch
 from .target import Target
 

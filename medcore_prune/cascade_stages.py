@@ -10,11 +10,9 @@ import torch_pruning as tp
 from torch import nn
 
 from ._support.errors import BudgetError
-from .baseline import Baseline, get_baseline
 from .calibration.calibrate import calibrate
 from .calibration.collector import Need
 from .calibration.statistics import Statistics
-from .criterion import Criterion
 from .data.splits.split import Split
 from .facade import plan as make_plan
 from .level import Level
@@ -24,6 +22,8 @@ from .recovery import recover
 from .recovery_history import RecoveryHistory
 from .recovery_settings import RecoverySettings
 from .recovery_store import RecoveryStore
+from .scoring.criterion import Criterion
+from .scoring.recipes import Baseline, get_baseline
 from .surgery import prune
 
 HEAD_RECOVERY_FRACTION = 0.25

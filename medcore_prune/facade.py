@@ -1,23 +1,18 @@
 """From a name and a level to a plan: the short way through registry, scores and budget."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 import torch_pruning as tp
-from torch import Tensor, nn
+from torch import nn
 
-from ._support.errors import CriterionError
-from .adapters import as_criterion
-from .baseline import Baseline, get_baseline
 from .calibration.sensitivity import block_sensitivity
 from .calibration.statistics import Statistics
-from .criterion import Criterion, unit_scores
-from .data.splits.split import Data, training_split
+from .data.splits.split import Data
 from .level import Level
-from .models.groups import Family
 from .plan_record import Plan
 from .planning import make_plan
-
-Scores = Mapping[tuple[int, Family], Tensor]
+from .scoring.criterion import Criterion
+from .scoring.recipes import Baseline, Scores, scored
 
 
 def plan(
@@ -76,43 +71,6 @@ def plan(
         ranking=ranking,
         gamma=gamma,
         cost=cost,
-    )
-
-
-def scored(
-    model: nn.Module,
-    criterion: str | Baseline | tp.importance.Importance | type[Criterion],
-    statistics: Statistics | None = None,
-    reference: nn.Module | None = None,
-    data: Data | None = None,
-    seed: int = 0,
-    mlp_group_size: int = 1,
-) -> tuple[Baseline, Scores]:
-    """Score every unit once, for any number of plans by `plan_from_scores`; arguments and errors as of `plan`.
-
-    Returns:
-        The recipe that says how the budget is spread, and (block, family) to scores.
-    """
-    if isinstance(criterion, tp.importance.Importance):
-        built = as_criterion(criterion, seed)
-        recipe = Baseline(type(built), name=type(criterion).__name__)
-    else:
-        recipe = _recipe_of(criterion)
-        images = None if data is None else training_split(data, "scoring").train
-        built = recipe.build(statistics, model, seed, reference, images)
-    return recipe, unit_scores(built, model, mlp_group_size)
-
-
-def _recipe_of(criterion: object) -> Baseline:
-    if isinstance(criterion, str):
-        return get_baseline(criterion)
-    if isinstance(criterion, Baseline):
-        return criterion
-    if isinstance(criterion, type) and issubclass(criterion, Criterion):
-        return Baseline(criterion, name=criterion.__name__)
-    raise CriterionError(
-        f"{criterion!r} is no criterion: expected a registered name, a Baseline, a Criterion or a torch-pruning "
-        "importance; register a plain function first"
     )
 
 

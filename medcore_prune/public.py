@@ -6,7 +6,6 @@ from ._support.registry import load_plugin
 from ._support.version import __version__
 from .adaptation import AdaptSettings, adapt
 from .automatic import automatic_plan
-from .baseline import Baseline, available_baselines, get_baseline, register_baseline
 from .calibration.calibrate import calibrate
 from .calibration.collector import Collector, Need, get_collector, register_collector
 from .calibration.sensitivity import block_sensitivity
@@ -16,14 +15,11 @@ from .checkpoint import load_sam
 from .correction import correct
 from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection
 from .cost import count
-from .criterion import Criterion, unit_scores
-from .criterion_registry import available_criteria, build_criterion, get_criterion, register_criterion
 from .evaluation.estimates import Estimate, calibration_estimate, evaluation_estimate, recovery_estimate, require_memory
 from .evaluation.evaluate import evaluate
 from .evaluation.latency import Latency, compare_latency, measure_latency
 from .evaluation.leverage import BoundaryLeverage
 from .evaluation.metrics import evaluate_mask
-from .exchange import WeightScores, parameter_masks, scores_frame
 from .facade import plan, plan_from_scores
 from .level import Level
 from .models.families import register_family
@@ -41,6 +37,10 @@ from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryWeights
 from .recovery_settings import RecoverySettings
 from .recovery_store import RecoveryStore
+from .scoring.criterion import Criterion, unit_scores
+from .scoring.exchange import WeightScores, parameter_masks, scores_frame
+from .scoring.recipes import Baseline, available_baselines, get_baseline, register_baseline
+from .scoring.registry import available_criteria, build_criterion, get_criterion, register_criterion
 from .surgery import masked, prune, verify
 from .target import Target
 from .tracing import all_but_units, heads_by_layer, traceable

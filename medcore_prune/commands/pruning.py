@@ -14,7 +14,6 @@ from torch import nn
 from .._support.errors import CheckpointError, SurgeryError
 from .._support.progress import track
 from .._support.registry import BUILT_IN, failures_named
-from ..baseline import baseline_info, get_baseline
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
 from ..cost import Cost, count
@@ -28,6 +27,7 @@ from ..models.families import geometry_of
 from ..models.fingerprint import model_hash
 from ..models.protocol import batch_of
 from ..plan_record import Plan
+from ..scoring.recipes import baseline_info, get_baseline
 from ..surgery import prune, verify
 from ..target import Target
 from .inputs import data_record, say_estimate

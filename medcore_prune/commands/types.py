@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from .._support.errors import BudgetError
-from ..baseline import available_baselines
 from ..completion import Words
-from ..criterion_registry import available_criteria
 from ..evaluation.evaluate import EvalSize
 from ..level import ONE_TIME_LEVELS, Level
+from ..scoring.recipes import available_baselines
+from ..scoring.registry import available_criteria
 from ..target import Target
 
 _SMALLEST_GRID, _LARGEST_GRID = 8, 16384

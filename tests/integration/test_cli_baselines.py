@@ -18,18 +18,18 @@ from skimage.io import imsave
 
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune._support.files import exclusive
-from medcore_prune.baseline import get_baseline
 from medcore_prune.benchmarks import planning
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.benchmarks.settings import MODES
 from medcore_prune.cli import cli as medcore_prune_cli
-from medcore_prune.criterion_registry import criteria
 from medcore_prune.data import phantoms
+from medcore_prune.scoring.recipes import get_baseline
+from medcore_prune.scoring.registry import criteria
 
 PLUGIN = '''
 import torch
-from medcore_prune.criterion_registry import register_criterion
+from medcore_prune.scoring.registry import register_criterion
 
 @register_criterion("my_weights", source="a test")
 def my_weights(group):

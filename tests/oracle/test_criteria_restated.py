@@ -9,9 +9,9 @@ from scoring import DATASETS, Layers, World, micro_world
 from torch import Tensor
 
 from medcore_prune.calibration.collector import Need
-from medcore_prune.criterion_registry import build_criterion, criteria
 from medcore_prune.models.groups import StructuredGroup
 from medcore_prune.models.protocol import batch_of, input_logits, low_res_logits
+from medcore_prune.scoring.registry import build_criterion, criteria
 
 Scores = list[Tensor]
 REPLICAS: list[tuple[str, dict[str, object], Callable[[World], Scores]]] = []

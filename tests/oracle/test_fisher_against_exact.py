@@ -9,9 +9,9 @@ from scipy.stats import spearmanr
 from medcore_prune import zoo
 from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.calibration.interventions import RiskData, exact_interventions
-from medcore_prune.criterion_registry import build_criterion
 from medcore_prune.data import phantoms
 from medcore_prune.models.groups import FAMILY_NAMES, groups_of
+from medcore_prune.scoring.registry import build_criterion
 
 
 @pytest.mark.parametrize(("name", "with_reference"), [("zero", False), ("reset", True)])

@@ -6,11 +6,11 @@ import pytest
 
 from medcore_prune._support.errors import CriterionError, DataError, RegistryError
 from medcore_prune._support.registry import failures_named, load_plugin
-from medcore_prune.baseline import available_baselines, baselines
-from medcore_prune.criterion_registry import available_criteria, criteria, criterion_info
+from medcore_prune.scoring.recipes import available_baselines, baselines
+from medcore_prune.scoring.registry import available_criteria, criteria, criterion_info
 
 WEIGHT = """
-from medcore_prune.criterion_registry import register_criterion
+from medcore_prune.scoring.registry import register_criterion
 
 @register_criterion("{name}", source="a test")
 def weight(group):

@@ -13,7 +13,6 @@ from tiny_samples import TinySamples
 from torch import Tensor
 
 from medcore_prune._support.errors import CriterionError
-from medcore_prune.baseline import Baseline
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.methods import Method
 from medcore_prune.benchmarks.planning import Job, make_jobs, plan_path
@@ -21,12 +20,13 @@ from medcore_prune.benchmarks.records import CellResult
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.benchmarks.settings import Settings
 from medcore_prune.criteria.random import Random
-from medcore_prune.criterion import Cost, Criterion
 from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.evaluation.latency import Measured
 from medcore_prune.level import Level
 from medcore_prune.models.groups import StructuredGroup
+from medcore_prune.scoring.criterion import Cost, Criterion
+from medcore_prune.scoring.recipes import Baseline
 
 
 class Slow(Criterion):

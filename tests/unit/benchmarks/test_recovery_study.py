@@ -8,7 +8,6 @@ from click.testing import CliRunner
 from tiny import tiny_sam
 from tiny_samples import TinySamples
 
-from medcore_prune.baseline import get_baseline
 from medcore_prune.benchmarks import recovery_study
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.inputs import Inputs
@@ -27,6 +26,7 @@ from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.recovery_objective import RecoveryWeights
 from medcore_prune.recovery_settings import RecoverySettings
 from medcore_prune.recovery_store import RecoveryStore
+from medcore_prune.scoring.recipes import get_baseline
 
 TRIAL, FINAL = RecoverySettings(steps=2, batch_size=1), RecoverySettings(steps=3, batch_size=2)
 RECORD = Path(__file__).resolve().parents[3] / "docs" / "recovery_defaults.json"

@@ -5,12 +5,12 @@ import pytest
 from tiny import tiny_sam
 from tiny_samples import TinySamples
 
-from medcore_prune.baseline import available_baselines, get_baseline
 from medcore_prune.benchmarks import tune
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.tune import TRIALS, Outcome, best
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.planning import make_plan
+from medcore_prune.scoring.recipes import available_baselines, get_baseline
 
 
 def test_every_method_gets_the_same_number_of_distinct_trials() -> None:

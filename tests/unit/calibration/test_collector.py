@@ -12,8 +12,8 @@ import medcore_prune as mp
 from medcore_prune._support.errors import RegistryError, StatisticsError
 from medcore_prune.benchmarks.methods import Method
 from medcore_prune.calibration.collector import collectors, layout_of
-from medcore_prune.criterion_registry import criteria
 from medcore_prune.models.protocol import batch_of
+from medcore_prune.scoring.registry import criteria
 
 PLUGIN = '''
 """Weights times the norm of what they read (Sun et al. 2023, arXiv 2306.11695), on columns of proj and lin2."""

@@ -4,12 +4,12 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import StatisticsError
-from medcore_prune.baseline import Baseline
 from medcore_prune.calibration.collector import Need
 from medcore_prune.calibration.sensitivity import block_sensitivity
 from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.criteria.magnitude import Magnitude
 from medcore_prune.models.groups import groups_of
+from medcore_prune.scoring.recipes import Baseline
 
 
 def statistics(heads: list[float], neurons: list[float]) -> Statistics:

@@ -17,7 +17,7 @@ from medcore_prune.calibration.collector import collectors
 from medcore_prune.calibration.layer_gradients import LayerBatch
 from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.cli import cli
-from medcore_prune.criterion_registry import criteria
+from medcore_prune.scoring.registry import criteria
 
 PLUGIN = """
 import torch

@@ -1,9 +1,9 @@
 import pytest
 
 from medcore_prune._support.errors import CriterionError
-from medcore_prune.baseline import get_baseline
 from medcore_prune.criteria.magnitude import Magnitude
 from medcore_prune.defaults import DEFAULTS
+from medcore_prune.scoring.recipes import get_baseline
 
 
 @pytest.mark.parametrize("p", [0, -1, float("inf"), float("nan")])

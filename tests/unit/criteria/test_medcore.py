@@ -7,10 +7,10 @@ from torch import Tensor
 from medcore_prune._support.errors import CriterionError
 from medcore_prune.calibration.collector import Need
 from medcore_prune.calibration.statistics import Statistics
-from medcore_prune.criteria.balance import balanced_alpha
 from medcore_prune.criteria.medcore import Medcore
 from medcore_prune.criteria.reset import Reset, cross_fisher
 from medcore_prune.criteria.zero import Zero
+from medcore_prune.scoring.aggregation import balanced_alpha
 
 
 def _scores(criterion: object) -> list[Tensor]:

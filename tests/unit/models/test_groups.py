@@ -7,10 +7,10 @@ from tiny import TINY, tiny_sam
 from torch import nn
 
 from medcore_prune._support.errors import BudgetError, MedcorePruneError, SurgeryError
-from medcore_prune.elementwise import unit_sums
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.groups import StructuredGroup, UnitRows, groups_of
 from medcore_prune.models.segment_anything import build_sam
+from medcore_prune.scoring.units import unit_sums
 
 
 def test_two_groups_a_block_in_order() -> None:

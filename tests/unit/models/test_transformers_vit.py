@@ -15,8 +15,8 @@ from medcore_prune.models.families import blocks_of, geometry_of
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.protocol import embed
 from medcore_prune.planning import make_plan
+from medcore_prune.scoring.traced import traced_groups
 from medcore_prune.surgery import prune, verify
-from medcore_prune.traced import traced_groups
 
 transformers: Any = pytest.importorskip("transformers")
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..aggregation import Aggregation, Aggregator
 from ..calibration.views import Population
-from ..criterion import Criterion
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
+from .aggregation import Aggregation, Aggregator
+from .criterion import Criterion
 
 if TYPE_CHECKING:
     from ..calibration.statistics import Statistics

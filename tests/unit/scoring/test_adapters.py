@@ -9,18 +9,20 @@ from scoring import micro_world
 from torch import Tensor
 
 from medcore_prune._support.errors import CriterionError, RegistryError, StatisticsError
-from medcore_prune.adapters import as_criterion, criterion_factory, group_seed
 from medcore_prune.calibration.collector import Need
 from medcore_prune.calibration.statistics import Statistics
-from medcore_prune.criterion import Criterion
-from medcore_prune.criterion_registry import (
+from medcore_prune.models.groups import StructuredGroup
+from medcore_prune.scoring.criterion import Criterion
+from medcore_prune.scoring.registry import (
+    as_criterion,
     available_criteria,
     build_criterion,
     criteria,
+    criterion_factory,
     get_criterion,
+    group_seed,
     register_criterion,
 )
-from medcore_prune.models.groups import StructuredGroup
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from torch import nn
 from medcore_prune._support.errors import CriterionError
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.traced import UnitFinder, family_known, spread, structured_from, traced_groups
+from medcore_prune.scoring.traced import UnitFinder, family_known, spread, structured_from, traced_groups
 
 
 def _traced(model: nn.Module, shape: tuple[int, ...] = (1, 3, 16, 16)) -> tp.DependencyGraph:

@@ -9,9 +9,9 @@ from torch import Tensor
 from medcore_prune._support.errors import CriterionError, StatisticsError
 from medcore_prune.calibration.collector import Need
 from medcore_prune.calibration.statistics import Statistics
-from medcore_prune.criterion import Criterion, check_scores, unit_scores
-from medcore_prune.criterion_registry import build_criterion
 from medcore_prune.models.groups import StructuredGroup, groups_of
+from medcore_prune.scoring.criterion import Criterion, check_scores, unit_scores
+from medcore_prune.scoring.registry import build_criterion
 
 
 class Place(Criterion):

@@ -13,10 +13,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ._support.errors import CriterionError
-from .calibration.collector import Need
-from .models.fingerprint import model_hash
-from .models.groups import Family, StructuredGroup, groups_of
+from .._support.errors import CriterionError
+from ..calibration.collector import Need
+from ..models.fingerprint import model_hash
+from ..models.groups import Family, StructuredGroup, groups_of
 from .traced import UnitFinder, family_known, spread
 
 Cost = Literal["free", "calibration", "slow"]

@@ -5,10 +5,10 @@ from torch import nn
 
 from medcore_prune._support.errors import CriterionError, StatisticsError
 from medcore_prune.calibration.views import Population, fisher, mean_gradient, reference_parameters
-from medcore_prune.criterion_registry import build_criterion
-from medcore_prune.elementwise import combine, parameters, unit_sums
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import build_sam
+from medcore_prune.scoring.registry import build_criterion
+from medcore_prune.scoring.units import combine, parameters, unit_sums
 
 POOLED = Population({"a": 0.375, "b": 0.625}, 1.0)
 

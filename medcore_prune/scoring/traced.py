@@ -13,9 +13,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ._support.errors import CriterionError
-from .models.families import FAMILIES
-from .models.groups import Family, StructuredGroup, UnitRows, groups_of
+from .._support.errors import CriterionError
+from ..models.families import FAMILIES
+from ..models.groups import Family, StructuredGroup, UnitRows, groups_of
 
 
 def _producers(group: tp.Group) -> list[tuple[nn.Linear, tp.dependency.Dependency]]:

@@ -10,17 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from torch import nn
+import torch_pruning as tp
+from torch import Tensor, nn
 
-from ._support.errors import RegistryError
-from ._support.registry import BUILT_IN, Entry, Registry, unknown_name
-from .adapters import INPUTS
-from .calibration.collector import Need
-from .calibration.statistics import Statistics
-from .criterion import Cost, Criterion
-from .criterion_registry import build_criterion, criteria
-from .data.samples import SampleSet
-from .defaults import DEFAULTS
+from .._support.errors import CriterionError, RegistryError
+from .._support.registry import BUILT_IN, Entry, Registry, unknown_name
+from ..calibration.collector import Need
+from ..calibration.statistics import Statistics
+from ..data.samples import SampleSet
+from ..data.splits.split import Data, training_split
+from ..defaults import DEFAULTS
+from ..models.groups import Family
+from .criterion import Cost, Criterion, unit_scores
+from .registry import INPUTS, as_criterion, build_criterion, criteria
 
 Quotas = Literal["uniform", "sensitivity", "ranked"]
 QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity", "ranked")
@@ -258,3 +260,43 @@ def available_baselines(include_slow: bool = False) -> list[str]:
     """
     names = sorted({*baselines.available(), *_from_users()})
     return [name for name in names if include_slow or get_baseline(name).cost != "slow"]
+
+
+Scores = Mapping[tuple[int, Family], Tensor]
+
+
+def scored(
+    model: nn.Module,
+    criterion: str | Baseline | tp.importance.Importance | type[Criterion],
+    statistics: Statistics | None = None,
+    reference: nn.Module | None = None,
+    data: Data | None = None,
+    seed: int = 0,
+    mlp_group_size: int = 1,
+) -> tuple[Baseline, Scores]:
+    """Score every unit once, for any number of plans by `plan_from_scores`; arguments and errors as of `plan`.
+
+    Returns:
+        The recipe that says how the budget is spread, and (block, family) to scores.
+    """
+    if isinstance(criterion, tp.importance.Importance):
+        built = as_criterion(criterion, seed)
+        recipe = Baseline(type(built), name=type(criterion).__name__)
+    else:
+        recipe = _recipe_of(criterion)
+        images = None if data is None else training_split(data, "scoring").train
+        built = recipe.build(statistics, model, seed, reference, images)
+    return recipe, unit_scores(built, model, mlp_group_size)
+
+
+def _recipe_of(criterion: object) -> Baseline:
+    if isinstance(criterion, str):
+        return get_baseline(criterion)
+    if isinstance(criterion, Baseline):
+        return criterion
+    if isinstance(criterion, type) and issubclass(criterion, Criterion):
+        return Baseline(criterion, name=criterion.__name__)
+    raise CriterionError(
+        f"{criterion!r} is no criterion: expected a registered name, a Baseline, a Criterion or a torch-pruning "
+        "importance; register a plain function first"
+    )

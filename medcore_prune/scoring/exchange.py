@@ -9,17 +9,16 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from ._support.errors import CriterionError
-from .baseline import Baseline
-from .calibration.statistics import Statistics
-from .calibration.views import Pair
+from .._support.errors import CriterionError
+from ..calibration.statistics import Statistics
+from ..calibration.views import Pair
+from ..data.splits.split import Data
+from ..models.groups import StructuredGroup, groups_of
+from ..plan_record import Plan
+from ..surgery import channels_to_drop
 from .criterion import Criterion
-from .data.splits.split import Data
-from .elementwise import unit_sums
-from .facade import scored
-from .models.groups import StructuredGroup, groups_of
-from .plan_record import Plan
-from .surgery import channels_to_drop
+from .recipes import Baseline, scored
+from .units import unit_sums
 
 
 class WeightScores(Criterion):

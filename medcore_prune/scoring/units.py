@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ._support.errors import CriterionError
-from .calibration.views import Pair
-from .models.groups import StructuredGroup
+from .._support.errors import CriterionError
+from ..calibration.views import Pair
+from ..models.groups import StructuredGroup
 
 if TYPE_CHECKING:
     pass

@@ -1,18 +1,75 @@
-"""Plain functions and torch-pruning importances as criteria."""
+"""Criteria by name."""
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch_pruning as tp
 from torch import Tensor
 
-from ._support.errors import CriterionError, RegistryError
-from .calibration.collector import Need
+from .._support.errors import CriterionError, RegistryError
+from .._support.registry import Entry, Registry
+from ..calibration.collector import Need
+from ..models.groups import FAMILY_NAMES, StructuredGroup
 from .criterion import COSTS, Cost, Criterion
-from .importance_inputs import check_inputs
-from .models.groups import FAMILY_NAMES, StructuredGroup
+
+Reads = Callable[[Any, StructuredGroup], bool]
+
+
+def _gradients(_: Any, group: StructuredGroup) -> bool:
+    return all(layer.weight.grad is not None for _, layer in group.layers)
+
+
+def _activations(_: Any, group: StructuredGroup) -> bool:
+    return hasattr(group.layer_out, "_importance")
+
+
+def _never(_: Any, __: StructuredGroup) -> bool:
+    return False
+
+
+_INPUTS: Mapping[type[tp.importance.Importance], tuple[Reads, str]] = {
+    tp.importance.GroupTaylorImportance: (
+        _gradients,
+        "it reads gradients, and {layer} has none: call loss.backward() first, with gradients for the whole encoder, "
+        "or use the criterion 'taylor'",
+    ),
+    tp.importance.GroupHessianImportance: (
+        _gradients,
+        "it reads squared gradients, and {layer} has none: call loss.backward() and then its accumulate_grad(model), "
+        "and leave the gradients there",
+    ),
+    tp.importance.ActivationImportance: (
+        _activations,
+        "it reads activations, and {layer} has none: run the model on images within its compute_importance(model) "
+        "first",
+    ),
+    tp.importance.OBDCImportance: (
+        _never,
+        "its Fisher is for layers that read one vector an image, and these read tokens: use a criterion that reads "
+        "calibration, such as 'zero'",
+    ),
+    tp.importance.BNScaleImportance: (
+        _never,
+        "it reads the scales of batch normalisation, and transformer blocks have none: use "
+        "GroupMagnitudeImportance or the criterion 'magnitude'",
+    ),
+}
+
+
+def check_inputs(importance: object, group: StructuredGroup) -> None:
+    """Refuse one of torch-pruning's importances that has not been given what it reads; anything else passes.
+
+    Raises:
+        CriterionError: Gradients or activations are absent, or it is none for transformers.
+    """
+    for kind, (has, says) in _INPUTS.items():
+        if isinstance(importance, kind) and not has(importance, group):
+            bare = (name for name, layer in group.layers if layer.weight.grad is None)
+            layer = group.name_out if kind is tp.importance.ActivationImportance else next(bare, group.name_out)
+            raise CriterionError(f"{type(importance).__name__} cannot score: {says.format(layer=layer)}")
+
 
 INPUTS = ("statistics", "model", "reference", "data", "seed")
 """What a criterion may ask for by naming a parameter so."""
@@ -173,3 +230,108 @@ def _check_parameters(name: str, made: type[Criterion]) -> None:
             f"criterion {name!r} asks for {', '.join(unknown)}: expected parameters among {', '.join(INPUTS)}, others "
             "need a default"
         )
+
+
+V = TypeVar("V")
+
+criteria: Registry[type[Criterion]] = Registry(
+    "criterion", "medcore_prune.criteria", "medcore_prune.criteria", prepare=criterion_factory
+)
+"""All criteria: built-in ones, those of installed packages (entry points of this group), and a user's own."""
+
+
+def register_criterion(
+    name: str, *, source: str = "", needs: Iterable[Need] | None = None, cost: Cost | None = None
+) -> Callable[[V], V]:
+    """Return a decorator that registers a criterion; it then appears in the comparison by itself.
+
+    It takes a `Criterion` class, a torch-pruning importance, or a plain function such as
+    `def weight(group, statistics) -> Tensor`, and hands it back unchanged.
+
+    Args:
+        name: Lower-case letters, digits and underscores.
+        source: A paper or a project.
+        needs: What calibration must collect, and all that can then be relied on; by default the Fisher and the mean
+            gradient of the adapted model for a function that takes `statistics`, and for a class its own `needs`.
+        cost: `"free"`, `"calibration"`, or `"slow"` for what runs only when named.
+
+    Returns:
+        The decorator, which hands back what it is given.
+
+    Raises:
+        RegistryError: A bad or taken name, or something that is no criterion.
+    """
+    return criteria.register(
+        name, source=source, prepare=lambda name, declared: criterion_factory(name, declared, needs, cost)
+    )
+
+
+def get_criterion(name: str) -> type[Criterion]:
+    """Return the class of criteria registered under `name`.
+
+    Args:
+        name: As `available_criteria` lists it.
+
+    Returns:
+        The class; `build_criterion` makes an object of it.
+
+    Raises:
+        RegistryError: Unknown; the message has the nearest match and all names.
+    """
+    return criteria.get(name)
+
+
+def available_criteria() -> list[str]:
+    """Return the names of all criteria, sorted.
+
+    Returns:
+        Names that `get_criterion` knows, built in or from plug-ins.
+    """
+    return criteria.available()
+
+
+def criterion_info(name: str) -> Entry[type[Criterion]]:
+    """Return source, needs, cost and origin of a criterion.
+
+    Raises:
+        RegistryError: Unknown; the message has the nearest match and all names.
+    """
+    return criteria.info(name)
+
+
+def build_criterion(criterion: str | type[Criterion], **inputs: Any) -> Criterion:
+    """Build a criterion with what its constructor names, and nothing else.
+
+    Args:
+        criterion: A registered name, or a class.
+        inputs: Any of `statistics`, `model`, `reference`, `data`, `seed`: those that it does not name are left out,
+            None counts as absent. And settings such as `beta`, which it must name.
+
+    Returns:
+        What scores units.
+
+    Raises:
+        RegistryError: An unknown name, or a setting that it does not have.
+        CriterionError: An input that it needs is absent.
+    """
+    made = get_criterion(criterion) if isinstance(criterion, str) else criterion
+    name = criterion if isinstance(criterion, str) else criterion.__name__
+    parameters = inspect.signature(made).parameters
+    settings = [key for key in parameters if key not in INPUTS]
+    for key in inputs:
+        if key not in INPUTS and key not in parameters:
+            raise RegistryError(f"criterion {name!r} has no setting {key!r}: it has {', '.join(settings) or 'none'}")
+    given = {key: value for key, value in inputs.items() if key in parameters and not (key in INPUTS and value is None)}
+    absent = [key for key, p in parameters.items() if key in INPUTS and p.default is p.empty and key not in given]
+    if absent:
+        raise CriterionError(f"criterion {name!r} needs {' and '.join(absent)}: {_HOW[absent[0]]}")
+    return made(**given)
+
+
+_HOW = {
+    "statistics": "collect them with medcore_prune.calibrate",
+    "model": "pass the model that is to be pruned",
+    "reference": "pass the checkpoint that the model was fine-tuned from",
+    "data": "pass images with masks",
+    "seed": "pass a whole number",
+}

@@ -7,7 +7,14 @@ from scoring import micro_world
 from torch import Tensor
 
 from medcore_prune._support.errors import CriterionError, RegistryError, StatisticsError
-from medcore_prune.baseline import (
+from medcore_prune.calibration.collector import Need
+from medcore_prune.calibration.statistics import Statistics
+from medcore_prune.criteria.magnitude import Magnitude
+from medcore_prune.criteria.medcore import Medcore
+from medcore_prune.criteria.zero import Zero
+from medcore_prune.models.groups import StructuredGroup
+from medcore_prune.scoring.criterion import unit_scores
+from medcore_prune.scoring.recipes import (
     Baseline,
     available_baselines,
     baseline_info,
@@ -15,14 +22,7 @@ from medcore_prune.baseline import (
     get_baseline,
     register_baseline,
 )
-from medcore_prune.calibration.collector import Need
-from medcore_prune.calibration.statistics import Statistics
-from medcore_prune.criteria.magnitude import Magnitude
-from medcore_prune.criteria.medcore import Medcore
-from medcore_prune.criteria.zero import Zero
-from medcore_prune.criterion import unit_scores
-from medcore_prune.criterion_registry import criteria, register_criterion
-from medcore_prune.models.groups import StructuredGroup
+from medcore_prune.scoring.registry import criteria, register_criterion
 
 BOTH = {Need.FISHER, Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS}
 
