@@ -8,7 +8,7 @@ import click
 
 from ..cascading import Cascaded, cascade, second_pass
 from ..commands.types import Whole
-from ..level import Level
+from ..pruning.level import Level
 from ..scoring.recipes import get_baseline
 from .announce import duration, seconds_an_image
 from .evaluating import Evaluator, digest

@@ -11,12 +11,12 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from ..budget import default_protect
 from ..calibration.collector import Need, Role, prunable_layers
 from ..calibration.interventions import RiskData, exact_interventions
 from ..calibration.statistics import Statistics
 from ..data.samples import SampleSet, Subset
 from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
+from ..pruning.budget import default_protect
 from ..scoring.criterion import unit_scores
 from .inputs import Inputs
 from .methods import Method

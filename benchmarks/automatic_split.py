@@ -9,20 +9,19 @@ import click
 
 from .._support.errors import MedcorePruneError, ResultsError
 from .._support.files import write_text_atomic
-from ..automatic import AutomaticPlan, search_plan
 from ..calibration.statistics import Statistics
 from ..commands.types import Whole
-from ..cost import count
 from ..data.samples import SampleSet, Subset
 from ..evaluation.evaluate import EvaluationSet
 from ..evaluation.latency import Measured
 from ..evaluation.leverage import BAND_PX, GRID_PX
-from ..facade import planner
-from ..level import COMPARISON_LEVELS, Level
-from ..plan_record import Plan
+from ..pruning.automatic import CHUNK, AutomaticPlan, SplitSearch, search_plan
+from ..pruning.cost import count
+from ..pruning.level import COMPARISON_LEVELS, Level
+from ..pruning.plan import Plan
+from ..pruning.planning import planner
+from ..pruning.target import REMOVED, Target
 from ..scoring.criterion import unit_scores
-from ..split_search import CHUNK, SplitSearch
-from ..target import REMOVED, Target
 from . import tables
 from .automatic_plots import budget, path_picture
 from .evaluating import Evaluator, digest

@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from ..commands.types import MethodName
-from ..level import COMPARISON_LEVELS
+from ..pruning.level import COMPARISON_LEVELS
 from .comparison import Comparison
 from .experiment import experiment_options, running
 from .report import render

@@ -9,8 +9,8 @@ from torch import nn
 
 from ..correction import Corrector, correct
 from ..correction_report import CorrectionSettings
-from ..plan_record import Plan
-from ..surgery import prune
+from ..pruning.plan import Plan
+from ..pruning.surgery import prune
 from .inputs import Inputs, Sets, sample_hash
 from .methods import Method
 from .planning import Job, Treatment

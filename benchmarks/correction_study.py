@@ -24,12 +24,12 @@ from ..correction import correct
 from ..correction_report import CorrectionSettings
 from ..data.folders.folder import parse_named
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
-from ..facade import plan_from_scores
-from ..level import Level
-from ..plan_record import Plan
+from ..pruning.level import Level
+from ..pruning.plan import Plan
+from ..pruning.planning import plan_from_scores
+from ..pruning.surgery import prune
 from ..scoring.criterion import unit_scores
 from ..scoring.recipes import Baseline, get_baseline
-from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs

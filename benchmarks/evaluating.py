@@ -14,10 +14,10 @@ from torch import nn
 
 from .._support.progress import track
 from ..calibration.statistics import Statistics
-from ..cost import Cost, count
 from ..evaluation.evaluate import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
 from ..models.protocol import Postprocess
-from ..plan_record import Plan
+from ..pruning.cost import Cost, count
+from ..pruning.plan import Plan
 from .inputs import Inputs
 from .planning import EXPERIMENT, Job
 from .records import NO_LEVEL, Cell, CellResult

@@ -30,8 +30,8 @@ from ..commands.types import GridSize, Whole
 from ..data.folders.folder import parse_named
 from ..defaults import DEFAULTS
 from ..evaluation.latency import measured
-from ..level import Level
 from ..models.segment_anything import SHAPES
+from ..pruning.level import Level
 from .announce import notice
 from .inputs import Inputs, load_inputs
 from .methods import Method, require_reference

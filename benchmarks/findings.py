@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.intervals import Array, Interval, holm, interval, p_value
-from ..level import Level
+from ..pruning.level import Level
 from .landscape_plots import lost
 from .leverage_sweep import HEADLINE
 from .main_report import UNPRUNED_RECOVERED

@@ -12,8 +12,8 @@ from .._support.files import atomic_write
 from .._support.progress import track
 from ..data.samples import Subset
 from ..evaluation.evaluate import EvaluationSet, Masks, predict, score
-from ..plan_record import Plan
-from ..surgery import prune
+from ..pruning.plan import Plan
+from ..pruning.surgery import prune
 from .evaluating import POSTPROCESS, UNPRUNED, Evaluator
 from .planning import Job
 from .results import ResultStore

@@ -9,9 +9,9 @@ import pandas as pd
 from .._support.files import write_text_atomic
 from ..calibration.statistics import Statistics
 from ..evaluation.latency import measured
-from ..level import Level
 from ..models.families import blocks_of
-from ..planning import make_plan
+from ..pruning.level import Level
+from ..pruning.planning import make_plan
 from ..scoring.criterion import unit_scores
 from .announce import duration, seconds_an_image
 from .corrected import corrected_jobs

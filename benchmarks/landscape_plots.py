@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ..evaluation.intervals import Interval
-from ..level import Level
+from ..pruning.level import Level
 from .plot_style import Theme
 from .records import NO_LEVEL
 from .settings import CORRECTED

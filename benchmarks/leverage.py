@@ -11,10 +11,10 @@ import pandas as pd
 from .._support.errors import MedcorePruneError, ResultsError
 from .._support.files import write_text_atomic
 from ..calibration.statistics import Statistics
-from ..facade import planner
-from ..level import Level
 from ..leverage_steps import StepGrid
-from ..plan_record import Plan
+from ..pruning.level import Level
+from ..pruning.plan import Plan
+from ..pruning.planning import planner
 from ..scoring.criterion import unit_scores
 from . import leverage_plots as plots
 from . import leverage_tables as tables

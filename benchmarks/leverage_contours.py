@@ -18,12 +18,12 @@ from ..data.samples import SampleSet, Subset
 from ..evaluation.contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
 from ..evaluation.evaluate import EvaluationSet
 from ..evaluation.leverage import GRID_PX, Array
-from ..level import Level
 from ..models.families import geometry_of
 from ..models.groups import FAMILY_NAMES, Family
 from ..models.protocol import input_logits, low_res_logits
-from ..plan_record import Plan
-from ..surgery import masked
+from ..pruning.level import Level
+from ..pruning.plan import Plan
+from ..pruning.surgery import masked
 from .arrays import read_arrays
 from .leverage_summary import MOST_DRAWS, Sampled, span
 

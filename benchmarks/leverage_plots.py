@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ..level import Level
+from ..pruning.level import Level
 from .leverage_contours import LARGE, SMALL, STEPS, picture_steps
 from .leverage_sweep import BANDS, HEADLINE
 from .leverage_tables import FAMILY_TITLES, band_title

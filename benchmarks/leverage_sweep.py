@@ -19,18 +19,18 @@ from torch import Tensor, nn
 
 from .._support.files import atomic_write
 from .._support.progress import track
-from ..cost import count
 from ..data.masks import resize_mask
 from ..data.samples import SampleSet, Subset
 from ..evaluation.evaluate import EvaluationSet, score
 from ..evaluation.leverage import BAND_PX, GRID_PX, Before
 from ..evaluation.pooled import N_BINS, histogram
-from ..level import Level
 from ..leverage_steps import Step, StepGrid, valid_steps
 from ..models.families import geometry_of
 from ..models.protocol import input_logits, low_res_logits, masks_from_logits
-from ..plan_record import Plan
-from ..surgery import masked
+from ..pruning.cost import count
+from ..pruning.level import Level
+from ..pruning.plan import Plan
+from ..pruning.surgery import masked
 from .arrays import read_arrays
 from .evaluating import POSTPROCESS
 from .settings import Settings

@@ -13,7 +13,7 @@ from ..cascade_stages import HEAD_RECOVERY_FRACTION, Correct, Stage
 from ..cascading import Cascaded, cascade, second_pass
 from ..correction import correct
 from ..data.splits.split import Split
-from ..level import Level
+from ..pruning.level import Level
 from ..recovery_settings import RecoverySettings
 from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running

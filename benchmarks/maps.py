@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ..plan_record import Plan
+from ..pruning.plan import Plan
 from .planning import plan_path
 from .plot_style import Theme, looks
 from .results import ResultStore

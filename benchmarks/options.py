@@ -8,7 +8,7 @@ import click
 
 from .._support.errors import BudgetError
 from ..commands.types import MethodName, OneLevel, Whole
-from ..level import Level
+from ..pruning.level import Level
 from .settings import COUNTS, SUBJECT
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -12,13 +12,12 @@ from .._support.errors import BudgetError
 from .._support.files import read_json_file, write_text_atomic
 from ..commands.options import convention_option, image_size_option
 from ..commands.types import OneLevel, Whole
-from ..cost import count
-from ..index_ranges import to_text
-from ..level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 from ..models.families import geometry_of
 from ..models.segment_anything import SHAPES, build_sam
-from ..plan_record import replay
-from ..planning import QUOTA_MODES, make_plan
+from ..pruning.cost import count
+from ..pruning.level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
+from ..pruning.plan import replay, to_text
+from ..pruning.planning import QUOTA_MODES, make_plan
 from .options import LevelList, joined
 from .plan_rows import PlanRow, block_map, one_time, row_of, sequential, summary
 

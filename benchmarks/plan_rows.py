@@ -7,12 +7,12 @@ from typing import Any
 from torch import nn
 
 from .._support.errors import BudgetError
-from ..cost import Cost, count
-from ..level import Level
 from ..models.groups import FAMILY_NAMES
-from ..plan_record import Plan
-from ..planning import make_plan
-from ..surgery import prune
+from ..pruning.cost import Cost, count
+from ..pruning.level import Level
+from ..pruning.plan import Plan
+from ..pruning.planning import make_plan
+from ..pruning.surgery import prune
 from .grid import Grid
 
 

@@ -12,10 +12,10 @@ from .._support.registry import failures_named
 from ..calibration.sensitivity import block_sensitivity
 from ..calibration.statistics import Statistics
 from ..evaluation.latency import Measured, measured
-from ..plan_record import Plan
-from ..planning import make_plan
+from ..pruning.plan import Plan
+from ..pruning.planning import make_plan
+from ..pruning.surgery import prune
 from ..scoring.criterion import unit_scores
-from ..surgery import prune
 from .inputs import Inputs, sample_hash
 from .methods import Method
 from .records import Cell

@@ -17,8 +17,8 @@ from ..cascading import Cascaded
 from ..data.splits.split import Split
 from ..evaluation.latency import Measured, compare_latency
 from ..models.fingerprint import model_hash
-from ..plan_record import Plan
-from ..planning import make_plan
+from ..pruning.plan import Plan
+from ..pruning.planning import make_plan
 from ..recovery import seconds_per_step
 from ..recovery_settings import RecoverySettings
 from ..recovery_store import RecoveryStore

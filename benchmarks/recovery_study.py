@@ -22,13 +22,13 @@ from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
 from ..data.splits.split import FRACTIONS, Split
 from ..evaluation.evaluate import evaluate, macro_average
-from ..facade import plan
+from ..pruning.planning import plan
+from ..pruning.surgery import prune
 from ..recovery_history import RecoveryHistory
 from ..recovery_objective import RecoveryWeights
 from ..recovery_settings import RecoverySettings
 from ..recovery_store import RecoveryStore
 from ..scoring.recipes import get_baseline
-from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..evaluation.evaluate import EvalSize
-from ..level import COMPARISON_LEVELS, Level
+from ..pruning.level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]
 MODES: dict[str, str] = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .._support.progress import track
 from ..calibration.statistics import Statistics
 from ..models.groups import FAMILY_NAMES, Family
-from ..planning import make_plan
+from ..pruning.planning import make_plan
 from ..scoring.criterion import unit_scores
 from .agreement import fisher_methods, spearman
 from .methods import Method

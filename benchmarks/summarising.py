@@ -7,7 +7,7 @@ import numpy as np
 
 from .._support.errors import ResultsError
 from ..evaluation.intervals import Array, Bootstrap, holm, interval, p_value
-from ..level import Level
+from ..pruning.level import Level
 from .methods import table_order
 from .records import NO_LEVEL, CellResult
 from .results import Evaluation, ResultStore

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from ..evaluation.intervals import Array, Interval, interval
-from ..level import Level
+from ..pruning.level import Level
 from .records import NO_LEVEL
 from .settings import MODES
 

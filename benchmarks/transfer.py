@@ -11,7 +11,7 @@ import click
 from ..cascade_stages import Stage
 from ..cascading import Cascaded, cascade
 from ..data.splits.split import Split
-from ..level import Level
+from ..pruning.level import Level
 from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running
 from .main_report import UNPRUNED_RECOVERED

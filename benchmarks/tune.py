@@ -19,12 +19,12 @@ from ..calibration.statistics import Statistics
 from ..commands.options import cache_option, device_option
 from ..commands.types import Whole
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
-from ..facade import plan_from_scores
-from ..level import COMPARISON_LEVELS
-from ..plan_record import Plan
+from ..pruning.level import COMPARISON_LEVELS
+from ..pruning.plan import Plan
+from ..pruning.planning import plan_from_scores
+from ..pruning.surgery import prune
 from ..scoring.criterion import unit_scores
 from ..scoring.recipes import get_baseline
-from ..surgery import prune
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs

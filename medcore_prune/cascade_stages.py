@@ -14,17 +14,17 @@ from .calibration.calibrate import calibrate
 from .calibration.collector import Need
 from .calibration.statistics import Statistics
 from .data.splits.split import Split
-from .facade import plan as make_plan
-from .level import Level
 from .models.families import geometry_of
-from .plan_record import Plan
+from .pruning.level import Level
+from .pruning.plan import Plan
+from .pruning.planning import plan as make_plan
+from .pruning.surgery import prune
 from .recovery import recover
 from .recovery_history import RecoveryHistory
 from .recovery_settings import RecoverySettings
 from .recovery_store import RecoveryStore
 from .scoring.criterion import Criterion
 from .scoring.recipes import Baseline, get_baseline
-from .surgery import prune
 
 HEAD_RECOVERY_FRACTION = 0.25
 Criteria: TypeAlias = str | Baseline | tp.importance.Importance | type[Criterion]

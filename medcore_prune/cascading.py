@@ -13,11 +13,11 @@ from torch import nn
 from ._support.errors import BudgetError
 from .cascade_stages import Correct, Criteria, Runner, Stage
 from .data.splits.split import Data, training_split
-from .level import Level
-from .plan_record import Plan
+from .pruning.level import Level
+from .pruning.plan import Plan
+from .pruning.surgery import prune
 from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
 from .recovery_store import RecoveryStore
-from .surgery import prune
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ._support.errors import BudgetError
-from .level import Level
 from .models.groups import Family
+from .pruning.level import Level
 
 
 @dataclass(frozen=True)

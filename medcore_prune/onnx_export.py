@@ -22,12 +22,12 @@ from ._support.errors import MedcorePruneError
 from ._support.files import atomic_write
 from .data import phantoms
 from .data.samples import Sample
-from .lineage import lineage_of
 from .models.families import encoder_of, family_of, geometry_of
 from .models.fingerprint import model_hash
 from .models.protocol import batch_of, embed, low_res_logits
 from .models.switches import set_attention
 from .pruned_header import PROTOCOL
+from .pruning.surgery import lineage_of
 
 LARGEST_DIFFERENCE = 1e-3
 """Difference to PyTorch, relative to the largest output, above which a file is not kept; 1e-6 to 1e-5 is usual."""

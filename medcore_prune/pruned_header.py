@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from ._support.errors import BudgetError, CheckpointError
 from ._support.files import parse_json
 from .models.segment_anything import SamShape, whole_sizes
-from .plan_record import Plan
+from .pruning.plan import Plan
 
 FORMAT = "medcore_prune.model/1"
 KEY, DIGEST_KEY = "medcore_prune.model", "medcore_prune.model.sha256"

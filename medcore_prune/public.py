@@ -5,7 +5,6 @@ from ._support.errors import MedcorePruneError
 from ._support.registry import load_plugin
 from ._support.version import __version__
 from .adaptation import AdaptSettings, adapt
-from .automatic import automatic_plan
 from .calibration.calibrate import calibrate
 from .calibration.collector import Collector, Need, get_collector, register_collector
 from .calibration.sensitivity import block_sensitivity
@@ -14,14 +13,11 @@ from .cascading import Cascaded, cascade, second_pass
 from .checkpoint import load_sam
 from .correction import correct
 from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection
-from .cost import count
 from .evaluation.estimates import Estimate, calibration_estimate, evaluation_estimate, recovery_estimate, require_memory
 from .evaluation.evaluate import evaluate
 from .evaluation.latency import Latency, compare_latency, measure_latency
 from .evaluation.leverage import BoundaryLeverage
 from .evaluation.metrics import evaluate_mask
-from .facade import plan, plan_from_scores
-from .level import Level
 from .models.families import register_family
 from .models.groups import StructuredGroup, groups_of
 from .models.pairs import require_aligned
@@ -29,21 +25,24 @@ from .models.predictor import Predictor
 from .models.segment_anything import build_sam
 from .models.switches import checkpointing, set_attention, set_checkpointing
 from .onnx_export import export_onnx
-from .plan_record import Plan
-from .planning import make_plan
 from .pruned_file import load, save
+from .pruning.automatic import automatic_plan
+from .pruning.cost import count
+from .pruning.level import Level
+from .pruning.plan import Plan
+from .pruning.planning import make_plan, plan, plan_from_scores
+from .pruning.surgery import masked, parameter_masks, prune, verify
+from .pruning.target import Target
+from .pruning.traceable import all_but_units, heads_by_layer, traceable
 from .recovery import recover, seconds_per_step
 from .recovery_history import RecoveryHistory
 from .recovery_objective import RecoveryWeights
 from .recovery_settings import RecoverySettings
 from .recovery_store import RecoveryStore
 from .scoring.criterion import Criterion, unit_scores
-from .scoring.exchange import WeightScores, parameter_masks, scores_frame
+from .scoring.exchange import WeightScores, scores_frame
 from .scoring.recipes import Baseline, available_baselines, get_baseline, register_baseline
 from .scoring.registry import available_criteria, build_criterion, get_criterion, register_criterion
-from .surgery import masked, prune, verify
-from .target import Target
-from .tracing import all_but_units, heads_by_layer, traceable
 
 __all__ = [
     "AdaptSettings",

@@ -10,7 +10,7 @@ from medcore_prune.benchmarks.planning import plan_path
 from medcore_prune.benchmarks.records import NO_LEVEL, Cell, CellResult
 from medcore_prune.benchmarks.results import Evaluation, ResultStore, evaluation_key
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
 
 GROUPS = {"set_a": ["v1", "v1", "v2", "v3"], "set_b": ["p", "q", "r"]}
 LEVELS = ("h40_m30", "h84_m95")

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from .._support.files import atomic_write
-from ..cost import Cost
-from ..plan_record import Plan
+from ..pruning.cost import Cost
+from ..pruning.plan import Plan
 from .table import Table
 
 _BAR = 24

@@ -16,13 +16,12 @@ from ..data.samples import SampleSet, at_most, subset_hash
 from ..data.splits.beside import refuse_seen, split_beside
 from ..data.splits.split import Split
 from ..evaluation.estimates import Estimate, require_memory
-from ..lineage import lineage_of
 from ..models.families import geometry_of
 from ..models.pairs import require_aligned
 from ..models.switches import set_attention, set_checkpointing
 from ..pruned_file import load
 from ..pruned_header import is_pruned_file
-from ..surgery import prune
+from ..pruning.surgery import lineage_of, prune
 from ..zoo import NOTICE, pocket
 from .options import DEFAULT_ATTENTION
 

@@ -10,15 +10,15 @@ import click
 
 from .._support.errors import MedcorePruneError
 from .._support.files import refuse_existing, require_writable
-from ..cost import Cost, count
-from ..lineage import Lineage, lineage_of
 from ..models.families import geometry_of
 from ..models.fingerprint import model_hash
 from ..models.segment_anything import build_sam, kind_of, shape_of
-from ..plan_record import Plan
-from ..planning import make_plan
 from ..pruned_file import load
 from ..pruned_header import is_pruned_file
+from ..pruning.cost import Cost, count
+from ..pruning.plan import Plan
+from ..pruning.planning import make_plan
+from ..pruning.surgery import Lineage, lineage_of
 from .blocks import blocks_table, draw_blocks
 from .inputs import POCKET, ModelOptions
 from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options, overwrite_option

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import click
 
 from ..completion import Words
-from ..cost import CONVENTIONS
 from ..data.folders.layouts import LAYOUTS
 from ..models.segment_anything import SHAPES, SegmentAnythingFamily
+from ..pruning.cost import CONVENTIONS
 from .types import GridSize, Whole, file_or
 
 F = TypeVar("F", bound=Callable[..., Any])

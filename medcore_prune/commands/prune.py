@@ -11,9 +11,9 @@ from .._support.errors import CheckpointError
 from .._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from .._support.registry import load_plugin
 from ..data.splits.beside import split_file
-from ..level import Level
 from ..pruned_file import save
-from ..target import Target
+from ..pruning.level import Level
+from ..pruning.target import Target
 from .inputs import PHANTOM_COUNTS, POCKET, ImageOptions, ModelOptions, read_pair, require_own_images, say_notice
 from .options import (
     FILE,

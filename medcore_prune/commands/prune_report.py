@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..cost import Cost
+from ..pruning.cost import Cost
 from .blocks import blocks_table
 from .pruning import Pruned
 from .table import Table

@@ -16,20 +16,19 @@ from .._support.progress import track
 from .._support.registry import BUILT_IN, failures_named
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
-from ..cost import Cost, count
 from ..data.samples import SampleSet, subset_hash
 from ..data.splits.split import Split
 from ..evaluation.estimates import calibration_estimate
-from ..facade import plan as make_plan
-from ..level import Level
-from ..lineage import lineage_of
 from ..models.families import geometry_of
 from ..models.fingerprint import model_hash
 from ..models.protocol import batch_of
-from ..plan_record import Plan
+from ..pruning.cost import Cost, count
+from ..pruning.level import Level
+from ..pruning.plan import Plan
+from ..pruning.planning import plan as make_plan
+from ..pruning.surgery import lineage_of, prune, verify
+from ..pruning.target import Target
 from ..scoring.recipes import baseline_info, get_baseline
-from ..surgery import prune, verify
-from ..target import Target
 from .inputs import data_record, say_estimate
 
 LARGEST_DIFFERENCE = 1e-4
@@ -182,7 +181,7 @@ def _plan(
             protect=settings.protect,
         )
     # measures leverage on the same images; imported here because most runs name a level
-    from ..automatic import automatic_plan
+    from ..pruning.automatic import automatic_plan
 
     found = automatic_plan(
         model,

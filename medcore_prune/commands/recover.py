@@ -13,9 +13,9 @@ from .._support.files import atomic_write, exclusive, together, write_text_atomi
 from ..data.splits.beside import split_file
 from ..data.splits.split import Split
 from ..evaluation.estimates import recovery_estimate
-from ..lineage import lineage_of
 from ..models.fingerprint import model_hash
 from ..pruned_file import save
+from ..pruning.surgery import lineage_of
 from ..recovery import recover
 from ..recovery_history import RecoveryHistory
 from ..recovery_settings import RecoverySettings

@@ -7,10 +7,10 @@ import click
 from .._support.errors import BudgetError
 from ..completion import Words
 from ..evaluation.evaluate import EvalSize
-from ..level import ONE_TIME_LEVELS, Level
+from ..pruning.level import ONE_TIME_LEVELS, Level
+from ..pruning.target import Target
 from ..scoring.recipes import available_baselines
 from ..scoring.registry import available_criteria
-from ..target import Target
 
 _SMALLEST_GRID, _LARGEST_GRID = 8, 16384
 _LARGEST_WHOLE = 2**31 - 1

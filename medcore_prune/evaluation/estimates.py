@@ -22,12 +22,12 @@ from .._support.errors import MedcorePruneError
 from .._support.progress import duration
 from ..adaptation import pool_size
 from ..calibration.collector import LOSSES, Need, check_losses, faults_named, layout_of, stored_shapes
-from ..cost import count
 from ..models import sdpa
 from ..models.families import blocks_of, family_of, geometry_of
 from ..models.family import Block, Geometry
 from ..models.protocol import decode
 from ..models.switches import is_checkpointing
+from ..pruning.cost import count
 from ..recovery_settings import DEFAULT_RECOVERY, RecoverySettings
 
 _NECK_MAPS = 7

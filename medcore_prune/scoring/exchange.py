@@ -14,8 +14,6 @@ from ..calibration.statistics import Statistics
 from ..calibration.views import Pair
 from ..data.splits.split import Data
 from ..models.groups import StructuredGroup, groups_of
-from ..plan_record import Plan
-from ..surgery import channels_to_drop
 from .criterion import Criterion
 from .recipes import Baseline, scored
 from .units import unit_sums
@@ -105,34 +103,3 @@ def scores_frame(
         for group in groups_of(model, mlp_group_size)
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def parameter_masks(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
-    """Return what a plan removes as masks, one a parameter, for `torch.nn.utils.prune.custom_from_mask`.
-
-    Args:
-        model: The model that the plan was made for.
-        plan: What goes.
-
-    Returns:
-        Parameter name to a tensor of its shape and device, 1 where it stays and 0 where it goes; weights of all
-        prunable layers, and biases of those whose rows go.
-
-    Raises:
-        SurgeryError: The plan does not fit the model.
-    """
-    plan.check_fits(model)
-    masks: dict[str, Tensor] = {}
-    for group in groups_of(model):
-        columns = channels_to_drop(group, plan.blocks[group.block])
-        gone = sorted({column // group.unit_size for column in columns})
-        mask = torch.ones_like(group.layer_out.weight)
-        mask[:, columns] = 0
-        masks[f"{group.name_out}.weight"] = mask
-        for part in group.inputs:
-            rows = part.rows[gone].flatten()
-            for name, parameter in part.layer.named_parameters():
-                mask = torch.ones_like(parameter)
-                mask[rows] = 0
-                masks[f"{part.name}.{name}"] = mask
-    return {name: mask.detach() for name, mask in masks.items()}

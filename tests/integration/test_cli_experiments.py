@@ -9,7 +9,7 @@ from pocket_pair import write_pair
 from medcore_prune.benchmarks.cli import COMMANDS, cli
 from medcore_prune.benchmarks.recovering import records
 from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.plan_record import Plan
+from medcore_prune.pruning.plan import Plan
 
 FEW = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32"]
 GRID = ["h50_m70", "h70_m70", "h30_m80"]

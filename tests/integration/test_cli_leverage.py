@@ -12,7 +12,7 @@ from medcore_prune._support.errors import MedcorePruneError, ResultsError
 from medcore_prune.benchmarks import leverage, leverage_contours, leverage_sweep
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.plan_record import Plan
+from medcore_prune.pruning.plan import Plan
 
 FEW = ["--quick", "--images", "1", "--calibration", "2", "--eval-size", "32"]
 GRID = ["--heads", "30,60,80,84", "--mlp", "30,70,80"]

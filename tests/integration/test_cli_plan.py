@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from medcore_prune.benchmarks import cli as bench
-from medcore_prune.plan_record import Plan
+from medcore_prune.pruning.plan import Plan
 
 
 def run(*arguments: str) -> Result:

@@ -9,10 +9,10 @@ from scoring import micro_world
 from torch import Tensor, nn
 
 from medcore_prune.models.groups import Family, groups_of
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import prune
 from medcore_prune.scoring.criterion import Criterion, unit_scores
 from medcore_prune.scoring.registry import available_criteria, build_criterion, criterion_info
-from medcore_prune.surgery import prune
 
 STOCHASTIC = [name for name in available_criteria() if criterion_info(name).value.stochastic]
 every_criterion = pytest.mark.parametrize("name", available_criteria())

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcore_prune.budget import Quotas, quotas
-from medcore_prune.ranking import lowest, lowest_under_cost
+from medcore_prune.pruning.budget import Quotas, lowest, lowest_under_cost, quotas
 
 
 def restated(units: list[int], percent: int, protected: set[int], keep: list[int], weights: list[int]) -> list[int]:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from medcore_prune.cost import Cost, count, unit_costs
-from medcore_prune.level import SEQUENTIAL_FIRST
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.plan_record import BlockPlan, Plan
-from medcore_prune.planning import make_plan
-from medcore_prune.surgery import prune
+from medcore_prune.pruning.cost import Cost, count, unit_costs
+from medcore_prune.pruning.level import SEQUENTIAL_FIRST
+from medcore_prune.pruning.plan import BlockPlan, Plan
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import prune
 
 MODEL = build_sam("vit_b", device="meta")
 DENSE = count(MODEL)

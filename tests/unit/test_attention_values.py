@@ -20,7 +20,7 @@ from medcore_prune.hidden_states import first_tokens, observe
 from medcore_prune.least_squares import NormalEquations
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.family import Block
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
 
 TEACHER = tiny_sam()
 FEW = make_plan(TEACHER, "h84_m50", protect=1)

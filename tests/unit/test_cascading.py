@@ -13,10 +13,10 @@ from medcore_prune import cascade_stages
 from medcore_prune._support.errors import BudgetError
 from medcore_prune.cascading import cascade, second_pass
 from medcore_prune.data.splits.split import Split, split
-from medcore_prune.lineage import lineage_of
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.pairs import require_aligned
-from medcore_prune.plan_record import Plan
+from medcore_prune.pruning.plan import Plan
+from medcore_prune.pruning.surgery import lineage_of
 from medcore_prune.recovery_settings import RecoverySettings
 from medcore_prune.recovery_store import RecoveryStore
 

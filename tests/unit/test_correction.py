@@ -19,7 +19,7 @@ from medcore_prune.least_squares import NormalEquations
 from medcore_prune.models.families import encoder_of
 from medcore_prune.models.protocol import preprocess
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
 from medcore_prune.token_weights import WEIGHTINGS, adding_layers
 
 TEACHER = tiny_sam()

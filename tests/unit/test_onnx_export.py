@@ -12,9 +12,9 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune import onnx_export
 from medcore_prune._support.errors import MedcorePruneError
-from medcore_prune.lineage import lineage_of
 from medcore_prune.models.protocol import batch_of, low_res_logits
 from medcore_prune.models.switches import attention_of
+from medcore_prune.pruning.surgery import lineage_of
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError
 from medcore_prune.evaluation.evaluate import macro_average
-from medcore_prune.lineage import lineage_of
 from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.models.segment_anything import SHAPES, build_sam, kind_of, shape_of
 from medcore_prune.pruned_file import read_header
 from medcore_prune.pruned_header import DIGEST_KEY, KEY, _digest, is_pruned_file
+from medcore_prune.pruning.surgery import lineage_of
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import medcore_prune as mp
 from medcore_prune import recovery_store
 from medcore_prune._support.errors import ResultsError
 from medcore_prune.data.splits.split import Split, split
-from medcore_prune.lineage import lineage_of
+from medcore_prune.pruning.surgery import lineage_of
 from medcore_prune.recovery import recover
 from medcore_prune.recovery_settings import RecoverySettings
 from medcore_prune.recovery_store import RecoveryStore

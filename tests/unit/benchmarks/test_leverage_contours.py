@@ -18,7 +18,7 @@ from medcore_prune.benchmarks.leverage_contours import (
     read_contours,
     summarise_contours,
 )
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
 
 
 def test_steps_remove_the_named_share_of_one_family() -> None:

@@ -17,17 +17,17 @@ from medcore_prune.benchmarks.arrays import read_arrays
 from medcore_prune.benchmarks.leverage_summary import Sampled, summarise_sweep
 from medcore_prune.benchmarks.leverage_sweep import BANDS, HEADLINE, Cells, measure, parts_of, sweep
 from medcore_prune.benchmarks.settings import Settings
-from medcore_prune.cost import count
 from medcore_prune.data.samples import SampleSet
 from medcore_prune.evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from medcore_prune.evaluation.intervals import Bootstrap
 from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 from medcore_prune.evaluation.pooled import RELATIVE_ERROR
-from medcore_prune.level import Level
 from medcore_prune.leverage_steps import StepGrid
 from medcore_prune.models.protocol import input_logits, low_res_logits
-from medcore_prune.planning import make_plan
-from medcore_prune.surgery import masked, prune
+from medcore_prune.pruning.cost import count
+from medcore_prune.pruning.level import Level
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import masked, prune
 
 # 4 blocks of 4 heads and 96 neurons, nothing protected by default: at most 12 heads go, so the last two levels coincide
 GRID = StepGrid(heads=(0.25, 0.5, 0.8, 0.9), neurons=(0.3, 0.6))

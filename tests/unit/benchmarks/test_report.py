@@ -13,7 +13,7 @@ from medcore_prune.benchmarks.plot_style import SUBJECT_COLOUR, THEMES, looks
 from medcore_prune.benchmarks.report import render
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
 
 OUTLINE = [[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.2]]]
 

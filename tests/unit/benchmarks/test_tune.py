@@ -9,7 +9,7 @@ from medcore_prune.benchmarks import tune
 from medcore_prune.benchmarks.inputs import Inputs
 from medcore_prune.benchmarks.tune import TRIALS, Outcome, best
 from medcore_prune.data.splits.split import FRACTIONS, Split
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
 from medcore_prune.scoring.recipes import available_baselines, get_baseline
 
 

@@ -13,9 +13,9 @@ from medcore_prune._support.progress import track
 from medcore_prune.cli import cli
 from medcore_prune.commands.recover import _say
 from medcore_prune.data.splits.beside import split_file
-from medcore_prune.lineage import lineage_of
 from medcore_prune.models.fingerprint import model_hash
 from medcore_prune.pruned_file import read_header
+from medcore_prune.pruning.surgery import lineage_of
 
 
 @pytest.fixture

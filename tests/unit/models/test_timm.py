@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError, SurgeryError
-from medcore_prune.cost import count
 from medcore_prune.models.families import blocks_of, geometry_of
 from medcore_prune.models.protocol import embed, low_res_logits
-from medcore_prune.planning import make_plan
-from medcore_prune.surgery import prune, verify
+from medcore_prune.pruning.cost import count
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import prune, verify
 
 timm: Any = pytest.importorskip("timm")
 

@@ -13,11 +13,11 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, MedcorePruneError
-from medcore_prune.cost import CONVENTIONS, count
 from medcore_prune.models.families import blocks_of, encoder_of, geometry_of
 from medcore_prune.models.protocol import embed, low_res_logits
-from medcore_prune.planning import make_plan
-from medcore_prune.surgery import masked, prune, verify
+from medcore_prune.pruning.cost import CONVENTIONS, count
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import masked, prune, verify
 
 transformers: Any = pytest.importorskip("transformers")
 

@@ -10,13 +10,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import medcore_prune as mp
-from medcore_prune.cost import count
 from medcore_prune.models.families import blocks_of, geometry_of
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.protocol import embed
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.cost import count
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import prune, verify
 from medcore_prune.scoring.traced import traced_groups
-from medcore_prune.surgery import prune, verify
 
 transformers: Any = pytest.importorskip("transformers")
 

@@ -13,9 +13,10 @@ from medcore_prune._support.errors import CriterionError, RegistryError
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.protocol import embed, low_res_logits
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import parameter_masks
 from medcore_prune.scoring.criterion import unit_scores
-from medcore_prune.scoring.exchange import WeightScores, parameter_masks, scores_frame
+from medcore_prune.scoring.exchange import WeightScores, scores_frame
 
 
 def test_scores_of_single_weights_are_summed_over_units() -> None:

@@ -3,9 +3,8 @@ import copy
 import torch
 from tiny import tiny_sam
 
-from medcore_prune.lineage import Lineage, lineage_of, remember
-from medcore_prune.planning import make_plan
-from medcore_prune.surgery import prune
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import Lineage, lineage_of, prune, remember
 
 
 def test_a_model_remembers_its_cuts_in_the_indices_of_the_whole_one() -> None:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from medcore_prune._support.errors import BudgetError
-from medcore_prune.cost import unit_costs
-from medcore_prune.level import ONE_TIME_LEVELS
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.plan_record import Plan
-from medcore_prune.planning import make_plan
-from medcore_prune.ranking import Key
+from medcore_prune.pruning.budget import Key
+from medcore_prune.pruning.cost import unit_costs
+from medcore_prune.pruning.level import ONE_TIME_LEVELS
+from medcore_prune.pruning.plan import Plan
+from medcore_prune.pruning.planning import make_plan
 from tests.tiny import TINY
 
 MODEL = build_sam(TINY, device="meta")  # 4 blocks x 4 heads x 96 neurons; the last block is protected by default

@@ -9,19 +9,18 @@ from tiny_samples import TinySamples
 from torch import nn
 
 from medcore_prune._support.errors import BudgetError, DataError
-from medcore_prune.automatic import AutomaticPlan, automatic_plan
-from medcore_prune.cost import count, unit_costs
 from medcore_prune.evaluation.evaluate import EvaluationSet
 from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
-from medcore_prune.facade import plan_from_scores, planner
-from medcore_prune.level import Level
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.protocol import input_logits, low_res_logits
-from medcore_prune.plan_record import Plan
+from medcore_prune.pruning.automatic import AutomaticPlan, SplitSearch, automatic_plan
+from medcore_prune.pruning.cost import count, unit_costs
+from medcore_prune.pruning.level import Level
+from medcore_prune.pruning.plan import Plan
+from medcore_prune.pruning.planning import plan_from_scores, planner
+from medcore_prune.pruning.surgery import masked
+from medcore_prune.pruning.target import Target
 from medcore_prune.scoring.recipes import scored
-from medcore_prune.split_search import SplitSearch
-from medcore_prune.surgery import masked
-from medcore_prune.target import Target
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ._support.errors import BudgetError
+from .._support.errors import BudgetError
 from .cost import Cost
 
 _TEXT = re.compile(r"([a-z]+)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)

@@ -1,20 +1,70 @@
 """Masking and physical removal of heads and MLP neurons, and the proof that both give the same output."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ._support.errors import SurgeryError
-from .lineage import lineage_of, remember_cut
-from .models.altered import ZeroChannels, refuse_masked
-from .models.families import family_of
-from .models.groups import StructuredGroup, groups_of
-from .models.protocol import embed
-from .plan_record import BlockPlan, Plan
+from .._support.errors import SurgeryError
+from ..models.altered import ZeroChannels, refuse_masked
+from ..models.families import blocks_of, family_of
+from ..models.groups import StructuredGroup, groups_of
+from ..models.protocol import embed
+from .plan import BlockPlan, Plan
+
+_ATTRIBUTE = "_medcore_lineage"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a model comes from.
+
+    Attributes:
+        plan: What was cut since the model was whole, in the indices of the whole model; None where nothing was, or
+            where something else than `prune` and `traceable` saw the cutting.
+        provenance: JSON values, as `save` writes them.
+    """
+
+    plan: Plan | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def lineage_of(model: nn.Module) -> Lineage:
+    """Return what a model remembers; a plan that no longer fits its sizes is forgotten."""
+    found = getattr(model, _ATTRIBUTE, None)
+    if not isinstance(found, Lineage):
+        return Lineage()
+    if found.plan is not None and _left_by(found.plan) != _sizes(model):
+        return replace(found, plan=None)
+    return found
+
+
+def remember(model: nn.Module, lineage: Lineage) -> None:
+    """Make a model remember; copies of it will too."""
+    setattr(model, _ATTRIBUTE, lineage)
+
+
+def remember_cut(model: nn.Module, before: Lineage, plan: Plan) -> None:
+    """Add a cut to what a model remembered before it, so that indices stay those of the whole model.
+
+    Args:
+        model: The model after the cut.
+        before: What `lineage_of` said before it.
+        plan: The cut, in the indices of the model before it.
+    """
+    remember(model, replace(before, plan=plan if before.plan is None else before.plan.then(plan)))
+
+
+def _left_by(plan: Plan) -> list[tuple[int, int]]:
+    return [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
+
+
+def _sizes(model: nn.Module) -> list[tuple[int, int]]:
+    return [(block.num_heads, block.neurons) for block in blocks_of(model)]
 
 
 def _dropped(kept: Sequence[int], size: int) -> list[int]:
@@ -158,3 +208,34 @@ def verify(model: nn.Module, plan: Plan, images: Tensor) -> float:
         expected = embed(model, images)
     got = embed(prune(model, plan), images)
     return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+def parameter_masks(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """Return what a plan removes as masks, one a parameter, for `torch.nn.utils.prune.custom_from_mask`.
+
+    Args:
+        model: The model that the plan was made for.
+        plan: What goes.
+
+    Returns:
+        Parameter name to a tensor of its shape and device, 1 where it stays and 0 where it goes; weights of all
+        prunable layers, and biases of those whose rows go.
+
+    Raises:
+        SurgeryError: The plan does not fit the model.
+    """
+    plan.check_fits(model)
+    masks: dict[str, Tensor] = {}
+    for group in groups_of(model):
+        columns = channels_to_drop(group, plan.blocks[group.block])
+        gone = sorted({column // group.unit_size for column in columns})
+        mask = torch.ones_like(group.layer_out.weight)
+        mask[:, columns] = 0
+        masks[f"{group.name_out}.weight"] = mask
+        for part in group.inputs:
+            rows = part.rows[gone].flatten()
+            for name, parameter in part.layer.named_parameters():
+                mask = torch.ones_like(parameter)
+                mask[rows] = 0
+                masks[f"{part.name}.{name}"] = mask
+    return {name: mask.detach() for name, mask in masks.items()}

@@ -8,12 +8,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from medcore_prune._support.errors import BudgetError, SurgeryError
-from medcore_prune.cost import count, unit_costs
 from medcore_prune.models.families import encoder_of, geometry_of
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import SamShape, build_sam
-from medcore_prune.planning import make_plan
-from medcore_prune.surgery import prune
+from medcore_prune.pruning.cost import count, unit_costs
+from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.surgery import prune
 from tests.tiny import TINY
 
 WHOLE_WINDOWS = dataclasses.replace(TINY, window=3)  # 6 x 6 tokens, nothing to pad

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from ._support.errors import BudgetError
+from .._support.errors import BudgetError
 
 _TEXT = re.compile(r"h(\d{1,3}(?:\.\d{1,6})?)_m(\d{1,3}(?:\.\d{1,6})?)", re.ASCII)
 

@@ -1,11 +1,16 @@
 """How many units each block gives up: protection, minimal retention, water-filling, saturation."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
-from ._support.errors import BudgetError
+import torch
+from torch import Tensor
+
+from .._support.errors import BudgetError
+from ..models.groups import FAMILY_NAMES, Family
 
 MIN_HEADS = 1
 NEURONS_PER_KEPT = 20  # one neuron in twenty stays: METHOD's 5 %, as an integer so that the ceiling is exact
@@ -197,3 +202,101 @@ def _to_integers(shares: Sequence[Fraction], requested: int, caps: Sequence[int]
             if sum(counts) != requested and 0 <= counts[block] + step <= caps[block]:
                 counts[block] += step
     return tuple(counts)
+
+
+Key = tuple[int, Family]
+
+
+class Unit(NamedTuple):
+    """One unit in the order in which units go: by Q, then by block, family and place."""
+
+    q: float
+    block: int
+    family: int
+    place: int
+
+
+def check_scores(scores: Mapping[Key, Tensor], units: Mapping[Key, int]) -> dict[Key, Tensor]:
+    """Check scores against the groups that they rank and bring them to float64 on the CPU.
+
+    Args:
+        scores: (block, family) to a (n_units,) tensor; higher is kept.
+        units: (block, family) to the number of units, for every group of the model.
+
+    Returns:
+        The same scores, detached.
+
+    Raises:
+        BudgetError: A group that does not exist, a wrong shape, or a score that is not finite.
+    """
+    checked = {}
+    for key, score in scores.items():
+        if key not in units:
+            raise BudgetError(f"scores for {key!r} belong to no group: expected (block, 'heads' or 'neurons')")
+        block, family = key
+        what = f"the scores of {family} in block {block}"
+        if tuple(score.shape) != (units[key],):
+            raise BudgetError(f"{what} have shape {tuple(score.shape)}: expected ({units[key]},), one a unit")
+        values = score.detach().cpu().double()
+        bad = (~torch.isfinite(values)).nonzero().flatten().tolist()
+        if bad:
+            raise BudgetError(
+                f"{what} are not finite at {len(bad)} of {units[key]} units, first {bad[0]}: expected finite scores"
+            )
+        checked[key] = values
+    return checked
+
+
+def require_scores(scores: Mapping[Key, Tensor], keys: list[Key]) -> None:
+    """Refuse when units of a group have to be chosen and nothing ranks them.
+
+    Raises:
+        BudgetError: The message names the groups, up to five.
+    """
+    missing = [f"{family} of block {block}" for block, family in keys if (block, family) not in scores]
+    if missing:
+        raise BudgetError(f"no scores for {', '.join(missing[:5])} ({len(missing)} groups in all): score every group")
+
+
+def lowest(score: Tensor, count: int) -> list[int]:
+    """Return the indices of the `count` lowest scores, ascending; of equal scores the lower index goes first."""
+    return sorted(torch.argsort(score, stable=True)[:count].tolist())
+
+
+def lowest_under_cost(
+    scores: Mapping[Key, Tensor],
+    costs: Mapping[Key, int],
+    caps: Mapping[Key, int],
+    budget: int,
+    gamma: float,
+) -> dict[Key, list[int]]:
+    """Remove units of all groups together, lowest Q = S / c^gamma first, until their cost reaches a budget.
+
+    The greedy answer to Eq. 2, sum_g (1 - m_g) c_g >= C: it overshoots by less than the cost of its last unit.
+
+    Args:
+        scores: (block, family) to S, (n_units,) float64.
+        costs: (block, family) to c_g, the cost of one unit.
+        caps: (block, family) to how many units may go.
+        budget: C, in the unit of `costs`.
+        gamma: How much a unit's cost counts; 0 ranks by S alone.
+
+    Returns:
+        (block, family) to the indices that go, ascending, for every key of `caps`.
+    """
+    order = [
+        Unit(value / costs[block, family] ** gamma, block, FAMILY_NAMES.index(family), index)
+        for (block, family), cap in caps.items()
+        if cap
+        for index, value in enumerate(scores[block, family].tolist())
+    ]
+    gone: dict[Key, list[int]] = {key: [] for key in caps}
+    spent = 0
+    for unit in sorted(order):
+        if spent >= budget:
+            break
+        key = (unit.block, FAMILY_NAMES[unit.family])
+        if len(gone[key]) < caps[key]:
+            gone[key].append(unit.place)
+            spent += costs[key]
+    return {key: sorted(indices) for key, indices in gone.items()}

@@ -2,8 +2,8 @@ import torch
 from tiny import tiny_sam
 
 import medcore_prune as mp
-from medcore_prune.kept_units import kept_of, plan_of_cut, units_of
 from medcore_prune.models.families import blocks_of
+from medcore_prune.pruning.traceable import kept_of, plan_of_cut, units_of
 
 
 def test_units_are_found_by_all_that_belongs_to_them() -> None:

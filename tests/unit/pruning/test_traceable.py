@@ -14,13 +14,13 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, MedcorePruneError, SurgeryError
-from medcore_prune.lineage import lineage_of
 from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.protocol import embed
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.plan_record import BlockPlan, Plan
+from medcore_prune.pruning.plan import BlockPlan, Plan
+from medcore_prune.pruning.surgery import lineage_of
+from medcore_prune.pruning.traceable import all_but_units, heads_by_layer, traceable
 from medcore_prune.scoring.criterion import unit_scores
-from medcore_prune.tracing import all_but_units, heads_by_layer, traceable
 
 SMALL_INPUT = torch.zeros(1, 3, 32, 32)
 

@@ -8,8 +8,8 @@ import pytest
 
 from medcore_prune._support.errors import BudgetError, SurgeryError
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.plan_record import BlockPlan, Plan, replay
-from medcore_prune.planning import make_plan
+from medcore_prune.pruning.plan import BlockPlan, Plan, replay
+from medcore_prune.pruning.planning import make_plan
 from tests.tiny import TINY
 
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from medcore_prune._support.errors import SurgeryError
 from medcore_prune.models.families import blocks_of
-from medcore_prune.plan_record import BlockPlan, Plan
-from medcore_prune.surgery import masked, prune, verify
+from medcore_prune.pruning.plan import BlockPlan, Plan
+from medcore_prune.pruning.surgery import masked, prune, verify
 
 
 def plan_of(model: nn.Module, heads: list[list[int]], neurons: list[list[int]]) -> Plan:

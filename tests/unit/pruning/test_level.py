@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medcore_prune._support.errors import BudgetError
-from medcore_prune.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
+from medcore_prune.pruning.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 
 
 def test_parse_reads_percent_of_heads_and_of_neurons() -> None:

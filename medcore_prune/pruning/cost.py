@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ._support.errors import BudgetError
-from .models.families import blocks_of, encoder_of, geometry_of
-from .models.family import Block, Geometry
-from .models.groups import Family, StructuredGroup, groups_of
-from .plan_record import Plan
+from .._support.errors import BudgetError
+from ..models.families import blocks_of, encoder_of, geometry_of
+from ..models.family import Block, Geometry
+from ..models.groups import Family, StructuredGroup, groups_of
+from .plan import Plan
 
 _RGB = 3  # channels of the input image
 _NECK_KERNEL = 3 * 3  # SAM's neck: a 1 x 1 convolution, then a 3 x 3 one

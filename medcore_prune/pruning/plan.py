@@ -4,19 +4,173 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from . import plan_file
-from ._support.errors import BudgetError, SurgeryError
-from ._support.files import write_text_atomic
-from .index_ranges import check_indices, check_size
-from .models.families import blocks_of
+from .._support.errors import BudgetError, SurgeryError
+from .._support.files import write_text_atomic
+from ..models.families import blocks_of
+
+MAX_UNITS = 1 << 20  # far above any encoder; a damaged or hostile file must not eat memory
+_PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
+
+
+def check_size(size: int, what: str) -> None:
+    """Refuse a number of units that no block has.
+
+    Raises:
+        BudgetError: Not between 1 and `MAX_UNITS`.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MAX_UNITS:
+        raise BudgetError(f"{what}: expected 1 to {MAX_UNITS} of them, got {str(size)[:20]}")
+
+
+def check_indices(indices: Sequence[int], size: int, what: str) -> None:
+    """Refuse indices that are not ascending integers below `size`.
+
+    Raises:
+        BudgetError: They are not; the message begins with `what`.
+    """
+    for index in indices:
+        # bool is an int to Python, and never an index here
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise BudgetError(f"{what}: {str(index)[:20]} is {type(index).__name__}, expected an int")
+    if any(after <= before for before, after in pairwise(indices)):
+        raise BudgetError(f"{what}: expected ascending indices without repeats")
+    if indices and not (indices[0] >= 0 and indices[-1] < size):
+        raise BudgetError(f"{what}: indices {indices[0]} to {indices[-1]} do not exist, expected 0 to {size - 1}")
+
+
+def to_text(indices: Sequence[int]) -> str:
+    """Write ascending indices as ranges, for example `0-3, 7`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def from_text(text: str, size: int, what: str) -> tuple[int, ...]:
+    """Read what `to_text` wrote.
+
+    Args:
+        text: Ranges, ascending, without repeats.
+        size: Every index must be below it; it also bounds the memory that a text can ask for.
+        what: Names the set in messages.
+
+    Returns:
+        The indices, ascending.
+
+    Raises:
+        BudgetError: Not of that form, out of range, not ascending or repeated.
+    """
+    indices: list[int] = []
+    for part in text.split(",") if text.strip() else []:
+        found = _PART.fullmatch(part.strip())
+        if found is None:
+            raise BudgetError(f"{what}: cannot read {part.strip()[:40]!r}, expected indices and ranges such as 0-3, 7")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first or (indices and first <= indices[-1]):
+            raise BudgetError(f"{what}: {part.strip()!r} is out of order, expected ascending indices without repeats")
+        if last >= size:
+            raise BudgetError(f"{what}: index {last} does not exist, expected 0 to {size - 1}")
+        indices.extend(range(first, last + 1))
+    return tuple(indices)
+
+
+FORMAT = "medcore_prune.plan/1"
+MAX_BLOCKS = 1024
+MAX_BYTES = 1 << 26
+
+_REQUIRED = {"format": str, "level": str, "blocks": list}
+_OPTIONAL = {"criterion": str, "quotas": str, "protected": list, "only": (list, type(None)), "notes": dict}
+_DERIVED = {"effective": dict}  # for the reader of the file; computed from the blocks, never read back
+_BLOCK = {"block": int, "heads": int, "neurons": int, "keep_heads": str, "keep_neurons": str}
+
+
+def encode(fields: Mapping[str, Any]) -> str:
+    """Write the fields of a plan, blocks as mappings with tuples of indices, as JSON text.
+
+    A block's heads and its neurons take a line each, so that a diff shows what moved.
+    """
+    blocks = [encode_block(block) for block in fields["blocks"]]
+    return json.dumps({"format": FORMAT, **fields, "blocks": blocks}, indent=1, allow_nan=False) + "\n"
+
+
+def encode_block(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the indices of one block into ranges."""
+    return {name: to_text(value) if isinstance(value, tuple) else value for name, value in block.items()}
+
+
+def decode(text: str) -> dict[str, Any]:
+    """Read what `encode` wrote, or a careful edit of it.
+
+    Returns:
+        The fields, blocks as mappings with tuples of indices.
+
+    Raises:
+        BudgetError: No JSON, another format, entries missing, unknown or of the wrong type, or indices that do not
+            exist.
+    """
+    record = _parse(text)
+    if isinstance(record, dict) and record.get("format") != FORMAT:
+        raise BudgetError(
+            f"plan format is {str(record.get('format'))[:40]!r}: this version reads {FORMAT!r}; make the plan again"
+        )
+    _check_entries(record, _REQUIRED, _OPTIONAL | _DERIVED, "the plan")
+    if len(record["blocks"]) > MAX_BLOCKS:
+        raise BudgetError(f"the plan lists {len(record['blocks'])} blocks: at most {MAX_BLOCKS} are read")
+    fields = {name: value for name, value in record.items() if name != "format" and name not in _DERIVED}
+    for name in ("protected", "only"):
+        if fields.get(name) is not None:
+            fields[name] = tuple(fields[name])
+    return {**fields, "blocks": [_decode_block(entry, place) for place, entry in enumerate(record["blocks"])]}
+
+
+def _decode_block(entry: Any, place: int) -> dict[str, Any]:
+    _check_entries(entry, _BLOCK, {}, f"block {place} of the plan")
+    block = dict(entry)
+    for family in ("heads", "neurons"):
+        what = f"block {place}, {family}"
+        check_size(entry[family], what)
+        block[f"keep_{family}"] = from_text(entry[f"keep_{family}"], entry[family], what)
+    return block
+
+
+def _parse(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise BudgetError(f"not a plan: expected JSON ({str(error)[:80]})") from error
+
+
+def _check_entries(record: Any, required: Mapping[str, Any], optional: Mapping[str, Any], what: str) -> None:
+    if not isinstance(record, dict):
+        raise BudgetError(f"{what} is {type(record).__name__}: expected an object with {', '.join(required)}")
+    missing = sorted(required.keys() - record.keys())
+    unknown = sorted(str(name)[:40] for name in record.keys() - required.keys() - optional.keys())
+    if missing or unknown:
+        raise BudgetError(f"{what} lacks {missing or 'nothing'} and has unknown entries {unknown[:5] or 'none'}")
+    kinds = {**optional, **required}
+    for name, value in record.items():
+        if not isinstance(value, kinds[name]) or isinstance(value, bool):
+            raise BudgetError(f"{what}: {name!r} is {type(value).__name__}, expected {_kind_name(kinds[name])}")
+
+
+def _kind_name(kind: Any) -> str:
+    return " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
 
 
 @dataclass(frozen=True)
@@ -86,8 +240,8 @@ class Plan:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.blocks) <= plan_file.MAX_BLOCKS:
-            raise BudgetError(f"a plan has 1 to {plan_file.MAX_BLOCKS} blocks, got {len(self.blocks)}")
+        if not 0 < len(self.blocks) <= MAX_BLOCKS:
+            raise BudgetError(f"a plan has 1 to {MAX_BLOCKS} blocks, got {len(self.blocks)}")
         if [block.block for block in self.blocks] != list(range(len(self.blocks))):
             raise BudgetError(f"the blocks of a plan must be numbered 0 to {len(self.blocks) - 1} in order")
         check_indices(self.protected, len(self.blocks), "protected blocks")
@@ -110,7 +264,7 @@ class Plan:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over sizes and kept indices alone, equal for plans that cut the same, whatever led to them."""
-        blocks = [plan_file.encode_block(dict(vars(block))) for block in self.blocks]
+        blocks = [encode_block(dict(vars(block))) for block in self.blocks]
         return hashlib.sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest()
 
     def check_fits(self, model: nn.Module) -> None:
@@ -160,7 +314,7 @@ class Plan:
         effective = {family: round(self.effective_fraction(family), 6) for family in ("heads", "neurons")}
         blocks = [dict(vars(block)) for block in self.blocks]
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "blocks"}
-        return plan_file.encode({**fields, "notes": dict(self.notes), "effective": effective, "blocks": blocks})
+        return encode({**fields, "notes": dict(self.notes), "effective": effective, "blocks": blocks})
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
@@ -169,7 +323,7 @@ class Plan:
         Raises:
             BudgetError: It is no plan, or one whose entries, sizes or indices cannot be.
         """
-        fields = plan_file.decode(text)
+        fields = decode(text)
         blocks = tuple(BlockPlan(**block) for block in fields.pop("blocks"))
         return cls(blocks=blocks, **fields)
 
@@ -185,8 +339,8 @@ class Plan:
             BudgetError: The file is missing, too large, or not a plan; the message names it.
         """
         try:
-            if Path(path).stat().st_size > plan_file.MAX_BYTES:
-                raise BudgetError(f"larger than {plan_file.MAX_BYTES >> 20} MiB, which no plan is")
+            if Path(path).stat().st_size > MAX_BYTES:
+                raise BudgetError(f"larger than {MAX_BYTES >> 20} MiB, which no plan is")
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise BudgetError(
