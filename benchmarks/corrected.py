@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from ..correction import Corrector, correct
-from ..correction_report import CorrectionSettings
+from ..correction.correct import Corrector, correct
+from ..correction.settings import CorrectionSettings
 from ..pruning.plan import Plan
 from ..pruning.surgery import prune
 from .inputs import Inputs, Sets, sample_hash

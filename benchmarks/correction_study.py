@@ -20,8 +20,8 @@ from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
 from ..command_line import run
 from ..commands.options import cache_option, device_option
-from ..correction import correct
-from ..correction_report import CorrectionSettings
+from ..correction.correct import correct
+from ..correction.settings import CorrectionSettings
 from ..data.folders.folder import parse_named
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..pruning.level import Level

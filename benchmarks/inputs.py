@@ -10,7 +10,7 @@ from torch import nn
 
 from .._support.devices import require_device
 from .._support.errors import DataError, MedcorePruneError
-from ..checkpoint import load_sam
+from ..checkpoints.sam import load_sam
 from ..data import phantoms
 from ..data.folders.folder import named_folders
 from ..data.samples import SampleSet, at_most, subset_hash

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..cascade_stages import HEAD_RECOVERY_FRACTION, Correct, Stage
 from ..cascading import Cascaded, cascade, second_pass
-from ..correction import correct
+from ..correction.correct import correct
 from ..data.splits.split import Split
 from ..pruning.level import Level
 from ..recovery_settings import RecoverySettings

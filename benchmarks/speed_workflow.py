@@ -20,7 +20,7 @@ from torch import nn
 
 from .._support.files import write_json_atomic
 from ..calibration.calibrate import calibrate
-from ..correction import correct
+from ..correction.correct import correct
 from ..data import phantoms
 from ..data.samples import arrays
 from ..evaluation.evaluate import evaluate

@@ -10,9 +10,11 @@ from .calibration.collector import Collector, Need, get_collector, register_coll
 from .calibration.sensitivity import block_sensitivity
 from .calibration.statistics import Statistics
 from .cascading import Cascaded, cascade, second_pass
-from .checkpoint import load_sam
-from .correction import correct
-from .correction_report import CorrectionReport, CorrectionSettings, LayerCorrection
+from .checkpoints.onnx import export_onnx
+from .checkpoints.pruned import load, save
+from .checkpoints.sam import load_sam
+from .correction.correct import correct
+from .correction.settings import CorrectionReport, CorrectionSettings, LayerCorrection
 from .evaluation.estimates import Estimate, calibration_estimate, evaluation_estimate, recovery_estimate, require_memory
 from .evaluation.evaluate import evaluate
 from .evaluation.latency import Latency, compare_latency, measure_latency
@@ -24,8 +26,6 @@ from .models.pairs import require_aligned
 from .models.predictor import Predictor
 from .models.segment_anything import build_sam
 from .models.switches import checkpointing, set_attention, set_checkpointing
-from .onnx_export import export_onnx
-from .pruned_file import load, save
 from .pruning.automatic import automatic_plan
 from .pruning.cost import count
 from .pruning.level import Level

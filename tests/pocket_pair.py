@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from medcore_prune.checkpoint import save_training_checkpoint
+from medcore_prune.checkpoints.sam import save_training_checkpoint
 from medcore_prune.models.segment_anything import build_sam
 
 SIZE = 48

@@ -13,7 +13,7 @@ from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import exclusive, together, write_json_atomic
 from ..adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
-from ..checkpoint import load_sam, save_training_checkpoint
+from ..checkpoints.sam import load_sam, save_training_checkpoint
 from ..data.folders.folder import named_folders, parse_named
 from ..data.samples import SampleSet
 from ..data.splits.beside import after, split_file

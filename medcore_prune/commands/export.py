@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from .._support.files import refuse_existing, require_writable, write_json_atomic
+from ..checkpoints.onnx import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
 from ..data.samples import Sample
-from ..onnx_export import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
 from .inputs import POCKET, ImageOptions, ModelOptions
 from .options import FOLDER, MODEL, MODEL_FILE, data_options, kind_options, overwrite_option
 from .table import Table

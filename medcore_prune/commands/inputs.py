@@ -9,7 +9,9 @@ import click
 from torch import nn
 
 from .._support.errors import CheckpointError, DataError
-from ..checkpoint import load_sam
+from ..checkpoints.header import is_pruned_file
+from ..checkpoints.pruned import load
+from ..checkpoints.sam import load_sam
 from ..data import phantoms
 from ..data.folders.folder import named_folders, parse_named
 from ..data.samples import SampleSet, at_most, subset_hash
@@ -19,8 +21,6 @@ from ..evaluation.estimates import Estimate, require_memory
 from ..models.families import geometry_of
 from ..models.pairs import require_aligned
 from ..models.switches import set_attention, set_checkpointing
-from ..pruned_file import load
-from ..pruned_header import is_pruned_file
 from ..pruning.surgery import lineage_of, prune
 from ..zoo import NOTICE, pocket
 from .options import DEFAULT_ATTENTION

@@ -10,11 +10,11 @@ import click
 
 from .._support.errors import MedcorePruneError
 from .._support.files import refuse_existing, require_writable
+from ..checkpoints.header import is_pruned_file
+from ..checkpoints.pruned import load
 from ..models.families import geometry_of
 from ..models.fingerprint import model_hash
 from ..models.segment_anything import build_sam, kind_of, shape_of
-from ..pruned_file import load
-from ..pruned_header import is_pruned_file
 from ..pruning.cost import Cost, count
 from ..pruning.plan import Plan
 from ..pruning.planning import make_plan

@@ -10,8 +10,8 @@ from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from .._support.registry import load_plugin
+from ..checkpoints.pruned import save
 from ..data.splits.beside import split_file
-from ..pruned_file import save
 from ..pruning.level import Level
 from ..pruning.target import Target
 from .inputs import PHANTOM_COUNTS, POCKET, ImageOptions, ModelOptions, read_pair, require_own_images, say_notice

@@ -231,7 +231,7 @@ def compare(model: nn.Module, plan: Plan, sets: Mapping[str, SampleSet], most: i
 def _correct(small: nn.Module, teacher: nn.Module, roles: Split, settings: PruneSettings) -> dict[str, Any] | None:
     if not settings.correct:
         return None
-    from ..correction import correct
+    from ..correction.correct import correct
 
     report = correct(small, teacher, roles, samples=settings.correct, seed=settings.seed)
     layers = report.layers

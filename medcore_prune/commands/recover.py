@@ -10,11 +10,11 @@ from torch import nn
 from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import atomic_write, exclusive, together, write_text_atomic
+from ..checkpoints.pruned import save
 from ..data.splits.beside import split_file
 from ..data.splits.split import Split
 from ..evaluation.estimates import recovery_estimate
 from ..models.fingerprint import model_hash
-from ..pruned_file import save
 from ..pruning.surgery import lineage_of
 from ..recovery import recover
 from ..recovery_history import RecoveryHistory

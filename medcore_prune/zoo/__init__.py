@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .._support.errors import CheckpointError
-from ..checkpoint import load_sam
+from ..checkpoints.sam import load_sam
 
 Role = Literal["adapted", "reference"]
 ROLES: tuple[Role, ...] = ("reference", "adapted")

@@ -15,14 +15,14 @@ import medcore_prune as mp
 from medcore_prune._support.errors import BudgetError, MedcorePruneError
 from medcore_prune.adaptation import AdaptSettings, adapt
 from medcore_prune.calibration.collector import prunable_layers
-from medcore_prune.correction import Corrector
-from medcore_prune.correction_report import CorrectionSettings
+from medcore_prune.correction.correct import Corrector
+from medcore_prune.correction.settings import CorrectionSettings
+from medcore_prune.correction.token_weights import WEIGHTINGS
 from medcore_prune.data.prompts import box_from_mask
 from medcore_prune.data.samples import Sample
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.groups import FAMILY_NAMES
 from medcore_prune.models.protocol import scale_box
-from medcore_prune.token_weights import WEIGHTINGS
 
 SIZE = 48
 

@@ -19,7 +19,7 @@ from tiny_samples import TinySamples
 
 import medcore_prune as mp
 from medcore_prune.calibration.storage import FilePart
-from medcore_prune.checkpoint import read_state_dict
+from medcore_prune.checkpoints.sam import read_state_dict
 from medcore_prune.data.images import read_image, read_labels, read_mask
 from medcore_prune.data.prompts import boxes_from_csv
 from medcore_prune.data.splits.beside import split_file

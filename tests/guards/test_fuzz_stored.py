@@ -25,9 +25,9 @@ from medcore_prune.benchmarks.records import read_memory
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.calibration.storage import _KEY as STATISTICS_KEY
 from medcore_prune.calibration.storage import FilePart
+from medcore_prune.checkpoints.header import DIGEST_KEY
+from medcore_prune.checkpoints.header import KEY as PRUNED_KEY
 from medcore_prune.data.splits.split import split
-from medcore_prune.pruned_header import DIGEST_KEY
-from medcore_prune.pruned_header import KEY as PRUNED_KEY
 from medcore_prune.recovery_settings import RecoverySettings
 from medcore_prune.recovery_store import RecoveryStore
 from medcore_prune.training_state import TrainState

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from skimage.io import imsave
 
 from medcore_prune._support.errors import CheckpointError
-from medcore_prune.checkpoint import load_sam
+from medcore_prune.checkpoints.sam import load_sam
 from medcore_prune.cli import cli
 from medcore_prune.zoo import pocket
 

@@ -15,10 +15,10 @@ from tiny_samples import TinySamples
 from torch import Tensor, nn
 
 import medcore_prune as mp
+from medcore_prune.correction.token_weights import WEIGHTINGS, adding_layers
 from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.protocol import batch_of
 from medcore_prune.pruning.planning import make_plan
-from medcore_prune.token_weights import WEIGHTINGS, adding_layers
 
 SIDE = TINY.image_size // TINY.patch_size
 

@@ -19,7 +19,7 @@ import torch
 from tiny import tiny_sam
 from tiny_samples import TinySamples
 import medcore_prune as mp
-from medcore_prune.checkpoint import save_training_checkpoint
+from medcore_prune.checkpoints.sam import save_training_checkpoint
 
 place = Path(sys.argv[1])
 model = tiny_sam()

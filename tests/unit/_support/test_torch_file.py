@@ -8,7 +8,7 @@ import torch
 
 from medcore_prune._support.errors import CheckpointError
 from medcore_prune._support.torch_file import read_torch_file
-from medcore_prune.checkpoint import read_state_dict
+from medcore_prune.checkpoints.sam import read_state_dict
 
 GIGANTIC = 10**12
 

@@ -10,8 +10,8 @@ from medcore_prune.benchmarks import correction_study
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.correction_study import GOAL, LEVELS, PRUNED, UNPRUNED, VARIANTS, Outcome, Study, page
 from medcore_prune.benchmarks.inputs import Inputs
-from medcore_prune.correction import correct
-from medcore_prune.correction_report import CorrectionSettings
+from medcore_prune.correction.correct import correct
+from medcore_prune.correction.settings import CorrectionSettings
 from medcore_prune.data.splits.split import FRACTIONS, Split
 
 

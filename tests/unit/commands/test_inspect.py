@@ -8,7 +8,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, MedcorePruneError
-from medcore_prune.checkpoint import save_training_checkpoint
+from medcore_prune.checkpoints.sam import save_training_checkpoint
 from medcore_prune.cli import cli
 from medcore_prune.commands.blocks import bar
 

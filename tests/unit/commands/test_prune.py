@@ -11,12 +11,12 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, CriterionError, DataError, MedcorePruneError, SurgeryError
+from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.cli import cli
 from medcore_prune.commands.inputs import ModelOptions, read_pair
 from medcore_prune.commands.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
 from medcore_prune.data.splits.split import Split
 from medcore_prune.models.protocol import low_res_logits
-from medcore_prune.pruned_file import read_header
 from medcore_prune.pruning.level import Level
 from medcore_prune.pruning.surgery import lineage_of
 from medcore_prune.scoring.registry import criteria

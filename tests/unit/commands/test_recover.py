@@ -10,11 +10,11 @@ from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, DataError, MedcorePruneError
 from medcore_prune._support.progress import track
+from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.cli import cli
 from medcore_prune.commands.recover import _say
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.models.fingerprint import model_hash
-from medcore_prune.pruned_file import read_header
 from medcore_prune.pruning.surgery import lineage_of
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from medcore_prune._support.errors import StatisticsError
-from medcore_prune.least_squares import NormalEquations
+from medcore_prune.correction.least_squares import NormalEquations
 
 
 def layer(inputs: int = 3, outputs: int = 2, bias: bool = True) -> nn.Linear:

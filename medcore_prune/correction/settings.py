@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ._support.errors import StatisticsError
-from .hidden_states import Added, Observed
+from .._support.errors import StatisticsError
+from .streams import Added, Observed
 from .token_weights import WEIGHTINGS
 
 

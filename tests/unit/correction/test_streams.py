@@ -3,7 +3,7 @@ import torch
 from segment_anything.modeling.image_encoder import window_partition
 from tiny import TINY, tiny_batch, tiny_sam
 
-from medcore_prune.hidden_states import ADDING_LAYERS, bytes_of, first_tokens, fold_windows, observe, room_for
+from medcore_prune.correction.streams import ADDING_LAYERS, bytes_of, first_tokens, fold_windows, observe, room_for
 from medcore_prune.models.families import blocks_of, encoder_of
 
 MODEL = tiny_sam()

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ._support.errors import StatisticsError, SurgeryError
-from ._support.progress import track
-from .attention_values import as_one_layer, factors_of, fit_factors, pooled_inputs, worth_fitting, write_factors
-from .correction_images import Batch, CorrectionImages
-from .correction_report import TARGETS, CorrectionSettings, LayerCorrection
-from .hidden_states import Added, Observed, Shapes, first_tokens, observe
+from .._support.errors import StatisticsError, SurgeryError
+from .._support.progress import track
+from ..models.families import geometry_of
+from ..models.family import Block
+from .head_values import as_one_layer, factors_of, fit_factors, pooled_inputs, worth_fitting, write_factors
+from .images import Batch, CorrectionImages
 from .least_squares import NormalEquations, Solution
-from .models.families import geometry_of
-from .models.family import Block
+from .settings import TARGETS, CorrectionSettings, LayerCorrection
+from .streams import Added, Observed, Shapes, first_tokens, observe
 
 
 def state_shapes(teacher: nn.Module, images: int) -> Shapes:

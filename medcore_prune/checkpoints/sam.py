@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ._support.devices import require_device
-from ._support.errors import CheckpointError
-from ._support.files import atomic_write
-from ._support.torch_file import read_torch_file
-from .data.images import is_image_file
-from .models.pairs import _differences, _summary
-from .models.segment_anything import SamShape, build_sam
-from .models.switches import set_attention
-from .pruned_header import is_pruned_file
+from .._support.devices import require_device
+from .._support.errors import CheckpointError
+from .._support.files import atomic_write
+from .._support.torch_file import read_torch_file
+from ..data.images import is_image_file
+from ..models.pairs import _differences, _summary
+from ..models.segment_anything import SamShape, build_sam
+from ..models.switches import set_attention
+from .header import is_pruned_file
 
 _LFS = b"version https://git-lfs"
 

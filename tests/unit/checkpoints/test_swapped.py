@@ -13,7 +13,7 @@ from tiny_samples import TinySamples
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.calibration.storage import FilePart
-from medcore_prune.checkpoint import read_state_dict
+from medcore_prune.checkpoints.sam import read_state_dict
 from medcore_prune.data.prompts import boxes_from_csv
 from medcore_prune.data.splits.split import Split
 from medcore_prune.training_state import TrainState

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._support.devices import precision_of
-from .models.families import blocks_of, encoder_of
-from .models.family import Block
+from .._support.devices import precision_of
+from ..models.families import blocks_of, encoder_of
+from ..models.family import Block
 
 ADDING_LAYERS = ("proj", "lin2")
 """The layers of a block that add to the residual stream, in order."""

@@ -8,7 +8,7 @@ from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import AlignmentError, CheckpointError
-from medcore_prune.checkpoint import load_sam, read_state_dict, save_training_checkpoint
+from medcore_prune.checkpoints.sam import load_sam, read_state_dict, save_training_checkpoint
 from medcore_prune.models.pairs import require_aligned
 from medcore_prune.models.segment_anything import SamShape, build_sam
 

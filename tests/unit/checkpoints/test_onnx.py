@@ -10,8 +10,8 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune import onnx_export
 from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune.checkpoints import onnx as onnx_export
 from medcore_prune.models.protocol import batch_of, low_res_logits
 from medcore_prune.models.switches import attention_of
 from medcore_prune.pruning.surgery import lineage_of

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .calibration.layer_gradients import LayerBatch, watching
-from .data.masks import band_radius, boundary_band
-from .defaults import DEFAULTS
-from .hidden_states import ADDING_LAYERS, fold_windows
-from .models.families import blocks_of, geometry_of
-from .models.losses import boundary_loss
-from .models.protocol import input_logits, low_res_logits
+from ..calibration.layer_gradients import LayerBatch, watching
+from ..data.masks import band_radius, boundary_band
+from ..defaults import DEFAULTS
+from ..models.families import blocks_of, geometry_of
+from ..models.losses import boundary_loss
+from ..models.protocol import input_logits, low_res_logits
+from .streams import ADDING_LAYERS, fold_windows
 
 TokenWeights = Mapping[str, Tensor]
 """Qualified name of a layer to (B, h, w) weights of its tokens; layers that are not named weigh all alike."""

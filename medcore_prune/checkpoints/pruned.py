@@ -16,17 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ._support.devices import require_device
-from ._support.errors import CheckpointError, MedcorePruneError
-from ._support.files import atomic_write
-from ._support.torch_file import unshared
-from ._support.version import __version__
-from .models.families import blocks_of, family_of
-from .models.fingerprint import kind_of_part, model_hash, settings_of
-from .models.segment_anything import SamShape, SegmentAnythingFamily, build_sam, kind_of, shape_of, whole_sizes
-from .pruned_header import PIXEL_SCALE, PROTOCOL, PrunedHeader
-from .pruning.plan import BlockPlan, Plan
-from .pruning.surgery import Lineage, lineage_of, prune, remember
+from .._support.devices import require_device
+from .._support.errors import CheckpointError, MedcorePruneError
+from .._support.files import atomic_write
+from .._support.torch_file import unshared
+from .._support.version import __version__
+from ..models.families import blocks_of, family_of
+from ..models.fingerprint import kind_of_part, model_hash, settings_of
+from ..models.segment_anything import SamShape, SegmentAnythingFamily, build_sam, kind_of, shape_of, whole_sizes
+from ..pruning.plan import BlockPlan, Plan
+from ..pruning.surgery import Lineage, lineage_of, prune, remember
+from .header import PIXEL_SCALE, PROTOCOL, PrunedHeader
 
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 _WHOLE = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64}

@@ -17,16 +17,16 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ._support.devices import refuse_half, require_default_dtype
-from ._support.errors import StatisticsError, SurgeryError
-from ._support.progress import track
-from .correction_images import CorrectionImages, kept_bytes
-from .correction_report import CorrectionReport, CorrectionSettings
-from .correction_run import CorrectionRun, state_shapes
-from .data.splits.split import Data, training_samples
-from .hidden_states import ADDING_LAYERS, bytes_of, room_for
-from .models.families import blocks_of
-from .models.pairs import require_cut_from
+from .._support.devices import refuse_half, require_default_dtype
+from .._support.errors import StatisticsError, SurgeryError
+from .._support.progress import track
+from ..data.splits.split import Data, training_samples
+from ..models.families import blocks_of
+from ..models.pairs import require_cut_from
+from .images import CorrectionImages, kept_bytes
+from .run import CorrectionRun, state_shapes
+from .settings import CorrectionReport, CorrectionSettings
+from .streams import ADDING_LAYERS, bytes_of, room_for
 from .token_weights import adding_layers
 
 _GIGABYTE = 1e9

@@ -16,11 +16,11 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError
+from medcore_prune.checkpoints.header import DIGEST_KEY, KEY, _digest, is_pruned_file
+from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.evaluation.evaluate import macro_average
 from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.models.segment_anything import SHAPES, build_sam, kind_of, shape_of
-from medcore_prune.pruned_file import read_header
-from medcore_prune.pruned_header import DIGEST_KEY, KEY, _digest, is_pruned_file
 from medcore_prune.pruning.surgery import lineage_of
 
 
@@ -154,7 +154,7 @@ def test_a_header_changed_in_passing_is_refused(saved: Path) -> None:
 
 
 def test_sizes_are_refused_before_anything_is_built(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medcore_prune.pruned_file.build_sam", lambda *_: pytest.fail("it was built"))
+    monkeypatch.setattr("medcore_prune.checkpoints.pruned.build_sam", lambda *_: pytest.fail("it was built"))
     rewrite(saved, lambda content: content["shape"].update(depth=200, global_blocks=[1, 3]))
     with pytest.raises(CheckpointError, match="other sizes than its shape"):
         mp.load(saved)

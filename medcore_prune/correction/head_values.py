@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .hidden_states import fold_windows, stopping_at
+from ..models.family import FUSED, Block
 from .least_squares import NormalEquations
-from .models.family import FUSED, Block
+from .streams import fold_windows, stopping_at
 
 _SWEEPS = 4
 """Turns that each head takes; the residual can only fall, and hardly does after three."""

@@ -18,16 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._support.errors import MedcorePruneError
-from ._support.files import atomic_write
-from .data import phantoms
-from .data.samples import Sample
-from .models.families import encoder_of, family_of, geometry_of
-from .models.fingerprint import model_hash
-from .models.protocol import batch_of, embed, low_res_logits
-from .models.switches import set_attention
-from .pruned_header import PROTOCOL
-from .pruning.surgery import lineage_of
+from .._support.errors import MedcorePruneError
+from .._support.files import atomic_write
+from ..data import phantoms
+from ..data.samples import Sample
+from ..models.families import encoder_of, family_of, geometry_of
+from ..models.fingerprint import model_hash
+from ..models.protocol import batch_of, embed, low_res_logits
+from ..models.switches import set_attention
+from ..pruning.surgery import lineage_of
+from .header import PROTOCOL
 
 LARGEST_DIFFERENCE = 1e-3
 """Difference to PyTorch, relative to the largest output, above which a file is not kept; 1e-6 to 1e-5 is usual."""

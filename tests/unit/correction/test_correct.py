@@ -10,17 +10,17 @@ from tiny_samples import Fixed, TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune import correction_run
 from medcore_prune._support.errors import DataError, StatisticsError, SurgeryError
-from medcore_prune.correction import Corrector
-from medcore_prune.correction_report import TARGETS, CorrectionSettings
+from medcore_prune.correction import run
+from medcore_prune.correction.correct import Corrector
+from medcore_prune.correction.least_squares import NormalEquations
+from medcore_prune.correction.settings import TARGETS, CorrectionSettings
+from medcore_prune.correction.token_weights import WEIGHTINGS, adding_layers
 from medcore_prune.data.splits.split import split
-from medcore_prune.least_squares import NormalEquations
 from medcore_prune.models.families import encoder_of
 from medcore_prune.models.protocol import preprocess
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.planning import make_plan
-from medcore_prune.token_weights import WEIGHTINGS, adding_layers
 
 TEACHER = tiny_sam()
 # the last block keeps everything, as protected blocks do
@@ -59,8 +59,8 @@ def test_a_corrector_weighs_once_and_gives_what_correct_gives(
     weigh = WEIGHTINGS["gradient_norm"]
     monkeypatch.setitem(WEIGHTINGS, "gradient_norm", lambda *args: (seen.append(len(args[1])), weigh(*args))[1])
     asked: list[nn.Module] = []
-    observe = correction_run.observe
-    monkeypatch.setattr(correction_run, "observe", lambda model, *args: (asked.append(model), observe(model, *args))[1])
+    observe = run.observe
+    monkeypatch.setattr(run, "observe", lambda model, *args: (asked.append(model), observe(model, *args))[1])
     data = {**sets(3, "a"), **sets(2, "b")}
     corrector = Corrector(TEACHER, data, CorrectionSettings(), batch_size=2, progress=False, **keep)
     other = mp.prune(TEACHER, make_plan(TEACHER, "h25_m30"))
@@ -209,7 +209,7 @@ def test_a_failure_half_way_leaves_the_model_untouched(monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return original(self, *args)
 
-    monkeypatch.setattr(correction_run.NormalEquations, "solve", fail_at_the_fifth)
+    monkeypatch.setattr(run.NormalEquations, "solve", fail_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         correct(small)
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())

@@ -7,7 +7,7 @@ from tiny_samples import TinySamples
 from torch import Tensor, nn
 
 import medcore_prune as mp
-from medcore_prune.attention_values import (
+from medcore_prune.correction.head_values import (
     Factors,
     as_one_layer,
     factors_of,
@@ -16,8 +16,8 @@ from medcore_prune.attention_values import (
     worth_fitting,
     write_factors,
 )
-from medcore_prune.hidden_states import first_tokens, observe
-from medcore_prune.least_squares import NormalEquations
+from medcore_prune.correction.least_squares import NormalEquations
+from medcore_prune.correction.streams import first_tokens, observe
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.family import Block
 from medcore_prune.pruning.planning import make_plan

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ._support.errors import StatisticsError
+from .._support.errors import StatisticsError
 
 
 @dataclass(frozen=True)

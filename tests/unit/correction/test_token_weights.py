@@ -7,18 +7,18 @@ import torch
 from tiny import TINY, tiny_batch, tiny_sam
 from torch import Tensor, nn
 
-from medcore_prune.data.masks import band_radius, boundary_band
-from medcore_prune.defaults import DEFAULTS
-from medcore_prune.models.families import blocks_of
-from medcore_prune.models.losses import boundary_loss
-from medcore_prune.models.protocol import input_logits, low_res_logits
-from medcore_prune.token_weights import (
+from medcore_prune.correction.token_weights import (
     WEIGHTINGS,
     adding_layers,
     band_weights,
     gradient_norm_weights,
     gradient_weights,
 )
+from medcore_prune.data.masks import band_radius, boundary_band
+from medcore_prune.defaults import DEFAULTS
+from medcore_prune.models.families import blocks_of
+from medcore_prune.models.losses import boundary_loss
+from medcore_prune.models.protocol import input_logits, low_res_logits
 
 SIDE, PATCH = TINY.image_size // TINY.patch_size, TINY.patch_size
 MODEL = tiny_sam()

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .data.samples import SampleSet
-from .hidden_states import Added
-from .models.families import blocks_of, geometry_of
-from .models.protocol import batch_of
+from ..data.samples import SampleSet
+from ..models.families import blocks_of, geometry_of
+from ..models.protocol import batch_of
+from .streams import Added
 from .token_weights import WEIGHTINGS, TokenWeights
 
 

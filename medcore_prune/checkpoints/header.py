@@ -22,10 +22,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ._support.errors import BudgetError, CheckpointError
-from ._support.files import parse_json
-from .models.segment_anything import SamShape, whole_sizes
-from .pruning.plan import Plan
+from .._support.errors import BudgetError, CheckpointError
+from .._support.files import parse_json
+from ..models.segment_anything import SamShape, whole_sizes
+from ..pruning.plan import Plan
 
 FORMAT = "medcore_prune.model/1"
 KEY, DIGEST_KEY = "medcore_prune.model", "medcore_prune.model.sha256"

@@ -1,0 +1,1 @@
+"""Models as files: SAM checkpoints, pruned models, ONNX."""

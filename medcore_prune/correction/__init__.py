@@ -1,0 +1,1 @@
+"""Refits what is left of a pruned model to the unpruned one, block by block, without labels."""
