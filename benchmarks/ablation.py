@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from ..cascading import Cascaded, cascade, second_pass
 from ..commands.types import Whole
 from ..pruning.level import Level
 from ..scoring.recipes import get_baseline
+from ..training.cascade import Cascaded, cascade, second_pass
 from .announce import duration, seconds_an_image
 from .evaluating import Evaluator, digest
 from .experiment import begin, calibrated, experiment_options, running

@@ -9,12 +9,11 @@ from typing import Any
 import click
 from torch import nn
 
-from ..cascade_stages import HEAD_RECOVERY_FRACTION, Correct, Stage
-from ..cascading import Cascaded, cascade, second_pass
 from ..correction.correct import correct
 from ..data.splits.split import Split
 from ..pruning.level import Level
-from ..recovery_settings import RecoverySettings
+from ..training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
+from ..training.recover import RecoverySettings
 from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running
 from .main_report import UNPRUNED_RECOVERED, render

@@ -12,16 +12,14 @@ from typing import Any
 import click
 from torch import nn
 
-from ..cascade_stages import Stage
-from ..cascading import Cascaded
 from ..data.splits.split import Split
 from ..evaluation.latency import Measured, compare_latency
 from ..models.fingerprint import model_hash
 from ..pruning.plan import Plan
 from ..pruning.planning import make_plan
-from ..recovery import seconds_per_step
-from ..recovery_settings import RecoverySettings
-from ..recovery_store import RecoveryStore
+from ..training.cascade import Cascaded, Stage
+from ..training.recover import RecoverySettings, seconds_per_step
+from ..training.store import RecoveryStore
 from .announce import duration
 from .evaluating import Evaluator
 from .inputs import Inputs, sample_hash

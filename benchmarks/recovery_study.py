@@ -24,11 +24,10 @@ from ..data.splits.split import FRACTIONS, Split
 from ..evaluation.evaluate import evaluate, macro_average
 from ..pruning.planning import plan
 from ..pruning.surgery import prune
-from ..recovery_history import RecoveryHistory
-from ..recovery_objective import RecoveryWeights
-from ..recovery_settings import RecoverySettings
-from ..recovery_store import RecoveryStore
 from ..scoring.recipes import get_baseline
+from ..training.objective import RecoveryWeights
+from ..training.recover import RecoveryHistory, RecoverySettings
+from ..training.store import RecoveryStore
 from ..zoo import NOTICE
 from .grid import Grid
 from .inputs import Inputs, load_inputs

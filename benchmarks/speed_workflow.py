@@ -30,8 +30,7 @@ from ..models.segment_anything import SHAPES, build_sam
 from ..models.switches import set_attention
 from ..pruning.planning import make_plan
 from ..pruning.surgery import prune
-from ..recovery import recover
-from ..recovery_settings import RecoverySettings
+from ..training.recover import RecoverySettings, recover
 from .speed_fisher import plain_backward, random_batch
 
 LEVELS = ("h40_m30", "h50_m70", "h70_m95")

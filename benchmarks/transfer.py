@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from ..cascade_stages import Stage
-from ..cascading import Cascaded, cascade
 from ..data.splits.split import Split
 from ..pruning.level import Level
+from ..training.cascade import Cascaded, Stage, cascade
 from .evaluating import Evaluator
 from .experiment import begin, experiment_options, running
 from .main_report import UNPRUNED_RECOVERED

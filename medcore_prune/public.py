@@ -4,12 +4,10 @@ from . import data, zoo
 from ._support.errors import MedcorePruneError
 from ._support.registry import load_plugin
 from ._support.version import __version__
-from .adaptation import AdaptSettings, adapt
 from .calibration.calibrate import calibrate
 from .calibration.collector import Collector, Need, get_collector, register_collector
 from .calibration.sensitivity import block_sensitivity
 from .calibration.statistics import Statistics
-from .cascading import Cascaded, cascade, second_pass
 from .checkpoints.onnx import export_onnx
 from .checkpoints.pruned import load, save
 from .checkpoints.sam import load_sam
@@ -34,15 +32,15 @@ from .pruning.planning import make_plan, plan, plan_from_scores
 from .pruning.surgery import masked, parameter_masks, prune, verify
 from .pruning.target import Target
 from .pruning.traceable import all_but_units, heads_by_layer, traceable
-from .recovery import recover, seconds_per_step
-from .recovery_history import RecoveryHistory
-from .recovery_objective import RecoveryWeights
-from .recovery_settings import RecoverySettings
-from .recovery_store import RecoveryStore
 from .scoring.criterion import Criterion, unit_scores
 from .scoring.exchange import WeightScores, scores_frame
 from .scoring.recipes import Baseline, available_baselines, get_baseline, register_baseline
 from .scoring.registry import available_criteria, build_criterion, get_criterion, register_criterion
+from .training.adapt import AdaptSettings, adapt
+from .training.cascade import Cascaded, cascade, second_pass
+from .training.objective import RecoveryWeights
+from .training.recover import RecoveryHistory, RecoverySettings, recover, seconds_per_step
+from .training.store import RecoveryStore
 
 __all__ = [
     "AdaptSettings",

@@ -12,7 +12,6 @@ from torch import nn
 from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import exclusive, together, write_json_atomic
-from ..adaptation import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..checkpoints.sam import load_sam, save_training_checkpoint
 from ..data.folders.folder import named_folders, parse_named
 from ..data.samples import SampleSet
@@ -21,7 +20,8 @@ from ..data.splits.split import Split, split
 from ..models.families import geometry_of
 from ..models.protocol import batch_of
 from ..models.segment_anything import SHAPES
-from ..training_state import TrainRecord
+from ..training.adapt import BLIND_BELOW, AdaptSettings, adapt, image_dependence
+from ..training.loop import TrainRecord
 from ..zoo import pocket
 from .inputs import POCKET
 from .options import (

@@ -16,9 +16,7 @@ from ..data.splits.split import Split
 from ..evaluation.estimates import recovery_estimate
 from ..models.fingerprint import model_hash
 from ..pruning.surgery import lineage_of
-from ..recovery import recover
-from ..recovery_history import RecoveryHistory
-from ..recovery_settings import RecoverySettings
+from ..training.recover import RecoveryHistory, RecoverySettings, recover
 from .inputs import (
     PHANTOM_COUNTS,
     POCKET,

@@ -20,7 +20,6 @@ from torch import nn
 
 from .._support.errors import MedcorePruneError
 from .._support.progress import duration
-from ..adaptation import pool_size
 from ..calibration.collector import LOSSES, Need, check_losses, faults_named, layout_of, stored_shapes
 from ..models import sdpa
 from ..models.families import blocks_of, family_of, geometry_of
@@ -28,7 +27,8 @@ from ..models.family import Block, Geometry
 from ..models.protocol import decode
 from ..models.switches import is_checkpointing
 from ..pruning.cost import count
-from ..recovery_settings import DEFAULT_RECOVERY, RecoverySettings
+from ..training.adapt import pool_size
+from ..training.recover import DEFAULT_RECOVERY, RecoverySettings
 
 _NECK_MAPS = 7
 """Maps of N x out_channels that the neck keeps besides its input: two convolutions, two norms of several steps."""

@@ -20,10 +20,10 @@ from torch import nn
 
 from .._support.files import atomic_write
 from .._support.progress import track
-from ..adaptation import AdaptSettings, adapt_pool, pool_size
 from ..data import phantoms
-from ..data.pool import Pool
 from ..models.segment_anything import build_sam
+from ..training.adapt import AdaptSettings, adapt_pool, pool_size
+from ..training.pool import Pool
 from . import Role
 
 # phantom seeds below this are left to calibration, validation and test

@@ -13,7 +13,6 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import BudgetError, MedcorePruneError
-from medcore_prune.adaptation import AdaptSettings, adapt
 from medcore_prune.calibration.collector import prunable_layers
 from medcore_prune.correction.correct import Corrector
 from medcore_prune.correction.settings import CorrectionSettings
@@ -23,6 +22,7 @@ from medcore_prune.data.samples import Sample
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.groups import FAMILY_NAMES
 from medcore_prune.models.protocol import scale_box
+from medcore_prune.training.adapt import AdaptSettings, adapt
 
 SIZE = 48
 

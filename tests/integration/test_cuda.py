@@ -21,9 +21,9 @@ import medcore_prune as mp
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.calibration.collector import Need, prunable_layers
 from medcore_prune.cli import cli
-from medcore_prune.data.pool import Pool
 from medcore_prune.evaluation.estimates import available_bytes
 from medcore_prune.models.fingerprint import computation_hash
+from medcore_prune.training.pool import Pool
 
 GPU = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: nothing to compare a CPU with")

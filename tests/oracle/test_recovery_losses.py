@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from medcore_prune.data.masks import boundary_band
-from medcore_prune.recovery_losses import (
+from medcore_prune.training.objective import (
     boundary_bce,
     boundary_logit_distance,
     feature_distance,

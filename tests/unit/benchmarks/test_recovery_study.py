@@ -23,10 +23,10 @@ from medcore_prune.benchmarks.recovery_study import (
 )
 from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.data.splits.split import FRACTIONS, Split
-from medcore_prune.recovery_objective import RecoveryWeights
-from medcore_prune.recovery_settings import RecoverySettings
-from medcore_prune.recovery_store import RecoveryStore
 from medcore_prune.scoring.recipes import get_baseline
+from medcore_prune.training.objective import RecoveryWeights
+from medcore_prune.training.recover import RecoverySettings
+from medcore_prune.training.store import RecoveryStore
 
 TRIAL, FINAL = RecoverySettings(steps=2, batch_size=1), RecoverySettings(steps=3, batch_size=2)
 RECORD = Path(__file__).resolve().parents[3] / "docs" / "recovery_defaults.json"

@@ -16,7 +16,7 @@ from medcore_prune.calibration.storage import FilePart
 from medcore_prune.checkpoints.sam import read_state_dict
 from medcore_prune.data.prompts import boxes_from_csv
 from medcore_prune.data.splits.split import Split
-from medcore_prune.training_state import TrainState
+from medcore_prune.training.loop import TrainState
 
 SETS = {"a": TinySamples("a", 6)}
 

@@ -83,13 +83,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(here: Path, monkeypatch: pyte
 
     (here / "stopped.safetensors").write_bytes(b"an older run's")
     with monkeypatch.context() as patch:
-        patch.setattr("medcore_prune.training.track", stops)
-        patch.setattr("medcore_prune.recovery_settings._SAVE_EVERY", 1)
+        patch.setattr("medcore_prune.training.loop.track", stops)
+        patch.setattr("medcore_prune.training.recover._SAVE_EVERY", 1)
         stopped = run(*words, "--out", "stopped.safetensors", "--overwrite")
     assert stopped.exit_code != 0
     assert (here / "stopped.state.pt").exists()
     assert (here / "stopped.safetensors").read_bytes() == b"an older run's"
-    monkeypatch.setattr("medcore_prune.recovery_settings._SAVE_EVERY", 1)
+    monkeypatch.setattr("medcore_prune.training.recover._SAVE_EVERY", 1)
     # starting over would lose the older run's; going on was allowed when it began
     assert "already there" in str(run(*words, "--out", "stopped.safetensors", "--fresh").exception)
     assert (here / "stopped.state.pt").exists()

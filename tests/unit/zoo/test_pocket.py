@@ -6,7 +6,6 @@ import torch
 
 from medcore_prune import zoo
 from medcore_prune._support.errors import CheckpointError
-from medcore_prune.adaptation import BLIND_BELOW, AdaptSettings, image_dependence
 from medcore_prune.data import phantoms
 from medcore_prune.evaluation.evaluate import EvaluationSet, floor_masks, predict, score
 from medcore_prune.models.families import blocks_of, geometry_of
@@ -14,6 +13,7 @@ from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_LEVELS
 from medcore_prune.pruning.planning import make_plan
 from medcore_prune.pruning.surgery import verify
+from medcore_prune.training.adapt import BLIND_BELOW, AdaptSettings, image_dependence
 from medcore_prune.zoo.train import STAGES, Stage, save_weights, train_stage
 
 POLYPS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")

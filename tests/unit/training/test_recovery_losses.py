@@ -3,7 +3,7 @@ import torch
 
 from medcore_prune.data.masks import boundary_band
 from medcore_prune.models.losses import bce_loss
-from medcore_prune.recovery_losses import (
+from medcore_prune.training.objective import (
     blur_sigma,
     boundary_bce,
     boundary_logit_distance,

@@ -7,11 +7,11 @@ from tiny import tiny_batch, tiny_sam
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune import recovery_objective
 from medcore_prune._support.errors import MedcorePruneError
-from medcore_prune.data.pool import Augmentation, Batch, Pool
 from medcore_prune.models.families import geometry_of
-from medcore_prune.recovery_objective import TERMS, RecoveryObjective, RecoveryWeights
+from medcore_prune.training import objective
+from medcore_prune.training.objective import TERMS, RecoveryObjective, RecoveryWeights
+from medcore_prune.training.pool import Augmentation, Batch, Pool
 
 ALL = RecoveryWeights(1.0, 0.5, 0.25, 2.0, 3.0)
 NONE = RecoveryWeights(1.0, 0.0, 0.0, 0.0, 0.0)
@@ -54,7 +54,7 @@ def test_a_weight_of_zero_leaves_the_computation_out(name: str) -> None:
         raise AssertionError(f"{name} was computed")
 
     weights = dataclasses.replace(ALL, **{name: 0.0})
-    with patch.dict(recovery_objective.TERMS, {name: dataclasses.replace(TERMS[name], of=never)}):
+    with patch.dict(objective.TERMS, {name: dataclasses.replace(TERMS[name], of=never)}):
         terms = RecoveryObjective(tiny_sam(1), weights, 5.0, False)(tiny_sam(0), batch()).terms
     assert set(terms) == set(TERMS) - {name}
 

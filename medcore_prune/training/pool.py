@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._support.errors import DataError
-from .samples import SampleSet
+from ..data.samples import SampleSet
 
 # MedSAM moves box corners outward by up to 20 of 1024 pixels when training
 BOX_JITTER_FRACTION = 20 / 1024

@@ -8,15 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ._support.devices import require_default_dtype
-from ._support.errors import DataError
-from .data.pool import Augmentation, Batch, Pool
-from .data.samples import SampleSet
-from .models.families import geometry_of
-from .models.fingerprint import computation_hash
-from .models.protocol import embed
-from .training import TrainSettings, batch_loss, train
-from .training_state import TrainRecord
+from .._support.devices import require_default_dtype
+from .._support.errors import DataError
+from ..data.samples import SampleSet
+from ..models.families import geometry_of
+from ..models.fingerprint import computation_hash
+from ..models.protocol import embed
+from .loop import TrainRecord, TrainSettings, batch_loss, train
+from .pool import Augmentation, Batch, Pool
 
 # images are pooled a little larger than the input, so that zooming in does not blur
 _POOL_SCALE = 4 / 3
@@ -50,7 +49,7 @@ class AdaptSettings:
 def adapt_pool(
     model: nn.Module, pool: Pool, settings: AdaptSettings, state_path: str | Path, *, validation: Pool | None = None
 ) -> TrainRecord:
-    """Fine-tune a model in place on a pool; see `medcore_prune.training.train`.
+    """Fine-tune a model in place on a pool; see `medcore_prune.training.loop.train`.
 
     Args:
         model: A `Sam`.

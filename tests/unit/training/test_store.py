@@ -12,13 +12,12 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune import recovery_store
 from medcore_prune._support.errors import ResultsError
 from medcore_prune.data.splits.split import Split, split
 from medcore_prune.pruning.surgery import lineage_of
-from medcore_prune.recovery import recover
-from medcore_prune.recovery_settings import RecoverySettings
-from medcore_prune.recovery_store import RecoveryStore
+from medcore_prune.training import store as recovery_store
+from medcore_prune.training.recover import RecoverySettings, recover
+from medcore_prune.training.store import RecoveryStore
 
 SETTINGS = RecoverySettings(steps=3, batch_size=2, learning_rate=2e-3, validate_every=0)
 
@@ -90,7 +89,7 @@ def test_an_interrupted_recovery_goes_on_from_its_state(tmp_path: Path, monkeypa
     assert not store.has(key)
     monkeypatch.setattr(RecoveryStore, "_save", save)
     # nothing is left to train: the state has it all
-    monkeypatch.setattr("medcore_prune.training._take_step", never)
+    monkeypatch.setattr("medcore_prune.training.loop._take_step", never)
     resumed, history = store.recover(model, teacher, data, SETTINGS, progress=False)
     assert store.has(key)
     assert len(history.frame) == 3

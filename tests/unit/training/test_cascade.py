@@ -9,16 +9,16 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune import cascade_stages
 from medcore_prune._support.errors import BudgetError
-from medcore_prune.cascading import cascade, second_pass
 from medcore_prune.data.splits.split import Split, split
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.pairs import require_aligned
 from medcore_prune.pruning.plan import Plan
 from medcore_prune.pruning.surgery import lineage_of
-from medcore_prune.recovery_settings import RecoverySettings
-from medcore_prune.recovery_store import RecoveryStore
+from medcore_prune.training import cascade as cascading
+from medcore_prune.training.cascade import cascade, second_pass
+from medcore_prune.training.recover import RecoverySettings
+from medcore_prune.training.store import RecoveryStore
 
 RECOVERY = RecoverySettings(steps=4, batch_size=2, learning_rate=2e-3, validate_every=0)
 
@@ -61,14 +61,14 @@ def test_heads_go_first_and_neurons_are_scored_on_the_recovered_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[nn.Module, nn.Module]] = []
-    calibrate = cascade_stages.calibrate
+    calibrate = cascading.calibrate
 
     def watched(model: nn.Module, reference: nn.Module, *arguments: Any, **options: Any) -> mp.Statistics:
         require_aligned(model, reference)
         seen.append((model, reference))
         return calibrate(model, reference, *arguments, **options)
 
-    monkeypatch.setattr(cascade_stages, "calibrate", watched)
+    monkeypatch.setattr(cascading, "calibrate", watched)
     done = run(tmp_path, head_recovery=replace(RECOVERY, steps=2))
     assert [(stage.name, stage.plan.level) for stage in done.stages] == [("heads", "h50_m0"), ("neurons", "h0_m50")]
     assert [len(stage.history.frame) for stage in done.stages] == [2, 4]
@@ -165,7 +165,7 @@ def test_with_a_store_a_second_run_computes_no_recovery(tmp_path: Path, monkeypa
     def never(*_arguments: object, **_options: object) -> None:
         raise AssertionError("it was computed again")
 
-    monkeypatch.setattr("medcore_prune.recovery_store.recover", never)
+    monkeypatch.setattr("medcore_prune.training.store.recover", never)
     again = run(tmp_path, criterion="magnitude", reference=None, store=store)
     assert same(first.model, again.model)
 
@@ -190,13 +190,13 @@ def test_the_second_pass_prunes_the_formerly_protected_blocks_alone(tmp_path: Pa
 
 def test_the_second_pass_recovers_towards_the_unpruned_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teachers: list[nn.Module] = []
-    recover = cascade_stages.recover
+    recover = cascading.recover
 
     def watched(model: nn.Module, teacher: nn.Module, *arguments: Any, **options: Any) -> mp.RecoveryHistory:
         teachers.append(teacher)
         return recover(model, teacher, *arguments, **options)
 
-    monkeypatch.setattr(cascade_stages, "recover", watched)
+    monkeypatch.setattr(cascading, "recover", watched)
     first = run(tmp_path, criterion="magnitude", reference=None, schedule="one-shot")
     second = second_pass(first, "h50_m50", "magnitude", data=images(), recovery=RECOVERY, progress=False)
     assert [stage.name for stage in second.stages] == ["heads", "neurons"]

@@ -8,29 +8,187 @@ reset to the reference.
 import copy
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 
-from ._support.devices import require_default_dtype
-from ._support.errors import DataError, MedcorePruneError
-from .adaptation import pool_size
-from .data.pool import Augmentation, Batch, Pool
-from .data.samples import SampleSet, Subset, subset_hash
-from .data.splits.split import Data, check_roles, training_split
-from .evaluation.evaluate import EvaluationSet, macro_average, predict, score
-from .models.families import geometry_of
-from .models.fingerprint import computation_hash
-from .models.pairs import require_cut_from
-from .recovery_history import RecoveryHistory
-from .recovery_objective import RecoveryObjective
-from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
-from .training import train
+from .._support.devices import require_default_dtype
+from .._support.errors import DataError, MedcorePruneError
+from ..data.samples import SampleSet, Subset, subset_hash
+from ..data.splits.split import Data, check_roles, training_split
+from ..defaults import DEFAULTS
+from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from ..models.families import geometry_of
+from ..models.fingerprint import computation_hash
+from ..models.pairs import require_cut_from
+from .adapt import pool_size
+from .loop import TrainRecord, TrainSettings, learning_rate_at, train
+from .objective import RecoveryObjective, RecoveryWeights
+from .pool import Augmentation, Batch, Pool
+
+
+@dataclass(frozen=True)
+class RecoveryHistory:
+    """A recovery from start to end.
+
+    Attributes:
+        frame: A row a step: `step` from 1, `learning_rate`, `loss`, and each active term of Eq. 14, unweighted.
+        validations: A row a look at the validation images: `step`, the steps done before it, 0 being the start; `bf1`
+            and `dice`, macro averages over data sets.
+        best_step: Steps behind the weights that were kept; None where no validation images chose and the last were.
+        stopped_early: Whether validations that got no better ended it.
+        seconds: Time of the steps, without validations.
+    """
+
+    frame: pd.DataFrame = field(repr=False)
+    validations: pd.DataFrame = field(repr=False)
+    best_step: int | None
+    stopped_early: bool
+    seconds: float
+
+    @classmethod
+    def of(cls, record: TrainRecord, settings: TrainSettings) -> "RecoveryHistory":
+        """Lay out what a training recorded."""
+        steps = range(len(record.losses))
+        columns = {
+            "step": [step + 1 for step in steps],
+            "learning_rate": [learning_rate_at(step, settings) for step in steps],
+            "loss": record.losses,
+            **record.terms,
+        }
+        looks = pd.DataFrame(record.validations, columns=["step", "bf1", "dice"]).astype({"step": int})
+        return cls(pd.DataFrame(columns), looks, record.best_step, record.stopped_early, record.seconds)
+
+    @property
+    def start(self) -> Mapping[str, float]:
+        """`bf1` and `dice` on validation images before the first step; empty without validations."""
+        return self._scores_at(0)
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """`bf1` and `dice` on validation images of the weights that were kept; empty without validations."""
+        return self._scores_at(self.best_step)
+
+    def _scores_at(self, step: int | None) -> dict[str, float]:
+        rows = self.validations[self.validations["step"] == step]
+        return {} if rows.empty else {name: float(rows.iloc[0][name]) for name in ("bf1", "dice")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values from which `from_dict` makes the history again, to the last digit."""
+        return {
+            "frame": _split(self.frame),
+            "validations": _split(self.validations),
+            "best_step": self.best_step,
+            "stopped_early": self.stopped_early,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RecoveryHistory":
+        """Read what `to_dict` gave.
+
+        Raises:
+            KeyError: An entry is missing.
+        """
+        return cls(
+            pd.DataFrame(**values["frame"]),
+            pd.DataFrame(**values["validations"]),
+            values["best_step"],
+            bool(values["stopped_early"]),
+            float(values["seconds"]),
+        )
+
+
+def _split(table: pd.DataFrame) -> dict[str, Any]:
+    # sorted keys must not sort the columns
+    return {"columns": list(table), "data": [list(row) for row in table.itertuples(index=False)]}
+
+
+_SAVE_EVERY = 25
+_LEAST = {
+    "steps": 1,
+    "batch_size": 1,
+    "warmup": 0,
+    "weight_decay": 0,
+    "lambda_b": 0,
+    "validate_every": 0,
+    "patience": 0,
+}
+
+
+@dataclass(frozen=True)
+class RecoverySettings:
+    """How to recover; chosen on phantom validation images (docs/recovery_defaults.md).
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images a step, drawn with replacement from all training images together and augmented.
+        learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up.
+        warmup: Steps of linear warm-up; None for a tenth of all.
+        weight_decay: Of AdamW, on matrices alone.
+        clip_norm: Gradients are scaled down to this norm.
+        weights: Of the terms of Eq. 14.
+        lambda_b: Weight of the boundary band in L_bBCE.
+        seed: Of batches and augmentation.
+        validate_every: Steps between looks at the validation images; 0 for none, which keeps the last weights.
+        patience: Looks in a row without a better Boundary F1 after which to stop; 0 for never. The best weights are
+            kept anyway.
+        mixed_precision: bfloat16 for forward passes where the processor has it in hardware.
+
+    Raises:
+        MedcorePruneError: A value out of range.
+    """
+
+    steps: int = 300
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup: int | None = None
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    weights: RecoveryWeights = field(default_factory=RecoveryWeights)
+    lambda_b: float = DEFAULTS.lambda_b
+    seed: int = 0
+    validate_every: int = 50
+    patience: int = 0
+    mixed_precision: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= low):
+                raise MedcorePruneError(f"recovery: {name} is {value}: expected at least {low}")
+        for name in ("learning_rate", "clip_norm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise MedcorePruneError(f"recovery: {name} is {getattr(self, name)}: expected a number above 0")
+
+    def shortened(self, fraction: float) -> "RecoverySettings":
+        """Return the same with that fraction of the steps, at least one."""
+        return replace(self, steps=max(1, round(self.steps * fraction)))
+
+    def training(self) -> TrainSettings:
+        """Return what the training loop reads."""
+        return TrainSettings(
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            warmup=max(1, self.steps // 10) if self.warmup is None else self.warmup,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            save_every=_SAVE_EVERY,
+            validate_every=self.validate_every,
+            mixed_precision=self.mixed_precision,
+        )
+
+
+DEFAULT_RECOVERY = RecoverySettings()
+
 
 METHOD_VERSION = 1
 """Raised whenever the same inputs would give another result, so that stored recoveries are made anew."""

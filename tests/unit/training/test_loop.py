@@ -10,8 +10,8 @@ import torch
 from tiny import tiny_sam
 
 from medcore_prune._support.errors import DataError, MedcorePruneError
-from medcore_prune.data.pool import Augmentation, Batch, Pool
-from medcore_prune.training import TrainSettings, learning_rate_at, train
+from medcore_prune.training.loop import TrainSettings, learning_rate_at, train
+from medcore_prune.training.pool import Augmentation, Batch, Pool
 
 SETTINGS = TrainSettings(steps=6, learning_rate=1e-3, warmup=2, save_every=2)
 
@@ -128,7 +128,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path)
 def test_slow_steps_are_saved_by_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("medcore_prune.training.SAVE_AFTER_S", 0.0)
+    monkeypatch.setattr("medcore_prune.training.loop.SAVE_AFTER_S", 0.0)
     settings = replace(SETTINGS, save_every=100)
     expected = train(tiny_sam(), batches, settings, tmp_path / "whole.pt").losses
 
@@ -194,7 +194,7 @@ def test_a_pool_is_known_by_its_pixels() -> None:
 def test_an_autocast_block_around_a_training_changes_nothing(
     mixed_precision: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medcore_prune.training.has_bfloat16", lambda _: True)
+    monkeypatch.setattr("medcore_prune.training.loop.has_bfloat16", lambda _: True)
     settings = replace(SETTINGS, mixed_precision=mixed_precision)
     plain, within = tiny_sam(), tiny_sam()
     wanted = train(plain, batches, settings, tmp_path / "plain.pt").losses

@@ -11,13 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ._support.errors import ResultsError
-from ._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
-from ._support.torch_file import unshared
-from .data.splits.split import Data
-from .recovery import recover, recovery_key
-from .recovery_history import RecoveryHistory
-from .recovery_settings import DEFAULT_RECOVERY, RecoverySettings
+from .._support.errors import ResultsError
+from .._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from .._support.torch_file import unshared
+from ..data.splits.split import Data
+from .recover import DEFAULT_RECOVERY, RecoveryHistory, RecoverySettings, recover, recovery_key
 
 _FORMAT = 1
 

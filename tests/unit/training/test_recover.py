@@ -14,15 +14,13 @@ from tiny_samples import TinySamples
 from torch import nn
 
 import medcore_prune as mp
-from medcore_prune import recovery
 from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split, split
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.recovery import recover, recovery_key, seconds_per_step
-from medcore_prune.recovery_history import RecoveryHistory
-from medcore_prune.recovery_objective import RecoveryWeights
-from medcore_prune.recovery_settings import RecoverySettings
+from medcore_prune.training import recover as recovering
+from medcore_prune.training.objective import RecoveryWeights
+from medcore_prune.training.recover import RecoveryHistory, RecoverySettings, recover, recovery_key, seconds_per_step
 
 SETTINGS = RecoverySettings(steps=6, batch_size=2, learning_rate=2e-3, validate_every=2)
 
@@ -118,7 +116,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[dict[
         seen.append(weights(model))
         return {"bf1": scores[len(seen) - 1], "dice": 0.5}
 
-    monkeypatch.setattr(recovery._Judge, "__call__", judge)
+    monkeypatch.setattr(recovering._Judge, "__call__", judge)
     return seen
 
 
@@ -170,15 +168,15 @@ def test_test_images_change_nothing() -> None:
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, fatal: int) -> list[int]:
     """Interrupt the first attempt at a step; returns the steps whose batches were drawn."""
-    draw, calls = recovery.Pool.batch, list[int]()
+    draw, calls = recovering.Pool.batch, list[int]()
 
-    def killed(self: recovery.Pool, step: int, **options: object) -> object:
+    def killed(self: recovering.Pool, step: int, **options: object) -> object:
         calls.append(step)
         if step == fatal and calls.count(fatal) == 1:
             raise KeyboardInterrupt
         return draw(self, step, **options)
 
-    monkeypatch.setattr(recovery.Pool, "batch", killed)
+    monkeypatch.setattr(recovering.Pool, "batch", killed)
     return calls
 
 
@@ -228,13 +226,13 @@ def test_a_state_of_another_recovery_is_refused(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_names_the_step_and_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw = recovery.Pool.batch
+    draw = recovering.Pool.batch
 
-    def broken(self: recovery.Pool, step: int, **options: object) -> object:
+    def broken(self: recovering.Pool, step: int, **options: object) -> object:
         batch = draw(self, step, **options)
         return batch if step < 3 else replace(batch, images=batch.images * float("nan"))
 
-    monkeypatch.setattr(recovery.Pool, "batch", broken)
+    monkeypatch.setattr(recovering.Pool, "batch", broken)
     model, teacher = pair()
     with pytest.raises(MedcorePruneError, match=r"the loss of step 3 is not finite.*state.pt has the last good state"):
         recover(model, teacher, images(), SETTINGS, state_path=tmp_path / "state.pt", progress=False)
