@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..commands.types import Whole
+from ..commands.options import Whole
 from ..pruning.level import Level
 from ..scoring.recipes import get_baseline
 from ..training.cascade import Cascaded, cascade, second_pass

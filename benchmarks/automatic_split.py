@@ -10,7 +10,7 @@ import click
 from .._support.errors import MedcorePruneError, ResultsError
 from .._support.files import write_text_atomic
 from ..calibration.statistics import Statistics
-from ..commands.types import Whole
+from ..commands.options import Whole
 from ..data.samples import SampleSet, Subset
 from ..evaluation.evaluate import EvaluationSet
 from ..evaluation.latency import Measured

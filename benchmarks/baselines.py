@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from ..commands.types import MethodName
+from ..commands.options import MethodName
 from ..pruning.level import COMPARISON_LEVELS
 from .comparison import Comparison
 from .experiment import experiment_options, running

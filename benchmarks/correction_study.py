@@ -18,7 +18,7 @@ from .._support.files import write_json_atomic, write_text_atomic
 from .._support.progress import track
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
-from ..command_line import run
+from ..commands.group import run
 from ..commands.options import cache_option, device_option
 from ..correction.correct import correct
 from ..correction.settings import CorrectionSettings

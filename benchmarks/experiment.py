@@ -16,8 +16,10 @@ from .._support.version import __version__
 from ..calibration.calibrate import calibrate
 from ..calibration.collector import Need
 from ..calibration.statistics import Statistics
-from ..command_line import INTERRUPTED
+from ..commands.group import INTERRUPTED
 from ..commands.options import (
+    GridSize,
+    Whole,
     batch_size_option,
     cache_option,
     device_option,
@@ -26,7 +28,6 @@ from ..commands.options import (
     plugin_option,
     resume_option,
 )
-from ..commands.types import GridSize, Whole
 from ..data.folders.folder import parse_named
 from ..defaults import DEFAULTS
 from ..evaluation.latency import measured

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from .._support.errors import BudgetError
-from ..commands.types import MethodName, OneLevel, Whole
+from ..commands.options import MethodName, OneLevel, Whole
 from ..pruning.level import Level
 from .settings import COUNTS, SUBJECT
 

@@ -10,8 +10,7 @@ from torch import nn
 
 from .._support.errors import BudgetError
 from .._support.files import read_json_file, write_text_atomic
-from ..commands.options import convention_option, image_size_option
-from ..commands.types import OneLevel, Whole
+from ..commands.options import OneLevel, Whole, convention_option, image_size_option
 from ..models.families import geometry_of
 from ..models.segment_anything import SHAPES, build_sam
 from ..pruning.cost import count

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._support.errors import MedcorePruneError
 from .._support.files import write_text_atomic
-from ..cli import COMMANDS as TOOL
+from ..commands.cli import COMMANDS as TOOL
 from .cli import COMMANDS as BENCH
 from .findings import CLAIMS
 from .grid import Grid

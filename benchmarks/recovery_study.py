@@ -18,8 +18,7 @@ from torch import nn
 from .._support.files import write_json_atomic, write_text_atomic
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
-from ..commands.options import cache_option, device_option
-from ..commands.types import Whole
+from ..commands.options import Whole, cache_option, device_option
 from ..data.splits.split import FRACTIONS, Split
 from ..evaluation.evaluate import evaluate, macro_average
 from ..pruning.planning import plan

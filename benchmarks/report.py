@@ -9,7 +9,7 @@ import pandas as pd
 from .._support.errors import ResultsError
 from .._support.files import write_text_atomic
 from .._support.registry import unknown_name
-from ..commands.types import MethodName
+from ..commands.options import MethodName
 from . import analysis_tables, frames, maps, plots, tables
 from .cli import COMMANDS
 from .experiment_page import Draw, drawn

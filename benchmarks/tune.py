@@ -16,8 +16,7 @@ from .._support.files import write_json_atomic, write_text_atomic
 from .._support.progress import track
 from ..calibration.calibrate import calibrate
 from ..calibration.statistics import Statistics
-from ..commands.options import cache_option, device_option
-from ..commands.types import Whole
+from ..commands.options import Whole, cache_option, device_option
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..pruning.level import COMPARISON_LEVELS
 from ..pruning.plan import Plan

@@ -1,1 +1,1 @@
-"""The commands of `medcore-prune`, one a file, each a click command called `command`."""
+"""`medcore-prune`: one command a file, and what they share."""

@@ -23,10 +23,11 @@ from ..models.segment_anything import SHAPES
 from ..training.adapt import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..training.loop import TrainRecord
 from ..zoo import pocket
-from .inputs import POCKET
+from .inputs import POCKET, check_outputs, check_split
 from .options import (
     FILE,
     MODEL_FILE,
+    Whole,
     device_option,
     image_size_option,
     layout_option,
@@ -35,8 +36,6 @@ from .options import (
     seed_option,
     training_options,
 )
-from .outputs import check_outputs, check_split
-from .types import Whole
 
 _DATA_HELP = "A folder of images and masks, and a name for it; may be repeated."
 

@@ -20,6 +20,7 @@ from .options import (
     FOLDER,
     MODEL,
     MODEL_FILE,
+    Whole,
     data_options,
     device_option,
     kind_options,
@@ -27,7 +28,6 @@ from .options import (
     scoring_options,
 )
 from .table import Table
-from .types import Whole
 
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
 _FILES = ("summary.md", "images.csv")

@@ -9,9 +9,8 @@ from .._support.files import refuse_existing, require_writable, write_json_atomi
 from ..checkpoints.onnx import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
 from ..data.samples import Sample
 from .inputs import POCKET, ImageOptions, ModelOptions
-from .options import FOLDER, MODEL, MODEL_FILE, data_options, kind_options, overwrite_option
+from .options import FOLDER, MODEL, MODEL_FILE, Whole, data_options, kind_options, overwrite_option
 from .table import Table
-from .types import Whole
 
 
 @click.command(name="export")

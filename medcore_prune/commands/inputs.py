@@ -1,6 +1,6 @@
 """Models and images of a command: found, loaded and checked before any work starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,15 @@ from typing import Any
 import click
 from torch import nn
 
-from .._support.errors import CheckpointError, DataError
+from .._support.errors import CheckpointError, DataError, WriteError
+from .._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
 from ..checkpoints.header import is_pruned_file
 from ..checkpoints.pruned import load
 from ..checkpoints.sam import load_sam
 from ..data import phantoms
 from ..data.folders.folder import named_folders, parse_named
 from ..data.samples import SampleSet, at_most, subset_hash
-from ..data.splits.beside import refuse_seen, split_beside
+from ..data.splits.beside import refuse_seen, split_beside, split_file
 from ..data.splits.split import Split
 from ..evaluation.estimates import Estimate, require_memory
 from ..models.families import geometry_of
@@ -225,3 +226,45 @@ def say_estimate(estimate: Estimate) -> None:
     """
     click.echo(str(estimate), err=True)
     require_memory(estimate)
+
+
+_MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def check_outputs(
+    read: Iterable[str | Path | None], overwrite: bool, out: Path, *beside: Path | None, state: Path | None = None
+) -> None:
+    """Refuse outputs that cannot be written, that are read, or that are there, before the work.
+
+    The split beside the model is held against what is there once the images are known: see `check_split`.
+
+    Args:
+        read: Files that the command reads; other words are passed over.
+        overwrite: Whether what is there may be replaced.
+        out: The model.
+        beside: Further files that are to be made, or None.
+        state: A file that is kept while the work goes on.
+
+    Raises:
+        WriteError: One line that names the file.
+    """
+    require_writable(out, *beside, split_file(out), state)
+    refuse_overwriting(tuple(read), out, *beside, split_file(out), state)
+    refuse_existing(overwrite, out, *beside)
+    refuse_folders(split_file(out), state)
+
+
+def check_split(roles: Split, out: Path, overwrite: bool) -> None:
+    """Refuse to replace a split that another model beside it needs, or without being asked to.
+
+    Raises:
+        WriteError: Another split is there.
+    """
+    place = split_file(out)
+    if not place.is_file() or roles.is_stored(place):
+        return
+    models = (out.with_suffix(suffix) for suffix in _MODEL_SUFFIXES)
+    for model in models:
+        if model != out and model.is_file():
+            raise WriteError(f"{place} is the split of {model}, and this one differs: choose another name for --out")
+    refuse_existing(overwrite, place)

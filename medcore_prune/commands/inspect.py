@@ -19,9 +19,9 @@ from ..pruning.cost import Cost, count
 from ..pruning.plan import Plan
 from ..pruning.planning import make_plan
 from ..pruning.surgery import Lineage, lineage_of
-from .blocks import blocks_table, draw_blocks
 from .inputs import POCKET, ModelOptions
 from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options, overwrite_option
+from .table import blocks_table, draw_blocks
 
 _WIDTH = 100
 _HASH, _HASH_SHOWN = re.compile(r"[0-9a-f]{64}"), 12

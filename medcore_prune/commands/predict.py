@@ -16,10 +16,9 @@ from .._support.progress import track
 from ..data.images import is_image_file, read_image
 from ..data.prompts import Box, boxes_from_csv
 from ..models.predictor import Predictor
-from ..overlay import overlay
 from .inputs import POCKET, ModelOptions
-from .options import FILE, FOLDER, MODEL, MODEL_FILE, device_option, kind_options, overwrite_option
-from .types import BoxType
+from .options import FILE, FOLDER, MODEL, MODEL_FILE, BoxType, device_option, kind_options, overwrite_option
+from .overlay import overlay
 
 _SHOWN = 3
 _FEWEST_PX = 2

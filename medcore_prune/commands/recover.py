@@ -22,6 +22,8 @@ from .inputs import (
     POCKET,
     ImageOptions,
     ModelOptions,
+    check_outputs,
+    check_split,
     data_record,
     require_own_images,
     say_estimate,
@@ -31,6 +33,7 @@ from .options import (
     FILE,
     MODEL,
     MODEL_FILE,
+    Whole,
     data_options,
     device_option,
     kind_options,
@@ -40,8 +43,6 @@ from .options import (
     seed_option,
     training_options,
 )
-from .outputs import check_outputs, check_split
-from .types import Whole
 
 _AVERAGED = 10  # steps: the loss of one says as much of its few images as of the model
 

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from .._support.errors import MedcorePruneError
+from .._support.files import atomic_write
+from ..pruning.cost import Cost
+from ..pruning.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,79 @@ class Table:
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         return "  ".join(cells).rstrip()
+
+
+_BAR = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_COLOURS = {"heads": "#e5532d", "neurons": "#3b7dd8"}
+_EMPTY = "#e3e8ec"
+
+
+def bar(kept: int, size: int, width: int = _BAR) -> str:
+    """Draw a share as a bar of eighths of a character, what is gone as dots."""
+    eighths = round(8 * width * kept / size)
+    full, part = divmod(eighths, 8)
+    drawn = "█" * full + (_EIGHTHS[part] if part else "")
+    return drawn.ljust(width, "·")
+
+
+def blocks_table(plan: Plan, left: Cost, bars: bool = False) -> Table:
+    """Tabulate heads, neurons and cost of every block.
+
+    Args:
+        plan: Sizes before, and what is kept.
+        left: Cost after, of as many blocks.
+        bars: Draw the shares beside the numbers, for a terminal.
+    """
+    columns = ["block", "attention", "heads", "neurons", "params, M", "FLOPs, G"]
+    rows = []
+    for part, cost in zip(plan.blocks, left.per_block, strict=True):
+        heads, neurons = ((len(part.keep(family)), part.size(family)) for family in ("heads", "neurons"))
+        row = [
+            str(part.block),
+            f"{cost.window} x {cost.window}" if cost.window else "global",
+            f"{heads[0]} of {heads[1]}",
+            f"{neurons[0]} of {neurons[1]}",
+            f"{cost.params / 1e6:.3f}",
+            f"{cost.flops / 1e9:.3f}",
+        ]
+        rows.append(row + ([bar(*heads, width=12), bar(*neurons)] if bars else []))
+    return Table([*columns, "heads left", "neurons left"] if bars else columns, rows, left=2)
+
+
+def draw_blocks(plan: Plan, title: str, place: Path) -> None:
+    """Draw what every block keeps, heads beside neurons, as PNG or SVG by the name's suffix; whole or not at all."""
+    from matplotlib.figure import Figure
+
+    count = len(plan.blocks)
+    figure = Figure(figsize=(7.2, 1.4 + 0.26 * count), layout="constrained")
+    axes: Any = figure.subplots(1, 2, sharey=True)
+    for axis, family in zip(axes, ("heads", "neurons"), strict=True):
+        shares = [len(block.keep(family)) / block.size(family) for block in plan.blocks]
+        axis.barh(range(count), [1.0] * count, color=_EMPTY, height=0.72)
+        axis.barh(range(count), shares, color=_COLOURS[family], height=0.72)
+        for block, share in zip(plan.blocks, shares, strict=True):
+            words = f"{len(block.keep(family))} of {block.size(family)}"
+            inside = share > 0.45
+            axis.text(
+                share - 0.02 if inside else share + 0.02,
+                block.block,
+                words,
+                ha="right" if inside else "left",
+                va="center",
+                fontsize=7.5,
+                color="white" if inside else "#25303b",
+            )
+        gone = plan.removed(family) / sum(block.size(family) for block in plan.blocks)
+        axis.set_title(f"{family}: {1 - gone:.0%} left", loc="left", fontsize=10)
+        axis.set_xlim(0, 1)
+        axis.set_xticks([0, 0.5, 1], ["0", "half", "all"])
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+        axis.tick_params(left=False)
+    axes[0].set_yticks(range(count))
+    axes[0].set_ylim(count - 0.4, -0.6)
+    axes[0].set_ylabel("block, shallowest first")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    with atomic_write(place) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli as prune
-from medcore_prune.lazy_group import LazyGroup
+from medcore_prune.commands.cli import cli as prune
+from medcore_prune.commands.group import LazyGroup
 
 WIDTH = 80
 PROGRAMS: dict[str, LazyGroup] = {"medcore-prune": prune, "medcore-bench": bench}  # type: ignore[dict-item]

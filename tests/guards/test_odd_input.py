@@ -10,9 +10,9 @@ import torch
 from tiny import tiny_sam
 
 import medcore_prune as mp
-from medcore_prune import command_line
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli
+from medcore_prune.commands import group
+from medcore_prune.commands.cli import cli
 
 ANYWHERE = "0,0,20,20"
 
@@ -21,7 +21,7 @@ ANYWHERE = "0,0,20,20"
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folder with a model, its pruned one and a few images, in which commands run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("warnings.showwarning", command_line._python_shows)
+    monkeypatch.setattr("warnings.showwarning", group._python_shows)
     model = tiny_sam()
     mp.save(model, "whole.safetensors")
     mp.save(mp.prune(model, mp.make_plan(model, "h50_m50")), "small.safetensors")
@@ -56,7 +56,7 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_words_are_refused_in_one_line(here: Path, odd: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        command_line.run(_called(*ODD[odd].split()))
+        group.run(_called(*ODD[odd].split()))
     assert ended.value.code == 1
     assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
 
@@ -101,6 +101,6 @@ def test_memory_that_is_not_there_is_said(error: Exception, capfd: pytest.Captur
         raise error
 
     with pytest.raises(SystemExit) as ended:
-        command_line.run(click.Command("x", callback=fails))
+        group.run(click.Command("x", callback=fails))
     assert ended.value.code == 1
     assert capfd.readouterr().err == "error: out of memory: use smaller images, a smaller batch or another device\n"

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli as prune
+from medcore_prune.commands.cli import cli as prune
 
 ROOT = Path(__file__).resolve().parents[2]
 # from the lowest to the highest: a folder may import from itself and from those before it

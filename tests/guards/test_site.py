@@ -10,7 +10,7 @@ import pytest
 
 import medcore_prune as mp
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli as prune
+from medcore_prune.commands.cli import cli as prune
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"

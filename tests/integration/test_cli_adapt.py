@@ -11,7 +11,7 @@ from skimage.io import imsave
 
 from medcore_prune._support.errors import CheckpointError
 from medcore_prune.checkpoints.sam import load_sam
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.zoo import pocket
 
 
@@ -75,7 +75,7 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "medcore_prune.cli",
+        "medcore_prune.commands.cli",
         "adapt",
         "--data",
         "nowhere",

@@ -22,7 +22,7 @@ from medcore_prune.benchmarks import planning
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.results import ResultStore
 from medcore_prune.benchmarks.settings import MODES
-from medcore_prune.cli import cli as medcore_prune_cli
+from medcore_prune.commands.cli import cli as medcore_prune_cli
 from medcore_prune.data import phantoms
 from medcore_prune.scoring.recipes import get_baseline
 from medcore_prune.scoring.registry import criteria

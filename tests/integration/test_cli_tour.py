@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import medcore_prune as mp
-from medcore_prune.cli import COMMANDS, cli
+from medcore_prune.commands.cli import COMMANDS, cli
 
 TOOL = Path(__file__).resolve().parents[2] / "docs" / "tool.md"
 

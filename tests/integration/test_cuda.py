@@ -20,7 +20,7 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.calibration.collector import Need, prunable_layers
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.evaluation.estimates import available_bytes
 from medcore_prune.models.fingerprint import computation_hash
 from medcore_prune.training.pool import Pool

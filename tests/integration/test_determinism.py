@@ -33,7 +33,7 @@ from pocket_pair import write_pair
 from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.benchmarks import baselines
 from medcore_prune.commands import evaluate, phantoms, prune, recover
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli
-from medcore_prune.command_line import run
+from medcore_prune.commands.cli import cli
+from medcore_prune.commands.group import run
 from medcore_prune.data.splits.beside import split_file
 import medcore_prune.benchmarks.baselines, medcore_prune.benchmarks.plan, medcore_prune.benchmarks.report
 import medcore_prune.commands.predict, medcore_prune.commands.prune, medcore_prune.commands.recover

@@ -4,7 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-PRUNES = ["medcore_prune.cli", "prune", "--calibration", "1", "--verify", "1", "--method", "medcore", "--correct"]
+PRUNES = [
+    "medcore_prune.commands.cli",
+    "prune",
+    "--calibration",
+    "1",
+    "--verify",
+    "1",
+    "--method",
+    "medcore",
+    "--correct",
+]
 PLANS = ["medcore_prune.benchmarks.cli", "plan", "--model", "pocket"]
 PROGRAM = """
 import sys

@@ -12,7 +12,7 @@ from medcore_prune._support.progress import raise_lost, remembered, track
 LOSES = """
 import signal
 import click
-from medcore_prune.command_line import run
+from medcore_prune.commands.group import run
 from medcore_prune._support.progress import track
 
 class Dies:

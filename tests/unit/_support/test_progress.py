@@ -20,7 +20,7 @@ for _ in track(range(3), "counting", total=3):
 """
 PRINTS = """
 import click
-from medcore_prune.command_line import run
+from medcore_prune.commands.group import run
 
 @click.command()
 def command():

@@ -16,7 +16,7 @@ from medcore_prune._support.registry import BUILT_IN
 from medcore_prune.calibration.collector import collectors
 from medcore_prune.calibration.layer_gradients import LayerBatch
 from medcore_prune.calibration.sums import Accumulator
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.scoring.registry import criteria
 
 PLUGIN = """

@@ -8,7 +8,7 @@ from tiny_samples import TinySamples
 
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.commands.evaluate import by_set, comparison, evaluate_all, summary
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.data.splits.split import Split

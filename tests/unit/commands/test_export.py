@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from tiny import tiny_sam
 
 import medcore_prune as mp
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.data.splits.beside import split_file
 
 pytest.importorskip("onnxruntime")

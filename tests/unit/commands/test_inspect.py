@@ -9,8 +9,8 @@ from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, MedcorePruneError
 from medcore_prune.checkpoints.sam import save_training_checkpoint
-from medcore_prune.cli import cli
-from medcore_prune.commands.blocks import bar
+from medcore_prune.commands.cli import cli
+from medcore_prune.commands.table import bar
 
 
 def run(*words: str | Path) -> Result:

@@ -5,8 +5,8 @@ import pytest
 from click.testing import CliRunner
 
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli
-from medcore_prune.commands.types import Whole
+from medcore_prune.commands.cli import cli
+from medcore_prune.commands.options import Whole
 
 HUGE = str(10**30)
 

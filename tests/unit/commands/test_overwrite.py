@@ -9,7 +9,7 @@ from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError, WriteError
 from medcore_prune._support.files import exclusive
-from medcore_prune.cli import COMMANDS, cli
+from medcore_prune.commands.cli import COMMANDS, cli
 
 DATA = "--data own=set --image-size 48"
 TRAINED = f"{DATA} --steps 1 --batch-size 2"

@@ -8,7 +8,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError, WriteError
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, CriterionError, DataError, MedcorePruneError, SurgeryError
 from medcore_prune.checkpoints.pruned import read_header
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.commands.inputs import ModelOptions, read_pair
 from medcore_prune.commands.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
 from medcore_prune.data.splits.split import Split

@@ -11,7 +11,7 @@ import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, DataError, MedcorePruneError
 from medcore_prune._support.progress import track
 from medcore_prune.checkpoints.pruned import read_header
-from medcore_prune.cli import cli
+from medcore_prune.commands.cli import cli
 from medcore_prune.commands.recover import _say
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.models.fingerprint import model_hash

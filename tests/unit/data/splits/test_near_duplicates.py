@@ -151,7 +151,8 @@ def test_a_command_says_it_in_one_line(tmp_path: Path) -> None:
     with pytest.warns(NearDuplicateWarning):
         split({"a": folder(root)})
     code = (
-        "import sys, click\nfrom medcore_prune.command_line import run\nfrom medcore_prune.data import folder, split\n"
+        "import sys, click\nfrom medcore_prune.commands.group import run\n"
+        "from medcore_prune.data import folder, split\n"
         "place = sys.argv.pop()\nrun(click.Command('x', callback=lambda: split({'a': folder(place)}) and None))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False)

@@ -12,9 +12,9 @@ from torch_free import output_without_torch
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.benchmarks.cli import main as bench_main
-from medcore_prune.cli import cli as prune
-from medcore_prune.cli import main as prune_main
-from medcore_prune.lazy_group import Listed
+from medcore_prune.commands.cli import cli as prune
+from medcore_prune.commands.cli import main as prune_main
+from medcore_prune.commands.group import Listed
 
 MAINS: dict[str, tuple[Any, Callable[[], None]]] = {
     "medcore-prune": (prune, prune_main),
@@ -112,9 +112,9 @@ def test_a_fault_of_the_program_keeps_its_traceback(program: str, ended: Callabl
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("medcore_prune.cli", ["medcore-prune", "--help"]),
+        ("medcore_prune.commands.cli", ["medcore-prune", "--help"]),
         ("medcore_prune.benchmarks.cli", ["medcore-bench", "--help"]),
-        ("medcore_prune.cli", ["medcore-prune", "--version"]),
+        ("medcore_prune.commands.cli", ["medcore-prune", "--version"]),
     ],
 )
 def test_help_does_not_wait_for_torch(module: str, words: list[str]) -> None:

@@ -2,8 +2,7 @@
 
 import click
 
-from .command_line import run
-from .lazy_group import LazyGroup, Listed
+from .group import LazyGroup, Listed, run
 
 _PACKAGE = "medcore_prune.commands"
 COMMANDS = {

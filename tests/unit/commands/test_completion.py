@@ -7,10 +7,10 @@ import pytest
 from click.shell_completion import ShellComplete
 from torch_free import output_without_torch
 
-from medcore_prune import completion
 from medcore_prune.benchmarks.cli import cli as bench
-from medcore_prune.cli import cli as prune
-from medcore_prune.lazy_group import LazyGroup
+from medcore_prune.commands import group
+from medcore_prune.commands.cli import cli as prune
+from medcore_prune.commands.group import LazyGroup
 
 GROUPS: dict[str, LazyGroup] = {"medcore-prune": prune, "medcore-bench": bench}  # type: ignore[dict-item]
 
@@ -53,8 +53,8 @@ def test_what_comes_next(line: str, expected: list[str]) -> None:
 
 
 def test_every_command_can_be_remembered() -> None:
-    for program, group in GROUPS.items():
-        for name in group.listed:
+    for program, commands in GROUPS.items():
+        for name in commands.listed:
             assert "--help" in completed(f"{program} {name} --")
 
 
@@ -62,14 +62,14 @@ def test_a_remembered_command_completes_without_torch() -> None:
     completed("medcore-prune phantoms --s")
     words = {"COMP_WORDS": "medcore-prune phantoms --s", "COMP_CWORD": "2"}
     environment = {**os.environ, **words, "_MEDCORE_PRUNE_COMPLETE": "zsh_complete"}
-    printed = output_without_torch("medcore_prune.cli", "medcore-prune", environment=environment)
+    printed = output_without_torch("medcore_prune.commands.cli", "medcore-prune", environment=environment)
     assert {"--set", "--size", "--seed"} <= set(printed.split("\n"))
 
 
 def test_an_outline_is_good_for_one_state_of_the_program(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     completed("medcore-prune phantoms --s")
     (old,) = (cache / "completion").iterdir()
-    monkeypatch.setattr(completion, "__version__", "another")
+    monkeypatch.setattr(group, "__version__", "another")
     completed("medcore-prune phantoms --s")
     (new,) = (cache / "completion").iterdir()
     assert new != old
