@@ -10,9 +10,9 @@ from .._support.errors import MedcorePruneError
 from .._support.files import write_text_atomic
 from ..commands.cli import COMMANDS as TOOL
 from .cli import COMMANDS as BENCH
-from .findings import CLAIMS
-from .grid import Grid
-from .listing import criteria, methods
+from .experiments.claims import CLAIMS
+from .report.listing import criteria, methods
+from .report.tables import Grid
 
 PAGES: Mapping[str, tuple[str, ...]] = {
     "README.md": ("commands", "claims", "methods"),
@@ -52,7 +52,7 @@ def claims(results: Path) -> Grid:
 
 
 def workflow(results: Path) -> Iterable[Grid]:
-    """What each step took where `speed_workflow` was run, and how much quicker the pruned encoders were.
+    """What each step took where `speed.workflow` was run, and how much quicker the pruned encoders were.
 
     Args:
         results: `docs/results`.

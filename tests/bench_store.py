@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medcore_prune.benchmarks.planning import plan_path
-from medcore_prune.benchmarks.records import NO_LEVEL, Cell, CellResult
-from medcore_prune.benchmarks.results import Evaluation, ResultStore, evaluation_key
+from medcore_prune.benchmarks.runner.jobs import plan_path
+from medcore_prune.benchmarks.runner.store import NO_LEVEL, Cell, CellResult, Evaluation, ResultStore, evaluation_key
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.planning import make_plan
 

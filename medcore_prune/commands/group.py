@@ -160,9 +160,9 @@ def _parameter(
 
 def _state(module: str) -> str:
     """What an outline is good for: this version, its files as they are, and the plug-ins that are installed."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     folders = [package / "commands", package.parent / "benchmarks", package / "benchmarks"]
-    times = [path.stat().st_mtime_ns for folder in folders if folder.is_dir() for path in folder.glob("*.py")]
+    times = [path.stat().st_mtime_ns for folder in folders if folder.is_dir() for path in folder.rglob("*.py")]
     installed = Path(sysconfig.get_path("purelib")).stat().st_mtime_ns
     return hashlib.sha256(f"{__version__} {module} {times} {installed}".encode()).hexdigest()[:16]
 

@@ -19,10 +19,8 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
-from medcore_prune.benchmarks.arrays import read_arrays
-from medcore_prune.benchmarks.plan import read_sensitivity
-from medcore_prune.benchmarks.records import read_memory
-from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.benchmarks.experiments.levels import read_sensitivity
+from medcore_prune.benchmarks.runner.store import ResultStore, read_arrays, read_memory
 from medcore_prune.calibration.storage import _KEY as STATISTICS_KEY
 from medcore_prune.calibration.storage import FilePart
 from medcore_prune.checkpoints.header import DIGEST_KEY

@@ -9,7 +9,7 @@ import pytest
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.benchmarks.readme import PAGES, with_tables
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_tables_are_current() -> None:

@@ -18,10 +18,10 @@ from skimage.io import imsave
 
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune._support.files import exclusive
-from medcore_prune.benchmarks import planning
 from medcore_prune.benchmarks.cli import cli
-from medcore_prune.benchmarks.results import ResultStore
-from medcore_prune.benchmarks.settings import MODES
+from medcore_prune.benchmarks.runner import jobs
+from medcore_prune.benchmarks.runner.settings import MODES
+from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.commands.cli import cli as medcore_prune_cli
 from medcore_prune.data import phantoms
 from medcore_prune.scoring.recipes import get_baseline
@@ -169,7 +169,7 @@ def test_going_on_computes_nothing_anew(
         raise AssertionError("evaluated again")
 
     before = _numbers(whole[0])
-    monkeypatch.setattr(planning, "prune", refuse)
+    monkeypatch.setattr(jobs, "prune", refuse)
     result = _run(_arguments(pair, whole[0], "--methods", METHODS))
     assert result.exit_code == 0, result.output
     assert "work: 51 results (one for each method, level, mode, seed and data set), 51 stored already" in result.output

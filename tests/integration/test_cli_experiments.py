@@ -7,8 +7,8 @@ from click.testing import CliRunner, Result
 from pocket_pair import write_pair
 
 from medcore_prune.benchmarks.cli import COMMANDS, cli
-from medcore_prune.benchmarks.recovering import records
-from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.benchmarks.runner.recover import records
+from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.pruning.plan import Plan
 
 FEW = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32"]

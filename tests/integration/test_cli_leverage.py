@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 from pocket_pair import write_pair
 
 from medcore_prune._support.errors import MedcorePruneError, ResultsError
-from medcore_prune.benchmarks import leverage, leverage_contours, leverage_sweep
 from medcore_prune.benchmarks.cli import cli
-from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.benchmarks.experiments.leverage import command, contours, sweep
+from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.pruning.plan import Plan
 
 FEW = ["--quick", "--images", "1", "--calibration", "2", "--eval-size", "32"]
@@ -74,9 +74,9 @@ def test_a_finished_sweep_measures_nothing_again(
     def never(*given: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(leverage, "render", lambda store: None)
-    monkeypatch.setattr(leverage_sweep, "measure", never)
-    monkeypatch.setattr(leverage_contours, "_maps", never)
+    monkeypatch.setattr(command, "render", lambda store: None)
+    monkeypatch.setattr(sweep, "measure", never)
+    monkeypatch.setattr(contours, "_maps", never)
     assert run("leverage", pair, out, *GRID).exit_code == 0
     assert json.loads((out / "analysis" / "leverage.json").read_text()) == before
 
@@ -90,7 +90,7 @@ def test_other_levels_are_another_run(pair: list[str], swept: tuple[Path, str]) 
 def test_an_unfinished_sweep_cannot_be_rendered(tmp_path: Path) -> None:
     store = ResultStore.create(tmp_path / "out", {"identity": {}})
     with pytest.raises(ResultsError, match="no finished sweep"):
-        leverage.render(store)
+        command.render(store)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from medcore_prune.benchmarks.results import ResultStore
+from medcore_prune.benchmarks.runner.store import ResultStore
 
 KILLS = int(os.environ.get("MEDCORE_PRUNE_KILLS", "10"))
 

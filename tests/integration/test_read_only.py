@@ -22,7 +22,8 @@ from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.commands.cli import cli
 from medcore_prune.commands.group import run
 from medcore_prune.data.splits.beside import split_file
-import medcore_prune.benchmarks.baselines, medcore_prune.benchmarks.plan, medcore_prune.benchmarks.report
+import medcore_prune.benchmarks.experiments.baselines, medcore_prune.benchmarks.experiments.levels
+import medcore_prune.benchmarks.report.comparison
 import medcore_prune.commands.predict, medcore_prune.commands.prune, medcore_prune.commands.recover
 
 model = tiny_sam()

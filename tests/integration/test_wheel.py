@@ -42,7 +42,7 @@ def test_the_only_top_level_name_is_ours(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"medcore_prune"}
-    for needed in ("zoo/pocket_adapted.safetensors", "benchmarks/templates/report.html.j2", "py.typed"):
+    for needed in ("zoo/pocket_adapted.safetensors", "benchmarks/report/templates/report.html.j2", "py.typed"):
         assert f"medcore_prune/{needed}" in names
     assert not [name for name in names if "tests" in name]
 

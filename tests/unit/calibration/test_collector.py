@@ -10,7 +10,7 @@ from tiny_samples import TinySamples
 
 import medcore_prune as mp
 from medcore_prune._support.errors import RegistryError, StatisticsError
-from medcore_prune.benchmarks.methods import Method
+from medcore_prune.benchmarks.runner.methods import Method
 from medcore_prune.calibration.collector import collectors, layout_of
 from medcore_prune.models.protocol import batch_of
 from medcore_prune.scoring.registry import criteria

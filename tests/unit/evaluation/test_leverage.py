@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medcore_prune._support.errors import BudgetError, MetricError
+from medcore_prune.benchmarks.experiments.leverage.steps import Step, StepGrid, paired_cells, valid_steps
 from medcore_prune.evaluation.leverage import (
     Before,
     BoundaryLeverage,
@@ -17,7 +18,6 @@ from medcore_prune.evaluation.leverage import (
     specificity,
 )
 from medcore_prune.evaluation.pooled import N_BINS, RELATIVE_ERROR, PooledValues, histogram, histogram_quantile
-from medcore_prune.leverage_steps import Step, StepGrid, paired_cells, valid_steps
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.cost import count
 from medcore_prune.pruning.level import Level

@@ -1,0 +1,250 @@
+"""`medcore-bench automatic`: the automatic split against the paper's levels, at equal parameters and at equal FLOPs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from ..._support.errors import MedcorePruneError, ResultsError
+from ..._support.files import write_text_atomic
+from ...calibration.statistics import Statistics
+from ...commands.options import Whole
+from ...data.samples import SampleSet, Subset
+from ...evaluation.evaluate import EvaluationSet
+from ...evaluation.latency import Measured
+from ...evaluation.leverage import BAND_PX, GRID_PX
+from ...pruning.automatic import CHUNK, AutomaticPlan, SplitSearch, search_plan
+from ...pruning.cost import count
+from ...pruning.level import COMPARISON_LEVELS, Level
+from ...pruning.plan import Plan
+from ...pruning.planning import planner
+from ...pruning.target import REMOVED, Target
+from ...scoring.criterion import unit_scores
+from ..report import tables
+from ..report.comparison import comparison_frame
+from ..report.page import Picture, Section, render_experiment
+from ..report.plots.automatic import budget, path_picture
+from ..report.summary import Summary, summarise
+from ..report.tables import Grid
+from ..runner.evaluate import Evaluator, digest
+from ..runner.experiment import begin, calibrated, experiment_options, running
+from ..runner.inputs import Inputs
+from ..runner.jobs import Job, plan_path
+from ..runner.methods import Method, choose_methods
+from ..runner.settings import Settings, method_option
+from ..runner.store import ResultStore
+
+NAME = "automatic"
+AUTOMATIC, FIXED = "automatic", "fixed"
+MODES = {"params": "equal parameters", "flops": "equal FLOPs"}
+SAMPLES = 8
+"""Calibration images of each data set that the search looks at."""
+_CAPTIONS = {
+    "path": "The way of the automatic split from the unpruned model, in shares of all heads and of all MLP neurons, "
+    "with the paper's levels. Lines: what is removed, in percent of the unit of the panel.",
+    "budget": "BF1 and HD95 of the automatic split and of the paper's levels at the same parameters and FLOPs.",
+}
+_LEAD = (
+    "From the unpruned model, in chunks of a twentieth of a family's units, heads or MLP neurons go on: whichever "
+    "moves the contour less for what it saves, as seen on calibration images. The paper's levels fix the two shares by "
+    "hand. Same scores, same quotas, no fine-tuning. At h84_m95 all goes that may go, so there the two cannot differ."
+)
+
+
+@click.command(name=NAME)
+@experiment_options(NAME, levels=COMPARISON_LEVELS, gallery=False)
+@method_option
+@click.option(
+    "--samples",
+    type=Whole(1),
+    default=SAMPLES,
+    show_default=True,
+    metavar="N",
+    help="Images of each set that the search looks at.",
+)
+@click.option(
+    "--chunk",
+    type=float,
+    default=CHUNK,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of all heads, or of all neurons, that goes in a step of the search.",
+)
+def command(settings: Settings, method: str, samples: int, chunk: float) -> None:
+    """Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs.
+
+    The split is what `medcore-prune prune --target` uses: at each step, the
+    family goes whose removal moves the contour less. Without recovery, on the
+    built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench automatic --quick --levels h50_m70
+    """
+    if settings.seeds != 1:
+        raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")
+    settings = replace(settings, methods=(method,), subject=AUTOMATIC)
+    with running(settings):
+        (chosen,) = choose_methods(settings)
+        inputs, store = _begin(settings, chosen, samples, chunk)
+        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
+        evaluator.run_unpruned()
+        statistics = calibrated(inputs, store, settings, chosen.needs)
+        evaluator.samples_of.update({draw: digest(each) for draw, each in statistics.items()})
+        jobs, paths = plan_all(inputs, settings, chosen, statistics.get(0), samples, chunk)
+        store.write_analysis("paths", paths)
+        for job in jobs:
+            job.plan.save(plan_path(store, job.plan.hash))
+        evaluator.run(jobs)
+        render(store)
+
+
+def _begin(settings: Settings, method: Method, samples: int, chunk: float) -> tuple[Inputs, ResultStore]:
+    about = method.describe()
+    both = {
+        FIXED: {**about, "description": f"{method.name} at the paper's level"},
+        AUTOMATIC: {**about, "description": f"{method.name}, split by marginal boundary leverage"},
+    }
+    identity = {"method": method.fingerprint, "samples": samples, "chunk": chunk}
+    return begin(
+        settings, NAME, methods=[method], modes=MODES, identity=identity, about={"methods": both, "scores": method.name}
+    )
+
+
+def plan_all(
+    inputs: Inputs,
+    settings: Settings,
+    method: Method,
+    statistics: Statistics | None,
+    samples: int,
+    chunk: float,
+) -> tuple[list[Job], dict[str, Any]]:
+    """Plan every level, and the automatic split at its parameters and at its FLOPs.
+
+    Args:
+        inputs: Model and calibration images.
+        settings: Levels and batch size.
+        method: Whose scores choose.
+        statistics: What they read.
+        samples: Images of each data set that the search looks at.
+        chunk: Share of a family's units a step.
+
+    Returns:
+        Jobs to evaluate, and what `analysis/paths.json` holds: a path for each unit and level, and the levels' shares.
+    """
+    model, recipe = inputs.adapted, method.recipe
+    drawn = inputs.calibration(0)
+    scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, drawn), model)
+    make = planner(model, recipe, scores, statistics=statistics)
+    images = [EvaluationSet(_first(each, samples), inputs.image_size, GRID_PX) for each in drawn.values()]
+    search = SplitSearch(model, make, images, chunk=chunk, batch_size=settings.batch_size)
+    fixed = {level: make(level) for level in settings.levels}
+    jobs, paths = list[Job](), dict[str, dict[str, Any]]()
+    for unit in MODES:
+        for level, plan in fixed.items():
+            target = Target(unit, _removed(search, plan, unit))
+            notes = {"samples": samples, "around": "truth", "band_px": BAND_PX[0]}
+            found = search_plan(search, target, notes)
+            jobs += [_job(FIXED, unit, level, plan, method), _job(AUTOMATIC, unit, level, found.plan, method)]
+            paths.setdefault(unit, {})[str(level)] = _path(found)
+    shares = {str(level): [plan.effective_fraction(f) for f in ("heads", "neurons")] for level, plan in fixed.items()}
+    return jobs, {"paths": paths, "levels": shares, "unit_cost": _unit_costs(search)}
+
+
+def _first(samples: SampleSet, most: int) -> SampleSet:
+    return Subset(samples, tuple(range(min(most, len(samples)))), samples.name)
+
+
+def _removed(search: SplitSearch, plan: Plan, unit: str) -> float:
+    return REMOVED[unit](count(search.model, plan), search.dense)
+
+
+def _unit_costs(search: SplitSearch) -> dict[str, dict[str, float]]:
+    """Share of each unit that all heads, or all neurons, that may go take with them: the slopes of the lines."""
+    only = {"heads": (search.most[0], 0), "neurons": (0, search.most[1])}
+    return {
+        unit: {
+            family: search.removed(state, Target(unit, 0.5)) / (max(state) / search.total[place])
+            for place, (family, state) in enumerate(only.items())
+        }
+        for unit in MODES
+    }
+
+
+def _job(name: str, unit: str, level: Level, plan: Plan, method: Method) -> Job:
+    return Job(name, unit, str(level), 0, plan, Measured(), method.fingerprint, experiment=NAME)
+
+
+def _path(found: AutomaticPlan) -> dict[str, Any]:
+    steps = [{**dataclasses.asdict(step), "leverage": dict(step.leverage)} for step in found.path]
+    columns, rows = found.rows()
+    return {"target": str(found.target), "steps": steps, "columns": columns, "rows": rows}
+
+
+def render(store: ResultStore) -> None:
+    """Write the report from what is stored.
+
+    Raises:
+        ResultsError: The run is not finished.
+    """
+    paths = store.analysis("paths")
+    if paths is None:
+        raise ResultsError(f"{store.root} holds no finished split yet: run the same command again to go on")
+    summary = summarise(store)
+    write_text_atomic(store.root / "automatic.csv", comparison_frame(summary).to_csv(index=False, lineterminator="\n"))
+    notice = str(store.run.get("notice", ""))
+    pictures = {
+        "path": Picture(_CAPTIONS["path"], lambda theme: path_picture(paths, theme)),
+        "budget": Picture(_CAPTIONS["budget"], lambda theme: budget(summary, theme)),
+    }
+    modes = [mode for mode in MODES if mode in summary.modes]
+    against = [tables.differences(summary, mode) for mode in modes]
+    details = [tables.comparison(summary, mode) for mode in modes]
+    sections = [
+        Section("Automatic against fixed", grids=[splits(paths, summary, notice), *against], figures=pictures),
+        Section("All metrics", grids=details, folded=True),
+        Section("The paths", grids=_path_grids(paths, notice), folded=True),
+    ]
+    lead = [f"Scores: {store.run.get('scores', '')}. {_LEAD}"]
+    render_experiment(store, "The automatic split", lead, sections, show=1 + len(against))
+
+
+def splits(paths: Mapping[str, Any], summary: Summary, notice: str) -> Grid:
+    """What the automatic split chose at each level's size, and what came of it."""
+    rows = []
+    for mode, title in MODES.items():
+        for level, (heads, neurons) in paths["levels"].items():
+            found = {row.method: row for row in summary.of(mode, level)}
+            if {AUTOMATIC, FIXED} - found.keys():
+                continue
+            last = paths["paths"][mode][level]["steps"][-1]
+            shares = [f"{100 * share:.1f}" for share in (heads, last["heads"], neurons, last["neurons"])]
+            rows.append([title, level, *shares, *_pair(found, "bf1"), *_pair(found, "hd95_px"), _sizes(found, mode)])
+    columns = ["at", "level", "heads -%: fixed", "automatic", "MLP -%: fixed", "automatic", "BF1: fixed", "automatic"]
+    return Grid(
+        "What the automatic split chose",
+        [*columns, "HD95 px: fixed", "automatic", "removed %: fixed, automatic"],
+        rows,
+        [notice, "Shares of all heads and neurons of the encoder, protected blocks included."],
+        left=2,
+    )
+
+
+def _pair(found: Mapping[str, Any], metric: str) -> list[str]:
+    return [tables.number(metric, found[name].metrics[metric].value) for name in (FIXED, AUTOMATIC)]
+
+
+def _sizes(found: Mapping[str, Any], unit: str) -> str:
+    return ", ".join(f"{100 * found[name].cost[f'{unit}_removed']:.2f}" for name in (FIXED, AUTOMATIC))
+
+
+def _path_grids(paths: Mapping[str, Any], notice: str) -> Sequence[Grid]:
+    """The longest path of each unit: those of smaller targets follow it but for their last steps."""
+    grids = []
+    for of_unit in (paths["paths"][unit] for unit in MODES):
+        longest = max(of_unit.values(), key=lambda path: len(path["rows"]))
+        title = f"Path to {longest['target']}"
+        grids.append(Grid(title, longest["columns"], longest["rows"], [notice], left=2))
+    return grids

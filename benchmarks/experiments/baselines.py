@@ -1,0 +1,210 @@
+"""`medcore-bench baselines`: the controlled comparison of the paper's Table 5, after the floors, without recovery."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from torch import nn
+
+from ..._support.errors import MedcorePruneError
+from ..._support.registry import unknown_name
+from ...calibration.statistics import Statistics
+from ...commands.options import MethodName
+from ...correction.correct import Corrector, correct
+from ...correction.settings import CorrectionSettings
+from ...pruning.level import COMPARISON_LEVELS
+from ...pruning.plan import Plan
+from ...pruning.surgery import prune
+from ..report.comparison import render
+from ..report.gallery import make_gallery
+from ..runner.evaluate import Evaluator, amount, describe, digest, duration, estimated_seconds
+from ..runner.experiment import begin, calibrated, experiment_options, running
+from ..runner.inputs import Inputs, Sets, sample_hash
+from ..runner.jobs import EXPERIMENT, Job, Treatment, make_jobs
+from ..runner.methods import Method, choose_methods
+from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, SUBJECT, Settings
+from ..runner.store import ResultStore
+from .analyses import exact_agreement, fisher_methods, stability
+
+
+def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
+    """Cut, then correct on calibration images.
+
+    Args:
+        sets: Calibration samples by data set.
+        samples: Images of each set that are read.
+        seed: Of the draw among them.
+    """
+
+    correctors: dict[nn.Module, Corrector] = {}
+
+    def build(model: nn.Module, plan: Plan) -> nn.Module:
+        small = prune(model, plan)
+        if model not in correctors:
+            correctors[model] = Corrector(model, sets, CorrectionSettings(), samples, seed, progress=False, keep=True)
+        correctors[model].correct(small)
+        return small
+
+    what = f"{inspect.signature(correct)} {sample_hash(sets)} {samples} {seed}"
+    return Treatment(hashlib.sha256(what.encode()).hexdigest()[:24], build)
+
+
+def corrected_jobs(jobs: Sequence[Job], methods: Sequence[Method], inputs: Inputs, settings: Settings) -> list[Job]:
+    """Repeat the jobs of own quotas with the correction; of a stochastic method the first seeds alone."""
+    stochastic = {method.name for method in methods if method.recipe.stochastic}
+    treatments: dict[int, Treatment] = {}
+    chosen = [
+        job
+        for job in jobs
+        if job.mode == CORRECTED_FROM and (job.method not in stochastic or job.seed < settings.counts.corrected_seeds)
+    ]
+    for draw in {job.seed % settings.seeds for job in chosen}:
+        treatments[draw] = correction(inputs.calibration(draw), settings.counts.correction, draw)
+    return [replace(job, mode=CORRECTED, treatment=treatments[job.seed % settings.seeds]) for job in chosen]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison whose inputs have been loaded and checked.
+
+    Attributes:
+        settings: What was asked for.
+        methods: What takes part, in the order of the tables.
+        inputs: Models and data.
+        store: Where results go.
+    """
+
+    settings: Settings
+    methods: Sequence[Method]
+    inputs: Inputs
+    store: ResultStore
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> "Comparison":
+        """Load and check everything, so that what is wrong with the inputs is said before any work starts.
+
+        Raises:
+            MedcorePruneError: Methods, models, data or earlier results that cannot be used.
+        """
+        methods = choose_methods(settings)
+        names = [method.name for method in methods]
+        if settings.subject not in (*names, Settings.subject):
+            raise MedcorePruneError(f"--compare: {unknown_name('method of this comparison', settings.subject, names)}")
+        inputs, store = begin(settings, EXPERIMENT, methods=methods, modes=MODES)
+        return cls(settings, methods, inputs, store)
+
+    def run(self) -> None:
+        """Do what is not stored yet.
+
+        Raises:
+            MedcorePruneError: A criterion failed, or a stored file is damaged.
+        """
+        settings, inputs = self.settings, self.inputs
+        work = amount(self.methods, inputs, settings, [result.cell for result in self.store.cells()])
+        for line in describe(self.methods, inputs, settings, work):
+            click.echo(line)
+        evaluator = Evaluator(inputs, settings, self.store)
+        if work.stored < work.cells:
+            click.echo(f"about {duration(estimated_seconds(evaluator, self.methods, work))} if nothing is stored yet")
+        evaluator.run_unpruned()
+        needs = frozenset().union(*(method.needs for method in self.methods))
+        statistics = calibrated(inputs, self.store, settings, needs)
+        jobs = make_jobs(self.methods, inputs, statistics, settings, self.store)
+        if settings.correct:
+            jobs += corrected_jobs(jobs, self.methods, inputs, settings)
+        evaluator.samples_of.update({number: digest(each) for number, each in statistics.items()})
+        evaluator.run(jobs)
+        if statistics:
+            self._analyse(statistics[0], jobs)
+        if settings.gallery:
+            make_gallery(evaluator, jobs)
+
+    def _analyse(self, statistics: Statistics, jobs: Sequence[Job]) -> None:
+        """Correlate scores with exact interventions, and with those of fewer samples."""
+        methods = {method.name: method for method in fisher_methods(self.methods)}
+        plans = {
+            name: [job.plan.hash for job in jobs if (job.method, job.seed) == (name, method.seeds[0])]
+            for name, method in methods.items()
+        }
+        # plans tell one score from another even where the code of a criterion changed out of sight
+        of_method = {
+            name: {"fingerprint": method.fingerprint, "plans": plans[name]} for name, method in methods.items()
+        }
+        counts = self.settings.counts
+        state = {
+            "samples": digest(statistics),
+            "levels": [str(level) for level in self.settings.levels],
+            "units": counts.exact_units,
+            "images": counts.exact_images,
+        }
+        for name, analyse in (
+            ("stability", lambda chosen: stability(chosen, self.inputs.adapted, statistics, self.settings)),
+            ("agreement", lambda chosen: exact_agreement(chosen, self.inputs, statistics, self.settings)),
+        ):
+            self._add_analysis(name, state, of_method, methods, analyse)
+
+    def _add_analysis(
+        self,
+        name: str,
+        state: Mapping[str, Any],
+        of_method: Mapping[str, Any],
+        methods: Mapping[str, Method],
+        analyse: Callable[[list[Method]], dict[str, Any]],
+    ) -> None:
+        """Analyse the methods whose stored analysis is not of the same scores; those of other methods stay."""
+        stored = self.store.analysis(name) or {}
+        if stored.get("state") != state:
+            stored = {}
+        known = stored.get("of_method", {})
+        open_methods = [method for key, method in methods.items() if known.get(key) != of_method[key]]
+        if open_methods:
+            made = analyse(open_methods)
+            rows = {**stored.get("methods", {}), **made["methods"]}
+            kept = {"state": state, "of_method": {**known, **of_method}, **made, "methods": rows}
+            self.store.write_analysis(name, kept)
+
+
+@click.command(name="baselines")
+@experiment_options("baselines", levels=COMPARISON_LEVELS)
+@click.option(
+    "--methods",
+    "names",
+    type=MethodName(several=True),
+    metavar="METHOD,...",
+    help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
+)
+@click.option(
+    "--compare",
+    "subject",
+    type=MethodName(),
+    default=SUBJECT,
+    show_default=True,
+    metavar="METHOD",
+    help="The method that each other one is compared with.",
+)
+@click.option(
+    "--correct/--no-correct",
+    default=True,
+    show_default=True,
+    help="Evaluate every pruned model after the training-free correction too.",
+)
+@click.option("--gallery/--no-gallery", default=True, show_default=True, help="Keep and show pictures of the images.")
+def command(settings: Settings, names: str | None) -> None:
+    """Compare pruning methods on the same groups, levels, images and seeds, with no recovery.
+
+    Without options: the built-in pair on drawn polyps, in a few minutes.
+    Results are kept as files; run the same command again to go on after an
+    interruption, or with more methods and levels.
+
+    \b
+    Example:
+      medcore-bench baselines --quick --methods magnitude,medcore
+    """
+    settings = replace(settings, methods=tuple(name.strip() for name in (names or "").split(",") if name.strip()))
+    with running(settings):
+        comparison = Comparison.prepare(settings)
+        comparison.run()
+        render(comparison.store, gallery=settings.gallery, subject=settings.subject)

@@ -1,0 +1,351 @@
+"""`medcore-bench main`: the paper's Table 1, one-time and sequential compression with recovery."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import click
+from torch import nn
+
+from ...correction.correct import correct
+from ...data.splits.split import Split
+from ...evaluation.intervals import Interval
+from ...pruning.level import Level
+from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
+from ...training.recover import RecoverySettings
+from ..report.page import Picture, Section, render_experiment
+from ..report.paper import paper_grid
+from ..report.plots.recovery import loss_curves, size_against_contour
+from ..report.summary import HIGHER_IS_BETTER, Place, Row, Summary, summarise
+from ..report.tables import BELOW_FLOOR, METRIC_NAMES, Grid, footer, label, number, span
+from ..runner.evaluate import Evaluator
+from ..runner.experiment import begin, experiment_options, running
+from ..runner.methods import choose_methods
+from ..runner.recover import Item, Maker, records, recovery_settings, unpruned
+from ..runner.settings import SUBJECT, LevelList, Settings, joined, method_option, steps_option
+from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
+
+UNPRUNED_RECOVERED = "unpruned_recovered"
+_LEAD = (
+    "Encoder heads and MLP neurons removed and the model fine-tuned against the unpruned one. The unpruned model after "
+    "the same recovery stands beside them: what it gains is fine-tuning's, not pruning's."
+)
+
+
+def render(store: ResultStore) -> None:
+    """Write the report from what is stored."""
+    summary = summarise(store)
+    made = records(store)
+    pictures = {
+        "size": Picture(
+            "Encoder parameters left against BF1, a line a way; dashed: the unpruned model, and it after the same "
+            "recovery.",
+            lambda theme: size_against_contour(summary, theme),
+        )
+    }
+    curves = {
+        "losses": Picture(
+            "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights that "
+            "were kept.",
+            lambda theme: loss_curves(made, theme),
+        )
+    }
+    sections = [
+        Section("Compression with recovery", figures=pictures, grids=[table(summary, made), paper_grid(1)]),
+        Section("What recovery and correction add", grids=[gains(summary)]),
+        Section("Recoveries", figures=curves, grids=[recoveries(made)]),
+    ]
+    render_experiment(store, "Compression with recovery", [_LEAD], sections, show=2)
+
+
+def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """The paper's Table 1 in its layout, with intervals of BF1, latency and peak memory."""
+    timed = {tuple(record["place"][:3]): record["latency"] for record in made.values()}
+    rows: list[list[str]] = []
+    sections = []
+    blocks = [("not pruned", summary.unpruned_rows)]
+    blocks += [(title, summary.of_mode(mode)) for mode, title in summary.modes.items()]
+    for title, of_block in blocks:
+        sections.append(len(rows))
+        for place, row in enumerate(of_block):
+            name = label(row) if row.level == NO_LEVEL else row.level
+            latency = timed.get((row.mode, row.method, row.level))
+            if row.method == UNPRUNED and timed:
+                latency = _own(next(iter(timed.values())))
+            rows.append([title if place == 0 else "", name, *_size(row), *_metrics(row), *_latency(latency)])
+    columns = ["what", "level", "params M", "FLOPs G", *METRIC_NAMES.values(), "ms an image", "of unpruned", "peak MB"]
+    notes = [
+        *footer(summary, next(iter(summary.modes), "any")),
+        "ms an image: median forward pass of encoder and decoder for one box, batch of one; of unpruned: against the "
+        "unpruned model timed in turns with it; peak MB: tensors alive at once in that pass, weights not counted.",
+    ]
+    return Grid("Table 1: compression, contour, cost", columns, rows, notes, sections[1:], left=2)
+
+
+def _own(latency: Mapping[str, Any]) -> dict[str, Any]:
+    return {UNPRUNED: latency[UNPRUNED], "model": latency[UNPRUNED]}
+
+
+def _size(row: Row) -> list[str]:
+    if "params" not in row.cost:
+        return ["–", "–"]
+    return [f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['flops'] / 1e9:.2f}"]
+
+
+def _metrics(row: Row) -> list[str]:
+    cells = []
+    for metric in HIGHER_IS_BETTER:
+        text = number(metric, row.metrics[metric].value)
+        if metric == "bf1":
+            text = f"{text} {span(metric, row.metrics[metric])}"
+        cells.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
+    return cells
+
+
+def _latency(latency: Mapping[str, Any] | None) -> list[str]:
+    if latency is None:
+        return ["–", "–", "–"]
+    own, dense = latency["model"], latency[UNPRUNED]
+    share = own["median_ms"] / dense["median_ms"]
+    return [f"{own['median_ms']:.1f}", f"{share:.2f}", f"{own['peak_bytes'] / 1e6:.1f}"]
+
+
+def gains(summary: Summary) -> Grid:
+    """Paired differences of BF1: what each step adds at a level, and what is left to the unpruned model."""
+    subject = summary.subject
+    after: Place = ("any", NO_LEVEL, UNPRUNED_RECOVERED)
+    rows = []
+    for level in summary.levels:
+        cut, corrected = ("cut", level, subject), ("corrected", level, subject)
+        recovered, both = ("one_time", level, subject), ("corrected_recovered", level, subject)
+        if summary.row(cut) is None:
+            continue
+        pairs = [
+            (corrected, cut),
+            (recovered, cut),
+            (both, recovered),
+            (corrected, ("any", NO_LEVEL, UNPRUNED)),
+            (recovered, ("any", NO_LEVEL, UNPRUNED)),
+            (recovered, after),
+        ]
+        rows.append([level, *(difference(summary.paired(own, other)) for own, other in pairs)])
+    rows.append(["unpruned", "", difference(summary.paired(after, ("any", NO_LEVEL, UNPRUNED))), "", "", "", ""])
+    columns = [
+        "level",
+        "correction",
+        "recovery",
+        "corrected + quarter recovery − recovery",
+        "corrected − unpruned",
+        "recovered − unpruned",
+        "recovered − unpruned recovered",
+    ]
+    notes = [summary.notice, "Differences of BF1 with paired 95 % intervals; correction, recovery: against the cut."]
+    return Grid("What each step adds to BF1", columns, rows, notes)
+
+
+def difference(value: Interval | None) -> str:
+    """Write a difference of BF1 with its interval, a dash where there is none."""
+    return "–" if value is None else f"{number('bf1', value.value, True)} {span('bf1', value, True)}"
+
+
+def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """Every recovery: steps, the weights kept, the loss at both ends, seconds."""
+    rows = []
+    for record in made.values():
+        for stage in record["stages"]:
+            losses = stage.get("losses", {}).get("loss", [])
+            if losses:
+                tenth = max(1, len(losses) // 10)
+                start, end = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+                kept = f"{stage['best_step']}" + (", stopped early" if stage["stopped_early"] else "")
+                name = " ".join(filter(None, record["place"])).replace("_", " ")
+                cells = [str(len(losses)), kept, f"{start:.3f}", f"{end:.3f}", f"{stage['seconds']:.0f}"]
+                rows.append([name, stage["name"], *cells])
+    columns = ["model", "stage", "steps", "weights of step", "loss, first tenth", "last tenth", "seconds"]
+    return Grid("Recoveries", columns, rows, left=2)
+
+
+NAME = "main"
+ONE_TIME = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
+SEQUENTIAL = tuple(map(Level.parse, ("h60_m70", "h72_m84", "h84_m95")))
+FIRST = Level.parse("h70_m95")
+"""The one-time level that the sequential second pass starts from, recovered."""
+MODES = {
+    "cut": "one-time, no recovery",
+    "corrected": "one-time, corrected, no recovery",
+    "one_time": "one-time, recovered",
+    "corrected_recovered": "one-time, corrected, recovered with a quarter of the steps",
+    "sequential": "sequential, recovered",
+}
+_SHARE = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """What `main` makes, from the options.
+
+    Attributes:
+        maker: Makes and evaluates.
+        method: Whose scores choose what goes.
+        fingerprint: Of that method's code and settings.
+        schedule: `one-shot` or `cascade`, of the recovered models.
+        one_time, sequential: Levels.
+    """
+
+    maker: Maker
+    method: str
+    fingerprint: str
+    schedule: str
+    one_time: Sequence[Level]
+    sequential: Sequence[Level]
+
+    def items(self) -> list[Item]:
+        """All models, the mildest first."""
+        return [self._unpruned(), *self._one_time(), *self._sequential()]
+
+    def _options(self, **more: Any) -> dict[str, Any]:
+        settings, inputs = self.maker.settings, self.maker.inputs
+        return {
+            "criterion": self.method,
+            "reference": inputs.reference,
+            "data": inputs.roles,
+            "samples": settings.counts.calibration,
+            "store": self.maker.recoveries,
+            "cache_dir": settings.calibration_folder,
+            **more,
+        }
+
+    def _unpruned(self) -> Item:
+        inputs, recovery = self.maker.inputs, self.maker.recovery
+
+        def make() -> Cascaded:
+            model, history = self.maker.recoveries.recover(
+                copy.deepcopy(inputs.adapted), inputs.adapted, inputs.roles, recovery
+            )
+            plain = unpruned(model)
+            return replace(plain, stages=(Stage("recovery", plain.plan, history, history.seconds),))
+
+        return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, {"recovery": asdict(recovery)}, recovery.steps, 1)
+
+    def _corrector(self) -> Correct:
+        samples = self.maker.settings.counts.correction
+
+        def apply(model: nn.Module, teacher: nn.Module, data: Split) -> None:
+            correct(model, teacher, data, samples=samples, progress=False)
+
+        return apply
+
+    def _one_time(self) -> Iterator[Item]:
+        recovery = self.maker.recovery
+        quarter = recovery_settings(self.maker.settings, max(1, recovery.steps // _SHARE))
+        ways: Mapping[str, tuple[dict[str, Any], int, int]] = {
+            "cut": ({"schedule": "one-shot", "recovery": None}, 0, 0),
+            "corrected": ({"schedule": "one-shot", "recovery": None, "correct": self._corrector()}, 0, 0),
+            "one_time": ({"schedule": self.schedule, "recovery": recovery}, *self._work(recovery)),
+            "corrected_recovered": (
+                {"schedule": self.schedule, "recovery": quarter, "correct": self._corrector()},
+                *self._work(quarter),
+            ),
+        }
+        for level in self.one_time:
+            for mode, (options, steps, count) in ways.items():
+                yield self._item(mode, level, options, steps, count)
+
+    def _item(self, mode: str, level: Level, options: dict[str, Any], steps: int, count: int) -> Item:
+        def make() -> Cascaded:
+            return cascade(self.maker.inputs.adapted, level, **self._options(**options))
+
+        return Item(mode, self.method, str(level), make, self._recipe(options), steps, count)
+
+    def _recipe(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the options tells one model from another; the correction by what it reads."""
+        plain = {name: value for name, value in options.items() if name != "correct"}
+        recovery = plain.get("recovery")
+        plain["recovery"] = None if recovery is None else asdict(recovery)
+        plain["correction"] = self.maker.settings.counts.correction if "correct" in options else 0
+        return {**plain, "method": self.fingerprint}
+
+    def _work(self, recovery: RecoverySettings) -> tuple[int, int]:
+        """Optimiser steps and recoveries that one pass takes: the cascade recovers after the heads too."""
+        short = recovery.shortened(HEAD_RECOVERY_FRACTION).steps if self.schedule == "cascade" else 0
+        return recovery.steps + short, 1 + bool(short)
+
+    def _sequential(self) -> Iterator[Item]:
+        recovery = self.maker.recovery
+        options = {"schedule": self.schedule, "recovery": recovery}
+
+        @cache
+        def first() -> Cascaded:
+            return cascade(self.maker.inputs.adapted, FIRST, **self._options(**options))
+
+        for level in self.sequential:
+
+            def make(level: Level = level) -> Cascaded:
+                return second_pass(first(), level, **self._options(**options))
+
+            recipe = {**self._recipe(options), "first": str(FIRST)}
+            # the first recovery is that of the one-time level, which is shared
+            yield Item("sequential", self.method, str(level), make, recipe, *self._work(recovery))
+
+
+@click.command(name=NAME)
+@experiment_options(NAME, subject=SUBJECT, gallery=False)
+@method_option
+@click.option(
+    "--one-time",
+    type=LevelList(),
+    default=joined(ONE_TIME),
+    help=f"Levels, each reached in one go.  [default: {joined(ONE_TIME, ', ')}]",
+)
+@click.option(
+    "--sequential",
+    type=LevelList(),
+    default=joined(SEQUENTIAL),
+    help="Levels reached by a second pass over a recovered model, on the blocks that the first left whole.  "
+    f"[default: {joined(SEQUENTIAL, ', ')}]",
+)
+@click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["one-shot", "cascade"]),
+    default="cascade",
+    show_default=True,
+    help="Cut heads and MLP together, or heads first, with a short recovery and new scores in between.",
+)
+@steps_option
+def command(
+    settings: Settings,
+    method: str,
+    one_time: tuple[Level, ...],
+    sequential: tuple[Level, ...],
+    no_sequential: bool,
+    schedule: str,
+    steps: int | None,
+) -> None:
+    """Compress with recovery, one-time and sequential, and measure contours, size, latency and memory.
+
+    Recovery is fine-tuning towards the unpruned model. That model is shown
+    after the same recovery too, so that what fine-tuning gains is not credited
+    to pruning. On the built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench main --quick --one-time h50_m70 --no-sequential
+    """
+    settings = replace(settings, methods=(method,), subject=method)
+    recovery = recovery_settings(settings, steps)
+    with running(settings):
+        methods = choose_methods(settings)
+        identity = {"recovery": asdict(recovery), "schedule": schedule}
+        inputs, store = begin(settings, NAME, methods=methods, modes=MODES, identity=identity)
+        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
+        maker = Maker(inputs, settings, store, evaluator, recovery)
+        items = Work(
+            maker, method, methods[0].fingerprint, schedule, one_time, () if no_sequential else sequential
+        ).items()
+        maker.announce(items, inputs.roles)
+        evaluator.run_unpruned()
+        maker.run(items)
+        render(store)

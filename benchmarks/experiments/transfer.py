@@ -1,0 +1,268 @@
+"""`medcore-bench transfer`: the paper's Table 2, the same pipeline on other modalities."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import click
+from matplotlib.figure import Figure
+
+from ...data.splits.split import Split
+from ...pruning.level import Level
+from ...training.cascade import Cascaded, Stage, cascade
+from ..report.page import Picture, Section, render_experiment
+from ..report.paper import paper_grid
+from ..report.plots.recovery import loss_curves
+from ..report.plots.style import Theme
+from ..report.summary import Row, Summary, summarise
+from ..report.tables import BELOW_FLOOR, Grid, label, number, span
+from ..runner.evaluate import Evaluator
+from ..runner.experiment import begin, experiment_options, running
+from ..runner.methods import choose_methods
+from ..runner.recover import Item, Maker, records, recovery_settings, unpruned
+from ..runner.settings import SUBJECT, Settings, method_option, steps_option
+from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
+from .main import UNPRUNED_RECOVERED, difference, recoveries
+
+MODES = {
+    "joint": "one plan for all modalities, recovered on each",
+    "own": "a plan for each modality, recovered on it",
+    "joint_cut": "one plan for all modalities, no recovery",
+}
+_METRICS = ("dice", "bf1", "hd95_px")
+_LEAD = (
+    "One plan a level, calibrated over all modalities together, then recovered and evaluated on each of them. Beside "
+    "it a plan of each modality's own. The unpruned model is shown after the same recovery too."
+)
+
+
+def render(store: ResultStore) -> None:
+    """Write the report from what is stored."""
+    made = records(store)
+    of_sets = {name: summarise(store, datasets=[name]) for name in store.run["data"]}
+    pictures = {
+        "modalities": Picture(
+            "BF1 on each modality, with 95 % intervals. Dashed: the unpruned model; dotted: after the same recovery.",
+            lambda theme: modalities(of_sets, theme),
+        )
+    }
+    curves = {
+        "losses": Picture(
+            "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights kept.",
+            lambda theme: loss_curves(made, theme),
+        )
+    }
+    sections = [
+        Section("Modalities", figures=pictures, grids=[table(of_sets), paper_grid(2)]),
+        Section("What a shared plan costs", grids=[shared(of_sets)]),
+        Section("Recoveries", figures=curves, grids=[recoveries(made)]),
+    ]
+    render_experiment(store, "The same pipeline on other modalities", [_LEAD], sections, show=1)
+
+
+def table(of_sets: dict[str, Summary]) -> Grid:
+    """The paper's Table 2 in its layout, with what is not pruned, and without recovery."""
+    rows: list[list[str]] = []
+    sections = []
+    for name, summary in of_sets.items():
+        sections.append(len(rows))
+        shown = [("", row) for row in summary.unpruned_rows]
+        for level in summary.levels:
+            shown += [(title, row) for mode, title in MODES.items() for row in summary.of(mode, level)]
+        for place, (title, row) in enumerate(shown):
+            first = name if place == 0 else ""
+            rows.append([first, label(row) if row.level == NO_LEVEL else row.level, title, *_cells(row)])
+    notice = next(iter(of_sets.values())).notice
+    notes = [
+        notice,
+        f"{BELOW_FLOOR} worse than a floor, which uses no network. Intervals: 95 %, over groups of images.",
+    ]
+    columns = ["data set", "level", "plan", "params M", "FLOPs G", "Dice", "BF1", "HD95 px"]
+    return Grid("Table 2: one plan, several modalities", columns, rows, notes, sections[1:], left=3)
+
+
+def _cells(row: Row) -> list[str]:
+    has_size = "params" in row.cost
+    size = [f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['flops'] / 1e9:.2f}"] if has_size else ["–", "–"]
+    values = []
+    for metric in _METRICS:
+        text = number(metric, row.metrics[metric].value)
+        text += f" {span(metric, row.metrics[metric])}" if metric == "bf1" else ""
+        values.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
+    return [*size, *values]
+
+
+def shared(of_sets: dict[str, Summary]) -> Grid:
+    """Paired differences of BF1 between the shared plan and a modality's own, and from the unpruned model."""
+    rows = []
+    for name, summary in of_sets.items():
+        for place, level in enumerate(summary.levels):
+            joint, own = ("joint", level, summary.subject), ("own", level, summary.subject)
+            pairs = [
+                (joint, own),
+                (joint, ("any", NO_LEVEL, UNPRUNED)),
+                (joint, ("any", NO_LEVEL, UNPRUNED_RECOVERED)),
+            ]
+            cells = [difference(summary.paired(one, other)) for one, other in pairs]
+            rows.append([name if place == 0 else "", level, *cells])
+    columns = ["data set", "level", "shared − own plan", "shared − unpruned", "shared − unpruned recovered"]
+    notice = next(iter(of_sets.values())).notice
+    return Grid("Differences of BF1, recovered", columns, rows, [notice, "Paired 95 % intervals."], left=2)
+
+
+def modalities(of_sets: dict[str, Summary], theme: Theme) -> Figure:
+    """Draw BF1 at each level, a panel a modality and a line a mode."""
+    figure = Figure(figsize=(3.6 * len(of_sets) + 0.6, 3.6))
+    axes = figure.subplots(1, len(of_sets), squeeze=False)[0]
+    colours = dict(zip(MODES, ("#e5532d", "#3b7dd8", "#8d99a6"), strict=True))
+    for axis, (name, summary) in zip(axes, of_sets.items(), strict=True):
+        for place, (mode, title) in enumerate(MODES.items()):
+            rows = {row.level: row.metrics["bf1"] for row in summary.of_mode(mode)}
+            found = [rows[level] for level in summary.levels if level in rows]
+            where = [n + 0.08 * (place - 1) for n, level in enumerate(summary.levels) if level in rows]
+            ends = [[one.value - one.low for one in found], [one.high - one.value for one in found]]
+            values = [one.value for one in found]
+            axis.errorbar(where, values, yerr=ends, color=colours[mode], marker="o", elinewidth=0.8, label=title)
+        for row in summary.unpruned_rows:
+            dashes = {UNPRUNED: (0, (6, 3)), UNPRUNED_RECOVERED: (0, (1, 2))}.get(row.method)
+            if dashes is not None:
+                axis.axhline(row.metrics["bf1"].value, color=theme.faint, linestyle=dashes, linewidth=1.2)
+        axis.set_xticks(range(len(summary.levels)), summary.levels, fontsize=8)
+        axis.set_title(name)
+    axes[0].set_ylabel("BF1")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=1)
+    figure.tight_layout(w_pad=1.6)
+    return figure
+
+
+NAME = "transfer"
+SETS = ("phantom_polyp_a", "phantom_ultrasound", "phantom_skin")
+LEVELS = tuple(map(Level.parse, ("h50_m70", "h70_m70", "h70_m95", "h80_m95")))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What `transfer` makes, from the options.
+
+    Attributes:
+        maker: Makes and evaluates.
+        method: Whose scores choose what goes.
+        fingerprint: Of that method's code and settings.
+        levels: What is asked to go.
+        own_plans: Whether each modality gets a plan of its own too.
+    """
+
+    maker: Maker
+    method: str
+    fingerprint: str
+    levels: Sequence[Level]
+    own_plans: bool
+
+    def items(self) -> list[Item]:
+        """All models: the unpruned one recovered on each modality, then level by level."""
+        names = list(self.maker.inputs.sets)
+        found = [self._unpruned(name) for name in names]
+        for level in self.levels:
+            found += self._of_level(level, names)
+        return found
+
+    def _split(self, name: str) -> Split:
+        """The images of one modality, by role."""
+        roles = self.maker.inputs.roles
+        train, validation, test = ({name: part[name]} for part in (roles.train, roles.validation, roles.test))
+        return Split(train, validation, test, roles.seed, roles.fractions)
+
+    def _recovered(self, start: Cascaded, name: str) -> Cascaded:
+        """Fine-tune what was cut on one modality alone."""
+        adapted = self.maker.inputs.adapted
+        model, history = self.maker.recoveries.recover(start.model, adapted, self._split(name), self.maker.recovery)
+        stage = Stage("recovery", start.plan, history, history.seconds)
+        return replace(start, model=model, stages=(*start.stages, stage))
+
+    def _unpruned(self, name: str) -> Item:
+        def make() -> Cascaded:
+            return self._recovered(unpruned(copy.deepcopy(self.maker.inputs.adapted)), name)
+
+        recovery = self.maker.recovery
+        recipe = {"recovery": asdict(recovery)}
+        return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, recipe, recovery.steps, 1, (name,))
+
+    def _cut(self, level: Level, data: Split) -> Cascaded:
+        maker = self.maker
+        return cascade(
+            maker.inputs.adapted,
+            level,
+            criterion=self.method,
+            reference=maker.inputs.reference,
+            data=data,
+            schedule="one-shot",
+            recovery=None,
+            samples=maker.settings.counts.calibration,
+            cache_dir=maker.settings.calibration_folder,
+        )
+
+    def _of_level(self, level: Level, names: Sequence[str]) -> Iterator[Item]:
+        steps = self.maker.recovery.steps
+
+        @cache
+        def joint() -> Cascaded:
+            return self._cut(level, self.maker.inputs.roles)
+
+        yield self._item("joint_cut", level, joint, ())
+        for name in names:
+            yield self._item("joint", level, lambda name=name: self._recovered(joint(), name), (name,), steps)
+        for name in names if self.own_plans else ():
+
+            def own(name: str = name) -> Cascaded:
+                return self._recovered(self._cut(level, self._split(name)), name)
+
+            yield self._item("own", level, own, (name,), steps)
+
+    def _item(self, mode: str, level: Level, make: Any, datasets: tuple[str, ...], steps: int = 0) -> Item:
+        recipe = {"method": self.fingerprint, "recovery": asdict(self.maker.recovery) if steps else None}
+        return Item(mode, self.method, str(level), make, recipe, steps, int(bool(steps)), datasets)
+
+
+@click.command(name=NAME)
+@experiment_options(
+    NAME,
+    levels=LEVELS,
+    default_data="drawn polyp, ultrasound and skin images",
+    phantom_sets=SETS,
+    subject=SUBJECT,
+    gallery=False,
+)
+@method_option
+@steps_option
+@click.option(
+    "--own-plans/--no-own-plans",
+    default=True,
+    show_default=True,
+    help="Plan for each modality by itself as well.",
+)
+def command(settings: Settings, method: str, steps: int | None, own_plans: bool) -> None:
+    """Compress for several modalities with one plan a level, calibrated over all, recovered on each.
+
+    Beside it, a plan for each modality by itself: what sharing a plan costs. On
+    drawn polyp, ultrasound and skin images by default.
+
+    \b
+    Example:
+      medcore-bench transfer --quick --levels h50_m70
+    """
+    settings = replace(settings, methods=(method,), subject=method)
+    recovery = recovery_settings(settings, steps)
+    with running(settings):
+        methods = choose_methods(settings)
+        identity = {"recovery": asdict(recovery)}
+        inputs, store = begin(settings, NAME, methods=methods, modes=MODES, identity=identity)
+        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
+        maker = Maker(inputs, settings, store, evaluator, recovery)
+        items = Work(maker, method, methods[0].fingerprint, settings.levels, own_plans).items()
+        maker.announce(items, inputs.roles)
+        evaluator.run_unpruned()
+        maker.run(items)
+        render(store)

@@ -1,0 +1,1 @@
+"""What stored results are shown as: tables, figures, pages."""

@@ -1,0 +1,126 @@
+"""Pictures for the report: a few images as small PNGs, and everybody's contours on them as lines in one JSON file."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from skimage import io, measure, transform
+
+from ..._support.files import atomic_write
+from ..._support.progress import track
+from ...data.samples import Subset
+from ...evaluation.evaluate import EvaluationSet, Masks, predict, score
+from ...pruning.plan import Plan
+from ...pruning.surgery import prune
+from ..runner.evaluate import POSTPROCESS, UNPRUNED, Evaluator
+from ..runner.jobs import Job
+from ..runner.store import ResultStore
+
+ANALYSIS = "gallery"
+_LONGEST_SIDE_PX = 256
+_MODE, _SEED = "own", 0
+
+
+def choose(evaluator: Evaluator, dataset: str) -> list[int]:
+    """Choose images of a data set, evenly from the best to the worst contour of the unpruned model."""
+    evaluation = evaluator.store.evaluation(evaluator.key(UNPRUNED, dataset))
+    assert evaluation is not None
+    order = np.argsort(-evaluation.images["bf1"].to_numpy(), kind="stable")
+    count = min(len(order), evaluator.settings.counts.gallery_images)
+    ranks = (np.arange(count) + 0.5) / max(1, count) * len(order)
+    return [int(order[int(rank)]) for rank in ranks]
+
+
+def make_gallery(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
+    """Store the pictures and contours that the report shows: own quotas, the first seed, every method and level.
+
+    What is stored already for the same plans and images is left as it is, other methods' too.
+    """
+    wanted = {f"{job.level}/{job.method}": job.plan for job in jobs if (job.mode, job.seed) == (_MODE, _SEED)}
+    chosen = {name: choose(evaluator, name) for name in evaluator.inputs.sets}
+    earlier = evaluator.store.analysis(ANALYSIS) or {}
+    if earlier.get("state", {}).get("chosen") != chosen:
+        earlier = {}
+    known = earlier.get("state", {}).get("plans", {})
+    shown: dict[str, Plan | None] = {key: plan for key, plan in wanted.items() if known.get(key) != plan.hash}
+    if not earlier:
+        shown = {UNPRUNED: None, **shown}
+    if not shown:
+        return
+    state = {"plans": {**known, **{key: plan.hash for key, plan in wanted.items()}}, "chosen": chosen}
+    images = {name: _few(evaluator, name, places) for name, places in chosen.items()}
+    pictures = earlier.get("pictures") or [
+        picture for name, (few, _) in images.items() for picture in _pictures(evaluator.store, name, few)
+    ]
+    for key, name, masks in track(_masks(evaluator, images, shown), "gallery", total=len(images) * len(shown)):
+        rows = score(masks, images[name][1], tolerance_px=evaluator.settings.tolerance_px)
+        _add(pictures, rows, key, name, masks)
+    evaluator.store.write_analysis(ANALYSIS, {"state": state, "pictures": pictures})
+
+
+def _few(evaluator: Evaluator, name: str, places: Sequence[int]) -> tuple[Subset, EvaluationSet]:
+    few = Subset(evaluator.inputs.sets[name], tuple(places), name)
+    return few, EvaluationSet(few, evaluator.inputs.image_size, evaluator.settings.eval_size)
+
+
+def _pictures(store: ResultStore, dataset: str, few: Subset) -> Iterator[dict[str, Any]]:
+    for number, sample in enumerate(few):
+        path = f"gallery/{dataset}-{number}.png"
+        small = _small(sample.image)
+        with atomic_write(store.root / path) as temporary:
+            io.imsave(temporary, small, check_contrast=False)
+        height, width = sample.mask.shape
+        x0, y0, x1, y1 = sample.box
+        yield {
+            "dataset": dataset,
+            "name": sample.name,
+            "file": path,
+            "size": [small.shape[1], small.shape[0]],
+            "box": [x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height],
+            "true": contours(sample.mask),
+            "predicted": {},
+        }
+
+
+def _small(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    factor = min(1.0, _LONGEST_SIDE_PX / max(height, width))
+    shape = (max(1, round(height * factor)), max(1, round(width * factor)))
+    resized = transform.resize(image[:, :, :3], shape, anti_aliasing=factor < 1, preserve_range=True)
+    return np.asarray(resized.round().clip(0, 255), dtype=np.uint8)
+
+
+def _masks(
+    evaluator: Evaluator, images: Mapping[str, tuple[Subset, EvaluationSet]], plans: Mapping[str, Plan | None]
+) -> Iterator[tuple[str, str, Masks]]:
+    for key, plan in plans.items():
+        model = evaluator.inputs.adapted if plan is None else prune(evaluator.inputs.adapted, plan)
+        for name, (_, ready) in images.items():
+            yield key, name, predict(model, ready, postprocess=POSTPROCESS)
+
+
+def _add(pictures: list[dict[str, Any]], rows: pd.DataFrame, key: str, name: str, masks: Masks) -> None:
+    own = [picture for picture in pictures if picture["dataset"] == name]
+    for picture, mask, bf1, dice in zip(own, masks, rows["bf1"], rows["dice"], strict=True):
+        picture["predicted"][key] = {"contours": contours(mask), "bf1": float(bf1), "dice": float(dice)}
+
+
+def contours(mask: npt.NDArray[np.bool_]) -> list[list[list[float]]]:
+    """Trace the outlines of a mask.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        Closed lines of (x, y) points, as shares of width and height.
+    """
+    height, width = mask.shape
+    # a frame of background closes outlines at the border
+    lines = measure.find_contours(np.pad(mask, 1).astype(float), 0.5)
+    # a step of half a pixel is all that a thinned line may be off
+    thinned = [measure.approximate_polygon(line, 0.5) for line in lines]
+    return [
+        [[round(float(x - 0.5) / width, 4), round(float(y - 0.5) / height, 4)] for y, x in line] for line in thinned
+    ]

@@ -1,0 +1,67 @@
+"""`medcore-bench list`: every method and criterion with its source, what it reads and what it costs."""
+
+import click
+
+from ..._support.registry import BUILT_IN, load_plugin
+from ...commands.options import plugin_option
+from ...scoring.recipes import available_baselines, baseline_info
+from ...scoring.registry import available_criteria, criterion_info
+from .tables import Grid
+
+_COLUMNS = ("name", "cost", "reads", "source", "what")
+_METHOD_COLUMNS = ("name", "cost", "reads", "own quotas", "source", "what")
+
+
+@click.command(name="list")
+@plugin_option
+def command(plugin: tuple[str, ...]) -> None:
+    """List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from).
+
+    A criterion of your own takes part in the comparison by itself; a slow one
+    only when it is named.
+
+    \b
+    Example:
+      medcore-bench list --plugin my_criterion.py
+    """
+    for each in plugin:
+        load_plugin(each)
+    methods().show()
+    criteria().show()
+
+
+def methods() -> Grid:
+    """The comparison's methods, slow ones included."""
+    rows = []
+    for name in available_baselines(include_slow=True):
+        entry = baseline_info(name)
+        recipe, source = entry.value, _source(entry.source, entry.origin)
+        what = recipe.description.rstrip(".")
+        rows.append([name, recipe.cost, _reads(recipe.needs, recipe.reads_images), recipe.quotas, source, what])
+    return Grid("Methods", _METHOD_COLUMNS, rows, left=len(_METHOD_COLUMNS))
+
+
+def criteria() -> Grid:
+    """All criteria."""
+    rows = []
+    for name in available_criteria():
+        entry = criterion_info(name)
+        what = (entry.value.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        rows.append(
+            [
+                name,
+                entry.cost,
+                _reads(entry.needs, entry.value.reads_images()),
+                _source(entry.source, entry.origin),
+                what,
+            ]
+        )
+    return Grid("Criteria", _COLUMNS, rows, left=len(_COLUMNS))
+
+
+def _reads(needs: frozenset[object], images: bool) -> str:
+    return ", ".join([*sorted(map(str, needs)), *(["images"] if images else [])]) or "–"
+
+
+def _source(source: str, origin: str) -> str:
+    return source if origin == BUILT_IN else "; ".join(filter(None, (source, origin)))

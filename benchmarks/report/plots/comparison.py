@@ -1,0 +1,227 @@
+"""Figures of a summary: metrics against compression, differences, stability of rankings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ....models.groups import FAMILY_NAMES
+from ....pruning.plan import Plan
+from ...runner.jobs import plan_path
+from ...runner.store import UNPRUNED, ResultStore
+from ..summary import FLOOR_PREFIX, Difference, Summary
+from ..tables import METRIC_NAMES
+from .style import Theme, looks
+
+_SHOWN = ("bf1", "hd95_px")
+
+
+def compression(summary: Summary, theme: Theme) -> Figure:
+    """Draw BF1 and HD95 against compression, a panel a metric and quota mode, the floors as lines."""
+    figure = Figure(figsize=(1.2 + 4.6 * len(summary.modes), 6.8))
+    axes = figure.subplots(len(_SHOWN), len(summary.modes), sharex=True, sharey="row", squeeze=False)
+    for row, metric in enumerate(_SHOWN):
+        for column, (mode, title) in enumerate(summary.modes.items()):
+            _curves(axes[row, column], summary, mode, metric, theme)
+            axes[row, column].set_title(title if row == 0 else "")
+        better = "higher" if metric == "bf1" else "lower"
+        axes[row, 0].set_ylabel(f"{METRIC_NAMES[metric]}  ({better} is better)")
+    for axis in axes[-1]:
+        axis.set_xticks(
+            range(len(summary.levels) + 1), ["unpruned", *(_tick(summary, level) for level in summary.levels)]
+        )
+        axis.set_xlabel("level, and encoder parameters removed")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.995, 0.5), labelspacing=0.8)
+    figure.tight_layout(w_pad=2.0)
+    return figure
+
+
+def _tick(summary: Summary, level: str) -> str:
+    removed = next(row.cost["params_removed"] for row in summary.rows if row.level == level)
+    return f"{level}\n−{100 * removed:.1f} %"
+
+
+def _curves(axis: Axes, summary: Summary, mode: str, metric: str, theme: Theme) -> None:
+    whole = dict(enumerate(row for row in summary.unpruned_rows if row.method == UNPRUNED))
+    for method, look in looks(summary.methods, summary.subject).items():
+        places = enumerate(summary.levels, start=1)
+        rows = {place: row for place, level in places for row in summary.of(mode, level) if row.method == method}
+        if not rows:
+            continue
+        rows = whole | rows
+        values = [row.metrics[metric].value for row in rows.values()]
+        style: dict[str, Any] = {
+            "color": look.colour,
+            "linestyle": look.line,
+            "linewidth": look.width,
+            "zorder": look.order,
+        }
+        axis.plot(list(rows), values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
+        if method == summary.subject:
+            low, high = ([getattr(row.metrics[metric], end) for row in rows.values()] for end in ("low", "high"))
+            axis.fill_between(list(rows), low, high, color=look.colour, alpha=0.14, linewidth=0, zorder=1)
+    _floors(axis, summary, metric, theme)
+
+
+def _floors(axis: Axes, summary: Summary, metric: str, theme: Theme) -> None:
+    floors = [row for row in summary.unpruned_rows if row.method.startswith(FLOOR_PREFIX)]
+    highest = max((row.metrics[metric].value for row in floors), default=0.0)
+    for row, dashes in zip(floors, ((0, (2, 2)), (0, (6, 3))), strict=False):
+        value = row.metrics[metric].value
+        axis.axhline(value, color=theme.faint, linestyle=dashes, linewidth=1.2, zorder=1.5)
+        # the upper floor is named above its line and the lower one below, so that they never meet
+        shift = {"xytext": (-8, 3)} if value == highest else {"xytext": (-8, -3), "va": "top"}
+        name = f"{row.method.removeprefix(FLOOR_PREFIX)} floor"
+        axis.annotate(name, (0, value), textcoords="offset points", color=theme.faint, fontsize=8, **shift)
+
+
+def forest(summary: Summary, theme: Theme, mode: str = "own") -> Figure | None:
+    """Draw the subject's differences from each method with their intervals, a panel a level; None without any."""
+    found = [d for d in summary.differences if d.mode == mode]
+    methods = list(dict.fromkeys(d.method for d in found))
+    if not methods:
+        return None
+    levels = summary.levels
+    figure = Figure(figsize=(10.4, 0.8 + len(_SHOWN) * (0.7 + 0.24 * len(methods))))
+    axes = figure.subplots(len(_SHOWN), len(levels), sharey=True, squeeze=False)
+    for row, metric in enumerate(_SHOWN):
+        for column, level in enumerate(levels):
+            axis = axes[row, column]
+            own = {d.method: d for d in found if (d.metric, d.level) == (metric, level)}
+            _differences(axis, [own.get(method) for method in methods], summary, theme)
+            axis.set_yticks(range(len(methods)), methods)
+            axis.set_title(level if row == 0 else "")
+            axis.set_xlabel(f"Δ {METRIC_NAMES[metric]}")
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+        axes[row, 0].set_ylim(len(methods) - 0.4, -0.6)
+    figure.tight_layout(w_pad=1.8)
+    return figure
+
+
+def _differences(axis: Axes, differences: list[Difference | None], summary: Summary, theme: Theme) -> None:
+    axis.axvline(0, color=theme.faint, linewidth=1)
+    axis.grid(axis="y", visible=False)
+    colours = looks(summary.methods, summary.subject)
+    for place, difference in enumerate(differences):
+        if difference is None:
+            continue
+        value = difference.value
+        colour = {"better": colours[summary.subject].colour, "worse": theme.text}.get(difference.verdict, theme.faint)
+        axis.plot([value.low, value.high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+        filled = colour if difference.significant else "none"
+        axis.plot([value.value], [place], "o", color=colour, markerfacecolor=filled, markersize=5)
+
+
+def stability(found: Mapping[str, Any], summary: Summary, theme: Theme) -> Figure:
+    """Draw the rank correlation with the full calibration sample against the number of samples."""
+    samples = found["samples"]
+    figure = Figure(figsize=(10.4, 3.2))
+    axes = figure.subplots(1, len(FAMILY_NAMES), sharey=True, squeeze=False)[0]
+    for axis, family in zip(axes, FAMILY_NAMES, strict=True):
+        for method, look in looks(summary.methods, summary.subject).items():
+            if method not in found["methods"]:
+                continue
+            values = [np.nan if v is None else v for v in found["methods"][method][family]["spearman"]]
+            style: dict[str, Any] = {
+                "color": look.colour,
+                "linestyle": look.line,
+                "linewidth": look.width,
+                "zorder": look.order,
+            }
+            axis.plot(samples, values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(samples, [str(n) for n in samples])
+        axis.minorticks_off()
+        axis.set_title(family)
+        axis.set_xlabel("calibration samples of each data set")
+    axes[0].set_ylabel("rank correlation with all samples")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.995, 0.5))
+    figure.tight_layout(w_pad=2.0)
+    return figure
+
+
+_CELL, _GAP, _BAR_CELLS, _BETWEEN = 6, 1, 4, 2
+_MODE, _SEED = "own", 0
+
+Pixels = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What a plan takes from each block.
+
+    Attributes:
+        heads: (heads, blocks) bool, True for what goes; blocks with fewer heads are filled up with False.
+        neurons: (blocks,) share of neurons that goes.
+    """
+
+    heads: npt.NDArray[np.bool_]
+    neurons: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Removed":
+        """Read a plan."""
+        heads = np.zeros((max(block.heads for block in plan.blocks), len(plan.blocks)), dtype=bool)
+        for block in plan.blocks:
+            heads[: block.heads, block.block] = True
+            heads[list(block.keep_heads), block.block] = False
+        return cls(heads, np.array([1 - len(block.keep_neurons) / block.neurons for block in plan.blocks]))
+
+
+def read_plans(store: ResultStore) -> dict[tuple[str, str], Removed]:
+    """Read the plans of own quotas and the first seed: (level, method) to what goes."""
+    hashes = {
+        (result.cell.level, result.cell.method): result.plan
+        for result in store.cells()
+        if (result.cell.mode, result.cell.seed) == (_MODE, _SEED) and result.plan
+    }
+    paths = {place: plan_path(store, plan_hash) for place, plan_hash in hashes.items()}
+    return {place: Removed.of(Plan.load(path)) for place, path in paths.items() if path.is_file()}
+
+
+def draw(removed: Removed, colour: str, theme: Theme) -> Pixels:
+    """Paint one map: a cell a head, filled where it goes, and below a bar a block as high as the share of neurons."""
+    heads, blocks = removed.heads.shape
+    pixels = np.zeros(((heads + _BAR_CELLS) * _CELL + _BETWEEN, blocks * _CELL, 4))
+    full, empty = (*to_rgb(colour), 1.0), (*to_rgb(theme.empty), 1.0)
+    top, height = heads * _CELL + _BETWEEN, _BAR_CELLS * _CELL
+    for block in range(blocks):
+        across = slice(block * _CELL, (block + 1) * _CELL - _GAP)
+        for head in range(heads):
+            down = slice(head * _CELL, (head + 1) * _CELL - _GAP)
+            pixels[down, across] = full if removed.heads[head, block] else empty
+        filled = round(float(removed.neurons[block]) * height)
+        pixels[top:, across] = empty
+        if filled:
+            pixels[-filled:, across] = full
+    return pixels
+
+
+def removed_map(plans: Mapping[tuple[str, str], Removed], summary: Summary, theme: Theme) -> Figure | None:
+    """Draw all maps, methods across and levels down; None where no plan is stored."""
+    styles = looks(summary.methods, summary.subject)
+    methods = [method for method in summary.methods if any(place[1] == method for place in plans)]
+    levels = [level for level in summary.levels if any(place[0] == level for place in plans)]
+    if not methods:
+        return None
+    figure = Figure(figsize=(1.14 * len(methods) + 0.5, 1.75 * len(levels) + 0.5))
+    axes = figure.subplots(len(levels), len(methods), squeeze=False)
+    for row, level in enumerate(levels):
+        for column, method in enumerate(methods):
+            axis = axes[row, column]
+            axis.set_axis_off()
+            if (level, method) in plans:
+                axis.imshow(draw(plans[level, method], styles[method].colour, theme), interpolation="nearest")
+            if row == 0:
+                axis.set_title(method.replace("_", "\n"), fontsize=8, loc="center", va="bottom")
+        axes[row, 0].text(-0.12, 0.5, level, rotation=90, transform=axes[row, 0].transAxes, va="center", ha="right")
+    figure.tight_layout(pad=0.3, w_pad=0.6, h_pad=2.2)
+    return figure

@@ -1,0 +1,85 @@
+"""Figures of recovered models: size against contour, and loss curves."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from ...runner.store import NO_LEVEL
+from ..summary import Summary
+from .style import Theme, looks
+
+_WINDOW = 10
+_PANELS_A_ROW = 4
+
+
+def size_against_contour(summary: Summary, theme: Theme) -> Figure:
+    """Draw BF1 against the parameters left, a line a mode, with the interval of each point."""
+    figure = Figure(figsize=(8.6, 4.6))
+    axis = figure.subplots()
+    modes = list(summary.modes)
+    styles = looks(modes, "one_time" if "one_time" in modes else modes[0])
+    for mode, title in summary.modes.items():
+        rows = sorted(summary.of_mode(mode), key=lambda row: -row.cost["params"])
+        sizes = [row.cost["params"] / 1e6 for row in rows]
+        found = [row.metrics["bf1"] for row in rows]
+        look = styles[mode]
+        errors = [[one.value - one.low for one in found], [one.high - one.value for one in found]]
+        values = [one.value for one in found]
+        axis.errorbar(sizes, values, yerr=errors, color=look.colour, elinewidth=0.8, alpha=0.45, fmt="none")
+        axis.plot(sizes, values, color=look.colour, marker=look.marker, linewidth=look.width, label=title)
+    for row, dashes in zip(summary.unpruned_rows, ((0, (1, 2)), (0, (2, 2)), (0, (6, 3)), (0, (1, 0))), strict=False):
+        name = row.method.replace("floor_", "floor: ").replace("_", ", ")
+        value = row.metrics["bf1"].value
+        axis.axhline(value, color=theme.faint, linestyle=dashes, linewidth=1.1, label=name)
+    axis.invert_xaxis()
+    axis.set_xlabel("encoder parameters left, millions")
+    axis.set_ylabel("BF1")
+    figure.legend(*axis.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.99, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def loss_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Figure | None:
+    """Draw each recovery's loss, and its validations on an axis of their own; None where nothing was recovered."""
+    found = [
+        (record["place"], stage)
+        for record in made.values()
+        for stage in record["stages"]
+        if stage.get("losses", {}).get("loss")
+    ]
+    if not found:
+        return None
+    across = min(_PANELS_A_ROW, len(found))
+    down = -(-len(found) // across)
+    figure = Figure(figsize=(3.1 * across, 2.4 * down))
+    axes = figure.subplots(down, across, squeeze=False)
+    for axis in axes.flat[len(found) :]:
+        axis.set_axis_off()
+    for axis, (place, stage) in zip(axes.flat, found, strict=False):
+        losses = running_mean(stage["losses"]["loss"])
+        axis.plot(np.arange(1, len(losses) + 1), losses, color=theme.text, linewidth=1.1)
+        mode, _method, level = place[:3]
+        name = mode.replace("_", " ") if level == NO_LEVEL else f"{mode.replace('_', ' ')} {level}"
+        axis.set_title(" ".join([name, *place[3:]]) + f"\n{stage['name']}", fontsize=8)
+        if stage["validations"]:
+            steps, scores = [row[0] for row in stage["validations"]], [row[1] for row in stage["validations"]]
+            right = axis.twinx()
+            right.plot(steps, scores, "o-", color="#e5532d", markersize=3, linewidth=0.8)
+            best = int(np.argmax(scores))
+            right.plot(steps[best], scores[best], "o", markersize=7, markerfacecolor="none", color="#e5532d")
+            right.tick_params(labelsize=7, colors="#e5532d")
+            right.grid(visible=False)
+        axis.tick_params(labelsize=7)
+    figure.supxlabel("optimiser step", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def running_mean(values: Sequence[float], window: int = _WINDOW) -> npt.NDArray[np.float64]:
+    """Mean of each value and up to `window - 1` before it."""
+    sums = np.cumsum(np.asarray(values, dtype=np.float64))
+    lagged = np.concatenate([np.zeros(min(window, len(sums))), sums[:-window]])
+    return (sums - lagged) / np.minimum(np.arange(1, len(sums) + 1), window)

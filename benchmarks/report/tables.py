@@ -1,0 +1,258 @@
+"""The summary as tables for the terminal and Markdown."""
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ...evaluation.intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
+from ..runner.settings import CORRECTED, CORRECTED_FROM
+from .summary import HIGHER_IS_BETTER, Row, Summary
+
+_WIDTH_WHEN_PIPED = 200
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A titled table.
+
+    Attributes:
+        title: One line above.
+        columns: Headings.
+        rows: As many cells a row as there are columns.
+        footer: Lines below.
+        sections: Numbers of the rows that a rule is drawn above, in the terminal.
+        left: How many columns, from the first, are aligned left; the others right.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    footer: Sequence[str] = ()
+    sections: Collection[int] = ()
+    left: int = 1
+
+    def markdown(self) -> str:
+        """Write title, table and footer as Markdown."""
+        cells = [
+            list(self.columns),
+            ["---"] * self.left + ["---:"] * (len(self.columns) - self.left),
+            *map(list, self.rows),
+        ]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+        return "\n".join([f"### {self.title}", "", *lines, "", *(f"{line}  " for line in self.footer), ""])
+
+    def show(self, console: Console | None = None) -> None:
+        """Print the table; output that is no terminal is not folded to a terminal's width."""
+        console = console or Console(width=None if sys.stdout.isatty() else _WIDTH_WHEN_PIPED)
+        table = Table(title=Text(self.title), box=box.SIMPLE_HEAD, title_justify="left")
+        for place, heading in enumerate(self.columns):
+            table.add_column(Text(heading), justify="left" if place < self.left else "right")
+        for place, row in enumerate(self.rows):
+            if place in self.sections:
+                table.add_section()
+            table.add_row(*map(Text, row))
+        console.print(table)
+        for line in self.footer:
+            console.print(Text(line, style="dim"))
+
+
+METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
+BELOW_FLOOR = "▼"
+_DIGITS = {"hd95_px": 2, "hd95_percent": 2}
+
+
+def number(metric: str, value: float, sign: bool = False) -> str:
+    """Write a metric with its usual digits."""
+    return f"{value:{'+' if sign else ''}.{_DIGITS.get(metric, 4)}f}"
+
+
+def span(metric: str, value: Interval, sign: bool = False) -> str:
+    """Write an interval with one digit less than its value."""
+    digits = _DIGITS.get(metric, 4) - 1
+    mark = "+" if sign else ""
+    return f"[{value.low:{mark}.{digits}f}, {value.high:{mark}.{digits}f}]"
+
+
+def percent(fraction: float | None) -> str:
+    """Write a share as percent; a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def label(row: Row) -> str:
+    """Name of a row: the method, with the number of seeds where it is a mean."""
+    name = row.method.replace("floor_", "floor: ")
+    if row.mode == CORRECTED:
+        name = f"{name}, corrected"
+    return f"{name} (mean of {row.seeds})" if row.seeds > 1 else name
+
+
+def rows_of(summary: Summary, mode: str, level: str) -> list[Row]:
+    """Rows of a mode and level; under own quotas each is followed by the same plan corrected, where there is one."""
+    if mode != CORRECTED_FROM:
+        return summary.of(mode, level)
+    corrected = {row.method: row for row in summary.of(CORRECTED, level)}
+    pairs = ((row, corrected.get(row.method)) for row in summary.of(mode, level))
+    return [row for pair in pairs for row in pair if row is not None]
+
+
+def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(HIGHER_IS_BETTER)) -> Grid:
+    """The main table of one quota mode: the paper's Table 5 with intervals, after floors and unpruned model.
+
+    Args:
+        summary: What to show.
+        mode: Quota mode.
+        intervals: Metrics whose intervals are shown.
+    """
+    rows: list[list[str]] = []
+    sections = []
+    for level, of_level in [
+        ("none", summary.unpruned_rows),
+        *((level, rows_of(summary, mode, level)) for level in summary.levels),
+    ]:
+        sections.append(len(rows))
+        rows += [_cells(row, level if place == 0 else "", intervals) for place, row in enumerate(of_level)]
+    return Grid(
+        f"Macro average, no recovery, {summary.modes[mode]}",
+        ["level", "method", "params -%", "FLOPs -%", *METRIC_NAMES.values()],
+        rows,
+        footer(summary, mode),
+        sections[1:],
+        left=2,
+    )
+
+
+def _cells(row: Row, level: str, intervals: Sequence[str]) -> list[str]:
+    values = []
+    for metric in HIGHER_IS_BETTER:
+        found = row.metrics[metric]
+        text = number(metric, found.value) + (f" {span(metric, found)}" if metric in intervals else "")
+        values.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
+    return [level, label(row), percent(row.cost.get("params_removed")), percent(row.cost.get("flops_removed")), *values]
+
+
+def footer(summary: Summary, mode: str) -> list[str]:
+    """What a table's reader must know: intervals, images, groups, empty masks, marks."""
+    rows = [*summary.unpruned_rows, *(row for row in summary.rows if row.mode == mode)]
+    counted = ", ".join(
+        f"{name} {summary.images[name]} images in {count} groups" for name, count in summary.groups.items()
+    )
+    lines = [
+        *_notice(summary),
+        f"{BELOW_FLOOR} worse than a floor, which uses no network. BF1: within {summary.tolerance_px:g} px of the 256 "
+        "grid; at 1 and 3 px in comparison.csv. HD95: lower is better.",
+        f"[low, high]: {CONFIDENCE:.0%} bootstrap over groups within each data set"
+        + (f", nested over {summary.calibration_draws} calibration samples" if summary.calibration_draws > 1 else "")
+        + f". {counted}.",
+        empty_line(rows, sum(summary.images.values())),
+    ]
+    lines += _indicative(summary)
+    if missing := [" ".join(place) for place in summary.incomplete if place[0] in (mode, "any")]:
+        lines.append(f"Not finished, and left out: {', '.join(missing)}.")
+    return lines
+
+
+def _notice(summary: Summary) -> list[str]:
+    return [f"{summary.notice[0].upper()}{summary.notice[1:]}."] if summary.notice else []
+
+
+def _indicative(summary: Summary) -> list[str]:
+    few = ", ".join(summary.indicative)
+    return [f"Intervals are indicative: fewer than {INDICATIVE_BELOW} groups in {few}."] if few else []
+
+
+def empty_line(rows: Sequence[Row], images: int) -> str:
+    """Count the empty masks of a table's rows and name the methods that they come from."""
+    one, both = (sum(row.empty[kind] for row in rows) for kind in ("one", "both"))
+    masks = sum(images * row.seeds for row in rows)
+    by_row = sorted(((row.empty["one"], f"{row.method} {row.level}") for row in rows if row.empty["one"]), reverse=True)
+    whose = f" (most: {', '.join(f'{name} {count}' for count, name in by_row[:3])})" if by_row else ""
+    return (
+        f"Empty masks: of {masks} pairs, {one} with one of the two empty{whose}, counted as Dice = IoU = BF1 = 0 and "
+        f"HD95 = the diagonal; {both} with both empty, counted as perfect."
+    )
+
+
+def ranks(summary: Summary) -> Grid:
+    """The subject's rank at each level and mode, whatever it is, and than how many others it is better or worse."""
+    rows = []
+    for mode, title in summary.modes.items():
+        for level in summary.levels:
+            own = {rank.metric: rank for rank in summary.ranks if (rank.mode, rank.level) == (mode, level)}
+            if own:
+                places = [f"{own[metric].rank} of {own[metric].of}" for metric in HIGHER_IS_BETTER]
+                rows.append([title, level, *places, *_verdicts(summary, mode, level)])
+    return Grid(
+        f"Rank of {summary.subject} (1 is best)",
+        ["quotas", "level", *METRIC_NAMES.values(), "BF1 better", "BF1 worse"],
+        rows,
+        [
+            *_notice(summary),
+            "BF1 better, worse: than how many methods significantly: the paired interval excludes 0, Holm's p < 0.05.",
+            *_indicative(summary),
+        ],
+        left=2,
+    )
+
+
+def _verdicts(summary: Summary, mode: str, level: str) -> list[str]:
+    found = [d.verdict for d in summary.differences if (d.mode, d.level, d.metric) == (mode, level, "bf1")]
+    return [f"{found.count(verdict)} of {len(found)}" for verdict in ("better", "worse")]
+
+
+def differences(summary: Summary, mode: str) -> Grid:
+    """The subject minus each other method, with intervals and Holm's p."""
+    rows: list[list[str]] = []
+    sections = []
+    for level in summary.levels:
+        of_level = [d for d in summary.differences if (d.mode, d.level) == (mode, level)]
+        sections.append(len(rows))
+        for place, method in enumerate(dict.fromkeys(d.method for d in of_level)):
+            cells = []
+            for d in (d for d in of_level if d.method == method):
+                verdict = f"p {d.p_holm:.3f}, {d.verdict}" if d.significant else "n.s."
+                cells.append(f"{number(d.metric, d.value.value, True)} {span(d.metric, d.value, True)} {verdict}")
+            rows.append([level if place == 0 else "", method, *cells])
+    return Grid(
+        f"{summary.subject} minus each method, {summary.modes[mode]}",
+        ["level", "method", *METRIC_NAMES.values()],
+        rows,
+        [
+            *_notice(summary),
+            "Paired bootstrap over groups; p corrected by Holm over the methods of a level and metric; n.s.: the "
+            "interval holds 0, or p is 0.05 or more.",
+            *_indicative(summary),
+        ],
+        sections[1:],
+        left=2,
+    )
+
+
+def by_dataset(summary: Summary, metric: str) -> Grid:
+    """One metric on each data set, own quotas."""
+    names = list(summary.groups)
+    rows = [
+        [row.level, label(row), *(_on_dataset(row, metric, name) for name in names)]
+        for row in summary.rows
+        if row.mode in ("any", "own")
+    ]
+    return Grid(
+        f"{METRIC_NAMES[metric]} by data set, own quotas",
+        ["level", "method", *names],
+        rows,
+        [
+            *_notice(summary),
+            f"{BELOW_FLOOR} worse than a floor.",
+            empty_line([row for row in summary.rows if row.mode in ("any", "own")], sum(summary.images.values())),
+        ],
+        left=2,
+    )
+
+
+def _on_dataset(row: Row, metric: str, dataset: str) -> str:
+    text = number(metric, row.by_dataset[dataset][metric])
+    return f"{BELOW_FLOOR} {text}" if metric in row.below_floor_on[dataset] else text

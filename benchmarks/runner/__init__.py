@@ -1,0 +1,1 @@
+"""How an experiment runs: settings, inputs, jobs, and the store of its results."""

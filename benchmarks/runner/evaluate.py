@@ -1,0 +1,328 @@
+"""Masks to stored cells: the floors, the unpruned model, and each distinct plan once on each data set."""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..._support.progress import track
+from ...calibration.statistics import Statistics
+from ...data.samples import Subset
+from ...evaluation.evaluate import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
+from ...models.protocol import Postprocess
+from ...pruning.cost import Cost, count
+from ...pruning.plan import Plan
+from ...zoo import NOTICE
+from .inputs import Inputs
+from .jobs import EXPERIMENT, Job
+from .methods import Method
+from .settings import CORRECTED, CORRECTED_FROM, MODES, QUOTA_MODES, Settings
+from .store import NO_LEVEL, Cell, CellResult, Evaluation, ResultStore, evaluation_key
+
+POSTPROCESS: Postprocess = "medsam"
+UNPRUNED = "unpruned"
+FLOOR_NAMES = {name: f"floor_{name}" for name in FLOORS}
+"""Floors of `evaluation` to the names of their rows."""
+
+_PACKAGES = ("medcore-prune", "torch", "torch-pruning", "segment-anything", "numpy", "scipy", "scikit-image")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers come from."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def digest(statistics: Statistics) -> str:
+    """Hash the samples that statistics were collected on, as data sets and in order."""
+    samples = {name: statistics.samples(name) for name in statistics.datasets}
+    return hashlib.sha256(json.dumps(samples).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates what is not stored yet.
+
+    Attributes:
+        inputs: Models and data.
+        settings: Grid, tolerance, batch size.
+        store: Where evaluations and cells go.
+        samples_of: Calibration draw to the hash of its samples, filled in when they are known.
+        experiment: The command that the cells belong to.
+    """
+
+    inputs: Inputs
+    settings: Settings
+    store: ResultStore
+    samples_of: dict[int, str] = field(default_factory=dict)
+    experiment: str = EXPERIMENT
+
+    @cached_property
+    def images(self) -> dict[str, EvaluationSet]:
+        """The test sets, made ready once."""
+        size, grid = self.inputs.image_size, self.settings.eval_size
+        return {name: EvaluationSet(samples, size, grid) for name, samples in self.inputs.sets.items()}
+
+    @cached_property
+    def _scoring_settings(self) -> dict[str, Any]:
+        return {
+            "eval_size": self.settings.eval_size,
+            "tolerance_px": self.settings.tolerance_px,
+            "postprocess": POSTPROCESS,
+        }
+
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        return versions()
+
+    def _what(self, masks: str, dataset: str) -> dict[str, Any]:
+        """What the evaluation of `masks` (a plan's hash, a floor, or the unpruned model) depends on."""
+        of_model = masks not in FLOOR_NAMES.values()
+        return {
+            "masks": masks,
+            "model": self.inputs.hashes["adapted"] if of_model else None,
+            "image_size": self.inputs.image_size if of_model else None,
+            "data": self.inputs.hashes[f"data/{dataset}"],
+            **self._scoring_settings,
+        }
+
+    def key(self, masks: str, dataset: str) -> str:
+        """Key of an evaluation."""
+        return evaluation_key(**self._what(masks, dataset))
+
+    def _evaluate(self, masks: str, dataset: str, make: Callable[[EvaluationSet], Masks]) -> None:
+        images = self.images[dataset]
+        start = time.perf_counter()
+        table = score(make(images), images, tolerance_px=self.settings.tolerance_px)
+        what = self._what(masks, dataset)
+        done = Evaluation(evaluation_key(**what), table, time.perf_counter() - start)
+        self.store.write_evaluation(done, what)
+
+    def _predict(self, model: nn.Module) -> Callable[[EvaluationSet], Masks]:
+        return partial(predict, model, postprocess=POSTPROCESS, batch_size=self.settings.batch_size)
+
+    def _missing(self, masks: str, dataset: str) -> bool:
+        return self.store.evaluation(self.key(masks, dataset)) is None
+
+    def run_unpruned(self) -> None:
+        """Evaluate and store what is not pruned: the floors, then the whole model."""
+        for dataset in self.inputs.sets:
+            for floor, name in FLOOR_NAMES.items():
+                if self._missing(name, dataset):
+                    self._evaluate(name, dataset, partial(floor_masks, floor))
+                self._write(Cell(self.experiment, "any", name, NO_LEVEL, dataset, 0), name)
+            if self._missing(UNPRUNED, dataset):
+                self._evaluate(UNPRUNED, dataset, self._predict(self.inputs.adapted))
+            dense = self._dense_cost
+            cost = {"params": dense.params, "params_removed": 0.0, "flops": dense.flops, "flops_removed": 0.0}
+            self._write(Cell(self.experiment, "any", UNPRUNED, NO_LEVEL, dataset, 0), UNPRUNED, cost)
+
+    def missing(self, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
+        """One job of each distinct model and the data sets that it has not been evaluated on, model by model."""
+        distinct = {job.masks: job for job in reversed(jobs)}
+        pairs = dict.fromkeys((job.masks, name) for job in jobs for name in job.datasets or self.inputs.sets)
+        return [(distinct[masks], dataset) for masks, dataset in pairs if self._missing(masks, dataset)]
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Evaluate all distinct models, with the groups physically gone, and write every cell as it becomes known."""
+        waiting: dict[tuple[str, str], list[Job]] = {}
+        for job in jobs:
+            for dataset in job.datasets or self.inputs.sets:
+                waiting.setdefault((job.masks, dataset), []).append(job)
+        todo = self.missing(jobs)
+        still_open = {(job.masks, dataset) for job, dataset in todo}
+        for place, arrived in waiting.items():
+            if place not in still_open:
+                self._write_jobs(arrived, place[1])
+        made: tuple[str, nn.Module] = ("", self.inputs.adapted)
+        for job, dataset in track(todo, "evaluating pruned models", total=len(todo)):
+            if made[0] != job.masks:
+                made = (job.masks, job.build(self.inputs.adapted))
+            self._evaluate(job.masks, dataset, self._predict(made[1]))
+            self._write_jobs(waiting[job.masks, dataset], dataset)
+
+    def _write_jobs(self, jobs: Sequence[Job], dataset: str) -> None:
+        for job in jobs:
+            cell = job.cell(dataset)
+            key = self.key(job.masks, dataset)
+            stored = self.store.read(cell) if self.store.has(cell) else None
+            now = (job.plan.hash, key, job.scored_by)
+            if stored is None or (stored.plan, stored.evaluation, stored.settings.get("method")) != now:
+                self._write(cell, job.masks, self._cost(job.plan), job)
+
+    @cached_property
+    def _dense_cost(self) -> Cost:
+        return count(self.inputs.adapted)
+
+    def _cost(self, plan: Plan) -> dict[str, float]:
+        dense, left = self._dense_cost, count(self.inputs.adapted, plan)
+        return {
+            "params": left.params,
+            "params_removed": left.params_removed(dense),
+            "flops": left.flops,
+            "flops_removed": left.flops_removed(dense),
+            "heads_removed": plan.effective_fraction("heads"),
+            "neurons_removed": plan.effective_fraction("neurons"),
+        }
+
+    def _write(self, cell: Cell, masks: str, cost: Mapping[str, float] | None = None, job: Job | None = None) -> None:
+        evaluation = self.store.evaluation(self.key(masks, cell.dataset))
+        assert evaluation is not None
+        inputs: dict[str, Any] = {**self.inputs.hashes}
+        if job is not None:
+            inputs["calibration"] = self.samples_of.get(job.seed % self.settings.seeds)
+        result = CellResult(
+            cell,
+            evaluation.key,
+            evaluation.metrics,
+            evaluation.empty,
+            len(evaluation.images),
+            plan=job.plan.hash if job else "",
+            cost=cost or {},
+            seconds={"evaluation": evaluation.seconds, **({"scoring": job.scoring.seconds} if job else {})},
+            peak_bytes=job.scoring.peak_bytes if job else 0,
+            inputs=inputs,
+            settings={
+                **self._scoring_settings,
+                "quotas": job.plan.quotas if job else None,
+                "method": job.scored_by if job else None,
+                "treatment": job.treatment.key if job and job.treatment else None,
+            },
+            versions=self._versions,
+        )
+        self.store.write(result)
+
+
+_TRIAL_IMAGES = 4
+_TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Work to do.
+
+    Attributes:
+        cells: Results in all.
+        stored: Those of them that an earlier run left.
+        plans: Distinct plans at most.
+        images: Test images of all data sets.
+        corrected: Plans that are corrected and evaluated again.
+    """
+
+    cells: int
+    stored: int
+    plans: int
+    images: int
+    corrected: int = 0
+
+    @property
+    def predictions(self) -> int:
+        """Masks to predict at most, with nothing stored."""
+        return (self.plans + self.corrected) * self.images
+
+
+def places(methods: Sequence[Method], sets: Iterable[str], settings: Settings) -> set[Cell]:
+    """Where the results of a comparison will lie."""
+    most = settings.counts.corrected_seeds
+    units: set[tuple[str, str, str, int]] = {
+        (mode, m.name, str(level), seed)
+        for mode in QUOTA_MODES
+        for m in methods
+        for level in settings.levels
+        for seed in m.seeds
+    }
+    if settings.correct:
+        few = {(m.name, seed) for m in methods for seed in m.seeds if seed < most or not m.recipe.stochastic}
+        units |= {
+            (CORRECTED, name, level, seed)
+            for mode, name, level, seed in units
+            if mode == CORRECTED_FROM and (name, seed) in few
+        }
+    units |= {("any", name, NO_LEVEL, 0) for name in (*FLOOR_NAMES.values(), UNPRUNED)}
+    return {Cell(EXPERIMENT, mode, name, level, dataset, seed) for mode, name, level, seed in units for dataset in sets}
+
+
+def amount(methods: Sequence[Method], inputs: Inputs, settings: Settings, stored: Collection[Cell]) -> Amount:
+    """Count results and distinct plans: a method with uniform quotas arrives at the same plan in both modes.
+
+    Args:
+        methods: That take part.
+        inputs: Models and data.
+        settings: Levels, seeds, whether corrected plans are evaluated too.
+        stored: What the folder of results holds, of other methods and levels too.
+    """
+    cells = places(methods, inputs.sets, settings)
+    corrected = sum(cell.mode == CORRECTED for cell in cells) // len(inputs.sets)
+    levels = len(settings.levels)
+    plans = levels * sum(len(m.seeds) * (1 if m.recipe.quotas == "uniform" else len(QUOTA_MODES)) for m in methods) + 1
+    images = sum(map(len, inputs.sets.values()))
+    return Amount(len(cells), len(cells & set(stored)), plans, images, corrected)
+
+
+def seconds_an_image(evaluator: Evaluator) -> float:
+    """Time predicting and scoring a few images with the unpruned model; the quickest trial, as others are disturbed."""
+    name, samples = next(iter(evaluator.inputs.sets.items()))
+    few = Subset(samples, tuple(range(min(_TRIAL_IMAGES, len(samples)))), name)
+    images = EvaluationSet(few, evaluator.inputs.image_size, evaluator.settings.eval_size)
+    elapsed = []
+    for _ in range(_TRIALS):
+        start = time.perf_counter()
+        score(predict(evaluator.inputs.adapted, images, batch_size=evaluator.settings.batch_size), images)
+        elapsed.append(time.perf_counter() - start)
+    return min(elapsed) / len(images)
+
+
+def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amount) -> float:
+    """Estimate the whole run from the time of one image.
+
+    A calibration sample takes a forward pass and two backward passes of twice its length in each model; the exact
+    interventions run a sample once for each unit and intervention.
+    """
+    counts, models = evaluator.settings.counts, 1 if evaluator.inputs.reference is None else 2
+    calibrated = any(method.needs for method in methods)
+    passes = 5 * models * counts.calibration * evaluator.settings.seeds if calibrated else 0
+    passes += 2 * models * counts.exact_units * counts.exact_images if calibrated else 0
+    # a correction runs the dense and the cut encoder, and the cut one again after each layer that it solves
+    passes += 4 * work.corrected * counts.correction
+    return seconds_an_image(evaluator) * (work.predictions + passes * len(evaluator.inputs.sets))
+
+
+def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work: Amount) -> list[str]:
+    """Say what is about to be done, a line each."""
+    names = ", ".join(f"{m.name} x {len(m.seeds)}" if len(m.seeds) > 1 else m.name for m in methods)
+    data = ", ".join(f"{len(samples)} of {name}" for name, samples in inputs.sets.items())
+    reference = "with its reference" if inputs.reference is not None else "without a reference"
+    lines = [
+        f"model: {settings.model} at {inputs.image_size} px, {reference}, on {settings.device}"
+        f" ({torch.get_num_threads()} threads)",
+        f"{settings.role} images: {data}",
+        f"methods: {names}",
+        f"levels: {', '.join(map(str, settings.levels))}, with "
+        + "; with ".join(title for mode, title in MODES.items() if settings.correct or mode in QUOTA_MODES),
+        f"work: {work.cells} results (one for each method, level, mode, seed and data set)"
+        f"{f', {work.stored} stored already' if work.stored else ''}; at most {work.plans} "
+        f"distinct plans, {work.predictions} masks",
+    ]
+    return [notice(inputs), *lines]
+
+
+def notice(inputs: Inputs) -> str:
+    """What every output says of itself."""
+    if inputs.is_phantom:
+        return NOTICE
+    what = "pocket model made with phantom images" if inputs.is_pocket else "research comparison"
+    return f"{what}: not a clinical result"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

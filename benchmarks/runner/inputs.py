@@ -1,0 +1,137 @@
+"""Models and images of a comparison: loaded, checked against each other, and hashed, before any work starts."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from torch import nn
+
+from ..._support.devices import require_device
+from ..._support.errors import DataError, MedcorePruneError
+from ...checkpoints.sam import load_sam
+from ...data import phantoms
+from ...data.folders.folder import named_folders
+from ...data.samples import SampleSet, at_most, subset_hash
+from ...data.splits.beside import refuse_seen, split_beside
+from ...data.splits.split import FRACTIONS, Split
+from ...models.families import geometry_of
+from ...models.fingerprint import model_hash
+from ...models.pairs import require_aligned
+from ...zoo import pocket
+from .settings import Settings
+
+Sets = Mapping[str, SampleSet]
+
+# roles of phantom images, apart from the seeds that the pocket pair was trained with
+_TEST_SEED, _VALIDATION_SEED, _CALIBRATION_SEED, _NEXT_DRAW = 0, 1, 2, 10
+_TRAINING_SEED, _RECOVERY_VALIDATION_SEED = 3, 4
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a comparison works on.
+
+    Attributes:
+        adapted: The model that is pruned.
+        reference: The checkpoint that it was fine-tuned from, if there is one.
+        sets: Data set name to the images that are evaluated.
+        calibration: Number of a draw to its calibration samples.
+        is_phantom: Whether the images are drawn by this package.
+        is_pocket: Whether the models are the pocket pair that comes with it.
+        roles: The same data by role: a recovery trains on `train` and is chosen by `validation`.
+    """
+
+    adapted: nn.Module
+    reference: nn.Module | None
+    sets: Sets
+    calibration: Callable[[int], Sets]
+    is_phantom: bool
+    is_pocket: bool
+    roles: Split
+
+    @property
+    def image_size(self) -> int:
+        """Side of the models' input in pixels."""
+        return geometry_of(self.adapted).image_size
+
+    @cached_property
+    def hashes(self) -> dict[str, str | None]:
+        """SHA-256 of both models, of every test set, and of the first calibration sample."""
+        hashes: dict[str, str | None] = {"adapted": model_hash(self.adapted)}
+        hashes["reference"] = None if self.reference is None else model_hash(self.reference)
+        hashes |= {f"data/{name}": subset_hash(samples) for name, samples in self.sets.items()}
+        return hashes | {"calibration": sample_hash(self.calibration(0))}
+
+
+def sample_hash(sets: Sets) -> str:
+    """SHA-256 over data sets, e.g. of a calibration sample."""
+    return hashlib.sha256("".join(subset_hash(samples) for samples in sets.values()).encode()).hexdigest()
+
+
+def load_inputs(settings: Settings) -> Inputs:
+    """Load models and data and check all of it.
+
+    Raises:
+        MedcorePruneError: A checkpoint, the pair's alignment, or the data cannot be used as they are.
+    """
+    require_device(settings.device)
+    adapted, reference = load_models(settings)
+    sets, calibration, roles = _real(settings, geometry_of(adapted).image_size) if settings.data else _phantom(settings)
+    is_pocket = settings.adapted is None
+    return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket, roles)
+
+
+def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
+    """Load the adapted model and, where there is one, its reference.
+
+    Raises:
+        MedcorePruneError: A checkpoint is missing or unusable, or the two do not align.
+    """
+    if settings.adapted is None:
+        if settings.model != "pocket" or settings.reference or settings.image_size:
+            raise MedcorePruneError(
+                f"--model {settings.model} with options of its own needs a checkpoint: give --adapted PATH (and "
+                "--reference PATH), or leave --model, --reference and --image-size out for the pocket pair"
+            )
+        return pocket("adapted", settings.device), pocket("reference", settings.device)
+    options = {"device": settings.device, "image_size": settings.image_size}
+    adapted = load_sam(settings.model, settings.adapted, **options)  # type: ignore[arg-type]
+    if settings.reference is None:
+        return adapted, None
+    reference = load_sam(settings.model, settings.reference, **options)  # type: ignore[arg-type]
+    require_aligned(adapted, reference)
+    return adapted, reference
+
+
+def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
+    counts, names = settings.counts, settings.phantom_sets
+    seed = _VALIDATION_SEED if settings.role == "validation" else _TEST_SEED
+
+    @cache
+    def draw(number: int) -> Sets:
+        own = _CALIBRATION_SEED + _NEXT_DRAW * number
+        return {name: phantoms.make(name, seed=own, count=counts.calibration) for name in names}
+
+    def made(of_role: int, count: int) -> dict[str, SampleSet]:
+        return {name: phantoms.make(name, seed=of_role, count=count) for name in names}
+
+    sets = made(seed, counts.phantom_images)
+    training, validation = made(_TRAINING_SEED, counts.training), made(_RECOVERY_VALIDATION_SEED, counts.validation)
+    return sets, draw, Split(training, validation, sets, settings.split_seed, FRACTIONS)
+
+
+def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], Split]:
+    named = settings.data or {}
+    if bad := [name for name in named if not _NAME.fullmatch(name)]:
+        raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
+    folders = named_folders(named, settings.layout, settings.boxes)
+    roles, _ = split_beside(folders, settings.adapted, settings.split_seed)
+    chosen = roles.roles()[settings.role]
+    for checkpoint in (settings.adapted, settings.reference):
+        refuse_seen(chosen, checkpoint)
+    most = settings.counts.real_images
+    sets = {name: samples if most is None else at_most(samples, most) for name, samples in chosen.items()}
+    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, size)), roles

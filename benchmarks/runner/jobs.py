@@ -1,0 +1,182 @@
+"""Scores to plans: what each method would remove at each level, in both quota modes."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from ..._support.progress import track
+from ..._support.registry import failures_named
+from ...calibration.sensitivity import block_sensitivity
+from ...calibration.statistics import Statistics
+from ...evaluation.latency import Measured, measured
+from ...pruning.plan import Plan
+from ...pruning.planning import make_plan
+from ...pruning.surgery import prune
+from ...scoring.criterion import unit_scores
+from .inputs import Inputs, sample_hash
+from .methods import Method
+from .settings import QUOTA_MODES, Mode, Settings
+from .store import Cell, ResultStore
+
+EXPERIMENT = "baselines"
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How a plan becomes a model, where there is more to it than cutting.
+
+    Attributes:
+        key: Hash of all that it depends on besides the unpruned model and the plan.
+        build: From the unpruned model and the plan to the model that is evaluated.
+    """
+
+    key: str
+    build: Callable[[nn.Module, Plan], nn.Module]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One plan of one method, to be evaluated on every data set.
+
+    Attributes:
+        method: Name of the method.
+        mode: Of the experiment's; a quota mode in the comparison.
+        level: Nominal level.
+        seed: Of the method or of its calibration sample.
+        plan: What goes.
+        scoring: What scoring took, the same for all plans of a method and seed.
+        scored_by: See the function `scored_by`.
+        treatment: What is done besides cutting.
+        experiment: The command that it belongs to.
+        datasets: Those to be evaluated on; empty for all.
+    """
+
+    method: str
+    mode: str
+    level: str
+    seed: int
+    plan: Plan
+    scoring: Measured
+    scored_by: str = ""
+    treatment: Treatment | None = None
+    experiment: str = EXPERIMENT
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def masks(self) -> str:
+        """What tells this model's masks from those of any other one."""
+        return self.plan.hash if self.treatment is None else f"{self.plan.hash}+{self.treatment.key}"
+
+    def build(self, model: nn.Module) -> nn.Module:
+        """Make the model that is evaluated; the unpruned one is not touched."""
+        return prune(model, self.plan) if self.treatment is None else self.treatment.build(model, self.plan)
+
+    def cell(self, dataset: str) -> Cell:
+        """Where the result on a data set belongs."""
+        return Cell(self.experiment, self.mode, self.method, self.level, dataset, self.seed)
+
+
+def make_jobs(
+    methods: Sequence[Method],
+    inputs: Inputs,
+    statistics: Mapping[int, Statistics],
+    settings: Settings,
+    store: ResultStore,
+    modes: Sequence[Mode] = QUOTA_MODES,
+    experiment: str = EXPERIMENT,
+) -> list[Job]:
+    """Score every method under every seed and plan every level and mode; plans are stored as files.
+
+    Scoring is quick beside evaluation, so that a run that is gone on with scores again: a method whose code or
+    settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have, as
+    long as their code, settings and calibration sample are the same.
+
+    Args:
+        methods: What takes part.
+        inputs: Models and data.
+        statistics: Calibration draw to its statistics.
+        settings: Levels and the rest.
+        store: Where plans are kept.
+        modes: Quota modes to plan for.
+        experiment: The command that the jobs belong to.
+    """
+    rounds = [(method, seed) for method in methods for seed in method.seeds]
+    jobs: list[Job] = []
+    for method, seed in track(rounds, "scoring", total=len(rounds)):
+        kept = _stored(method, seed, inputs, settings, store, modes) if method.recipe.cost == "slow" else []
+        jobs += kept or list(_plan(method, seed, inputs, statistics.get(seed % settings.seeds), settings, modes))
+    for job in jobs:
+        keep_plan(store, job.plan)
+    return [replace(job, experiment=experiment) for job in jobs]
+
+
+def keep_plan(store: ResultStore, plan: Plan) -> None:
+    """Store a plan as a file, where it is not yet."""
+    path = plan_path(store, plan.hash)
+    if not path.exists():
+        plan.save(path)
+
+
+def plan_path(store: ResultStore, plan_hash: str) -> Path:
+    """File of a plan."""
+    return store.root / "plans" / f"{plan_hash[:24]}.json"
+
+
+def _stored(
+    method: Method, seed: int, inputs: Inputs, settings: Settings, store: ResultStore, modes: Sequence[Mode]
+) -> list[Job]:
+    """The jobs of an earlier run, if all of them are there."""
+    jobs = []
+    for mode in modes:
+        for level in map(str, settings.levels):
+            cell = Cell(EXPERIMENT, mode, method.name, level, next(iter(inputs.sets)), seed)
+            if not store.has(cell):
+                return []
+            result = store.read(cell)
+            if result.settings.get("method") != scored_by(method, seed, inputs, settings):
+                return []
+            path = plan_path(store, result.plan)
+            if not path.is_file():
+                return []
+            plan = Plan.load(path)
+            scoring = Measured(result.seconds.get("scoring", 0.0), result.peak_bytes)
+            jobs.append(Job(method.name, mode, level, seed, plan, scoring, result.settings["method"]))
+    return jobs
+
+
+def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> str:
+    """Hash what a method's scores come from: its code, its settings, and the images that it runs."""
+    if not method.recipe.reads_images:
+        return method.fingerprint
+    sample = sample_hash(inputs.calibration(seed % settings.seeds))
+    return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
+
+
+def _plan(
+    method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings, modes: Sequence[Mode]
+) -> Iterator[Job]:
+    model, recipe = inputs.adapted, method.recipe
+    data = inputs.calibration(seed % settings.seeds) if recipe.reads_images else None
+    with measured() as scoring, failures_named(method.name):
+        criterion = recipe.build(statistics, model, seed, inputs.reference, data)
+        scores = unit_scores(criterion, model)
+    origin = scored_by(method, seed, inputs, settings)
+    sensitivity = None
+    if recipe.quotas == "sensitivity" and statistics is not None:
+        sensitivity = block_sensitivity(statistics, model, recipe.lambda_b, recipe.sensitivity)
+    for mode in modes:
+        quotas = recipe.quotas if mode == "own" else "uniform"
+        for level in settings.levels:
+            plan = make_plan(
+                model,
+                level,
+                scores=scores,
+                quotas=quotas,
+                sensitivity=sensitivity if quotas == "sensitivity" else None,
+                tau=recipe.tau,
+                criterion_name=method.name,
+            )
+            yield Job(method.name, mode, str(level), seed, plan, scoring, origin)

@@ -1,0 +1,110 @@
+"""Which methods take part, in which order, over which seeds."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..._support.errors import MedcorePruneError
+from ..._support.registry import code_of, load_plugin
+from ...calibration.collector import Need, version_of
+from ...scoring.recipes import Baseline, available_baselines, baseline_info
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of the comparison.
+
+    Attributes:
+        name: Registered name.
+        recipe: Criterion, settings and quotas.
+        origin: `built-in`, or where it was registered.
+        seeds: Of its cells: calibration draws, or seeds of a stochastic method.
+    """
+
+    name: str
+    recipe: Baseline
+    origin: str
+    seeds: tuple[int, ...]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What calibration must collect for its scores and quotas."""
+        return self.recipe.needs
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its result depends on the calibration sample."""
+        return bool(self.needs) or self.recipe.reads_images
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the settings and of the code that scores come from: the criterion's, and its collectors'."""
+        criterion = self.recipe.criterion
+        collected = "".join(version_of(need.kind) for need in sorted(self.needs) if need.summed)
+        source = code_of(getattr(criterion, "function", criterion)) + collected
+        return hashlib.sha256(json.dumps([self.describe(), source], sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what reports say about the method, as plain values."""
+        recipe = self.recipe
+        return {
+            "source": recipe.source,
+            "description": recipe.description,
+            "origin": self.origin,
+            "needs": sorted(self.needs),
+            "cost": recipe.cost,
+            "quotas": recipe.quotas,
+            "tau": recipe.tau if recipe.quotas == "sensitivity" else None,
+            "settings": {name: repr(value) for name, value in recipe.settings.items()},
+            "stochastic": recipe.stochastic,
+            "calibrated": self.calibrated,
+        }
+
+
+def choose_methods(settings: Settings) -> list[Method]:
+    """Load plug-ins and list the methods of the comparison, in the order of its tables.
+
+    What draws lots comes first, then what needs no images, then the calibrated and the slow ones, and the subject last.
+
+    Raises:
+        RegistryError: A plug-in that cannot be loaded, or an unknown name.
+    """
+    for plugin in settings.plugins:
+        load_plugin(plugin)
+    names = dict.fromkeys(settings.methods or available_baselines())
+    methods = [_method(name, settings) for name in names]
+    return sorted(methods, key=lambda method: table_order(method.name, method.describe(), settings.subject))
+
+
+def table_order(name: str, about: Mapping[str, Any], subject: str) -> tuple[bool, bool, int, str]:
+    """Sort key of the tables' rows, from what `Method.describe` says."""
+    costs = ("free", "calibration", "slow")
+    cost = costs.index(about["cost"]) if about.get("cost") in costs else len(costs)
+    return name == subject, not about.get("stochastic"), cost, name
+
+
+def _method(name: str, settings: Settings) -> Method:
+    entry = baseline_info(name)
+    recipe = entry.value
+    count = settings.seeds if recipe.needs or recipe.reads_images else 1
+    if recipe.stochastic:
+        count = max(settings.counts.random_seeds, settings.seeds)
+    return Method(name, recipe, entry.origin, tuple(range(count)))
+
+
+def require_reference(methods: Sequence[Method], has_reference: bool) -> None:
+    """Refuse methods that read a reference where there is none.
+
+    Raises:
+        MedcorePruneError: Names the methods that could run without it.
+    """
+    lacking = [m.name for m in methods if not has_reference and m.recipe.reads_reference]
+    if lacking:
+        able = ",".join(m.name for m in methods if m.name not in lacking)
+        raise MedcorePruneError(
+            f"{', '.join(lacking)} compare with the checkpoint before adaptation: give --reference PATH"
+            + (f", or --methods {able}" if able else "")
+        )

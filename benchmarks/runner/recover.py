@@ -1,0 +1,202 @@
+"""Models that an experiment fine-tunes: what each one is made from, made once, timed, evaluated, its history kept."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+from torch import nn
+
+from ...data.splits.split import Split
+from ...evaluation.latency import Measured, compare_latency
+from ...models.fingerprint import model_hash
+from ...pruning.plan import Plan
+from ...pruning.planning import make_plan
+from ...training.cascade import Cascaded, Stage
+from ...training.recover import RecoverySettings, seconds_per_step
+from ...training.store import RecoveryStore
+from .evaluate import Evaluator, duration
+from .inputs import Inputs, sample_hash
+from .jobs import Job, Treatment, keep_plan
+from .settings import Settings
+from .store import UNPRUNED, Cell, ResultStore
+
+_VALIDATIONS = 8
+_AXES = ("step", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One model of an experiment.
+
+    Attributes:
+        mode, method, level: Where its results belong.
+        make: Makes it.
+        recipe: What it is made from, besides what all models of the run share.
+        steps: Optimiser steps that making it takes, all recoveries together; 0 for none.
+        recoveries: How many recoveries that is.
+        datasets: Those to be evaluated on; empty for all.
+    """
+
+    mode: str
+    method: str
+    level: str
+    make: Callable[[], Cascaded]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    recoveries: int = 0
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its record among the analyses."""
+        return "-".join(filter(None, ("model", self.mode, self.method, self.level, *self.datasets)))
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes, times and evaluates what is not stored yet.
+
+    Attributes:
+        inputs: Models and data.
+        settings: Of the run.
+        store: Where results go.
+        evaluator: Of the experiment.
+        recovery: How models are fine-tuned.
+    """
+
+    inputs: Inputs
+    settings: Settings
+    store: ResultStore
+    evaluator: Evaluator
+    recovery: RecoverySettings
+
+    @cached_property
+    def recoveries(self) -> RecoveryStore:
+        """Recovered models by content, shared with the experiments beside this one."""
+        return RecoveryStore(self.settings.recoveries_folder)
+
+    @cached_property
+    def _shared(self) -> dict[str, Any]:
+        roles = self.inputs.roles
+        return {
+            "inputs": {name: value for name, value in self.inputs.hashes.items() if not name.startswith("data/")},
+            "training": sample_hash(roles.train),
+            "validation": sample_hash(roles.validation),
+            "calibration": self.settings.counts.calibration,
+        }
+
+    def origin(self, item: Item) -> str:
+        """Hash all that the item is made from."""
+        what = {**self._shared, **item.recipe, "place": [item.mode, item.method, item.level, *item.datasets]}
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
+    def is_stored(self, item: Item) -> bool:
+        """Whether the item's results are there and of the same origin."""
+        record = self.store.analysis(item.name)
+        if record is None or record["origin"] != self.origin(item):
+            return False
+        cells = [
+            Cell(self.evaluator.experiment, item.mode, item.method, item.level, name, 0)
+            for name in item.datasets or self.inputs.sets
+        ]
+        return all(
+            self.store.has(cell) and self.store.read(cell).settings["method"] == self.origin(item) for cell in cells
+        )
+
+    def announce(self, items: Sequence[Item], roles: Split) -> None:
+        """Print how many recoveries are still to be done and about how long they take."""
+        todo = [item for item in items if not self.is_stored(item)]
+        recoveries, steps = sum(item.recoveries for item in todo), sum(item.steps for item in todo)
+        click.echo(f"{len(items)} models, {len(items) - len(todo)} stored already; {recoveries} recoveries to make")
+        if steps:
+            model = self.inputs.adapted
+            seconds = seconds_per_step(copy.deepcopy(model), model, roles, self.recovery)
+            click.echo(
+                f"{steps} optimiser steps, at most about {duration(steps * seconds)} "
+                f"({seconds:.2f} s a step of the unpruned model; pruned ones are quicker)"
+            )
+
+    def run(self, items: Sequence[Item]) -> None:
+        """Make, time and evaluate the items that are not stored yet, in order."""
+        for number, item in enumerate(items, start=1):
+            if self.is_stored(item):
+                continue
+            click.echo(f"model {number} of {len(items)}: {item.mode} {item.method} {item.level}".rstrip(), err=True)
+            made = item.make()
+            keep_plan(self.store, made.plan)
+            key = model_hash(made.model)[:24]
+            treatment = Treatment(key, _already(made.model))
+            scoring = Measured(sum(stage.seconds for stage in made.stages))
+            job = Job(
+                item.method,
+                item.mode,
+                item.level,
+                0,
+                made.plan,
+                scoring,
+                self.origin(item),
+                treatment,
+                self.evaluator.experiment,
+                item.datasets,
+            )
+            record = {
+                "origin": self.origin(item),
+                "place": [item.mode, item.method, item.level, *item.datasets],
+                "stages": [_stage(stage) for stage in made.stages],
+                "latency": self._latency(made.model),
+                "plan": made.plan.hash,
+            }
+            self.evaluator.run([job])
+            self.store.write_analysis(item.name, record)
+
+    def _latency(self, model: nn.Module) -> dict[str, Any]:
+        """Time the model and the unpruned one in turns, so that they meet the same machine."""
+        found = compare_latency({UNPRUNED: self.inputs.adapted, "model": model}, part="model")
+        return {name: asdict(each) for name, each in found.items()}
+
+
+def _already(model: nn.Module) -> Callable[[nn.Module, Plan], nn.Module]:
+    """What builds a model that is there."""
+    return lambda _unpruned, _plan: model
+
+
+def _no_plan(model: nn.Module) -> Plan:
+    """The plan that takes nothing."""
+    return make_plan(model, "h0_m0")
+
+
+def unpruned(model: nn.Module) -> Cascaded:
+    """The unpruned model as something that was made."""
+    return Cascaded(model, None, _no_plan(model), (), model)
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    """What is kept of a stage: its losses and its validations."""
+    record: dict[str, Any] = {"name": stage.name, "seconds": stage.seconds}
+    if stage.history is not None:
+        history = stage.history
+        record |= {
+            "losses": {name: list(map(float, history.frame[name])) for name in history.frame if name not in _AXES},
+            "validations": [list(map(float, row)) for row in history.validations.to_numpy()],
+            "best_step": history.best_step,
+            "stopped_early": history.stopped_early,
+        }
+    return record
+
+
+def recovery_settings(settings: Settings, steps: int | None = None) -> RecoverySettings:
+    """The recovery of a run: its number of steps, validated eight times."""
+    steps = steps or settings.counts.recovery_steps
+    return RecoverySettings(steps=steps, validate_every=max(1, steps // _VALIDATIONS))
+
+
+def records(store: ResultStore) -> dict[str, dict[str, Any]]:
+    """The stored records of an experiment's models, by name."""
+    names = sorted(path.stem for path in Path(store.root / "analysis").glob("model-*.json"))
+    return {name: found for name in names if (found := store.analysis(name)) is not None}

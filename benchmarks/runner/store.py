@@ -1,0 +1,409 @@
+"""Results as files: one JSON a cell, per-image metrics as CSV, a distinct plan evaluated once, everything resumable."""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..._support.errors import ResultsError
+from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+
+
+def read_arrays(
+    path: Path, digest: str | None = None, names: Sequence[str] | None = None
+) -> dict[str, npt.NDArray[Any]] | None:
+    """Read the arrays of an `.npz` file; None where it is missing, damaged, or of something else.
+
+    Args:
+        path: The file.
+        digest: What its entry `digest` must say; None takes any.
+        names: Which arrays; all of them by default.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if digest is not None and str(stored["digest"]) != digest:
+                return None
+            return {name: stored[name] for name in names or stored.files}
+    except Exception:  # zipfile, zlib, struct and numpy each have errors of their own for damage
+        return None
+
+
+FORMAT = "medcore_prune.results/1"
+_DIGEST = "content_sha256"
+NO_LEVEL = "none"
+"""Level of what is not pruned: the floors and the unpruned model."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a result belongs.
+
+    Attributes:
+        experiment: The command that made it.
+        mode: How quotas were chosen, `own` or `same`; `any` for what is not pruned.
+        method: Name of a baseline, of a floor, or `unpruned`.
+        level: Nominal level, or `NO_LEVEL`.
+        dataset: Name of the test set.
+        seed: Of the calibration sample, or of a random method.
+    """
+
+    experiment: str
+    mode: str
+    method: str
+    level: str
+    dataset: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """Place of the cell's file within the results folder."""
+        return Path("cells", self.mode, self.method, f"{self.level}-{self.dataset}-s{self.seed}.json")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell of the comparison, with all that is needed to repeat it.
+
+    Attributes:
+        cell: Where it belongs.
+        evaluation: Key of the evaluation that holds its per-image metrics.
+        metrics: Means over the data set's images.
+        empty: Images whose predicted or true mask is empty: `one` of the two, or `both`.
+        images: Number of images.
+        plan: Hash of the pruning plan; empty where nothing was pruned.
+        cost: Parameters and FLOPs left, the shares removed, and effective fractions.
+        seconds: What scoring and evaluating took.
+        peak_bytes: Memory that scoring took on top of what was in use; 0 where unknown.
+        inputs: Hashes of models, data and calibration sample.
+        settings: Everything else that the numbers depend on.
+        versions: Of Python and the packages.
+    """
+
+    cell: Cell
+    evaluation: str
+    metrics: Mapping[str, float]
+    empty: Mapping[str, int]
+    images: int
+    plan: str = ""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "evaluation": str,
+    "metrics": dict,
+    "empty": dict,
+    "images": int,
+    "plan": str,
+    "cost": dict,
+    "seconds": dict,
+    "peak_bytes": int,
+    "inputs": dict,
+    "settings": dict,
+    "versions": dict,
+}
+
+
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Store a JSON object of this package's format, with a hash of its content, so that `read_json` sees damage."""
+    record = {"format": FORMAT, **value}
+    write_json_atomic(path, {**record, _DIGEST: _digest(record)})
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    # through JSON once, so that what is written and what is read have the same keys in the same order
+    plain = json.loads(json.dumps(record))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: Path, root: Path) -> dict[str, Any]:
+    """Read a stored JSON object of this package's format.
+
+    Files of earlier versions have no hash of their content and are taken as they are.
+
+    Args:
+        path: The file.
+        root: The results folder, for the message.
+
+    Raises:
+        ResultsError: Damaged, or not of this format; the message tells which file to delete.
+    """
+    try:
+        record = read_json_file(path)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        raise ResultsError(f"{path} is damaged ({reason}): delete this file and run again") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise ResultsError(
+            f"{path} is no result of this version (expected format {FORMAT!r}, got {str(found)[:40]!r}): "
+            f"delete this file, or name another folder than {root}"
+        )
+    digest = record.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(record):
+        raise ResultsError(f"{path} is damaged (not as it was written): delete this file and run again")
+    return record
+
+
+def read_memory(path: Path) -> dict[str, Any]:
+    """Read what a study remembers of an earlier run; nothing where there is no file.
+
+    Raises:
+        ResultsError: Damaged; the message tells which file to delete.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        stored = read_json_file(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} is damaged ({str(error)[:80]}): delete this file and run again") from error
+    if not isinstance(stored, dict):
+        raise ResultsError(f"{path} is damaged (no JSON object): delete this file and run again")
+    return stored
+
+
+def parse_cell(record: Mapping[str, Any], path: Path) -> CellResult:
+    """Turn a stored object into a `CellResult`.
+
+    Raises:
+        ResultsError: An entry is missing or of the wrong type; the message tells which file to delete.
+    """
+    place = record.get("cell")
+    wrong = [name for name, kind in _TYPES.items() if not isinstance(record.get(name), kind)]
+    if not isinstance(place, dict) or set(place) != {f.name for f in fields(Cell)}:
+        wrong.insert(0, "cell")
+    elif not all(isinstance(v, int | float) and math.isfinite(v) for v in (record.get("metrics") or {}).values()):
+        wrong.append("metrics")
+    if wrong or not isinstance(place, dict):
+        raise ResultsError(f"{path} is damaged (wrong or missing: {', '.join(wrong)}): delete this file and run again")
+    return CellResult(cell=Cell(**place), **{name: record[name] for name in _TYPES})
+
+
+RUN_FILE = "run.json"
+FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
+"""Everything that a run writes besides `run.json` and the rendered files; `--fresh` removes these and nothing else."""
+_MAPPINGS = ("identity", "methods")
+_TEXTS = ("dataset", "name", "group", "empty")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Per-image metrics of one set of masks, whoever arrived at them.
+
+    Attributes:
+        key: See `evaluation_key`.
+        images: A row an image: `dataset`, `name`, `group`, the metrics, `empty`.
+        seconds: What predicting and scoring took.
+    """
+
+    key: str
+    images: pd.DataFrame
+    seconds: float
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Means over images."""
+        numbers = self.images.select_dtypes("number")
+        return {str(name): float(value) for name, value in numbers.mean().items()}
+
+    @cached_property
+    def empty(self) -> dict[str, int]:
+        """Images of which one mask, or both, are empty."""
+        return {kind: int((self.images["empty"] == kind).sum()) for kind in ("one", "both")}
+
+
+def evaluation_key(**what: Any) -> str:
+    """Hash what an evaluation depends on: masks (a plan's hash or a floor), model, data, settings."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+
+
+class ResultStore:
+    """A folder of results of one experiment.
+
+    Args:
+        root: The folder. Use `create` to begin or go on, `open` to read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def open(cls, root: Path) -> "ResultStore":
+        """Open existing results.
+
+        Raises:
+            ResultsError: The folder holds none.
+        """
+        if not (root / RUN_FILE).is_file():
+            raise ResultsError(
+                f"{root} holds no results (no {RUN_FILE}): expected the folder that `medcore-bench baselines --out` "
+                "wrote"
+            )
+        store = cls(root)
+        if "identity" not in store.run:
+            raise ResultsError(f"{root / RUN_FILE} is damaged (missing: identity): use another folder")
+        return store
+
+    @classmethod
+    def create(cls, root: Path, run: Mapping[str, Any], *, fresh: bool = False) -> "ResultStore":
+        """Begin an experiment, or go on with it.
+
+        Args:
+            root: The folder; made if missing.
+            run: What is to be stored; its `identity` must be that of results already there, whose `methods` are kept.
+            fresh: Remove earlier results first.
+
+        Raises:
+            ResultsError: Results of another run are there, or a damaged `run.json`.
+        """
+        store = cls(root)
+        if fresh:
+            store._clear()
+        if (root / RUN_FILE).exists():
+            _require_same(run["identity"], store.run.get("identity", {}), root)
+            run = {**run, "methods": {**store.run.get("methods", {}), **run.get("methods", {})}}
+        elif any((root / folder).exists() for folder in FOLDERS):
+            raise ResultsError(
+                f"{root} holds folders of results but no {RUN_FILE}: delete {', '.join(FOLDERS)} there, or use another "
+                "--out"
+            )
+        write_record(root / RUN_FILE, run)
+        store.__dict__.pop("run", None)
+        store._remove_unfinished()
+        return store
+
+    def _remove_unfinished(self) -> None:
+        """Remove the temporary files of a run that was killed while it wrote."""
+        for folder in FOLDERS:
+            for path in (self.root / folder).glob("**/.*-*"):
+                path.unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        if self.root.exists() and any(self.root.iterdir()) and not (self.root / RUN_FILE).is_file():
+            raise ResultsError(
+                f"{self.root} is not empty and holds no {RUN_FILE}: --fresh removes only what a run of this command "
+                "wrote; use another --out"
+            )
+        for folder in FOLDERS:
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        (self.root / RUN_FILE).unlink(missing_ok=True)
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """What `create` was told about the run."""
+        path = self.root / RUN_FILE
+        run = read_json(path, self.root)
+        if wrong := [name for name in _MAPPINGS if not isinstance(run.get(name, {}), dict)]:
+            raise ResultsError(f"{path} is damaged (wrong: {', '.join(wrong)}): delete this file and run again")
+        return run
+
+    def has(self, cell: Cell) -> bool:
+        """Whether the cell is stored."""
+        return (self.root / cell.path).is_file()
+
+    def write(self, result: CellResult) -> None:
+        """Store a cell."""
+        write_record(self.root / result.cell.path, result.to_json())
+
+    def read(self, cell: Cell) -> CellResult:
+        """Read a cell.
+
+        Raises:
+            ResultsError: Damaged, foreign, or in another cell's place.
+        """
+        return self._read(self.root / cell.path)
+
+    def _read(self, path: Path) -> CellResult:
+        result = parse_cell(read_json(path, self.root), path)
+        if self.root / result.cell.path != path:
+            raise ResultsError(f"{path} holds the result of {result.cell.path}: delete this file and run again")
+        return result
+
+    def cells(self) -> list[CellResult]:
+        """Read all cells, in a fixed order.
+
+        Raises:
+            ResultsError: A file is damaged or foreign.
+        """
+        return [self._read(path) for path in _visible(self.root / "cells", "**/*.json")]
+
+    def evaluation(self, key: str) -> Evaluation | None:
+        """Read an evaluation, or None where there is none yet.
+
+        Raises:
+            ResultsError: Damaged; the message tells which file to delete.
+        """
+        path = self.root / "evaluations" / f"{key}.json"
+        if not path.is_file():
+            return None
+        record, table = read_json(path, self.root), path.with_suffix(".csv")
+        if not table.is_file() or sha256_of(table) != record.get("sha256"):
+            raise ResultsError(f"{table} is missing or not as it was written: delete {path} and run again")
+        images = _read_table(table)
+        return Evaluation(key, images, float(record.get("seconds", 0.0)))
+
+    def write_evaluation(self, evaluation: Evaluation, what: Mapping[str, Any]) -> None:
+        """Store an evaluation: the table first, so that its record never points to nothing."""
+        path = self.root / "evaluations" / f"{evaluation.key}.csv"
+        with atomic_write(path) as temporary:
+            evaluation.images.to_csv(temporary, index=False, lineterminator="\n")
+        record = {"sha256": sha256_of(path), "seconds": evaluation.seconds, "what": dict(what)}
+        write_record(path.with_suffix(".json"), record)
+
+    def write_analysis(self, name: str, value: Mapping[str, Any]) -> None:
+        """Store what was measured besides the cells."""
+        write_record(self.root / "analysis" / f"{name}.json", value)
+
+    def analysis(self, name: str) -> dict[str, Any] | None:
+        """Read what `write_analysis` stored, or None."""
+        path = self.root / "analysis" / f"{name}.json"
+        return read_json(path, self.root) if path.is_file() else None
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read per-image metrics: texts stay texts (an image may be called `NA`, a group 007), numbers to the last bit."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in table.columns.difference(list(_TEXTS)):
+        table[column] = [float(value) for value in table[column]]
+    return table
+
+
+def _visible(folder: Path, pattern: str) -> Iterator[Path]:
+    return (path for path in sorted(folder.glob(pattern)) if not path.name.startswith("."))
+
+
+def _require_same(now: Mapping[str, Any], then: Mapping[str, Any], root: Path) -> None:
+    # what is about to be stored has been through JSON too: tuples are lists there
+    now = json.loads(json.dumps(now))
+    changed = [name for name in {**then, **now} if now.get(name) != then.get(name)]
+    if changed:
+        first = changed[0]
+        raise ResultsError(
+            f"{root} holds results of another run ({', '.join(changed)} differ; {first} was {_short(then.get(first))}, "
+            f"is {_short(now.get(first))}): use another --out, or --fresh to start over"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+UNPRUNED = "unpruned"

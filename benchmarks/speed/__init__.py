@@ -1,0 +1,1 @@
+"""What calibration, metrics, attention and a whole compression cost, beside what one would otherwise use."""

@@ -1,0 +1,105 @@
+"""Time, memory and storage of directional statistics beside the diagonal Fisher (`python -m ...benchmarks.speed.directional`).
+
+The same batch through the same model, in turn, in one run: a plain forward and backward pass, then the same hooks with
+the collectors of the diagonal Fisher, of the zero direction, of both directions, and of the Gram matrices, with both
+losses each. The ratios are what counts: all share the machine and its load.
+"""
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import click
+import torch
+from torch import nn
+
+from ...calibration.collector import get_collector, stored_shapes
+from ...calibration.sums import BOTH_LOSSES, Accumulator
+from ...evaluation.latency import measured
+from ...models.families import geometry_of
+from ...models.segment_anything import SHAPES, build_sam
+from .fisher import Batch, plain_backward, random_batch
+
+WAYS: dict[str, tuple[str, ...]] = {
+    "diagonal": ("fisher",),
+    "zero": ("directional_zero",),
+    "directional": ("directional_zero", "directional_reset"),
+    "gram": ("gram",),
+}
+
+
+@click.command()
+@click.option("--model", type=click.Choice(list(SHAPES)), default="pocket", show_default=True, help="Random weights.")
+@click.option("--image-size", type=int, help="Input side in pixels.  [default: the model's own]")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Rounds; the medians count.")
+@click.option("--device", default="cpu", show_default=True)
+def command(model: str, image_size: int | None, batch_size: int, repeats: int, device: str) -> None:
+    """Print milliseconds, peak and stored bytes of every way, and the ratios, as JSON."""
+    adapted, reference = (build_sam(model, device, image_size=image_size, seed=seed) for seed in (0, 1))
+    click.echo(json.dumps(measure(adapted, reference, batch_size, repeats), indent=1))
+
+
+def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats: int = 7) -> dict[str, float]:
+    """Time every way in turn.
+
+    Args:
+        model: A `Sam`.
+        reference: Another of the same shape, for the reset direction.
+        batch_size: Images in the batch.
+        repeats: Rounds after one to warm up; ratios are medians over rounds, each of neighbouring runs.
+
+    Returns:
+        `plain_ms`; `<way>_ms`, `<way>_peak_mb` and `<way>_stored_mb` of each of `WAYS`; of each but the diagonal
+        `<way>_over_diagonal` for the time, and `_peak_over_diagonal` and `_stored_over_diagonal`.
+    """
+    batch = random_batch(geometry_of(model).image_size, batch_size, next(model.parameters()).device)
+    rounds = [_round(model, reference, batch) for _ in range(repeats + 1)][1:]
+    result = {f"{name}_ms": round(1e3 * statistics.median(r[name] for r in rounds), 1) for name in rounds[0]}
+    peaks = {name: _peak_bytes(model, reference, batch, kinds) for name, kinds in WAYS.items()}
+    stored = {name: stored_bytes(model, kinds) for name, kinds in WAYS.items()}
+    for name in WAYS:
+        result[f"{name}_peak_mb"] = round(peaks[name] / 1e6, 1)
+        result[f"{name}_stored_mb"] = round(stored[name] / 1e6, 3)
+    for name in list(WAYS)[1:]:
+        result[f"{name}_over_diagonal"] = round(statistics.median(r[name] / r["diagonal"] for r in rounds), 3)
+        result[f"{name}_peak_over_diagonal"] = round(peaks[name] / peaks["diagonal"], 3)
+        result[f"{name}_stored_over_diagonal"] = round(stored[name] / stored["diagonal"], 5)
+    return result
+
+
+def stored_bytes(model: nn.Module, kinds: Sequence[str]) -> int:
+    """Bytes of the float32 sums that these collectors keep of one data set, whatever the number of images."""
+    shapes = [shape for kind in kinds for shape in stored_shapes(get_collector(kind), BOTH_LOSSES, model).values()]
+    return 4 * sum(math.prod(shape) for shape in shapes)
+
+
+def _round(model: nn.Module, reference: nn.Module, batch: Batch) -> dict[str, float]:
+    seconds = {"plain": _seconds(partial(plain_backward, model, batch), batch)}
+    model.zero_grad(set_to_none=True)
+    for name, kinds in WAYS.items():
+        # a real calibration allocates its sums once, before the first batch
+        sums = Accumulator(model, kinds, reference=reference)
+        seconds[name] = _seconds(partial(sums.add, *batch), batch)
+    return seconds
+
+
+def _peak_bytes(model: nn.Module, reference: nn.Module, batch: Batch, kinds: Sequence[str]) -> int:
+    with measured() as memory:
+        Accumulator(model, kinds, reference=reference).add(*batch)
+    return memory.peak_bytes
+
+
+def _seconds(work: Callable[[], object], batch: Batch) -> float:
+    start = time.perf_counter()
+    work()
+    if batch[0].is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,1 @@
+"""How the defaults were settled, on validation images."""

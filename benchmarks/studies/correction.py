@@ -1,0 +1,288 @@
+"""`medcore-bench correction-study`: what the training-free correction gives, and which of its settings, on validation.
+
+Test images are never looked at. Every cell is a pruned model, corrected in one way or not at all, and its Boundary F1
+averaged over validation sets; nothing is trained. The defaults of `correct` are what this study settled.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+from torch import nn
+
+from ..._support.files import write_json_atomic, write_text_atomic
+from ..._support.progress import track
+from ...calibration.calibrate import calibrate
+from ...calibration.statistics import Statistics
+from ...commands.group import run
+from ...commands.options import cache_option, device_option
+from ...correction.correct import correct
+from ...correction.settings import CorrectionSettings
+from ...data.folders.folder import parse_named
+from ...evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from ...pruning.level import Level
+from ...pruning.plan import Plan
+from ...pruning.planning import plan_from_scores
+from ...pruning.surgery import prune
+from ...scoring.criterion import unit_scores
+from ...scoring.recipes import Baseline, get_baseline
+from ...zoo import NOTICE
+from ..report.tables import Grid
+from ..runner.inputs import Inputs, load_inputs
+from ..runner.settings import COUNTS, LevelList, Settings, count_option, joined, methods_option, page_option
+from ..runner.store import read_memory
+
+METHODS = ("random", "medcore")
+LEVELS = tuple(Level.parse(text) for text in ("h50_m70", "h70_m70", "h84_m95"))
+GOAL = 0.03
+"""How far below the unpruned model a corrected one may stay to be called close to it."""
+
+UNPRUNED, PRUNED = "unpruned", "pruned"
+VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
+    PRUNED: (),
+    "corrected": ({},),
+    "no weighting": ({"weighting": "none"},),
+    "band weighting": ({"weighting": "band"},),
+    "squared gradient": ({"weighting": "gradient"},),
+    "values kept": ({"values": False},),
+    "neither": ({"weighting": "none", "values": False},),
+    "layer by layer": ({"target": "layer", "weighting": "none", "values": False},),
+    "bias": ({"bias": True},),
+    "ridge x 0.1": ({"ridge": 1e-4},),
+    "ridge x 10": ({"ridge": 1e-2},),
+    "8 images a set": ({"samples": 8},),
+    "16 images a set": ({"samples": 16},),
+    "two rounds": ({}, {}),
+}
+"""Name to the options of one `correct` after another; what is not named is the default, with 64 images a set."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell.
+
+    Attributes:
+        method: Baseline that chose the units; empty for the unpruned model.
+        level: What went; empty for the unpruned model.
+        variant: A name in `VARIANTS`, or `unpruned`.
+        bf1: Mean over validation sets.
+        by_set: Data set name to Boundary F1.
+        stream_error: Of the correction's report; None where nothing was corrected.
+        seconds: Of the correction.
+    """
+
+    method: str
+    level: str
+    variant: str
+    bf1: float
+    by_set: Mapping[str, float]
+    stream_error: float | None = None
+    seconds: float | None = None
+
+
+class _Cells:
+    """Outcomes so far; a killed run finds them again, those of other models or images are dropped."""
+
+    def __init__(self, place: Path, belongs_to: Mapping[str, Any]) -> None:
+        self._place, self._belongs_to = place, dict(belongs_to)
+        stored = read_memory(place)
+        self._known: dict[str, Any] = stored["cells"] if stored.get("inputs") == self._belongs_to else {}
+
+    def get(self, key: str) -> Outcome | None:
+        return Outcome(**self._known[key]) if key in self._known else None
+
+    def put(self, key: str, outcome: Outcome) -> Outcome:
+        self._known[key] = asdict(outcome)
+        write_json_atomic(self._place, {"inputs": self._belongs_to, "cells": self._known})
+        return outcome
+
+
+def _complete(samples: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill up with the defaults, which a stored cell has to agree with."""
+    return {**asdict(CorrectionSettings()), "samples": samples, **options}
+
+
+class Study:
+    """Evaluates cells that are not stored yet.
+
+    Args:
+        inputs: Models, validation sets, calibration images.
+        place: File of the cells so far.
+        calibration: Images of each set that plans, and corrections without a number of their own, are made from.
+        cache: Folder of calibration statistics.
+    """
+
+    def __init__(self, inputs: Inputs, place: Path, calibration: int, cache: Path | None = None) -> None:
+        self.inputs, self._calibration, self._cache = inputs, calibration, cache
+        self._cells = _Cells(place, {**inputs.hashes, "images": calibration})
+
+    @cached_property
+    def _sets(self) -> list[EvaluationSet]:
+        return [EvaluationSet(samples, self.inputs.image_size) for samples in self.inputs.sets.values()]
+
+    def run(self, methods: Sequence[str], levels: Sequence[Level], variants: Sequence[str]) -> list[Outcome]:
+        """Return the unpruned model's outcome, then one a method, level and variant."""
+        outcomes = [self._cells.get(UNPRUNED) or self._cells.put(UNPRUNED, self._judge(self.inputs.adapted, UNPRUNED))]
+        statistics = self._statistics(methods)
+        jobs = [(plan, variant) for plan in self._plans(methods, levels, statistics) for variant in variants]
+        return outcomes + [
+            self._outcome(plan, variant) for plan, variant in track(jobs, "correction study", total=len(jobs))
+        ]
+
+    def _statistics(self, methods: Sequence[str]) -> Statistics | None:
+        needs = frozenset[Any]().union(*(get_baseline(method).needs for method in methods))
+        if not needs:
+            return None
+        drawn, models = self.inputs.calibration(0), (self.inputs.adapted, self.inputs.reference)
+        return calibrate(*models, drawn, self._calibration, needs, cache_dir=self._cache)
+
+    def _plans(self, methods: Sequence[str], levels: Sequence[Level], statistics: Statistics | None) -> list[Plan]:
+        plans = []
+        for recipe in map(get_baseline, methods):
+            scores = unit_scores(self._built(recipe, statistics), self.inputs.adapted)
+            plans += [
+                plan_from_scores(self.inputs.adapted, level, recipe, scores, statistics=statistics) for level in levels
+            ]
+        return plans
+
+    def _built(self, recipe: Baseline, statistics: Statistics | None) -> Any:
+        return recipe.build(statistics, self.inputs.adapted, 0, self.inputs.reference, self.inputs.calibration(0))
+
+    def _outcome(self, plan: Plan, variant: str) -> Outcome:
+        rounds = [_complete(self._calibration, options) for options in VARIANTS[variant]]
+        key = f"{plan.hash} {json.dumps(rounds, sort_keys=True)}"
+        if known := self._cells.get(key):
+            # methods that agree on what goes share a cell
+            return replace(known, method=plan.criterion, level=plan.level, variant=variant)
+        small = prune(self.inputs.adapted, plan)
+        drawn = self.inputs.calibration(0)
+        reports = [correct(small, self.inputs.adapted, drawn, progress=False, **options) for options in rounds]
+        error = reports[-1].stream_error if reports else None
+        seconds = sum(report.seconds for report in reports) if reports else None
+        return self._cells.put(key, self._judge(small, variant, plan, error, seconds))
+
+    def _judge(
+        self,
+        model: nn.Module,
+        variant: str,
+        plan: Plan | None = None,
+        error: float | None = None,
+        seconds: float | None = None,
+    ) -> Outcome:
+        means = {
+            images.name: float(macro_average(score(predict(model, images), images))["bf1"]) for images in self._sets
+        }
+        method, level = (plan.criterion, plan.level) if plan else ("", "")
+        return Outcome(method, level, variant, sum(means.values()) / len(means), means, error, seconds)
+
+
+def _level_grid(outcomes: Sequence[Outcome], level: str, unpruned: float, footer: Sequence[str]) -> Grid:
+    of_level = [outcome for outcome in outcomes if outcome.level == level]
+    methods = list(dict.fromkeys(outcome.method for outcome in of_level))
+    found = {(outcome.variant, outcome.method): outcome.bf1 for outcome in of_level}
+    rows = []
+    for variant in dict.fromkeys(outcome.variant for outcome in of_level):
+        cells = [found[variant, method] for method in methods]
+        rows.append([variant, *(f"{value:.4f}{' *' if value >= unpruned - GOAL else ''}" for value in cells)])
+    title = f"{level}: Boundary F1, unpruned {unpruned:.4f}"
+    return Grid(title, ["variant", *methods], rows, footer=[f"*: within {GOAL} of the unpruned model", *footer])
+
+
+def page(outcomes: Sequence[Outcome], inputs: Inputs, calibration: int) -> str:
+    """Write the study as Markdown."""
+    unpruned, levels = outcomes[0].bf1, dict.fromkeys(outcome.level for outcome in outcomes[1:])
+    notice = [NOTICE] if inputs.is_phantom else []
+    grids = [_level_grid(outcomes[1:], level, unpruned, notice).markdown() for level in levels]
+    images = ", ".join(f"{name} ({len(samples)})" for name, samples in inputs.sets.items())
+    return _PREAMBLE.format(images=images, calibration=calibration) + "\n".join(grids)
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+_PREAMBLE = """# Training-free correction
+
+Written by `medcore-bench correction-study`; not edited by hand.
+
+Boundary F1 (2 px on the 256 grid), averaged over sets, of *validation* images: {images}. Test images were not looked
+at. After the cut what is left of every block was fitted to the unpruned network by least squares, on {calibration}
+training images a set, without labels and without fine-tuning. "corrected" has the defaults of
+`medcore_prune.correct`; the other rows change the one thing that they name. "neither" has no weighting and keeps the
+values; "layer by layer" besides asks each layer for its own output in the unpruned network, and lets earlier errors
+stand.
+
+"""
+
+
+def _names(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+
+
+def _known_variants(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    names = _names(context, option, value)
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise click.BadParameter(f"unknown variant {unknown[0]!r}: expected some of {', '.join(VARIANTS)}")
+    return names
+
+
+@click.command(name="correction-study")
+@click.option("--adapted", type=_FILE, help="Checkpoint that is pruned.  [default: the built-in one]")
+@click.option("--reference", type=_FILE, help="What it was fine-tuned from.  [default: the built-in one's]")
+@click.option("--data", multiple=True, metavar="NAME=DIR", help="Images and masks.  [default: drawn polyps]")
+@methods_option(default=",".join(METHODS), show_default=True, callback=_names, help="Whose pruned models to correct.")
+@click.option(
+    "--levels",
+    type=LevelList(),
+    default=joined(LEVELS),
+    help=f"Levels that models are pruned to.  [default: {joined(LEVELS, ', ')}]",
+)
+@click.option(
+    "--variants",
+    default=",".join(VARIANTS),
+    metavar="NAME,...",
+    callback=_known_variants,
+    help="Variants of the correction; an unknown name lists them.  [default: all]",
+)
+@count_option("--images", 60, "Drawn images of each set.")
+@count_option("--calibration", 64, "Training images of each set that scores come from.")
+@device_option
+@cache_option("medcore-results/calibration", Path("medcore-results/calibration"))
+@page_option("medcore-results/correction.md")
+def command(
+    adapted: Path | None,
+    reference: Path | None,
+    data: tuple[str, ...],
+    methods: tuple[str, ...],
+    levels: tuple[Level, ...],
+    variants: tuple[str, ...],
+    images: int,
+    calibration: int,
+    device: str,
+    cache: Path,
+    out: Path,
+) -> None:
+    """Try the training-free correction in every variant, on validation images.
+
+    A long study, which settled this package's own defaults.
+
+    \b
+    Example:
+      medcore-bench correction-study --methods medcore --levels h70_m70
+    """
+    counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
+    chosen = {"adapted": adapted, "reference": reference, "data": parse_named(data)}
+    inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device, **chosen))  # type: ignore[arg-type]
+    cells = out.with_suffix(".cells.json")
+    outcomes = Study(inputs, cells, calibration, cache).run(methods, levels, variants)
+    notice = NOTICE if inputs.is_phantom else ""
+    write_json_atomic(out.with_suffix(".json"), {"notice": notice, "cells": [asdict(outcome) for outcome in outcomes]})
+    write_text_atomic(out, page(outcomes, inputs, calibration))
+    cells.unlink(missing_ok=True)
+    click.echo(f"written: {out}")
+
+
+if __name__ == "__main__":
+    run(command)

@@ -1,0 +1,121 @@
+"""A report of sections: one list gives the page, the Markdown and the pictures, and the page needs nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+from bench_store import add, of_experiment
+from matplotlib.figure import Figure
+
+from medcore_prune.benchmarks.experiments import ablation, landscape, main, transfer
+from medcore_prune.benchmarks.report.page import Picture, Section, render_experiment
+from medcore_prune.benchmarks.report.plots.style import Theme
+from medcore_prune.benchmarks.report.tables import Grid
+from medcore_prune.benchmarks.runner.store import ResultStore
+
+
+def _store(root: Path) -> ResultStore:
+    return of_experiment(root, "ablation", ablation.MODES, list(ablation.VARIANTS), "full")
+
+
+def _line(theme: Theme) -> Figure:
+    figure = Figure(figsize=(2, 2))
+    figure.subplots().plot([0, 1], [0, 1], color=theme.text)
+    return figure
+
+
+def _outside(text: str) -> list[str]:
+    links = re.findall(r'(?:src|href|srcset)="([^"]+)"', text)
+    return [link for link in links if not link.startswith(("data:", "#"))]
+
+
+def test_sections_become_page_markdown_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = Grid("A <table>", ["a", "b"], [["x", "1.0"]], ["a note"])
+    sections = [
+        Section("First part", ["Some words."], [grid], {"line": Picture("A line.", _line)}),
+        Section("Second", figures={"nothing": Picture("Not drawn.", lambda theme: None)}),
+    ]
+    page = render_experiment(_store(tmp_path), "A title", ["A lead."], sections)
+    text = page.read_text()
+    assert _outside(text) == []
+    assert "<script" not in text
+    for said in ("A title", "A lead.", "Some words.", "A &lt;table&gt;", "a note", "made up", 'id="first-part"'):
+        assert said in text
+    assert "Not drawn." not in text
+    markdown = (tmp_path / "report.md").read_text()
+    assert "## First part" in markdown
+    assert "![A line.](figures/line.svg)" in markdown
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["line.svg"]
+    assert "A <table>" in capsys.readouterr().out
+
+
+def test_the_ablation_is_laid_out_as_table_3(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    for level in ("h40_m30", "h70_m95"):
+        for variant in ablation.VARIANTS:
+            add(store, "own", level, variant, quality=0.8 if variant == "full" else 0.6)
+    ablation.render(store)
+    text = (tmp_path / "report.md").read_text()
+    assert re.search(r"\| full \| 0\.(59|60|61)\d\d \[", text)
+    assert "The paper's Table 3" in text
+    assert "| variant | h40_m30 | h70_m95 |" in text
+
+
+def test_the_landscape_has_a_map_and_slices(tmp_path: Path) -> None:
+    modes = {"own": "own quotas", "blocks": "half of one block"}
+    store = of_experiment(tmp_path, "landscape", modes, ["medcore"], "medcore")
+    for heads in (30, 50, 70):
+        for neurons in (30, 80):
+            quality, removed = 0.9 - heads / 500 - neurons / 400, (heads + 2 * neurons) / 300
+            add(store, "own", f"h{heads}_m{neurons}", "medcore", quality=quality, removed=removed)
+    add(store, "own", "h50_m70", "medcore", quality=0.6, removed=0.6)
+    add(store, "blocks", "h50_m50", "block_00", quality=0.7)
+    add(store, "blocks", "h50_m50", "block_01", quality=0.8)
+    landscape.render(store)
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"landscape", "slices", "blocks"}
+    text = (tmp_path / "report.md").read_text()
+    assert "| h30_m80 |" in text
+    assert "0.376" in text
+
+
+def _record(*place: str) -> dict[str, object]:
+    latency = {"median_ms": 10.0, "peak_bytes": 4_000_000}
+    stage = {
+        "name": "recovery",
+        "seconds": 3.0,
+        "losses": {"loss": [0.5, 0.4, 0.3, 0.2], "dice": [0.3, 0.2, 0.2, 0.1]},
+        "validations": [[0, 0.3, 0.8], [2, 0.5, 0.9], [4, 0.4, 0.9]],
+        "best_step": 2,
+        "stopped_early": False,
+    }
+    half = {"median_ms": 5.0, "peak_bytes": 2_000_000}
+    return {"origin": "x", "place": list(place), "stages": [stage], "latency": {"unpruned": latency, "model": half}}
+
+
+def test_table_1_shows_latency_and_what_each_step_adds(tmp_path: Path) -> None:
+    modes = {"cut": "cut", "corrected": "corrected", "one_time": "recovered", "sequential": "sequential"}
+    store = of_experiment(tmp_path, "main", modes, ["medcore"], "medcore")
+    add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.95)
+    for mode, quality in (("cut", 0.5), ("corrected", 0.7), ("one_time", 0.9)):
+        add(store, mode, "h40_m30", "medcore", quality=quality)
+        store.write_analysis(f"model-{mode}-medcore-h40_m30", _record(mode, "medcore", "h40_m30"))
+    main.render(store)
+    text = (tmp_path / "report.md").read_text()
+    assert re.search(r"\| recovered \| h40_m30 \|.*\| 5\.0 \| 0\.50 \| 2\.0 \|", text)
+    assert re.search(r"\| h40_m30 \| \+0\.2\d+ \[", text)
+    assert "The paper's Table 1" in text
+    assert "| one time medcore h40 m30 | recovery | 4 | 2 |" in text
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"size", "losses"}
+
+
+def test_table_2_stands_by_data_set(tmp_path: Path) -> None:
+    store = of_experiment(tmp_path, "transfer", transfer.MODES, ["medcore"], "medcore")
+    add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.95)
+    for mode, quality in (("joint_cut", 0.5), ("joint", 0.8), ("own", 0.85)):
+        add(store, mode, "h50_m70", "medcore", quality=quality)
+    transfer.render(store)
+    text = (tmp_path / "report.md").read_text()
+    assert "| set_a |" in text
+    assert "| set_b |" in text
+    assert "shared − own plan" in text
+    assert "The paper's Table 2" in text

@@ -1,0 +1,88 @@
+"""Which methods take part, in which order and over which seeds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medcore_prune._support.errors import MedcorePruneError, RegistryError
+from medcore_prune.benchmarks.runner.evaluate import amount, duration, places
+from medcore_prune.benchmarks.runner.inputs import Inputs
+from medcore_prune.benchmarks.runner.methods import choose_methods, require_reference
+from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
+from medcore_prune.data import phantoms
+from medcore_prune.data.splits.split import FRACTIONS, Split
+from medcore_prune.models.segment_anything import build_sam
+
+
+def _settings(**given: object) -> Settings:
+    return Settings(out=Path("unused"), **given)  # type: ignore[arg-type]
+
+
+def test_lots_come_first_and_the_subject_last() -> None:
+    names = [method.name for method in choose_methods(_settings())]
+    assert names[:3] == ["random", "lamp", "magnitude"]
+    assert names[-1] == "medcore"
+    assert {"zero_fisher", "vanilla_fisher", "original_medcore", "zero_fisher_full"} <= set(names)
+    assert "exact" not in names
+
+
+def test_another_subject_comes_last() -> None:
+    chosen = choose_methods(_settings(methods=("magnitude", "medcore", "random"), subject="magnitude"))
+    assert [method.name for method in chosen] == ["random", "medcore", "magnitude"]
+
+
+def test_a_slow_method_takes_part_when_it_is_named() -> None:
+    assert [method.name for method in choose_methods(_settings(methods=("exact",)))] == ["exact"]
+
+
+def test_seeds_belong_to_lots_and_to_calibration_samples() -> None:
+    chosen = choose_methods(_settings(methods=("random", "magnitude", "zero_fisher"), seeds=3))
+    assert {method.name: len(method.seeds) for method in chosen} == {"random": 5, "magnitude": 1, "zero_fisher": 3}
+    assert all(counts.random_seeds >= 5 for counts in COUNTS.values())
+
+
+def test_an_unknown_method_is_named_with_the_nearest() -> None:
+    with pytest.raises(RegistryError, match="did you mean 'medcore'"):
+        choose_methods(_settings(methods=("medcor",)))
+
+
+def test_methods_that_need_a_reference_are_refused_without_one() -> None:
+    chosen = choose_methods(_settings(methods=("random", "zero_fisher", "medcore")))
+    require_reference(chosen, True)
+    with pytest.raises(MedcorePruneError, match=r"medcore .*give --reference PATH, or --methods random,zero_fisher"):
+        require_reference(chosen, False)
+
+
+def test_the_work_is_counted_before_it_starts() -> None:
+    settings = _settings(methods=("random", "magnitude", "medcore"))
+    sets = {"phantom_skin": phantoms.make("phantom_skin", count=3)}
+    inputs = Inputs(
+        build_sam("pocket", device="meta"),
+        None,
+        sets,
+        lambda _: sets,
+        True,
+        True,
+        Split({}, {}, dict(sets), 0, FRACTIONS),
+    )
+    methods = choose_methods(settings)
+    # of other methods, levels and data sets than this comparison's: they do not shorten it
+    others = places(choose_methods(_settings(methods=("lamp",))), ["phantom_skin"], settings)
+    others |= places(methods, ["phantom_polyp_a"], settings)
+    mine = [cell for cell in places(methods, sets, settings) if cell.method == "medcore"]
+    work = amount(methods, inputs, settings, [*(cell for cell in others if cell.mode != "any"), *mine])
+    # 4 levels x 7 seeds x 2 modes, one seed of each of 3 methods corrected, two floors and the unpruned model
+    assert work.cells == 4 * 7 * 2 + 4 * 3 + 3
+    assert work.plans == 4 * (5 + 1 + 2) + 1
+    assert (work.predictions, work.stored) == (3 * (33 + 12), 4 * (2 + 1))
+
+
+def test_durations_are_read_easily() -> None:
+    assert [duration(s) for s in (59.6, 200, 7300)] == ["60 s", "3 min", "2.0 h"]
+
+
+def test_counts_grow_with_the_run() -> None:
+    small, usual, full = COUNTS.values()
+    assert small.calibration < usual.calibration < full.calibration
+    assert replace(usual, calibration=full.calibration) != usual

@@ -1,0 +1,34 @@
+"""The speed comparison runs, and what it times gives the same numbers on both sides."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny import tiny_sam
+
+from medcore_prune.benchmarks.speed.fisher import WAYS, batched_fisher, command, loop_fisher, measure, random_batch
+from medcore_prune.models.families import geometry_of
+
+
+def test_batch_and_loop_sum_the_same_squares() -> None:
+    model = tiny_sam()
+    batch = random_batch(geometry_of(model).image_size, 3)
+    batched, loop = batched_fisher(model, batch, ("plain",)), loop_fisher(model, batch)
+    assert len(batched) == len(loop) > 0
+    for name, square in loop.items():
+        torch.testing.assert_close(batched[f"plain_plain/{name}"], square, rtol=1e-4, atol=1e-6 * float(square.max()))
+
+
+def test_every_way_is_timed_and_its_memory_counted() -> None:
+    result = measure(tiny_sam(), batch_size=2, repeats=1)
+    for name in WAYS:
+        assert result[f"{name}_ms"] > 0
+        assert result[f"{name}_peak_mb"] > 0
+    assert result["loop_over_one_loss"] == pytest.approx(result["loop_ms"] / result["one_loss_ms"], rel=0.2)
+
+
+def test_the_command_prints_json() -> None:
+    result = CliRunner().invoke(command, ["--batch-size", "1", "--repeats", "1", "--image-size", "48"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["one_loss_over_plain"] > 0
