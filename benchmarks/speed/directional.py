@@ -1,4 +1,4 @@
-"""Time, memory and storage of directional statistics beside the diagonal Fisher (`python -m ...benchmarks.speed.directional`).
+"""Time, memory and storage of directional statistics beside the diagonal Fisher: `python -m ...speed.directional`.
 
 The same batch through the same model, in turn, in one run: a plain forward and backward pass, then the same hooks with
 the collectors of the diagonal Fisher, of the zero direction, of both directions, and of the Gram matrices, with both
