@@ -1,1 +1,4 @@
-"""Models as files: SAM checkpoints, pruned models, ONNX."""
+"""Models as files: SAM checkpoints, pruned models, ONNX.
+
+Offered as `mp.NAME`: export_onnx, load, load_sam, save.
+"""

@@ -1,1 +1,4 @@
-"""Refits what is left of a pruned model to the unpruned one, block by block, without labels."""
+"""Refits what is left of a pruned model to the unpruned one, block by block, without labels.
+
+Offered as `mp.NAME`: correct, CorrectionReport, CorrectionSettings, LayerCorrection.
+"""
