@@ -34,7 +34,7 @@ from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.commands.cli import cli
-from medcore_prune.benchmarks import baselines
+from medcore_prune.benchmarks.experiments import baselines
 from medcore_prune.commands import evaluate, phantoms, prune, recover
 
 whole, sets = ["--adapted", "whole.safetensors", "--reference", "reference.safetensors"], ["--data", "own=set"]

@@ -24,7 +24,7 @@ from pathlib import Path
 from pocket_pair import write_pair
 from tiny import tiny_sam
 import medcore_prune as mp
-from medcore_prune.benchmarks import baselines
+from medcore_prune.benchmarks.experiments import baselines
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.data.splits.split import FRACTIONS
 
