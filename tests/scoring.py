@@ -11,7 +11,8 @@ from medcore_prune.calibration.collector import Need
 from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.data.samples import Sample
 from medcore_prune.models.groups import StructuredGroup, groups_of
-from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.sam_shape import SamShape
+from medcore_prune.models.segment_anything import build_sam
 
 MICRO = SamShape(16, 4, 6, 2, 3, (1,), 2, 8, 2, 8, 8)
 DATASETS = {"a": 3, "b": 5}

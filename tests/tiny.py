@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from medcore_prune.models.families import blocks_of, encoder_of
-from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.sam_shape import SamShape
+from medcore_prune.models.segment_anything import build_sam
 
 # 6 x 6 tokens in windows of 4: windows are padded, as SAM's 64 x 64 in windows of 14 are
 TINY = SamShape(

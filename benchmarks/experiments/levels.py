@@ -15,7 +15,8 @@ from ..._support.files import read_json_file, write_text_atomic
 from ...commands.options import OneLevel, Whole, convention_option, image_size_option
 from ...models.families import geometry_of
 from ...models.groups import FAMILY_NAMES
-from ...models.segment_anything import SHAPES, build_sam
+from ...models.sam_shape import SHAPES
+from ...models.segment_anything import build_sam
 from ...pruning.cost import Cost, count
 from ...pruning.level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 from ...pruning.plan import Plan, replay, to_text

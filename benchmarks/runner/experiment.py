@@ -31,7 +31,7 @@ from ...commands.options import (
 from ...data.folders.folder import parse_named
 from ...defaults import DEFAULTS
 from ...evaluation.latency import measured
-from ...models.segment_anything import SHAPES
+from ...models.sam_shape import SHAPES
 from ...pruning.level import Level
 from .evaluate import notice
 from .inputs import Inputs, load_inputs

@@ -20,7 +20,8 @@ from torch import nn
 from ..._support.files import write_json_atomic
 from ...evaluation.latency import measured
 from ...models.families import encoder_of, geometry_of
-from ...models.segment_anything import SHAPES, build_sam
+from ...models.sam_shape import SHAPES
+from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
 
 KINDS = ("segment-anything", "sdpa")

@@ -20,7 +20,8 @@ from ...calibration.collector import get_collector, stored_shapes
 from ...calibration.sums import BOTH_LOSSES, Accumulator
 from ...evaluation.latency import measured
 from ...models.families import geometry_of
-from ...models.segment_anything import SHAPES, build_sam
+from ...models.sam_shape import SHAPES
+from ...models.segment_anything import build_sam
 from .fisher import Batch, plain_backward, random_batch
 
 WAYS: dict[str, tuple[str, ...]] = {

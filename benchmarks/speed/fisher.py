@@ -20,7 +20,8 @@ from ...evaluation.latency import measured
 from ...models.families import geometry_of
 from ...models.losses import plain_loss
 from ...models.protocol import input_logits, low_res_logits
-from ...models.segment_anything import SHAPES, build_sam
+from ...models.sam_shape import SHAPES
+from ...models.segment_anything import build_sam
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Way = Callable[[nn.Module, Batch], object]

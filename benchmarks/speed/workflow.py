@@ -26,7 +26,8 @@ from ...data.samples import arrays
 from ...evaluation.evaluate import evaluate
 from ...evaluation.latency import compare_latency, measured
 from ...models.families import geometry_of
-from ...models.segment_anything import SHAPES, build_sam
+from ...models.sam_shape import SHAPES
+from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
 from ...pruning.planning import make_plan
 from ...pruning.surgery import prune

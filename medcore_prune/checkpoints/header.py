@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from .._support.errors import BudgetError, CheckpointError
 from .._support.files import parse_json
-from ..models.segment_anything import SamShape, whole_sizes
+from ..models.sam_shape import SamShape, whole_sizes
 from ..pruning.plan import Plan
 
 FORMAT = "medcore_prune.model/1"
@@ -156,7 +156,7 @@ def _content(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if KEY not in metadata:
         raise CheckpointError(
             f"{path}: expected a file that medcore_prune.save wrote, got another safetensors file: weights of SAM or "
-            "MedSAM are read with load_sam(kind, path)"
+            "MedSAM are read with load_sam(path)"
         )
     text = metadata[KEY]
     if len(text) > MAX_HEADER_BYTES:

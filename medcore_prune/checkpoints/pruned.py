@@ -23,7 +23,8 @@ from .._support.torch_file import unshared
 from .._support.version import __version__
 from ..models.families import blocks_of, family_of
 from ..models.fingerprint import kind_of_part, model_hash, settings_of
-from ..models.segment_anything import SamShape, SegmentAnythingFamily, build_sam, kind_of, shape_of, whole_sizes
+from ..models.sam_shape import SamShape, kind_of, whole_sizes
+from ..models.segment_anything import SegmentAnythingFamily, build_sam, shape_of
 from ..pruning.plan import BlockPlan, Plan
 from ..pruning.surgery import Lineage, lineage_of, prune, remember
 from .header import PIXEL_SCALE, PROTOCOL, PrunedHeader

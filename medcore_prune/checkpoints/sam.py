@@ -1,6 +1,8 @@
-"""Weights files of SAM and MedSAM, and whether two models correspond parameter by parameter."""
+"""Weights files of SAM and MedSAM, whose tensors tell which model they are of."""
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,10 +16,13 @@ from .._support.errors import CheckpointError
 from .._support.files import atomic_write
 from .._support.torch_file import read_torch_file
 from ..data.images import is_image_file
+from ..models.families import geometry_of
 from ..models.pairs import _differences, _summary
-from ..models.segment_anything import SamShape, build_sam
+from ..models.sam_shape import SHAPES, SamShape, kind_of, read_shape, require_kind, tokens_side
+from ..models.segment_anything import build_sam
 from ..models.switches import set_attention
 from .header import is_pruned_file
+from .pruned import load, read_header
 
 _LFS = b"version https://git-lfs"
 
@@ -73,7 +78,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
-def read_state_dict(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+def read_state_dict(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
     """Read the weights of a `.pth`, `.pt` or `.safetensors` file without executing anything in it.
 
     Args:
@@ -98,21 +103,23 @@ def read_state_dict(path: str | Path, device: str | torch.device = "cpu") -> dic
 
 
 def load_sam(
-    kind: str | SamShape,
-    path: str | Path | None = None,
+    kind: str | os.PathLike[str] | SamShape | None = None,
+    path: str | os.PathLike[str] | None = None,
     *,
     device: str | torch.device = "cpu",
     image_size: int | None = None,
     seed: int = 0,
     attention: str = "segment-anything",
 ) -> nn.Module:
-    """Build a SAM and load its weights.
+    """Build a SAM and load its weights: `load_sam("medsam_vit_b.pth")`.
 
     Args:
-        kind: `vit_b`, `vit_l`, `vit_h`, `pocket`, or a shape of your own.
-        path: The checkpoint; None leaves the weights untrained.
+        kind: The checkpoint alone, whose tensors tell which SAM it is (`read_shape` has the rules); or, before it,
+            `vit_b`, `vit_l`, `vit_h` or `pocket`, or a shape of your own.
+        path: The checkpoint, where a kind was named; None leaves the weights untrained.
         device: Where the model lives.
-        image_size: Another input side in pixels; positions are resized as segment-anything's fine-tuners do.
+        image_size: Another input side in pixels than the checkpoint's; positions are resized as segment-anything's
+            fine-tuners do.
         seed: Of untrained weights.
         attention: How attention is computed, see `set_attention`: `"sdpa"` takes less memory.
 
@@ -121,26 +128,94 @@ def load_sam(
 
     Raises:
         MedcorePruneError: Unknown kind or attention, an image size that does not fit, or a device that cannot be used.
-        CheckpointError: The file cannot be read, or its names or shapes are not this kind's.
+        CheckpointError: The file cannot be read, its tensors are of no known kind or of another one, or their names or
+            shapes do not fit.
     """
+    if path is None and _is_place(kind):
+        kind, path = None, kind
     require_device(device)
-    model = set_attention(build_sam(kind, device, image_size, seed), attention)
     if path is None:
-        return model
+        return set_attention(build_sam(kind, device, image_size, seed), attention)  # type: ignore[arg-type]
+    if isinstance(kind, str):
+        require_kind(kind)
     state = read_state_dict(path, device)
+    shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
+    model = set_attention(build_sam(shape, device, image_size, seed), attention)
+    _fill(model, state, path, kind if isinstance(kind, str) else kind_of(shape), resize=image_size is not None)
+    return model
+
+
+def _is_place(first: object) -> bool:
+    """Whether what stands where a kind may is a checkpoint's name."""
+    if not isinstance(first, str):
+        return isinstance(first, os.PathLike)
+    return first not in SHAPES and (Path(first).suffix != "" or os.path.exists(first))
+
+
+def _shape_for(kind: str | SamShape | None, state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> SamShape:
+    """The shape to build: what the tensors tell, held against the kind that was asked for, if one was."""
+    if isinstance(kind, SamShape):
+        return kind
+    sizes = {name: tuple(value.shape) for name, value in state.items()}
+    try:
+        told = read_shape(sizes)
+    except CheckpointError as error:
+        if kind is None:
+            raise CheckpointError(f"{path}: {error}") from None
+        # which of its tensors differ is the better answer
+        known, side = SHAPES[kind], tokens_side(sizes)
+        return replace(known, image_size=side * known.patch_size) if side else known
+    if kind not in (None, kind_of(told)):
+        raise CheckpointError(
+            f"{path}: does not fit {kind}: its tensors are those of {kind_of(told)}; leave the kind out, or give "
+            f"a checkpoint of {kind}"
+        )
+    return told
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], path: str | os.PathLike[str], kind: str, resize: bool) -> None:
     expected = model.state_dict()
     # a scale for SamPredictor alone; files of either kind may lack it or hold SAM's own
     for name in ("pixel_mean", "pixel_std"):
         state.pop(name, None)
         expected.pop(name, None)
-    if image_size is not None:
+    if resize:
         state = {name: _resize_position(value, expected.get(name)) for name, value in state.items()}
     if lines := _differences(expected, state):
-        raise CheckpointError(
-            f"{path}: does not fit {kind}: {_summary(lines)}; is it another model (--model), or of another input side "
-            "(--image-size)?"
-        )
+        raise CheckpointError(f"{path}: does not fit {kind}: {_summary(lines)}; is it another model?")
     model.load_state_dict(state, strict=False)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    kind: str | None = None,
+    image_size: int | None = None,
+    *,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """Load whatever file holds a model: weights of a SAM, or what `save` wrote.
+
+    Args:
+        path: The file.
+        kind: As for `load_sam`, where the file does not tell it.
+        image_size: Another input side in pixels; what `save` wrote has its own.
+        device: Where the model goes.
+
+    Returns:
+        A model in float32 (half precision is for storage), in evaluation mode.
+
+    Raises:
+        MedcorePruneError: As for `load_sam` and `load`; or the file holds another kind or image size than asked for.
+    """
+    if not is_pruned_file(path):
+        return load_sam(kind, path, device=device, image_size=image_size)
+    if kind not in (None, held := read_header(path).kind):
+        raise CheckpointError(f"{path}: holds a {held}, not a {kind}: leave the kind out, or give another file")
+    model = load(path, device).float()
+    if image_size not in (None, geometry_of(model).image_size):
+        raise CheckpointError(
+            f"{path} is for {geometry_of(model).image_size} px: leave the image size out, or prune again at another"
+        )
     return model
 
 

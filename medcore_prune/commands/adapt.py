@@ -19,7 +19,7 @@ from ..data.splits.beside import after, split_file
 from ..data.splits.split import Split, split
 from ..models.families import geometry_of
 from ..models.protocol import batch_of
-from ..models.segment_anything import SHAPES
+from ..models.sam_shape import SHAPES
 from ..training.adapt import BLIND_BELOW, AdaptSettings, adapt, image_dependence
 from ..training.loop import TrainRecord
 from ..zoo import pocket

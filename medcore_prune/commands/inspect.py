@@ -14,7 +14,8 @@ from ..checkpoints.header import is_pruned_file
 from ..checkpoints.pruned import load
 from ..models.families import geometry_of
 from ..models.fingerprint import model_hash
-from ..models.segment_anything import build_sam, kind_of, shape_of
+from ..models.sam_shape import kind_of
+from ..models.segment_anything import build_sam, shape_of
 from ..pruning.cost import Cost, count
 from ..pruning.plan import Plan
 from ..pruning.planning import make_plan

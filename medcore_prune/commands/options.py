@@ -9,7 +9,8 @@ import click
 from .._support.errors import BudgetError
 from ..data.folders.layouts import LAYOUTS
 from ..evaluation.evaluate import EvalSize
-from ..models.segment_anything import SHAPES, SegmentAnythingFamily
+from ..models.sam_shape import SHAPES
+from ..models.segment_anything import SegmentAnythingFamily
 from ..pruning.cost import CONVENTIONS
 from ..pruning.level import ONE_TIME_LEVELS, Level
 from ..pruning.target import Target

@@ -1,9 +1,8 @@
 """SAM and MedSAM: segment-anything's `ImageEncoderViT`, alone or inside a full `Sam`."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
 from .._support.errors import MedcorePruneError
 from .family import Block, Geometry, block_of, no_decoder
+from .sam_shape import SamShape, require_kind
 from .sdpa import Attention, SdpaAttention
 
 from segment_anything.modeling import (  # isort: skip
@@ -24,40 +24,6 @@ from segment_anything.modeling import (  # isort: skip
 )
 
 _LAYER_PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
-
-
-@dataclass(frozen=True)
-class SamShape:
-    """Hyper-parameters of a SAM.
-
-    Attributes:
-        image_size, patch_size: Pixels.
-        embed_dim, depth, num_heads: Of the image encoder; the MLP is four times as wide.
-        global_blocks: Indices of blocks with global attention; the others attend in windows.
-        window: Window side in tokens.
-        out_channels: Channels of prompt encoder and mask decoder.
-        decoder_heads, decoder_mlp_dim, iou_hidden_dim: Of the mask decoder.
-    """
-
-    image_size: int
-    patch_size: int
-    embed_dim: int
-    depth: int
-    num_heads: int
-    global_blocks: tuple[int, ...]
-    window: int
-    out_channels: int = 256
-    decoder_heads: int = 8
-    decoder_mlp_dim: int = 2048
-    iou_hidden_dim: int = 256
-
-
-SHAPES: dict[str, SamShape] = {
-    "vit_b": SamShape(1024, 16, 768, 12, 12, (2, 5, 8, 11), 14),
-    "vit_l": SamShape(1024, 16, 1024, 24, 16, (5, 11, 17, 23), 14),
-    "vit_h": SamShape(1024, 16, 1280, 32, 16, (7, 15, 23, 31), 14),
-    "pocket": SamShape(96, 8, 120, 12, 12, (2, 5, 8, 11), 6, 64, 4, 256, 64),
-}
 
 
 def _modules(shape: SamShape) -> Sam:
@@ -114,9 +80,7 @@ def build_sam(
     Raises:
         MedcorePruneError: Unknown kind, or an image size that the patch size does not divide.
     """
-    if isinstance(kind, str) and kind not in SHAPES:
-        raise MedcorePruneError(f"unknown model {kind!r}: expected one of {', '.join(SHAPES)}")
-    shape = SHAPES[kind] if isinstance(kind, str) else kind
+    shape = kind if isinstance(kind, SamShape) else require_kind(kind)
     if image_size is not None:
         if image_size < shape.patch_size or image_size % shape.patch_size:
             raise MedcorePruneError(
@@ -124,7 +88,7 @@ def build_sam(
             )
         if image_size > LARGEST_IMAGE_SIZE:
             raise MedcorePruneError(f"image size {image_size} does not fit: use at most {LARGEST_IMAGE_SIZE}")
-        shape = SamShape(**{**shape.__dict__, "image_size": image_size})
+        shape = replace(shape, image_size=image_size)
     if torch.device(device).type == "meta":
         with torch.device("meta"):
             model = _modules(shape)
@@ -213,7 +177,6 @@ class SegmentAnythingFamily:
 
 
 _ANY_WINDOW = 14  # of a model that attends globally everywhere, where the value is never read
-_MLP_RATIO = 4
 
 
 def shape_of(model: nn.Module) -> SamShape:
@@ -251,16 +214,3 @@ def shape_of(model: nn.Module) -> SamShape:
         decoder_mlp_dim=int(layer.mlp.lin1.out_features),
         iou_hidden_dim=int(decoder.iou_prediction_head.layers[0].out_features),
     )
-
-
-def whole_sizes(shape: SamShape) -> list[tuple[int, int]]:
-    """Heads and neurons of every block of an unpruned model of a shape."""
-    return [(shape.num_heads, _MLP_RATIO * shape.embed_dim)] * shape.depth
-
-
-def kind_of(shape: SamShape) -> str:
-    """Name the kind in `SHAPES` that a shape is, whatever its input size; `custom` for none of them."""
-    for name, known in SHAPES.items():
-        if dataclasses.replace(known, image_size=shape.image_size) == shape:
-            return name
-    return "custom"

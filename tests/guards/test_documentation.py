@@ -24,7 +24,7 @@ STAND_INS = """
 import medcore_prune as mp
 from functools import partial
 
-mp.load_sam = lambda kind, path: mp.zoo.pocket("reference" if path.startswith("sam_") else "adapted")
+mp.load_sam = lambda path: mp.zoo.pocket("reference" if path.startswith("sam_") else "adapted")
 mp.data.folder = lambda path: mp.data.phantoms.make("phantom_polyp_a", seed=4, count=12)
 mp.recover = partial(mp.recover, settings=mp.RecoverySettings(steps=2, batch_size=2))
 """

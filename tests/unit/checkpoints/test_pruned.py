@@ -20,7 +20,8 @@ from medcore_prune.checkpoints.header import DIGEST_KEY, KEY, _digest, is_pruned
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.evaluation.evaluate import macro_average
 from medcore_prune.models.protocol import low_res_logits
-from medcore_prune.models.segment_anything import SHAPES, build_sam, kind_of, shape_of
+from medcore_prune.models.sam_shape import SHAPES, kind_of
+from medcore_prune.models.segment_anything import build_sam, shape_of
 from medcore_prune.pruning.surgery import lineage_of
 
 

@@ -7,10 +7,11 @@ from safetensors.torch import save_file
 from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
-from medcore_prune._support.errors import AlignmentError, CheckpointError
-from medcore_prune.checkpoints.sam import load_sam, read_state_dict, save_training_checkpoint
+from medcore_prune._support.errors import AlignmentError, CheckpointError, MedcorePruneError
+from medcore_prune.checkpoints.sam import load_checkpoint, load_sam, read_state_dict, save_training_checkpoint
 from medcore_prune.models.pairs import require_aligned
-from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.sam_shape import SamShape
+from medcore_prune.models.segment_anything import build_sam
 
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -163,3 +164,59 @@ def test_a_folder_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
         load_sam(TINY, tmp_path)
     with pytest.raises(CheckpointError, match=r"small.safetensors: no such file$"):
         load_sam(TINY, tmp_path / "small.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pocket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("weights") / "own.pth"
+    torch.save(build_sam("pocket", image_size=48, seed=3).state_dict(), place)
+    return place
+
+
+def test_kind_and_image_size_are_read_from_the_tensors(pocket: Path) -> None:
+    named, alone = load_sam("pocket", pocket), load_sam(str(pocket))
+    for model in (named, alone, load_sam(pocket), load_sam(path=pocket), load_checkpoint(pocket)):
+        assert model.image_encoder.img_size == 48
+        assert same_weights(model, build_sam("pocket", image_size=48, seed=3))
+
+
+def test_another_image_size_than_the_files(pocket: Path) -> None:
+    for model in (load_sam(pocket, image_size=96), load_checkpoint(pocket, image_size=96)):
+        assert model.image_encoder.pos_embed.shape == (1, 12, 12, 120)
+        assert model.image_encoder(torch.zeros(1, 3, 96, 96)).shape == (1, 64, 12, 12)
+
+
+def test_a_kind_that_contradicts_the_tensors_is_refused_with_both_names(pocket: Path, tmp_path: Path) -> None:
+    for load in (load_sam, lambda kind, path: load_checkpoint(path, kind)):
+        with pytest.raises(
+            CheckpointError, match=r"own\.pth: does not fit vit_l: its tensors are those of pocket; l"
+        ) as e:
+            load("vit_l", pocket)
+        assert "\n" not in str(e.value)
+    mp.save(build_sam("pocket"), tmp_path / "small.safetensors")
+    with pytest.raises(CheckpointError, match=r"small\.safetensors: holds a pocket, not a vit_l"):
+        load_checkpoint(tmp_path / "small.safetensors", "vit_l")
+
+
+def test_tensors_of_no_known_kind_need_a_shape(tmp_path: Path) -> None:
+    torch.save(tiny_sam().state_dict(), tmp_path / "own.pth")
+    with pytest.raises(CheckpointError, match=r"own\.pth: its tensors are a SAM of no known kind .*: give the sizes"):
+        load_sam(tmp_path / "own.pth")
+    with pytest.raises(CheckpointError, match=r"does not fit pocket: .*is missing; and \d+ more"):
+        load_sam("pocket", tmp_path / "own.pth")
+
+
+def test_a_name_that_is_neither_kind_nor_file() -> None:
+    with pytest.raises(MedcorePruneError, match=r"unknown model 'vit_x': expected one of vit_b"):
+        load_sam("vit_x")
+    with pytest.raises(CheckpointError, match=r"medsam_vit_b\.pth: no such file"):
+        load_sam("medsam_vit_b.pth")
+
+
+def test_a_pruned_file_is_a_checkpoint_as_well(tmp_path: Path) -> None:
+    small = mp.prune(build_sam("pocket", image_size=48), mp.make_plan(build_sam("pocket", "meta"), "h50_m70"))
+    mp.save(small.half(), tmp_path / "small.safetensors")
+    model = load_checkpoint(tmp_path / "small.safetensors", "pocket", 48)
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    with pytest.raises(CheckpointError, match=r"small\.safetensors is for 48 px: leave the image size out"):
+        load_checkpoint(tmp_path / "small.safetensors", image_size=96)

@@ -15,7 +15,8 @@ from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.evaluation.latency import measured
 from medcore_prune.models import sdpa
 from medcore_prune.models.families import FAMILIES, blocks_of, encoder_of
-from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.sam_shape import SamShape
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.models.switches import attention_of, set_attention
 
 

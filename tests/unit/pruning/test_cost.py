@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from medcore_prune._support.errors import BudgetError, SurgeryError
 from medcore_prune.models.families import encoder_of, geometry_of
 from medcore_prune.models.groups import groups_of
-from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.sam_shape import SamShape
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.cost import count, unit_costs
 from medcore_prune.pruning.planning import make_plan
 from medcore_prune.pruning.surgery import prune

@@ -11,7 +11,8 @@ from torch import nn
 
 from medcore_prune.benchmarks.speed import attention
 from medcore_prune.benchmarks.speed.attention import KINDS, WAYS, command, measure
-from medcore_prune.models.segment_anything import SamShape, build_sam
+from medcore_prune.models.sam_shape import SamShape
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.models.switches import attention_of
 
 
