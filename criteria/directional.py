@@ -1,13 +1,12 @@
 """Directional Fisher: what the move of a whole unit costs, cross terms between its parameters included."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from ..calibration.collector import Need
-from ..calibration.views import Population, directional
+from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 from ..scoring.aggregation import Aggregation, Alpha, alpha_of, checked_alpha
@@ -22,9 +21,7 @@ _ZERO = frozenset({Need.DIRECTIONAL_ZERO})
 _BOTH = frozenset({Need.DIRECTIONAL_ZERO, Need.DIRECTIONAL_RESET})
 
 
-def directional_cost(
-    statistics: "Statistics", direction: "Direction", lambda_b: float, group: StructuredGroup, population: Population
-) -> Tensor:
+def directional_cost(view: View, group: StructuredGroup, direction: "Direction") -> Tensor:
     """Second-order cost of moving each unit along its direction (METHOD section 12).
 
         I(u) ~ 1/2 E[d(u)^2],   d(u) = sum_{j in u} v_j dL/dtheta_j
@@ -35,7 +32,7 @@ def directional_cost(
     Returns:
         (n_units,) float64, non-negative.
     """
-    return 0.5 * directional(statistics, population, group, direction, lambda_b)
+    return 0.5 * view.directional(group, direction)
 
 
 class _OneDirection(OverDatasets):
@@ -43,9 +40,8 @@ class _OneDirection(OverDatasets):
 
     direction: ClassVar["Direction"]
 
-    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
-        cost = partial(directional_cost, self.statistics, self.direction, self.lambda_b)
-        return [cost(group, population) for group in groups]
+    def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
+        return [directional_cost(view, group, self.direction) for group in groups]
 
 
 @register_criterion("directional_zero", source="Kwon et al. 2022, arXiv 2204.09656, with the boundary-aware loss")
@@ -119,13 +115,13 @@ class Directional(OverDatasets):
         # nothing of the reference where the reset term has no weight
         return _ZERO if checked_alpha(settings.get("alpha", DEFAULTS.alpha)) == 1 else _BOTH
 
-    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
-        return [self._of_group(group, population) for group in groups]
+    def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
+        return [self._of_group(group, view) for group in groups]
 
-    def _of_group(self, group: StructuredGroup, population: Population) -> Tensor:
-        zero = directional_cost(self.statistics, "zero", self.lambda_b, group, population)
+    def _of_group(self, group: StructuredGroup, view: View) -> Tensor:
+        zero = directional_cost(view, group, "zero")
         if self.alpha == 1:
             return zero
-        reset = directional_cost(self.statistics, "reset", self.lambda_b, group, population)
+        reset = directional_cost(view, group, "reset")
         alpha = alpha_of(self.alpha, group, zero, reset)
         return alpha * zero + (1 - alpha) * reset

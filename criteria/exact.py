@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ..calibration.interventions import RiskData, exact_interventions
-from ..calibration.views import Population
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Aggregation, Aggregator, Alpha, alpha_of, checked_alpha
+from ..scoring.aggregation import Aggregation, Aggregator, Alpha, Population, alpha_of, checked_alpha
 from ..scoring.criterion import Criterion
 from ..scoring.registry import register_criterion
 

@@ -1,14 +1,14 @@
 """MedCore: both interventions, weighed against each other in each block."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..calibration.collector import Need
-from ..calibration.views import Population, fisher, reference_parameters
+from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 from ..scoring.aggregation import Aggregation, Alpha, alpha_of, checked_alpha, family_normalised
@@ -71,18 +71,18 @@ class Medcore(OverDatasets):
             return frozenset({Need.FISHER})
         return RESET_NEEDS[settings.get("reset_fisher", "cross")]
 
-    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
-        zero, reset = map(list, zip(*(self._terms(group, population) for group in groups), strict=True))
+    def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
+        zero, reset = map(list, zip(*(self._terms(group, view) for group in groups), strict=True))
         if self.normalise_terms:
             zero, reset = family_normalised(groups, zero), family_normalised(groups, reset)
         alphas = [alpha_of(self.alpha, group, z, r) for group, z, r in zip(groups, zero, reset, strict=True)]
         return [alpha * z + (1 - alpha) * r for alpha, z, r in zip(alphas, zero, reset, strict=True)]
 
-    def _terms(self, group: StructuredGroup, population: Population) -> tuple[Tensor, Tensor]:
+    def _terms(self, group: StructuredGroup, view: View) -> tuple[Tensor, Tensor]:
         # both terms read F_M; the cache lives as long as one group is scored
-        adapted = cache(partial(fisher, self.statistics, population, lambda_b=self.lambda_b))
+        adapted = cache(view.fisher)
         zero = zero_intervention(group, adapted)
         if self.alpha == 1:
             return zero, torch.zeros_like(zero)
-        of_reset = reset_fisher_reader(self.statistics, population, self.lambda_b, self.reset_fisher, adapted)
-        return zero, reset_intervention(group, of_reset, partial(reference_parameters, self.statistics))
+        of_reset = reset_fisher_reader(view, self.reset_fisher, adapted)
+        return zero, reset_intervention(group, of_reset, view.reference_weights)

@@ -1,14 +1,13 @@
 """The reset intervention: what it costs to give a unit the reference's weights back, by the Cross-Fisher."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 from .._support.errors import CriterionError
 from ..calibration.collector import Need
-from ..calibration.views import Pair, Population, fisher, reference_parameters
+from ..calibration.views import Pair, View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 from ..scoring.aggregation import Aggregation
@@ -65,14 +64,11 @@ def reset_intervention(group: StructuredGroup, fisher_of: LayerValues, reference
     return 0.5 * unit_sums(group, costs)
 
 
-def reset_fisher_reader(
-    statistics: "Statistics", population: Population, lambda_b: float, reset_fisher: ResetFisher, adapted: LayerValues
-) -> LayerValues:
+def reset_fisher_reader(view: View, reset_fisher: ResetFisher, adapted: LayerValues) -> LayerValues:
     """Return what reads the reset term's Fisher: F_X for `"cross"`, F_M itself for `"adapted"`."""
     if reset_fisher == "adapted":
         return adapted
-    of_reference = partial(fisher, statistics, population, which="reference", lambda_b=lambda_b)
-    return lambda layer, name: cross_fisher(adapted(layer, name), of_reference(layer, name))
+    return lambda layer, name: cross_fisher(adapted(layer, name), view.fisher(layer, name, "reference"))
 
 
 @register_criterion("reset", source="MedCore, arXiv 2605.13688, Eq. 11-12")
@@ -111,8 +107,6 @@ class Reset(OverDatasets):
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         return RESET_NEEDS[settings.get("reset_fisher", "cross")]
 
-    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
-        adapted = partial(fisher, self.statistics, population, lambda_b=self.lambda_b)
-        of_reset = reset_fisher_reader(self.statistics, population, self.lambda_b, self.reset_fisher, adapted)
-        reference_of = partial(reference_parameters, self.statistics)
-        return [reset_intervention(group, of_reset, reference_of) for group in groups]
+    def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
+        of_reset = reset_fisher_reader(view, self.reset_fisher, view.fisher)
+        return [reset_intervention(group, of_reset, view.reference_weights) for group in groups]

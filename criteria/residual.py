@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._support.errors import CriterionError
 from ..calibration.collector import Need
-from ..calibration.views import Population, gram
+from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 from ..scoring.aggregation import Aggregation
@@ -148,10 +148,10 @@ class Residual(OverDatasets):
     def needs_for(cls, **settings: Any) -> frozenset[Need]:
         return frozenset({TOKENS[settings.get("tokens", "alike")][0]})
 
-    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
-        return [self._of_group(group, population) for group in groups]
+    def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
+        return [self._of_group(group, view) for group in groups]
 
-    def _of_group(self, group: StructuredGroup, population: Population) -> Tensor:
-        found = gram(self.statistics, population, group, TOKENS[self.tokens][1], self.lambda_b)
+    def _of_group(self, group: StructuredGroup, view: View) -> Tensor:
+        matrix = damped(view.gram(group, TOKENS[self.tokens][1]), self.ridge)
         weight, _ = parameters(group.layer_out)
-        return in_rounds(weight, damped(found, self.ridge), group.out_cols, self.rounds)
+        return in_rounds(weight, matrix, group.out_cols, self.rounds)

@@ -8,9 +8,7 @@ import torch_pruning as tp
 from torch import Tensor
 
 from ..calibration.collector import Need
-from ..calibration.views import mean_gradient
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import populations
 from ..scoring.criterion import Criterion
 from ..scoring.registry import ImportanceCriterion, register_criterion
 from ..scoring.units import LayerValues
@@ -80,7 +78,4 @@ class Taylor(Criterion):
         self.lambda_b = lambda_b
 
     def score(self, group: StructuredGroup) -> Tensor:
-        (pooled,) = populations(self.statistics.counts, "pooled")
-        return taylor_scores(
-            group, lambda layer, name: mean_gradient(self.statistics, pooled, layer, name, self.lambda_b)
-        )
+        return taylor_scores(group, self.statistics.view(lambda_b=self.lambda_b).mean_gradient)

@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ..calibration.collector import Need
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import populations
 from ..scoring.criterion import Criterion
 from ..scoring.registry import register_criterion
 from ..scoring.units import parameters
@@ -37,14 +35,6 @@ class Wanda(Criterion):
         self.statistics = statistics
 
     def score(self, group: StructuredGroup) -> Tensor:
-        (pooled,) = populations(self.statistics.counts, "pooled")
-        name = f"{group.name_out}.squares"
-        squares = sum(
-            (
-                share * self.statistics.mean("input_squares", data, name).double()
-                for data, share in pooled.shares.items()
-            ),
-            start=torch.zeros((), dtype=torch.float64),
-        )
+        norms = self.statistics.view().input_squares(group).sqrt()
         weight, _ = parameters(group.layer_out)
-        return (weight.abs().sum(0) * squares.sqrt())[group.out_cols].sum(1)
+        return (weight.abs().sum(0) * norms)[group.out_cols].sum(1)

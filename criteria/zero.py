@@ -1,20 +1,15 @@
 """The zero intervention: what it costs to remove a unit, by the Fisher of the adapted model."""
 
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ..calibration.collector import Need
-from ..calibration.views import Population, fisher
+from ..calibration.views import View
 from ..models.groups import StructuredGroup
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
 from ..scoring.units import LayerValues, combine, parameters, unit_sums
-
-if TYPE_CHECKING:
-    pass
 
 
 def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
@@ -48,6 +43,5 @@ class Zero(OverDatasets):
 
     needs = frozenset({Need.FISHER})
 
-    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
-        fisher_of = partial(fisher, self.statistics, population, lambda_b=self.lambda_b)
-        return [zero_intervention(group, fisher_of) for group in groups]
+    def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
+        return [zero_intervention(group, view.fisher) for group in groups]

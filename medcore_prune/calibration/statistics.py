@@ -1,160 +1,19 @@
-"""What calibration collected, as criteria read it: per data set, for every lambda_B, layer by layer.
+"""What calibration collected, of one adapted model and, where collected, of its reference."""
 
-The Fisher of Eq. 10 is rebuilt from three sums over samples, g0 being the gradient of the plain loss and g1 of the
-band term (METHOD section 5):
-
-    F = (sum g0^2 + lambda_B sum 2 g0 g1 + lambda_B^2 sum g1^2) / n
-"""
-
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from .._support.errors import StatisticsError
 from ..defaults import DEFAULTS
 from ..models.fingerprint import computation_hash
-from .collector import Need, Role, layout_of, need_of
+from .collector import Need, Role
 from .collectors.directional import Direction
-from .storage import Header, Part, flat, load_parts, memory_part, save_parts
-
-
-def check_shapes(part: Part, model: nn.Module) -> None:
-    """Check that a part holds every tensor that its collector would store of this model, in the same shape.
-
-    Statistics of a kind that no loaded collector knows are not looked at.
-
-    Raises:
-        StatisticsError: A tensor is absent or of another shape.
-    """
-    layout = layout_of(part.header.kind)
-    shapes = layout.shapes(model) if layout else {}
-    keys = {key.split("/", 1)[1]: key for key in part.names}
-    for name, shape in shapes.items():
-        layer_name = name.rpartition(".")[0]
-        if name not in keys:
-            raise StatisticsError(f"the statistics hold nothing for layer {layer_name}: they belong to another model")
-        if part.shape(keys[name]) != shape:
-            raise StatisticsError(
-                f"{layer_name} has shape {shape}, the statistics {part.shape(keys[name])}: "
-                "the model was changed since; calibrate it again"
-            )
-
-
-def check_same_weights(first: Part, second: Part) -> None:
-    """Refuse two copies of the reference's weights that are not the same.
-
-    Raises:
-        StatisticsError: They differ.
-    """
-    hashes = {first.header.model_hash, second.header.model_hash}
-    if len(hashes) == 1 and "" not in hashes:
-        return
-    same = set(first.names) == set(second.names) and all(
-        torch.equal(first.tensor(name), second.tensor(name)) for name in first.names
-    )
-    if not same:
-        raise StatisticsError("the statistics come from different reference weights: merge like with like")
-
-
-def check_together(grouped: Mapping[tuple[str, str, str], Sequence[Part]]) -> None:
-    """Refuse parts of different models, settings or samples, and samples that are counted twice.
-
-    Args:
-        grouped: Parts by kind, role and data set.
-
-    Raises:
-        StatisticsError: The message says what does not belong together.
-    """
-    headers = [part.header for parts in grouped.values() for part in parts]
-    _check_models(headers)
-    if len({(h.losses, h.band_radius_px, h.mixed_precision) for h in headers if h.kind != "weights"}) > 1:
-        raise StatisticsError("the statistics were collected with different losses or settings: merge like with like")
-    by_dataset: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {}
-    for (kind, role, dataset), parts in grouped.items():
-        if kind == "weights":
-            continue
-        samples = [sample for part in parts for sample in part.header.samples]
-        if len(set(samples)) < len(samples):
-            twice = next(sample for sample in samples if samples.count(sample) > 1)
-            raise StatisticsError(f"sample {twice[0]} of {dataset} is counted twice: merge disjoint samples")
-        by_dataset.setdefault(dataset, {})[kind, role] = samples
-    for dataset, collected in by_dataset.items():
-        if len({tuple(samples) for samples in collected.values()}) > 1:
-            raise StatisticsError(
-                f"the statistics of {dataset} were not all collected on the same samples: merge whole runs"
-            )
-
-
-def check_disjoint(runs: Iterable[Sequence[Part]]) -> None:
-    """Refuse runs of which two hold the same sample of a data set under two names.
-
-    Args:
-        runs: Parts of each.
-
-    Raises:
-        StatisticsError: The message has both names.
-    """
-    seen: dict[tuple[str, str, str, str], tuple[int, str]] = {}
-    for run, parts in enumerate(runs):
-        for header in (part.header for part in parts):
-            for name, content in header.samples:
-                place = (header.kind, header.role, header.dataset, content)
-                first_run, first_name = seen.setdefault(place, (run, name))
-                # those of one name are for `check_together`; statistics that were not calibrated know no content
-                if content and first_run != run and first_name != name:
-                    raise StatisticsError(
-                        f"samples {first_name} and {name} of {header.dataset} are the same image, mask and box, and "
-                        "would be counted twice: merge disjoint samples"
-                    )
-
-
-def _check_models(headers: Sequence[Header]) -> None:
-    hashes = {role: {h.model_hash for h in headers if h.role == role} - {""} for role in ("adapted", "reference")}
-    hashes["reference"] |= {h.reference_hash for h in headers} - {""}
-    if different := [role for role, known in hashes.items() if len(known) > 1]:
-        raise StatisticsError(
-            f"the statistics of the {different[0]} model come from different weights: merge like with like"
-        )
-
-
-def sample_ends(parts: Sequence[Part]) -> list[int]:
-    """Number of samples up to the end of each part."""
-    ends, total = [], 0
-    for part in parts:
-        total += part.header.count
-        ends.append(total)
-    return ends
-
-
-def first_samples(key: tuple[str, str, str], parts: Sequence[Part], n: int) -> Sequence[Part]:
-    """Return the parts that hold the first `n` samples; all of them where there are no more, and of weights.
-
-    Raises:
-        StatisticsError: `n` falls inside a part.
-    """
-    ends = sample_ends(parts)
-    if key[0] == "weights" or n >= ends[-1] > 0:
-        return parts
-    if n not in ends:
-        known = ", ".join(map(str, ends))
-        raise StatisticsError(
-            f"cannot take {n} samples of {key[2]}: stored boundaries are {known}; calibrate with shards"
-        )
-    return parts[: ends.index(n) + 1]
-
-
-def how_to_collect(needs: Sequence[Need]) -> str:
-    """Say what is missing and how to collect it."""
-    names = ", ".join(map(repr, needs))
-    reference = ", with a reference model" if any(need.needs_reference for need in needs) else ""
-    return (
-        f"the statistics hold no {', '.join(map(str, needs))}: calibrate(..., needs={{{names}}}){reference} collects it"
-    )
-
+from .consistency import check_disjoint, check_same_weights, check_shapes, check_together
+from .storage import Part, flat, load_parts, memory_part, save_parts
+from .views import View, how_to_collect
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 Layers: TypeAlias = Mapping[str, Pair]
@@ -208,6 +67,23 @@ class Statistics:
                 return tuple(sample for part in parts for sample in part.header.samples)
         raise StatisticsError(f"no statistics of data set {dataset!r}: expected one of {', '.join(self.datasets)}")
 
+    def view(self, shares: Mapping[str, float] | None = None, lambda_b: float = DEFAULTS.lambda_b) -> View:
+        """Return what criteria read: means over data sets that are taken as one, at one lambda_B.
+
+        Args:
+            shares: Data sets and the share of each, which sum to 1; by default all samples count the same.
+            lambda_b: Weight of the boundary band, at least 0; 0 is the plain Dice + BCE loss.
+
+        Raises:
+            StatisticsError: There is no data set.
+        """
+        if shares is None:
+            total = sum(self.counts.values())
+            shares = {name: count / total for name, count in self.counts.items()}
+        if not shares:
+            raise StatisticsError("the statistics hold no data set: calibrate on at least one")
+        return View(self._parts, shares, lambda_b)
+
     def fisher(
         self, dataset: str, layer_name: str, which: Role = "adapted", lambda_b: float = DEFAULTS.lambda_b
     ) -> Pair:
@@ -225,9 +101,7 @@ class Statistics:
         Raises:
             StatisticsError: Not collected, damaged, or not finite.
         """
-        weight, bias = self._pair("fisher", which, dataset, layer_name, lambda_b)
-        # three sums cancel to a square, whose rounding may fall below zero
-        return weight.clamp_(min=0), bias.clamp_(min=0)
+        return _floats(self._of(dataset, lambda_b).layer("fisher", layer_name, which))
 
     def mean_gradient(self, dataset: str, layer_name: str, lambda_b: float = DEFAULTS.lambda_b) -> Pair:
         """Gradient of the mean loss of one data set, shaped like the layer's weight and bias.
@@ -240,11 +114,11 @@ class Statistics:
         Raises:
             StatisticsError: It was not collected.
         """
-        return self._pair("gradient", "adapted", dataset, layer_name, lambda_b)
+        return _floats(self._of(dataset, lambda_b).layer("gradient", layer_name))
 
     def reference_weights(self, layer_name: str) -> Pair:
         """The reference's weight and bias of one layer, theta_S of Eq. 12; float32."""
-        return self._pair("weights", "reference", "", layer_name, 0.0)
+        return _floats(self._of("", 0.0).layer("weights", layer_name, "reference"))
 
     def directional(
         self, dataset: str, layer_name: str, direction: Direction = "zero", lambda_b: float = DEFAULTS.lambda_b
@@ -263,7 +137,7 @@ class Statistics:
         Raises:
             StatisticsError: Not collected, damaged, or not finite.
         """
-        return self.mean(f"directional_{direction}", dataset, f"{layer_name}.units", lambda_b).clamp_(min=0)
+        return self.mean(f"directional_{direction}", dataset, f"{layer_name}.units", lambda_b)
 
     def mean(
         self, kind: str, dataset: str, name: str, lambda_b: float = DEFAULTS.lambda_b, role: Role = "adapted"
@@ -283,54 +157,10 @@ class Statistics:
         Raises:
             StatisticsError: Not collected, damaged, not finite, or of a collector that is not there.
         """
-        parts = self._find(kind, role, dataset)
-        count = sum(part.header.count for part in parts) if kind != "weights" else 1
-        return self._combined(parts, name, lambda_b).div_(count).float()
+        return self._of(dataset, lambda_b).mean(kind, name, role).float()
 
-    def _pair(self, kind: str, role: Role, dataset: str, layer_name: str, lambda_b: float) -> Pair:
-        weight = self.mean(kind, dataset, f"{layer_name}.weight", lambda_b, role)
-        held = {name.partition("/")[2] for part in self._find(kind, role, dataset) for name in part.names}
-        if f"{layer_name}.bias" not in held:
-            # of a layer without one
-            return weight, weight.new_zeros(len(weight))
-        return weight, self.mean(kind, dataset, f"{layer_name}.bias", lambda_b, role)
-
-    def _find(self, kind: str, role: str, dataset: str) -> list[Part]:
-        if parts := self._parts.get((kind, role, dataset)):
-            return parts
-        if kind != "weights" and dataset not in self.datasets:
-            self.samples(dataset)
-        known = need_of(kind, role)
-        raise StatisticsError(
-            how_to_collect([known]) if known else f"the statistics hold no {kind} of the {role} model"
-        )
-
-    def _combined(self, parts: Sequence[Part], parameter: str, lambda_b: float) -> Tensor:
-        header = parts[0].header
-        layout = layout_of(header.kind)
-        if layout is None:
-            raise StatisticsError(f"no collector is called {header.kind!r}: load the plug-in that brings it")
-        if not 0 <= lambda_b < math.inf:
-            raise StatisticsError(f"lambda_b is {lambda_b!r}: expected a finite number of at least 0")
-        if lambda_b and "band" not in header.losses and any(layout.powers.values()):
-            raise StatisticsError(
-                f"lambda_b {lambda_b:g} asked of statistics collected for lambda_b 0 alone: "
-                "calibrate with losses=('plain', 'band')"
-            )
-        total: Tensor | None = None
-        for part in parts:
-            for name, power in layout.powers.items():
-                if power and not lambda_b:
-                    continue
-                value = part.tensor(f"{name}/{parameter}")
-                total = torch.zeros_like(value) if total is None else total
-                total.add_(value, alpha=float(lambda_b) ** power)
-        assert total is not None
-        if not bool(torch.isfinite(total).all()):
-            raise StatisticsError(
-                f"the {header.kind} of {parameter} on {header.dataset} is not finite: calibrate again"
-            )
-        return total
+    def _of(self, dataset: str, lambda_b: float) -> View:
+        return self.view({dataset: 1.0}, lambda_b)
 
     def take(self, n: int) -> "Statistics":
         """Return the statistics of the first `n` samples of every data set.
@@ -341,11 +171,11 @@ class Statistics:
         Raises:
             StatisticsError: `n` is no boundary of some data set.
         """
-        return Statistics(part for key, parts in self._parts.items() for part in first_samples(key, parts, n))
+        return Statistics(part for key, parts in self._parts.items() for part in _first_samples(key, parts, n))
 
     def boundaries(self) -> list[int]:
         """Numbers of samples that `take` accepts for every data set, ascending."""
-        sets = [set(sample_ends(parts)) for (kind, _, _), parts in self._parts.items() if kind != "weights"]
+        sets = [set(_sample_ends(parts)) for (kind, _, _), parts in self._parts.items() if kind != "weights"]
         return sorted(set.intersection(*sets)) if sets else []
 
     def has(self, need: Need) -> bool:
@@ -449,3 +279,33 @@ class Statistics:
             for need, by_dataset in {**named, **(others or {})}.items()
             for dataset, tensors in by_dataset.items()
         )
+
+
+def _floats(pair: Pair) -> Pair:
+    return pair[0].float(), pair[1].float()
+
+
+def _sample_ends(parts: Sequence[Part]) -> list[int]:
+    """Number of samples up to the end of each part."""
+    ends, total = [], 0
+    for part in parts:
+        total += part.header.count
+        ends.append(total)
+    return ends
+
+
+def _first_samples(key: tuple[str, str, str], parts: Sequence[Part], n: int) -> Sequence[Part]:
+    """Return the parts that hold the first `n` samples; all of them where there are no more, and of weights.
+
+    Raises:
+        StatisticsError: `n` falls inside a part.
+    """
+    ends = _sample_ends(parts)
+    if key[0] == "weights" or n >= ends[-1] > 0:
+        return parts
+    if n not in ends:
+        known = ", ".join(map(str, ends))
+        raise StatisticsError(
+            f"cannot take {n} samples of {key[2]}: stored boundaries are {known}; calibrate with shards"
+        )
+    return parts[: ends.index(n) + 1]

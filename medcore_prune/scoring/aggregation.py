@@ -18,11 +18,23 @@ import torch
 from torch import Tensor
 
 from .._support.errors import CriterionError
-from ..calibration.views import Population
 from ..defaults import DEFAULTS
 from ..models.groups import FAMILY_NAMES, StructuredGroup
 
 Aggregation = Literal["pooled", "mean_std"]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Data sets that are scored as one.
+
+    Attributes:
+        shares: Data set to its share; the shares sum to 1.
+        weight: w_k of Eq. 13.
+    """
+
+    shares: Mapping[str, float]
+    weight: float
 
 
 def populations(

@@ -2,15 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..calibration.views import Population
+from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from .aggregation import Aggregation, Aggregator
+from .aggregation import Aggregation, Aggregator, Population
 from .criterion import Criterion
 
 if TYPE_CHECKING:
@@ -43,8 +42,11 @@ class OverDatasets(Criterion):
         self.aggregator = Aggregator(aggregation, beta, weights)
 
     def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        return self.aggregator.score(groups, self.statistics.counts, partial(self._of_population, groups))
+        def of_population(population: Population) -> list[Tensor]:
+            return self._scores(groups, self.statistics.view(population.shares, self.lambda_b))
+
+        return self.aggregator.score(groups, self.statistics.counts, of_population)
 
     @abstractmethod
-    def _of_population(self, groups: Sequence[StructuredGroup], population: Population) -> list[Tensor]:
+    def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
         """Scores of every group on one data set, or on all of them pooled."""

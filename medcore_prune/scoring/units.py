@@ -1,7 +1,6 @@
 """Parameters and statistics of a group, element by element, as criteria combine them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +8,6 @@ from torch import Tensor, nn
 from .._support.errors import CriterionError
 from ..calibration.views import Pair
 from ..models.groups import StructuredGroup
-
-if TYPE_CHECKING:
-    pass
 
 
 def parameters(layer: nn.Linear) -> Pair:

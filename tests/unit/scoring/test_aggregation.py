@@ -3,8 +3,7 @@ import torch
 from scoring import micro_world
 
 from medcore_prune._support.errors import CriterionError
-from medcore_prune.calibration.views import Population
-from medcore_prune.scoring.aggregation import Aggregator, family_normalised, populations
+from medcore_prune.scoring.aggregation import Aggregator, Population, family_normalised, populations
 
 COUNTS = {"a": 3, "b": 5}
 
