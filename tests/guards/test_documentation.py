@@ -4,13 +4,13 @@ import ast
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from forked import run_script
 
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.commands.cli import cli as prune
@@ -77,11 +77,8 @@ def test_python_runs(page: str, script: str, tmp_path: Path) -> None:
     registered = re.findall(r'@(?:mp\.)?register_(?:criterion|baseline)\("(\w+)"', script)
     before = STAND_INS if "# your files" in script else ""
     after = USE.replace("NAMES", repr(registered)) if registered else ""
-    (tmp_path / "block.py").write_text(before + script + after, encoding="utf-8")
     environment = {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "block.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_script(before + script + after, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
 
 

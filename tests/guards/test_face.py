@@ -1,10 +1,9 @@
 import pkgutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import run_script
 from tiny import tiny_sam
 
 import medcore_prune as mp
@@ -27,7 +26,7 @@ def test_no_name_hides_a_module() -> None:
 
 def test_what_is_set_before_anything_is_asked_for_stays() -> None:
     code = "import medcore_prune as mp; mp.load_sam = 1; mp.plan; assert mp.load_sam == 1"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert run_script(code).returncode == 0
 
 
 def test_an_unknown_name_is_no_attribute() -> None:
@@ -39,7 +38,7 @@ def test_a_module_that_is_imported_first_meets_no_half_made_one() -> None:
     code = (
         "import medcore_prune.models.families, medcore_prune as mp; assert mp.cascade and mp.models.families.blocks_of"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert run_script(code).returncode == 0
 
 
 def test_plan_by_name_is_scores_and_budget() -> None:

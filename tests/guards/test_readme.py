@@ -1,10 +1,9 @@
 """The tables of README and docs are those that the code and the stored results make."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_script
 
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.benchmarks.readme import PAGES, with_tables
@@ -19,7 +18,7 @@ def test_tables_are_current() -> None:
         "old = [str(path) for path, text in renewed(Path('.')).items() if path.read_text() != text]; "
         "assert not old, f'run `make readme`: {old}'"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_script(code, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

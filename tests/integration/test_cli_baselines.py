@@ -1,11 +1,8 @@
 """`medcore-bench baselines` and `report` end to end: untrained pocket models at 48 px on a few phantoms."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from forked import Script
 from pocket_pair import SIZE, write_pair
 from skimage.io import imsave
 
@@ -197,21 +195,19 @@ def test_ctrl_c_and_a_kill_lead_to_the_same_numbers(whole: tuple[Path, str], pai
 
 def _stop(arguments: list[str], how: signal.Signals, when: Callable[[], bool]) -> tuple[int, str]:
     """Start the command, send a signal when it has got far enough; return its exit code and standard error."""
-    command = [sys.executable, "-c", "from medcore_prune.benchmarks.cli import main; main()", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    script = Script("from medcore_prune.benchmarks.cli import main; main()", *arguments)
     try:
-        _wait_until(when, process)
+        _wait_until(when, script)
     finally:
-        process.send_signal(how)
-        _, said = process.communicate()
-    return process.returncode, said
+        script.send(how)
+        done = script.wait()
+    return done.returncode, done.stderr
 
 
-def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> None:
+def _wait_until(condition: Callable[[], bool], script: Script, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert script.running, "the run ended before it could be killed"
         assert time.monotonic() < end, "the run wrote nothing"
         time.sleep(0.01)
 

@@ -1,9 +1,8 @@
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import Script, run_script
 from safetensors.torch import load_file
 
 CALIBRATE = """
@@ -13,13 +12,6 @@ import medcore_prune as mp
 images = {"skin": mp.data.phantoms.make("phantom_skin", seed=7, count=12, size=48)}
 mp.calibrate(tiny_sam(0), tiny_sam(1), images, samples=12, cache_dir=sys.argv[1], batch_size=1, save_every_s=0.0)
 """
-
-
-def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
 
 
 def statistics_of(folder: Path) -> dict[str, dict[str, bytes]]:
@@ -34,9 +26,9 @@ def statistics_of(folder: Path) -> dict[str, dict[str, bytes]]:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_two_calibrations_in_one_cache_agree(tmp_path: Path) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    assert start(CALIBRATE, str(alone)).wait() == 0
-    both = [start(CALIBRATE, str(shared)) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    assert run_script(CALIBRATE, str(alone)).returncode == 0
+    both = [Script(CALIBRATE, str(shared)) for _ in range(2)]
+    assert [script.wait().returncode for script in both] == [0, 0]
     assert statistics_of(shared) == statistics_of(alone)
 
 
@@ -106,10 +98,7 @@ print(kills)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_fifty_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", CHILDREN, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_script(CHILDREN, str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 1
     assert statistics_of(tmp_path / "killed") == statistics_of(tmp_path / "whole")

@@ -5,12 +5,12 @@ More kills: `MEDCORE_PRUNE_KILLS=100 pytest tests/integration/test_random_kills.
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_script
 
 from medcore_prune.benchmarks.runner.store import ResultStore
 
@@ -78,14 +78,7 @@ print(done)
 
 
 def killed_again_and_again(place: Path, kind: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", CHILDREN, str(place), kind, str(KILLS)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script(CHILDREN, str(place), kind, str(KILLS))
     assert done.returncode == 0, done.stderr
     # most kills come in the middle of the work, some after it was done
     assert int(done.stdout.splitlines()[-1]) >= KILLS // 2

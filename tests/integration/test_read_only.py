@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run_script
 
 from medcore_prune._support.errors import WriteError
 from medcore_prune._support.files import require_writable
@@ -84,11 +84,8 @@ print(json.dumps({"found": found, "left": sorted(path.name for path in locked.it
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of folders are others on Windows")
 def test_every_command_says_in_one_line_that_it_may_not_write(tmp_path: Path) -> None:
     # whoever the children become must be able to reach the folder that they are in
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
     tmp_path.chmod(0o777)
-    done = subprocess.run(
-        [sys.executable, "-c", CHILDREN], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_script(CHILDREN, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     for name, (code, said) in answer["found"].items():

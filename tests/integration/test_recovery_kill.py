@@ -1,14 +1,13 @@
 """A recovery that is killed outright ends, started again, in the bytes of one that was not."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import Script, run_script
 
 RECOVER = """
 import sys
@@ -24,14 +23,9 @@ mp.RecoveryStore(sys.argv[1]).recover(small, teacher, data, settings)
 """
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", RECOVER, str(folder)], env=environment, stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen[bytes]) -> None:
-    _, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error.decode()
+def finish(folder: Path) -> None:
+    done = run_script(RECOVER, str(folder))
+    assert done.returncode == 0, done.stderr
 
 
 def result(folder: Path) -> tuple[bytes, dict[str, object]]:
@@ -43,24 +37,24 @@ def result(folder: Path) -> tuple[bytes, dict[str, object]]:
     return (place / "weights.safetensors").read_bytes(), entry
 
 
-def kill_in_the_middle(process: subprocess.Popen[bytes], folder: Path) -> None:
+def kill_in_the_middle(folder: Path) -> int:
+    script = Script(RECOVER, str(folder))
     deadline = time.monotonic() + 240
     while not list(folder.glob("*/state.pt")):
-        assert process.poll() is None, "it ended before it could be killed"
+        assert script.running, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    script.send(signal.SIGKILL)
+    return script.wait().returncode
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_a_killed_recovery_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(whole))
-    kill_in_the_middle(process := start(killed), killed)
-    assert process.returncode == -signal.SIGKILL
+    finish(whole)
+    assert kill_in_the_middle(killed) == -signal.SIGKILL
     (place,) = killed.iterdir()
     assert (place / "state.pt").exists()
     assert not (place / "history.json").exists()
-    finish(start(killed))
+    finish(killed)
     assert result(killed) == result(whole)

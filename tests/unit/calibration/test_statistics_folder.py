@@ -2,12 +2,12 @@
 
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import run_script
 
 from medcore_prune._support.errors import StatisticsError, WriteError
 from medcore_prune.calibration.statistics import Statistics
@@ -135,9 +135,7 @@ statistics().save(sys.argv[1])
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_save_that_is_killed_is_not_taken_for_a_whole_one(tmp_path: Path, at: int) -> None:
     folder = tmp_path / "saved"
-    run = [sys.executable, "-c", KILLED, str(folder), str(at)]
-    here = Path(__file__).parent
-    done = subprocess.run(run, check=False, capture_output=True, env={"PYTHONPATH": f"{here}:{here.parents[1]}"})
+    done = run_script(KILLED, str(folder), str(at), cwd=Path(__file__).parent)
     assert done.returncode == -signal.SIGKILL, done.stderr
     # the file that was being written is hidden
     assert len([path for path in folder.iterdir() if path.name.startswith(".")]) == 1

@@ -1,8 +1,6 @@
 """Images that look the same in two roles are named, other images are not."""
 
 import json
-import subprocess
-import sys
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from forked import run_script
 from PIL import Image
 from tiny_samples import Fixed
 
@@ -155,7 +154,7 @@ def test_a_command_says_it_in_one_line(tmp_path: Path) -> None:
         "from medcore_prune.data import folder, split\n"
         "place = sys.argv.pop()\nrun(click.Command('x', callback=lambda: split({'a': folder(place)}) and None))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False)
+    done = run_script(code, str(root))
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
     assert line.startswith("warning: near duplicates across roles, ")
