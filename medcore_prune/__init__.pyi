@@ -66,14 +66,14 @@ from .scoring.registry import available_criteria as available_criteria
 from .scoring.registry import build_criterion as build_criterion
 from .scoring.registry import get_criterion as get_criterion
 from .scoring.registry import register_criterion as register_criterion
-from .training.adapt import AdaptSettings as AdaptSettings
 from .training.adapt import adapt as adapt
 from .training.cascade import Cascaded as Cascaded
 from .training.cascade import cascade as cascade
 from .training.cascade import second_pass as second_pass
-from .training.objective import RecoveryWeights as RecoveryWeights
 from .training.recover import RecoveryHistory as RecoveryHistory
-from .training.recover import RecoverySettings as RecoverySettings
 from .training.recover import recover as recover
 from .training.recover import seconds_per_step as seconds_per_step
+from .training.settings import AdaptSettings as AdaptSettings
+from .training.settings import RecoverySettings as RecoverySettings
+from .training.settings import RecoveryWeights as RecoveryWeights
 from .training.store import RecoveryStore as RecoveryStore

@@ -14,7 +14,7 @@ from ...data.splits.split import Split
 from ...evaluation.intervals import Interval
 from ...pruning.level import Level
 from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
-from ...training.recover import RecoverySettings
+from ...training.settings import RecoverySettings
 from ..report.page import Picture, Section, render_experiment
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves, size_against_contour

@@ -18,7 +18,8 @@ from ...models.fingerprint import model_hash
 from ...pruning.plan import Plan
 from ...pruning.planning import make_plan
 from ...training.cascade import Cascaded, Stage
-from ...training.recover import RecoverySettings, seconds_per_step
+from ...training.recover import seconds_per_step
+from ...training.settings import RecoverySettings
 from ...training.store import RecoveryStore
 from .evaluate import Evaluator, duration
 from .inputs import Inputs, sample_hash

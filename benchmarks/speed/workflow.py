@@ -31,7 +31,8 @@ from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
 from ...pruning.planning import make_plan
 from ...pruning.surgery import prune
-from ...training.recover import RecoverySettings, recover
+from ...training.recover import recover
+from ...training.settings import RecoverySettings
 from .fisher import plain_backward, random_batch
 
 LEVELS = ("h40_m30", "h50_m70", "h70_m95")

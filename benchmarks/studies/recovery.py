@@ -24,8 +24,8 @@ from ...evaluation.evaluate import evaluate, macro_average
 from ...pruning.planning import plan
 from ...pruning.surgery import prune
 from ...scoring.recipes import get_baseline
-from ...training.objective import RecoveryWeights
-from ...training.recover import RecoveryHistory, RecoverySettings
+from ...training.recover import RecoveryHistory
+from ...training.settings import RecoverySettings, RecoveryWeights
 from ...training.store import RecoveryStore
 from ...zoo import NOTICE
 from ..report.tables import Grid

@@ -20,8 +20,9 @@ from ..data.splits.split import Split, split
 from ..models.families import geometry_of
 from ..models.protocol import batch_of
 from ..models.sam_shape import SHAPES
-from ..training.adapt import BLIND_BELOW, AdaptSettings, adapt, image_dependence
+from ..training.adapt import BLIND_BELOW, adapt, image_dependence
 from ..training.loop import TrainRecord
+from ..training.settings import AdaptSettings
 from ..zoo import pocket
 from .inputs import POCKET, check_outputs, check_split
 from .options import (

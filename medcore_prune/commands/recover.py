@@ -16,7 +16,8 @@ from ..data.splits.split import Split
 from ..evaluation.estimates import recovery_estimate
 from ..models.fingerprint import model_hash
 from ..pruning.surgery import lineage_of
-from ..training.recover import RecoveryHistory, RecoverySettings, recover
+from ..training.recover import RecoveryHistory, recover
+from ..training.settings import RecoverySettings
 from .inputs import (
     PHANTOM_COUNTS,
     POCKET,

@@ -28,7 +28,7 @@ from ..models.protocol import decode
 from ..models.switches import is_checkpointing
 from ..pruning.cost import count
 from ..training.adapt import pool_size
-from ..training.recover import DEFAULT_RECOVERY, RecoverySettings
+from ..training.settings import DEFAULT_RECOVERY, RecoverySettings
 
 _NECK_MAPS = 7
 """Maps of N x out_channels that the neck keeps besides its input: two convolutions, two norms of several steps."""

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,8 +13,9 @@ from ..data.samples import SampleSet
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.protocol import embed
-from .loop import TrainRecord, TrainSettings, batch_loss, train
+from .loop import TrainRecord, batch_loss, train
 from .pool import Augmentation, Batch, Pool
+from .settings import AdaptSettings, TrainSettings
 
 # images are pooled a little larger than the input, so that zooming in does not blur
 _POOL_SCALE = 4 / 3
@@ -25,29 +25,14 @@ BLIND_BELOW = 0.02
 """`image_dependence` below which a model is said to ignore its images."""
 
 
-@dataclass(frozen=True)
-class AdaptSettings:
-    """How to adapt.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Images a step.
-        prompts: Boxes an image and step, where an image has several masks.
-        learning_rate: Peak learning rate.
-        seed: Of batches and augmentation.
-        validate_every: Steps between looks at the validation images.
-    """
-
-    steps: int = 1500
-    batch_size: int = 16
-    prompts: int = 1
-    learning_rate: float = 3e-4
-    seed: int = 0
-    validate_every: int = 250
-
-
 def adapt_pool(
-    model: nn.Module, pool: Pool, settings: AdaptSettings, state_path: str | Path, *, validation: Pool | None = None
+    model: nn.Module,
+    pool: Pool,
+    settings: AdaptSettings,
+    state_path: str | Path,
+    *,
+    validation: Pool | None = None,
+    at_a_time: int | None = None,
 ) -> TrainRecord:
     """Fine-tune a model in place on a pool; see `medcore_prune.training.loop.train`.
 
@@ -57,6 +42,7 @@ def adapt_pool(
         settings: How to adapt.
         state_path: Where the resumable state is kept.
         validation: Images that choose the weights to keep, those of the start among them; None keeps the last.
+        at_a_time: Most images of a batch that go through the model together, for less memory; by default all.
 
     Returns:
         Losses of the steps, and looks at the validation images, each with its `loss` and the same as `score`, negative.
@@ -91,6 +77,7 @@ def adapt_pool(
         validate=None if validation is None else validate,
         validate_start=True,
         identity=identity,
+        at_a_time=at_a_time,
     )
 
 
@@ -135,6 +122,8 @@ def adapt(
     validation: Mapping[str, SampleSet],
     settings: AdaptSettings,
     state_path: str | Path,
+    *,
+    at_a_time: int | None = None,
 ) -> TrainRecord:
     """Fine-tune a model in place on data sets.
 
@@ -145,6 +134,7 @@ def adapt(
             them; empty sets keep the last.
         settings: How to adapt.
         state_path: Where the resumable state is kept.
+        at_a_time: As for `adapt_pool`.
 
     Returns:
         As for `adapt_pool`.
@@ -166,4 +156,5 @@ def adapt(
         settings,
         state_path,
         validation=Pool.of_sets(held, size) if held else None,
+        at_a_time=at_a_time,
     )

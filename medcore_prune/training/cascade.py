@@ -25,7 +25,8 @@ from ..pruning.planning import plan as make_plan
 from ..pruning.surgery import prune
 from ..scoring.criterion import Criterion
 from ..scoring.recipes import Baseline, get_baseline
-from .recover import DEFAULT_RECOVERY, RecoveryHistory, RecoverySettings, recover
+from .recover import RecoveryHistory, recover
+from .settings import DEFAULT_RECOVERY, RecoverySettings
 from .store import RecoveryStore
 
 HEAD_RECOVERY_FRACTION = 0.25

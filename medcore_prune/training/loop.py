@@ -20,6 +20,7 @@ from .._support.torch_file import read_torch_file
 from ..models.losses import plain_loss
 from ..models.protocol import decode, embed, input_logits
 from .pool import Batch
+from .settings import TrainSettings
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """Named scores of a model, higher is better; the first of them chooses the weights."""
@@ -189,35 +190,6 @@ SAVE_AFTER_S = 60.0
 """A state is saved at the latest when the last one is this old, so that slow steps are not lost by the hundred."""
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """What determines a training besides its data.
-
-    Attributes:
-        steps: Optimiser steps.
-        learning_rate: Peak of AdamW's learning rate.
-        warmup: Steps of linear warm-up; a half cosine follows.
-        weight_decay: Of AdamW, on matrices alone.
-        clip_norm: Gradients are scaled down to this norm.
-        save_every: Steps between saved states.
-        validate_every: Steps between validations; the weights of the best one are kept. 0 for none.
-        mixed_precision: bfloat16 for the forward pass where the processor has it in hardware.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup: int = 100
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    save_every: int = 100
-    validate_every: int = 0
-    mixed_precision: bool = True
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise MedcorePruneError(f"training: learning_rate is {self.learning_rate}: expected a number above 0")
-
-
 def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is computed in hardware there, rather than emulated slowly."""
     if device.type == "cuda":
@@ -284,6 +256,7 @@ def train(
     patience: int = 0,
     label: str = "training",
     identity: str = "",
+    at_a_time: int | None = None,
     progress: bool = True,
 ) -> TrainRecord:
     """Train a model in place; the prompt encoder is frozen and stays so, and what was frozen before stays frozen.
@@ -301,6 +274,8 @@ def train(
         label: Shown beside the progress bar.
         identity: Of what the settings do not tell, the images, the objective and the weights to start from; a stored
             state of another one is refused.
+        at_a_time: Most images of a batch that go through the model together, for less memory; by default all. The
+            gradients of the parts are summed, so that results change by rounding alone.
         progress: Show how far it is.
 
     Returns:
@@ -328,7 +303,7 @@ def train(
                 state.record.stopped_early = True
                 break
             start = time.perf_counter()
-            _take_step(state, objective, batches(step), settings)
+            _take_step(state, objective, batches(step), settings, at_a_time)
             state.record.seconds += time.perf_counter() - start
             last = state.step == settings.steps
             judged = bool(every) and (state.step % every == 0 or last)
@@ -354,25 +329,34 @@ def _training(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[No
         model.eval()
 
 
-def _take_step(state: TrainState, objective: Objective, batch: Batch, settings: TrainSettings) -> None:
-    model = state.model
+def _take_step(
+    state: TrainState, objective: Objective, batch: Batch, settings: TrainSettings, at_a_time: int | None
+) -> None:
+    model, device = state.model, next(state.model.parameters()).device
     # within another block, one's own leaves the weights of the last step behind
     torch.clear_autocast_cache()
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate_at(state.step, settings)
-    loss = objective(model, batch.to(next(model.parameters()).device))
-    values = torch.stack([loss.total.detach(), *(term.detach() for term in loss.terms.values())]).tolist()
-    if not all(map(math.isfinite, values)):
-        raise _not_finite("loss", state)
     state.optimiser.zero_grad(set_to_none=True)
-    loss.total.backward()
+    total, terms = 0.0, dict[str, float]()
+    for part in batch.parts(at_a_time):
+        # a loss is a mean over images, and so a weighted mean of those of its parts
+        share = len(part.images) / len(batch.images)
+        loss = objective(model, part.to(device))
+        value, *others = torch.stack([loss.total.detach(), *(term.detach() for term in loss.terms.values())]).tolist()
+        if not all(map(math.isfinite, (value, *others))):
+            raise _not_finite("loss", state)
+        (share * loss.total).backward()
+        total += share * value
+        for name, other in zip(loss.terms, others, strict=True):
+            terms[name] = terms.get(name, 0.0) + share * other
     norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], settings.clip_norm)
     # a gradient that is not finite would spoil every weight, and the state saved next with them
     if not bool(torch.isfinite(norm)):
         raise _not_finite("gradient", state)
     state.optimiser.step()
     state.step += 1
-    state.record.add(values[0], dict(zip(loss.terms, values[1:], strict=True)))
+    state.record.add(total, terms)
 
 
 def _not_finite(what: str, state: TrainState) -> MedcorePruneError:

@@ -1,6 +1,5 @@
 """The recovery loss of Eq. 14 on a batch: which terms there are, what each reads, and their weighted sum."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._support.errors import MedcorePruneError
 from ..data.masks import band_radius, boundary_band
 from ..defaults import DEFAULTS
 from ..models.losses import dice_loss
 from .loop import Loss, Outputs, outputs_of
 from .pool import Batch
+from .settings import RecoveryWeights
 
 BLUR_SIGMA_PX = 3.0
 """Deviation of the blur of `high_frequency`, in pixels of the 256 grid."""
@@ -118,41 +117,6 @@ def gaussian_blur(values: Tensor, sigma_px: float) -> Tensor:
     kernel = kernel / kernel.sum()
     padded = F.pad(values, (radius,) * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-
-
-@dataclass(frozen=True)
-class RecoveryWeights:
-    """Weights of the terms of Eq. 14; a weight of 0 leaves a term out, its computation too.
-
-    The defaults were chosen on phantom validation images (docs/recovery_defaults.md).
-
-    Attributes:
-        dice: Of L_Dice.
-        boundary_bce: l1, of L_bBCE.
-        feature: l2, of L_feat.
-        boundary_logit: l3, of L_blogit.
-        high_frequency: l4, of L_hf.
-
-    Raises:
-        MedcorePruneError: A weight is negative or not finite, or all are 0.
-    """
-
-    dice: float = 1.0
-    boundary_bce: float = 1.0
-    feature: float = 3.0
-    boundary_logit: float = 1.5
-    high_frequency: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not (math.isfinite(value) and value >= 0):
-                raise MedcorePruneError(f"recovery weight {name} is {value}: expected a finite number of at least 0")
-        if not any(vars(self).values()):
-            raise MedcorePruneError("all recovery weights are 0: at least one term must count")
-
-    def active(self) -> dict[str, float]:
-        """Return the weights above 0 by the name of their term."""
-        return {name: float(value) for name, value in dataclasses.asdict(self).items() if value}
 
 
 @dataclass(frozen=True)

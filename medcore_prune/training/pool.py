@@ -4,7 +4,7 @@ A batch depends on the pool, the seed and the step alone, so a resumed training 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,6 +56,14 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on another device."""
         return Batch(self.images.to(device), self.boxes.to(device), self.masks.to(device))
+
+    def parts(self, at_a_time: int | None) -> Iterator["Batch"]:
+        """Cut it into batches of at most so many images, each with its own boxes and masks; None leaves it whole."""
+        count = len(self.images)
+        step, prompts = at_a_time or count, len(self.boxes) // count
+        for start in range(0, count, step):
+            rows = slice(start * prompts, (start + step) * prompts)
+            yield Batch(self.images[start : start + step], self.boxes[rows], self.masks[rows])
 
 
 class Pool:

@@ -8,7 +8,6 @@ reset to the reference.
 import copy
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,15 +23,15 @@ from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
-from ..defaults import DEFAULTS
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
 from .adapt import pool_size
-from .loop import TrainRecord, TrainSettings, learning_rate_at, train
-from .objective import RecoveryObjective, RecoveryWeights
+from .loop import TrainRecord, learning_rate_at, train
+from .objective import RecoveryObjective
 from .pool import Augmentation, Batch, Pool
+from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -112,84 +111,6 @@ def _split(table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(table), "data": [list(row) for row in table.itertuples(index=False)]}
 
 
-_SAVE_EVERY = 25
-_LEAST = {
-    "steps": 1,
-    "batch_size": 1,
-    "warmup": 0,
-    "weight_decay": 0,
-    "lambda_b": 0,
-    "validate_every": 0,
-    "patience": 0,
-}
-
-
-@dataclass(frozen=True)
-class RecoverySettings:
-    """How to recover; chosen on phantom validation images (docs/recovery_defaults.md).
-
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Images a step, drawn with replacement from all training images together and augmented.
-        learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up.
-        warmup: Steps of linear warm-up; None for a tenth of all.
-        weight_decay: Of AdamW, on matrices alone.
-        clip_norm: Gradients are scaled down to this norm.
-        weights: Of the terms of Eq. 14.
-        lambda_b: Weight of the boundary band in L_bBCE.
-        seed: Of batches and augmentation.
-        validate_every: Steps between looks at the validation images; 0 for none, which keeps the last weights.
-        patience: Looks in a row without a better Boundary F1 after which to stop; 0 for never. The best weights are
-            kept anyway.
-        mixed_precision: bfloat16 for forward passes where the processor has it in hardware.
-
-    Raises:
-        MedcorePruneError: A value out of range.
-    """
-
-    steps: int = 300
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    warmup: int | None = None
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    weights: RecoveryWeights = field(default_factory=RecoveryWeights)
-    lambda_b: float = DEFAULTS.lambda_b
-    seed: int = 0
-    validate_every: int = 50
-    patience: int = 0
-    mixed_precision: bool = True
-
-    def __post_init__(self) -> None:
-        for name, low in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= low):
-                raise MedcorePruneError(f"recovery: {name} is {value}: expected at least {low}")
-        for name in ("learning_rate", "clip_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise MedcorePruneError(f"recovery: {name} is {getattr(self, name)}: expected a number above 0")
-
-    def shortened(self, fraction: float) -> "RecoverySettings":
-        """Return the same with that fraction of the steps, at least one."""
-        return replace(self, steps=max(1, round(self.steps * fraction)))
-
-    def training(self) -> TrainSettings:
-        """Return what the training loop reads."""
-        return TrainSettings(
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            warmup=max(1, self.steps // 10) if self.warmup is None else self.warmup,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-            save_every=_SAVE_EVERY,
-            validate_every=self.validate_every,
-            mixed_precision=self.mixed_precision,
-        )
-
-
-DEFAULT_RECOVERY = RecoverySettings()
-
-
 METHOD_VERSION = 1
 """Raised whenever the same inputs would give another result, so that stored recoveries are made anew."""
 _FROZEN = "prompt_encoder."
@@ -203,6 +124,7 @@ def recover(
     settings: RecoverySettings = DEFAULT_RECOVERY,
     *,
     state_path: str | Path | None = None,
+    at_a_time: int | None = None,
     progress: bool = True,
 ) -> RecoveryHistory:
     """Fine-tune a pruned model in place towards its teacher.
@@ -222,6 +144,7 @@ def recover(
         settings: How to recover.
         state_path: Where the resumable state is kept: a killed recovery that is started again ends in the same
             weights, to the last bit on one kind of processor and number of threads. None keeps none.
+        at_a_time: Most images of a batch that go through the model together, for less memory; by default all.
         progress: Show how far it is.
 
     Returns:
@@ -253,6 +176,7 @@ def recover(
             patience=settings.patience,
             label="recovery",
             identity=identity,
+            at_a_time=at_a_time,
             progress=progress,
         )
     return RecoveryHistory.of(record, training)

@@ -15,7 +15,8 @@ from .._support.errors import ResultsError
 from .._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
 from .._support.torch_file import unshared
 from ..data.splits.split import Data
-from .recover import DEFAULT_RECOVERY, RecoveryHistory, RecoverySettings, recover, recovery_key
+from .recover import RecoveryHistory, recover, recovery_key
+from .settings import DEFAULT_RECOVERY, RecoverySettings
 
 _FORMAT = 1
 

@@ -22,8 +22,9 @@ from .._support.files import atomic_write
 from .._support.progress import track
 from ..data import phantoms
 from ..models.segment_anything import build_sam
-from ..training.adapt import AdaptSettings, adapt_pool, pool_size
+from ..training.adapt import adapt_pool, pool_size
 from ..training.pool import Pool
+from ..training.settings import AdaptSettings
 from . import Role
 
 # phantom seeds below this are left to calibration, validation and test

@@ -22,7 +22,8 @@ from medcore_prune.data.samples import Sample
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.groups import FAMILY_NAMES
 from medcore_prune.models.protocol import scale_box
-from medcore_prune.training.adapt import AdaptSettings, adapt
+from medcore_prune.training.adapt import adapt
+from medcore_prune.training.settings import AdaptSettings
 
 SIZE = 48
 

@@ -27,7 +27,7 @@ from medcore_prune.checkpoints.header import DIGEST_KEY
 from medcore_prune.checkpoints.header import KEY as PRUNED_KEY
 from medcore_prune.data.splits.split import split
 from medcore_prune.training.loop import TrainState
-from medcore_prune.training.recover import RecoverySettings
+from medcore_prune.training.settings import RecoverySettings
 from medcore_prune.training.store import RecoveryStore
 
 Read = Callable[[Path], Any]

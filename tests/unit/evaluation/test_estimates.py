@@ -26,7 +26,7 @@ from medcore_prune.evaluation.latency import measured
 from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.models.switches import checkpointing, set_attention, set_checkpointing
-from medcore_prune.training.recover import RecoverySettings
+from medcore_prune.training.settings import RecoverySettings
 
 
 def fisher_peak(model: nn.Module, batch: int, losses: tuple[str, ...]) -> int:

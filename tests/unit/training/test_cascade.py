@@ -17,7 +17,7 @@ from medcore_prune.pruning.plan import Plan
 from medcore_prune.pruning.surgery import lineage_of
 from medcore_prune.training import cascade as cascading
 from medcore_prune.training.cascade import cascade, second_pass
-from medcore_prune.training.recover import RecoverySettings
+from medcore_prune.training.settings import RecoverySettings
 from medcore_prune.training.store import RecoveryStore
 
 RECOVERY = RecoverySettings(steps=4, batch_size=2, learning_rate=2e-3, validate_every=0)

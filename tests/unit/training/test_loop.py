@@ -10,8 +10,9 @@ import torch
 from tiny import tiny_sam
 
 from medcore_prune._support.errors import DataError, MedcorePruneError
-from medcore_prune.training.loop import TrainSettings, learning_rate_at, train
+from medcore_prune.training.loop import learning_rate_at, train
 from medcore_prune.training.pool import Augmentation, Batch, Pool
+from medcore_prune.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(steps=6, learning_rate=1e-3, warmup=2, save_every=2)
 
@@ -209,3 +210,23 @@ def test_an_autocast_block_around_a_training_changes_nothing(
     # the weights that the block has cast before are forgotten
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert torch.equal(embedded, plain.image_encoder(images))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_a_batch_in_parts_trains_alike(at_a_time: int) -> None:
+    def train_with(parts: int | None) -> tuple[list[float], torch.Tensor]:
+        model = tiny_sam()
+        record = train(
+            model,
+            lambda step: small_pool().batch(step, seed=0, count=4, size=48, prompts=2, augment=Augmentation()),
+            replace(SETTINGS, steps=2, mixed_precision=False),
+            at_a_time=parts,
+            progress=False,
+        )
+        return record.losses, torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    (losses, weights), (whole, expected) = train_with(at_a_time), train_with(None)
+    assert losses == pytest.approx(whole, rel=1e-5)
+    assert (weights - expected).norm() < 1e-3 * (
+        expected - torch.cat([*map(torch.flatten, tiny_sam().parameters())])
+    ).norm()

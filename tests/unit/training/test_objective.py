@@ -10,8 +10,9 @@ import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.models.families import geometry_of
 from medcore_prune.training import objective
-from medcore_prune.training.objective import TERMS, RecoveryObjective, RecoveryWeights
+from medcore_prune.training.objective import TERMS, RecoveryObjective
 from medcore_prune.training.pool import Augmentation, Batch, Pool
+from medcore_prune.training.settings import RecoveryWeights
 
 ALL = RecoveryWeights(1.0, 0.5, 0.25, 2.0, 3.0)
 NONE = RecoveryWeights(1.0, 0.0, 0.0, 0.0, 0.0)

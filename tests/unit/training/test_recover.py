@@ -19,8 +19,8 @@ from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split, split
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.training import recover as recovering
-from medcore_prune.training.objective import RecoveryWeights
-from medcore_prune.training.recover import RecoveryHistory, RecoverySettings, recover, recovery_key, seconds_per_step
+from medcore_prune.training.recover import RecoveryHistory, recover, recovery_key, seconds_per_step
+from medcore_prune.training.settings import RecoverySettings, RecoveryWeights
 
 SETTINGS = RecoverySettings(steps=6, batch_size=2, learning_rate=2e-3, validate_every=2)
 

@@ -16,7 +16,8 @@ from medcore_prune._support.errors import ResultsError
 from medcore_prune.data.splits.split import Split, split
 from medcore_prune.pruning.surgery import lineage_of
 from medcore_prune.training import store as recovery_store
-from medcore_prune.training.recover import RecoverySettings, recover
+from medcore_prune.training.recover import recover
+from medcore_prune.training.settings import RecoverySettings
 from medcore_prune.training.store import RecoveryStore
 
 SETTINGS = RecoverySettings(steps=3, batch_size=2, learning_rate=2e-3, validate_every=0)

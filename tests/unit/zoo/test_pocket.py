@@ -13,7 +13,8 @@ from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_LEVELS
 from medcore_prune.pruning.planning import make_plan
 from medcore_prune.pruning.surgery import verify
-from medcore_prune.training.adapt import BLIND_BELOW, AdaptSettings, image_dependence
+from medcore_prune.training.adapt import BLIND_BELOW, image_dependence
+from medcore_prune.training.settings import AdaptSettings
 from medcore_prune.zoo.train import STAGES, Stage, save_weights, train_stage
 
 POLYPS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")

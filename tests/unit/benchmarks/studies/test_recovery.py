@@ -24,8 +24,7 @@ from medcore_prune.benchmarks.studies.recovery import (
 from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.scoring.recipes import get_baseline
-from medcore_prune.training.objective import RecoveryWeights
-from medcore_prune.training.recover import RecoverySettings
+from medcore_prune.training.settings import RecoverySettings, RecoveryWeights
 from medcore_prune.training.store import RecoveryStore
 
 TRIAL, FINAL = RecoverySettings(steps=2, batch_size=1), RecoverySettings(steps=3, batch_size=2)

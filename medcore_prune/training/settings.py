@@ -1,0 +1,171 @@
+"""How a training goes: settings and their defaults, read by the command line too, which does not wait for torch."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field, replace
+
+from .._support.errors import MedcorePruneError
+from ..defaults import DEFAULTS
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What determines a training besides its data.
+
+    Attributes:
+        steps: Optimiser steps.
+        learning_rate: Peak of AdamW's learning rate.
+        warmup: Steps of linear warm-up; a half cosine follows.
+        weight_decay: Of AdamW, on matrices alone.
+        clip_norm: Gradients are scaled down to this norm.
+        save_every: Steps between saved states.
+        validate_every: Steps between validations; the weights of the best one are kept. 0 for none.
+        mixed_precision: bfloat16 for the forward pass where the processor has it in hardware.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    save_every: int = 100
+    validate_every: int = 0
+    mixed_precision: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise MedcorePruneError(f"training: learning_rate is {self.learning_rate}: expected a number above 0")
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """How to adapt.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images a step.
+        prompts: Boxes an image and step, where an image has several masks.
+        learning_rate: Peak learning rate.
+        seed: Of batches and augmentation.
+        validate_every: Steps between looks at the validation images.
+    """
+
+    steps: int = 1500
+    batch_size: int = 16
+    prompts: int = 1
+    learning_rate: float = 3e-4
+    seed: int = 0
+    validate_every: int = 250
+
+
+@dataclass(frozen=True)
+class RecoveryWeights:
+    """Weights of the terms of Eq. 14; a weight of 0 leaves a term out, its computation too.
+
+    The defaults were chosen on phantom validation images (docs/recovery_defaults.md).
+
+    Attributes:
+        dice: Of L_Dice.
+        boundary_bce: l1, of L_bBCE.
+        feature: l2, of L_feat.
+        boundary_logit: l3, of L_blogit.
+        high_frequency: l4, of L_hf.
+
+    Raises:
+        MedcorePruneError: A weight is negative or not finite, or all are 0.
+    """
+
+    dice: float = 1.0
+    boundary_bce: float = 1.0
+    feature: float = 3.0
+    boundary_logit: float = 1.5
+    high_frequency: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (math.isfinite(value) and value >= 0):
+                raise MedcorePruneError(f"recovery weight {name} is {value}: expected a finite number of at least 0")
+        if not any(vars(self).values()):
+            raise MedcorePruneError("all recovery weights are 0: at least one term must count")
+
+    def active(self) -> dict[str, float]:
+        """Return the weights above 0 by the name of their term."""
+        return {name: float(value) for name, value in dataclasses.asdict(self).items() if value}
+
+
+_SAVE_EVERY = 25
+_LEAST = {
+    "steps": 1,
+    "batch_size": 1,
+    "warmup": 0,
+    "weight_decay": 0,
+    "lambda_b": 0,
+    "validate_every": 0,
+    "patience": 0,
+}
+
+
+@dataclass(frozen=True)
+class RecoverySettings:
+    """How to recover; chosen on phantom validation images (docs/recovery_defaults.md).
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images a step, drawn with replacement from all training images together and augmented.
+        learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up.
+        warmup: Steps of linear warm-up; None for a tenth of all.
+        weight_decay: Of AdamW, on matrices alone.
+        clip_norm: Gradients are scaled down to this norm.
+        weights: Of the terms of Eq. 14.
+        lambda_b: Weight of the boundary band in L_bBCE.
+        seed: Of batches and augmentation.
+        validate_every: Steps between looks at the validation images; 0 for none, which keeps the last weights.
+        patience: Looks in a row without a better Boundary F1 after which to stop; 0 for never. The best weights are
+            kept anyway.
+        mixed_precision: bfloat16 for forward passes where the processor has it in hardware.
+
+    Raises:
+        MedcorePruneError: A value out of range.
+    """
+
+    steps: int = 300
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup: int | None = None
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    weights: RecoveryWeights = field(default_factory=RecoveryWeights)
+    lambda_b: float = DEFAULTS.lambda_b
+    seed: int = 0
+    validate_every: int = 50
+    patience: int = 0
+    mixed_precision: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= low):
+                raise MedcorePruneError(f"recovery: {name} is {value}: expected at least {low}")
+        for name in ("learning_rate", "clip_norm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise MedcorePruneError(f"recovery: {name} is {getattr(self, name)}: expected a number above 0")
+
+    def shortened(self, fraction: float) -> "RecoverySettings":
+        """Return the same with that fraction of the steps, at least one."""
+        return replace(self, steps=max(1, round(self.steps * fraction)))
+
+    def training(self) -> TrainSettings:
+        """Return what the training loop reads."""
+        return TrainSettings(
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            warmup=max(1, self.steps // 10) if self.warmup is None else self.warmup,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            save_every=_SAVE_EVERY,
+            validate_every=self.validate_every,
+            mixed_precision=self.mixed_precision,
+        )
+
+
+DEFAULT_RECOVERY = RecoverySettings()
