@@ -1,4 +1,4 @@
-"""One registry for everything that plugs in by name: criteria (scores) and baselines (recipes)."""
+"""One registry for everything that plugs in by name: criteria, baselines, model families, readers of files, layouts."""
 
 import difflib
 import hashlib
@@ -25,7 +25,20 @@ V = TypeVar("V")
 BUILT_IN = "built-in"
 USER = "user"
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+@dataclass(frozen=True)
+class Names:
+    """What names of a registry look like.
+
+    Attributes:
+        pattern: Regular expression of the whole name.
+        words: The same for messages.
+    """
+
+    pattern: str = r"[a-z][a-z0-9_]*"
+    words: str = "lower-case letters, digits and underscores, a letter first"
+
+
 _registries: list["Registry[Any]"] = []
 _origins: list[str] = []
 
@@ -64,10 +77,11 @@ class Registry(Generic[T]):
 
     Args:
         kind: What is registered, in the singular, for messages.
-        package: Import name of the package whose modules are the built-in entries. It is searched by folder, so that
-            an uninstalled checkout works.
+        package: Import name of the package whose modules are the built-in entries, or of the one module that holds
+            them. It is searched by folder, so that an uninstalled checkout works.
         entry_point_group: Group of third-party entry points.
         prepare: Turns what was decorated into the value that `get` returns; it may refuse with `RegistryError`.
+        names: What names look like.
     """
 
     def __init__(
@@ -76,8 +90,10 @@ class Registry(Generic[T]):
         package: str,
         entry_point_group: str,
         prepare: Callable[[str, Any], T] | None = None,
+        names: Names | None = None,
     ) -> None:
         self.kind = kind
+        self._names = names or Names()
         self._package = package
         self._group = entry_point_group
         self._prepare = prepare
@@ -92,7 +108,7 @@ class Registry(Generic[T]):
         """Return a decorator that registers what it decorates, and hands it back unchanged.
 
         Args:
-            name: Lower-case letters, digits and underscores, a letter first.
+            name: As the registry's `names` have it.
             source: Where the method comes from.
             prepare: Used in place of the registry's own.
 
@@ -104,14 +120,12 @@ class Registry(Generic[T]):
             self._add(name, declared, source, prepare or self._prepare)
             return declared
 
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise RegistryError(
-                f"bad {self.kind} name {name!r}: expected lower-case letters, digits and underscores, a letter first"
-            )
+        if not isinstance(name, str) or not re.fullmatch(self._names.pattern, name):
+            raise RegistryError(f"bad {self.kind} name {name!r}: expected {self._names.words}")
         return decorate
 
     def _add(self, name: str, declared: Any, source: str, prepare: Callable[[str, Any], T] | None) -> None:
-        built_in = str(getattr(declared, "__module__", "")).startswith(f"{self._package}.")
+        built_in = f"{getattr(declared, '__module__', '')}.".startswith(f"{self._package}.")
         if not built_in:
             # so that a clash is the newcomer's error, whoever comes first
             self._load_built_in()
@@ -158,6 +172,12 @@ class Registry(Generic[T]):
         self._load()
         return sorted(self._entries)
 
+    def values(self) -> list[T]:
+        """Return what `get` returns for every name, in order of registration, what is built in first."""
+        self._load()
+        ordered = sorted(self._entries.values(), key=lambda entry: entry.origin != BUILT_IN)
+        return [entry.value for entry in ordered]
+
     def entries(self) -> list[Entry[T]]:
         """Return what is registered so far, in order; entry points that no look-up has loaded yet are left out."""
         self._load_built_in()
@@ -188,7 +208,7 @@ class Registry(Generic[T]):
             return
         self._loaded_built_in = True
         package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             importlib.import_module(f"{self._package}.{module.name}")
 
     def _load_entry_point(self, point: EntryPoint) -> None:
@@ -271,7 +291,9 @@ def load_plugin(plugin: str | Path) -> list[str]:
             importlib.import_module(str(plugin))
     added = [entry for entry in _registered() if entry not in before]
     if is_file and not added:
-        raise RegistryError(f"plug-in {plugin} registers nothing: decorate its criterion with @register_criterion")
+        raise RegistryError(
+            f"plug-in {plugin} registers nothing: decorate its criterion with @register_criterion, or what else it adds"
+        )
     _loaded[key] = added
     return [name for _, name in added]
 

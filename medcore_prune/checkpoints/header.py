@@ -1,8 +1,9 @@
 """The JSON header of a pruned model's file: what to build before any weight is read, every entry checked.
 
 format      medcore_prune.model/1
-kind        a name in `encoders.SHAPES`, or custom; for a model of another library its family's name
-shape       every field of `encoders.SamShape`, of the whole model; null for a model of another library
+kind        a name in `sam_shape.SHAPES`, or custom; for a model of another family its name
+shape       what the family builds the whole model from, of a SAM every field of `SamShape`; null where another library
+            builds it
 plan        a plan in the indices of the whole model, as in a plan file
 protocol    how images and boxes become inputs (METHOD section 11)
 provenance  what the writer wanted kept: parents' hashes, images' hashes, criterion, level, version
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from .._support.errors import BudgetError, CheckpointError
 from .._support.files import parse_json
-from ..models.sam_shape import SamShape, whole_sizes
+from ..models.sam_shape import SHAPES, SamShape, whole_sizes
 from ..pruning.plan import Plan
 
 FORMAT = "medcore_prune.model/1"
@@ -73,17 +74,18 @@ class PrunedHeader:
     """What a file says about its model.
 
     Attributes:
-        kind: A name in `encoders.SHAPES`, or `custom`; of a model of another library its family's name.
-        shape: Of the whole model; None for a model of another library, which alone can build it.
+        kind: A name in `sam_shape.SHAPES`, or `custom`; of a model of another family its name.
+        shape: What the family builds the whole model from, see `BuildingFamily.settings`; None where another library
+            builds it.
         plan: What was cut, in the indices of the whole model.
         provenance: JSON values that the writer wanted kept.
         model_hash: `fingerprint.model_hash` of the model.
-        protocol: `PROTOCOL` of the version that wrote it, with the model's own `PIXEL_SCALE`; empty for a model of
-            another library.
+        protocol: `PROTOCOL` of the version that wrote it, with the model's own `PIXEL_SCALE`; empty for another model
+            than a SAM.
     """
 
     kind: str
-    shape: SamShape | None
+    shape: Mapping[str, Any] | None
     plan: Plan
     provenance: Mapping[str, Any]
     model_hash: str
@@ -98,7 +100,7 @@ class PrunedHeader:
         content = {
             "format": FORMAT,
             "kind": self.kind,
-            "shape": None if self.shape is None else dataclasses.asdict(self.shape),
+            "shape": None if self.shape is None else dict(self.shape),
             "plan": json.loads(self.plan.to_json()),
             "protocol": dict(self.protocol),
             "provenance": dict(self.provenance),
@@ -125,7 +127,7 @@ class PrunedHeader:
         """
         content = _content(path, metadata)
         try:
-            shape = None if content["shape"] is None else _shape(content["shape"])
+            shape = _shape(content["shape"]) if is_sam_kind(content["kind"]) and content["shape"] is not None else None
             plan = Plan.from_json(json.dumps(content["plan"]))
         except BudgetError as error:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
@@ -133,8 +135,13 @@ class PrunedHeader:
             raise CheckpointError(f"{path}: the header's plan is for other sizes than its shape: write the file anew")
         if shape is not None:
             _check_pixel_scale(path, content["protocol"])
-        kept = {name: content[name] for name in ("kind", "provenance", "protocol", "model_hash")}
-        return cls(shape=shape, plan=plan, **kept)
+        kept = {name: content[name] for name in ("kind", "shape", "provenance", "protocol", "model_hash")}
+        return cls(plan=plan, **kept)
+
+
+def is_sam_kind(kind: str) -> bool:
+    """Whether a header's kind is a SAM, of known sizes or of its own."""
+    return kind in (*SHAPES, "custom")
 
 
 def is_pruned_file(path: str | os.PathLike[str]) -> bool:

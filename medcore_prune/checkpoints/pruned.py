@@ -19,16 +19,19 @@ from torch import Tensor, nn
 from .._support.devices import require_device
 from .._support.errors import CheckpointError, MedcorePruneError
 from .._support.files import atomic_write
+from .._support.registry import failures_named
 from .._support.torch_file import unshared
 from .._support.version import __version__
-from ..models.families import blocks_of, family_of
+from ..models.families import FAMILIES, blocks_of, can_build, family_of, untrained
+from ..models.family import BuildingFamily, EncoderFamily
 from ..models.fingerprint import kind_of_part, model_hash, settings_of
-from ..models.sam_shape import SamShape, kind_of, whole_sizes
-from ..models.segment_anything import SegmentAnythingFamily, build_sam, shape_of
+from ..models.sam_shape import kind_of
+from ..models.segment_anything import SegmentAnythingFamily, shape_of
 from ..pruning.plan import BlockPlan, Plan
 from ..pruning.surgery import Lineage, lineage_of, prune, remember
-from .header import PIXEL_SCALE, PROTOCOL, PrunedHeader
+from .header import PIXEL_SCALE, PROTOCOL, PrunedHeader, is_sam_kind
 
+SAM = SegmentAnythingFamily.name
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 _WHOLE = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64}
 _DTYPES = {**_FLOATING, **_WHOLE, "BOOL": torch.bool}
@@ -88,7 +91,7 @@ def load(
         path: What `save` wrote.
         device: Where the model goes.
         into: The unpruned model of another library (`SamModel(config)`, `timm.create_model(...)`), with any weights, of
-            which a copy is cut and filled; a `Sam` needs none.
+            which a copy is cut and filled; a `Sam`, and a model of a family that builds its own, need none.
 
     Returns:
         A `Sam`, or a model like `into`, in evaluation mode. It remembers its plan and provenance, so that it can be
@@ -108,7 +111,7 @@ def load(
         # a copy: the file may be replaced while the model is in use
         state = {name: file.get_tensor(name).clone() for name in names}
     _check_finite(place, state)
-    if header.shape is not None:
+    if is_sam_kind(header.kind):
         _fill_sam(model, state, header)
     else:
         _fill(model, state, device)
@@ -150,20 +153,32 @@ def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
 def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any]) -> PrunedHeader:
     try:
         family = family_of(model)
-        shape = shape_of(model) if family.name == SegmentAnythingFamily.name else None
+        shape, whole = None, None
+        if can_build(family):
+            shape = dict(family.settings(model))
+            whole = _sizes(_whole(family, shape))
     except MedcorePruneError as error:
         raise CheckpointError(f"cannot be saved: {error}") from error
     known = lineage_of(model)
-    sizes = whole_sizes(shape) if shape else [(block.num_heads, block.neurons) for block in blocks_of(model)]
-    whole = whole_sizes(shape) if shape else None
     if plan is None:
-        plan = known.plan or _whole_plan(sizes)
+        plan = known.plan or _whole_plan(whole or _sizes(model))
         _check_remembered(plan, model, whole)
     _check_explains(plan, model, whole)
     kept = {**known.provenance, **provenance, "medcore_prune": __version__}
-    kind = kind_of(shape) if shape else family.name
-    protocol = {**PROTOCOL, **{name: _pixel_scale(model, name) for name in PIXEL_SCALE}} if shape else {}
+    is_sam = family.name == SAM
+    kind = kind_of(shape_of(model)) if is_sam else family.name
+    protocol = {**PROTOCOL, **{name: _pixel_scale(model, name) for name in PIXEL_SCALE}} if is_sam else {}
     return PrunedHeader(kind, shape, plan, kept, model_hash(model), protocol)
+
+
+def _sizes(model: nn.Module) -> list[tuple[int, int]]:
+    return [(block.num_heads, block.neurons) for block in blocks_of(model)]
+
+
+def _whole(family: BuildingFamily, shape: Mapping[str, Any], device: str = "meta") -> nn.Module:
+    """Build the unpruned model, on the meta device without taking memory."""
+    with failures_named(f"family {family.name}", CheckpointError):
+        return untrained(lambda: family.build(shape), device, seed=0)
 
 
 def _pixel_scale(model: nn.Module, name: str) -> list[float]:
@@ -180,15 +195,15 @@ def _check_rebuilt(model: nn.Module, built: nn.Module) -> None:
     parts, expected = dict(model.named_modules()), dict(built.named_modules())
     for name in sorted(parts.keys() | expected.keys()):
         have, want = (_described(of.get(name)) for of in (parts, expected))
-        # settings that segment-anything's own part does not know decide nothing
+        # settings that the family's own part does not know decide nothing
         if wrong := [what for what in want if have.get(what) != want[what]]:
             told, other = (
                 " ".join(texts[what] for what in dict.fromkeys(("class", *wrong)) if what in texts)
                 for texts in (have, want)
             )
             raise CheckpointError(
-                f"cannot be saved: {name} is {told}, where segment-anything has {other}; keep this model with "
-                "torch.save"
+                f"cannot be saved: {name} is {told}, where {family_of(model).name.replace('_', '-')} has {other}; keep "
+                "this model with torch.save"
             )
 
 
@@ -209,7 +224,7 @@ def _whole_plan(sizes: Sequence[tuple[int, int]]) -> Plan:
 
 def _check_remembered(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int]] | None) -> None:
     """Refuse a model that was cut where nothing took down what stayed, for the header says it by original index."""
-    now = [(block.num_heads, block.neurons) for block in blocks_of(model)]
+    now = _sizes(model)
     left = [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
     if whole is None or ([(block.heads, block.neurons) for block in plan.blocks] == list(whole) and left == now):
         return
@@ -269,34 +284,50 @@ def _slice_kind(path: Path, file: Any, name: str) -> tuple[tuple[int, ...], torc
     return tuple(part.get_shape()), _DTYPES[dtype]
 
 
-def _check_backed(path: Path, shape: SamShape, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> None:
-    """Refuse sizes that no tensor of the file bears out, before anything is built from them."""
-    side = shape.image_size // shape.patch_size
+def _check_backed(path: Path, sizes: Mapping[str, Any], found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> None:
+    """Refuse sizes of a SAM that no tensor of the file bears out, before anything is built from them."""
+    side, depth, width = sizes["image_size"] // sizes["patch_size"], sizes["depth"], sizes["embed_dim"]
     position = found.get("image_encoder.pos_embed", ((), None))[0]
     blocks = len({name.split(".")[2] for name in found if name.startswith("image_encoder.blocks.")})
-    if tuple(position) != (1, side, side, shape.embed_dim) or blocks != shape.depth:
+    if tuple(position) != (1, side, side, width) or blocks != depth:
         raise CheckpointError(
-            f"{path}: the structure does not fit the weights: the header names {shape.depth} blocks of {side} x {side} "
-            f"tokens of {shape.embed_dim}, the tensors are {blocks} blocks and positions {tuple(position)}"
+            f"{path}: the structure does not fit the weights: the header names {depth} blocks of {side} x {side} "
+            f"tokens of {width}, the tensors are {blocks} blocks and positions {tuple(position)}"
         )
 
 
 def _fitting(path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> nn.Module:
     """Build the structure without memory, after the tensors bear it out, and compare it with them."""
     assert header.shape is not None
-    _check_backed(path, header.shape, found)
+    is_sam = is_sam_kind(header.kind)
+    if is_sam:
+        _check_backed(path, header.shape, found)
     model = _built(path, header)
     _check_fits(path, model, found)
-    return model
+    # of other families it is not known what else than weights there is to fill
+    return model if is_sam else _built(path, header, "cpu")
 
 
-def _built(path: Path, header: PrunedHeader) -> nn.Module:
-    """Build the structure on the meta device, which takes no memory."""
+def _built(path: Path, header: PrunedHeader, device: str = "meta") -> nn.Module:
+    """Build the structure, by default on the meta device, which takes no memory."""
     assert header.shape is not None
+    family = FAMILIES.get(SAM) if is_sam_kind(header.kind) else _family(path, header.kind)
+    assert can_build(family)
     try:
-        return prune(build_sam(header.shape, "meta"), header.plan, inplace=True)
+        return prune(_whole(family, header.shape, device), header.plan, inplace=True)
     except (MedcorePruneError, AssertionError, RuntimeError, ArithmeticError, TypeError) as error:
         raise CheckpointError(f"{path}: the header names a model that cannot be built ({error})") from error
+
+
+def _family(path: Path, name: str) -> EncoderFamily:
+    if name not in FAMILIES:
+        raise CheckpointError(
+            f"{path}: holds a model of the family {name}, which is not known here: load its plug-in first"
+        )
+    family = FAMILIES.get(name)
+    if not can_build(family):
+        raise CheckpointError(f"{path}: holds a model of the family {name}, whose plug-in no longer builds it")
+    return family
 
 
 def _cut(

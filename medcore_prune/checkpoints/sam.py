@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import atomic_write
+from .._support.registry import failures_named
 from .._support.torch_file import read_torch_file
 from ..data.images import is_image_file
-from ..models.families import geometry_of
-from ..models.pairs import _differences, _summary
+from ..models.families import building_families, family_of_kind, require_image_size
 from ..models.sam_shape import SHAPES, SamShape, kind_of, read_shape, require_kind, tokens_side
-from ..models.segment_anything import build_sam
+from ..models.segment_anything import build_sam, fill_sam
 from ..models.switches import set_attention
 from .header import is_pruned_file
 from .pruned import load, read_header
@@ -141,7 +141,10 @@ def load_sam(
     state = read_state_dict(path, device)
     shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
     model = set_attention(build_sam(shape, device, image_size, seed), attention)
-    _fill(model, state, path, kind if isinstance(kind, str) else kind_of(shape), resize=image_size is not None)
+    try:
+        fill_sam(model, state, kind if isinstance(kind, str) else kind_of(shape), resize=image_size is not None)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     return model
 
 
@@ -173,19 +176,6 @@ def _shape_for(kind: str | SamShape | None, state: Mapping[str, Tensor], path: s
     return told
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor], path: str | os.PathLike[str], kind: str, resize: bool) -> None:
-    expected = model.state_dict()
-    # a scale for SamPredictor alone; files of either kind may lack it or hold SAM's own
-    for name in ("pixel_mean", "pixel_std"):
-        state.pop(name, None)
-        expected.pop(name, None)
-    if resize:
-        state = {name: _resize_position(value, expected.get(name)) for name, value in state.items()}
-    if lines := _differences(expected, state):
-        raise CheckpointError(f"{path}: does not fit {kind}: {_summary(lines)}; is it another model?")
-    model.load_state_dict(state, strict=False)
-
-
 def load_checkpoint(
     path: str | os.PathLike[str],
     kind: str | None = None,
@@ -193,11 +183,11 @@ def load_checkpoint(
     *,
     device: str | torch.device = "cpu",
 ) -> nn.Module:
-    """Load whatever file holds a model: weights of a SAM, or what `save` wrote.
+    """Load whatever file holds a model: weights of a SAM or of a family's own, or what `save` wrote.
 
     Args:
         path: The file.
-        kind: As for `load_sam`, where the file does not tell it.
+        kind: A name in `families.kinds`, where the file does not tell it.
         image_size: Another input side in pixels; what `save` wrote has its own.
         device: Where the model goes.
 
@@ -207,28 +197,48 @@ def load_checkpoint(
     Raises:
         MedcorePruneError: As for `load_sam` and `load`; or the file holds another kind or image size than asked for.
     """
-    if not is_pruned_file(path):
+    if is_pruned_file(path):
+        model = _load_pruned(path, kind, device)
+    elif kind in SHAPES:
         return load_sam(kind, path, device=device, image_size=image_size)
-    if kind not in (None, held := read_header(path).kind):
-        raise CheckpointError(f"{path}: holds a {held}, not a {kind}: leave the kind out, or give another file")
-    model = load(path, device).float()
-    if image_size not in (None, geometry_of(model).image_size):
-        raise CheckpointError(
-            f"{path} is for {geometry_of(model).image_size} px: leave the image size out, or prune again at another"
-        )
+    else:
+        model = _load_weights(path, kind, image_size, device)
+    require_image_size(model, image_size, path)
     return model
 
 
-def _resize_position(value: Tensor, target: Tensor | None) -> Tensor:
-    """Resize position tables, the only parameters whose shape depends on the image size."""
-    if target is None or value.shape == target.shape:
-        return value
-    if value.ndim == 4 and value.shape[-1] == target.shape[-1]:  # pos_embed (1, h, w, C)
-        moved = nn.functional.interpolate(value.permute(0, 3, 1, 2), target.shape[1:3], mode="bilinear")
-        return moved.permute(0, 2, 3, 1)
-    if value.ndim == 2 and value.shape[1] == target.shape[1]:  # rel_pos (2 * side - 1, head_dim)
-        return nn.functional.interpolate(value.T[None], len(target), mode="linear")[0].T
-    return value
+def _load_pruned(path: str | os.PathLike[str], kind: str | None, device: str | torch.device) -> nn.Module:
+    held = read_header(path).kind
+    if kind is not None and held not in (kind, family_of_kind(kind).name):
+        raise CheckpointError(f"{path}: holds a {held}, not a {kind}: leave the kind out, or give another file")
+    return load(path, device).float()
+
+
+def _load_weights(
+    path: str | os.PathLike[str], kind: str | None, image_size: int | None, device: str | torch.device
+) -> nn.Module:
+    """Ask every family whether the tensors are its own, and hold the answer against the kind that was asked for."""
+    require_device(device)
+    wanted = None if kind is None else family_of_kind(kind)
+    state, found = read_state_dict(path, device), {}
+    for family in building_families():
+        with failures_named(f"{path}: family {family.name}", CheckpointError):
+            model = family.load(state, image_size)
+        if model is not None:
+            found[family.name] = model
+    names = " and ".join(found)
+    if not found:
+        known = ", ".join(family.name for family in building_families())
+        first = next(iter(state))
+        raise CheckpointError(
+            f"{path}: its tensors, such as {first}, are of no known model family: expected one of {known}"
+        )
+    if wanted is not None and wanted.name not in found:
+        raise CheckpointError(f"{path}: does not fit {kind}: its tensors are those of {names}; leave the kind out")
+    if wanted is None and len(found) > 1:
+        raise CheckpointError(f"{path}: its tensors are those of {names}: say which with the kind")
+    model = found[wanted.name] if wanted else next(iter(found.values()))
+    return model.to(device).eval()
 
 
 def save_training_checkpoint(path: str | Path, model: nn.Module, **extra: int | float | str) -> None:

@@ -1,40 +1,66 @@
-"""Which model families there are, and whose a model is."""
+"""Which model families there are, whose a model is, and models built by a kind's name."""
 
+from collections.abc import Callable
+from typing import Any, TypeGuard, TypeVar
+
+import torch
 from torch import nn
 
 from .._support.errors import MedcorePruneError, RegistryError
-from .family import Block, EncoderFamily, Geometry
-from .segment_anything import SegmentAnythingFamily
-from .timm import TimmFamily
-from .transformers import TransformersSamFamily, TransformersVitFamily
+from .._support.registry import Names, Registry, failures_named, unknown_name
+from .family import Block, BuildingFamily, EncoderFamily, Geometry
 
-FAMILIES: list[EncoderFamily] = [
-    SegmentAnythingFamily(),
-    TransformersSamFamily(),
-    TransformersVitFamily(),
-    TimmFamily(),
-]
+F = TypeVar("F", bound=EncoderFamily | type[EncoderFamily])
+
+_WANTED = ("name", "matches", "encoder", "blocks", "geometry", "set_num_heads", "embed", "decode")
+_BUILDING = ("kinds", "build", "settings", "load")
 
 
-def register_family(family: EncoderFamily) -> None:
-    """Make models of another family known: they can then be planned, pruned, counted and scored.
+def _prepared(name: str, declared: Any) -> EncoderFamily:
+    family: EncoderFamily = declared() if isinstance(declared, type) else declared
+    if missing := [what for what in _WANTED if not hasattr(family, what)]:
+        raise RegistryError(f"family {type(family).__name__} lacks {', '.join(missing)}")
+    if hasattr(family, "build") and (missing := [what for what in _BUILDING if not hasattr(family, what)]):
+        raise RegistryError(f"family {name} builds its models, but lacks {', '.join(missing)}")
+    if family.name != name:
+        raise RegistryError(f"the name of family {type(family).__name__} is {family.name!r}: register it as that")
+    return family
 
-    Families are asked in the order of their registration, built-in ones first.
+
+FAMILIES: Registry[EncoderFamily] = Registry(
+    "family",
+    "medcore_prune.models",
+    "medcore_prune.families",
+    _prepared,
+    Names(r"[A-Za-z][A-Za-z0-9_ .-]*", "letters, digits, spaces and ._-, a letter first"),
+)
+
+
+def register_family(family: F) -> F:
+    """Make models of another family known, by call or as a decorator of its class: see docs/extending.md.
+
+    They can then be planned, pruned, counted and scored; with the methods of `BuildingFamily` they are also built by
+    name and read from files. Families are asked in the order of their registration, built-in ones first.
 
     Args:
-        family: An object with everything that `EncoderFamily` lists; see docs/extending.md.
+        family: An object, or a class that is made one without arguments, with everything that `EncoderFamily` lists.
+
+    Returns:
+        The same.
 
     Raises:
         RegistryError: Something is missing, or its name is taken by another family.
     """
-    wanted = ("name", "matches", "encoder", "blocks", "geometry", "set_num_heads", "embed", "decode")
-    if missing := [what for what in wanted if not hasattr(family, what)]:
-        raise RegistryError(f"family {type(family).__name__} lacks {', '.join(missing)}")
-    taken = next((known for known in FAMILIES if known.name == family.name), None)
-    if taken is not None and type(taken) is not type(family):
-        raise RegistryError(f"family name {family.name!r} is taken by {type(taken).__name__}: choose another")
-    if taken is None:
-        FAMILIES.append(family)
+    kind = family if isinstance(family, type) else type(family)
+    name = getattr(family, "name", None)
+    if name is None:
+        _prepared("", family)
+    try:
+        return FAMILIES.register(str(name))(family)
+    except RegistryError:
+        if name in FAMILIES and type(FAMILIES.get(str(name))) is kind:
+            return family
+        raise
 
 
 def family_of(model: nn.Module) -> EncoderFamily:
@@ -43,11 +69,12 @@ def family_of(model: nn.Module) -> EncoderFamily:
     Raises:
         MedcorePruneError: No family does; the message names those that exist, and a part that one knows.
     """
-    for family in FAMILIES:
+    families = FAMILIES.values()
+    for family in families:
         if family.matches(model):
             return family
-    known = ", ".join(family.name for family in FAMILIES)
-    inside = [name for name, part in _children(model) if any(family.matches(part) for family in FAMILIES)]
+    known = ", ".join(family.name for family in families)
+    inside = [name for name, part in _children(model) if any(family.matches(part) for family in families)]
     hint = f"; its part .{inside[0]} does, give that" if inside else ""
     raise MedcorePruneError(f"{type(model).__name__} belongs to no known model family: expected one of {known}{hint}")
 
@@ -70,3 +97,78 @@ def encoder_of(model: nn.Module) -> nn.Module:
 def geometry_of(model: nn.Module) -> Geometry:
     """Return the sizes of `model`'s image encoder."""
     return family_of(model).geometry(model)
+
+
+def can_build(family: EncoderFamily) -> TypeGuard[BuildingFamily]:
+    """Whether a family builds its models itself, rather than leave that to its own library."""
+    return all(hasattr(family, what) for what in _BUILDING)
+
+
+def building_families() -> list[BuildingFamily]:
+    """Return the families that build their models themselves, built-in ones first."""
+    return [family for family in FAMILIES.values() if can_build(family)]
+
+
+def kinds() -> list[str]:
+    """Return the names of all models that can be built by name."""
+    return [kind for family in building_families() for kind in family.kinds]
+
+
+def family_of_kind(kind: str) -> BuildingFamily:
+    """Return the family that builds models of a kind.
+
+    Raises:
+        MedcorePruneError: There is none.
+    """
+    for family in building_families():
+        if kind in family.kinds:
+            return family
+    raise MedcorePruneError(unknown_name("model", kind, kinds()))
+
+
+def build_model(
+    kind: str, device: str | torch.device = "cpu", image_size: int | None = None, seed: int = 0
+) -> nn.Module:
+    """Build an unpruned model with untrained weights.
+
+    Args:
+        kind: A name in `kinds`.
+        device: Where the parameters live; `"meta"` takes no memory and is enough for plans and costs.
+        image_size: Another input side in pixels.
+        seed: Of the initial weights; the global generator is left as it was.
+
+    Returns:
+        A model in evaluation mode.
+
+    Raises:
+        MedcorePruneError: Unknown kind, or an image size that does not fit.
+    """
+    family = family_of_kind(kind)
+    settings = dict(family.kinds[kind]) | ({} if image_size is None else {"image_size": image_size})
+    with failures_named(f"family {family.name}", MedcorePruneError):
+        model = untrained(lambda: family.build(settings), device, seed)
+    require_image_size(model, image_size, kind)
+    return model
+
+
+def require_image_size(model: nn.Module, image_size: int | None, what: object) -> None:
+    """Refuse a model that is of another image size than was asked for.
+
+    Raises:
+        MedcorePruneError: It is; the message begins with what it is called.
+    """
+    size = geometry_of(model).image_size
+    if image_size not in (None, size):
+        raise MedcorePruneError(f"{what} is for {size} px and not for {image_size}: leave the image size out")
+
+
+def untrained(make: Callable[[], nn.Module], device: str | torch.device, seed: int) -> nn.Module:
+    """Make a model in evaluation mode with seeded weights, or on the meta device without any."""
+    if torch.device(device).type == "meta":
+        with torch.device("meta"):
+            return make().eval()
+    with torch.random.fork_rng(devices=[]):
+        # not torch.manual_seed, which reseeds every GPU as well
+        torch.random.default_generator.manual_seed(seed)
+        model = make()
+    return model.to(device).eval()

@@ -172,6 +172,41 @@ class EncoderFamily(Protocol):
         ...
 
 
+class BuildingFamily(EncoderFamily, Protocol):
+    """A family that builds its models itself, so that its name and its files are enough wherever a model is taken.
+
+    A family without these methods leaves building to its own library; `load(path, into=model)` fills what that built.
+    """
+
+    kinds: Mapping[str, Mapping[str, Any]]
+    """Names of models that are built without a file, each with its settings."""
+
+    def build(self, settings: Mapping[str, Any]) -> nn.Module:
+        """An unpruned model with untrained weights.
+
+        Args:
+            settings: Those of a kind, with another `image_size` where one is asked for, or what `settings` returned;
+                a file may be damaged, so whatever is too large or does not fit is to be refused.
+        """
+        ...
+
+    def settings(self, model: nn.Module) -> Mapping[str, Any]:
+        """What `build` makes the unpruned model again from, as JSON values; the model may be pruned."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor], image_size: int | None = None) -> nn.Module | None:
+        """A model with these weights, or None where they are not of this family.
+
+        Args:
+            state: Parameter names to tensors, as a checkpoint has them.
+            image_size: Another input side in pixels than the checkpoint's; a family may leave it unread.
+
+        Raises:
+            MedcorePruneError: They are of this family, and cannot be used.
+        """
+        ...
+
+
 def no_decoder(model: nn.Module) -> MedcorePruneError:
     """The error of what wants masks from a model that is an encoder alone."""
     return MedcorePruneError(

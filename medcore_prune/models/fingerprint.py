@@ -20,7 +20,7 @@ _PROCESS = uuid.uuid4().hex
 def kind_of_part(part: nn.Module) -> type[nn.Module]:
     """The class of a module; one for all that compute the same, recomputed blocks and fused attention among them."""
     plain: type[nn.Module] = getattr(type(part), "recomputes", type(part))
-    for family in FAMILIES:
+    for family in FAMILIES.values():
         kinds = list(getattr(family, "attentions", {}).values())
         if plain in kinds:
             first: type[nn.Module] = kinds[0]

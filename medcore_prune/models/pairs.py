@@ -42,7 +42,8 @@ def require_cut_from(small: nn.Module, teacher: nn.Module) -> None:
 _SHOWN = 3
 
 
-def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+def differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+    """Say which names or shapes of tensors differ, a line each."""
     lines = [f"{name} is missing" for name in expected if name not in got]
     lines += [f"{name} is not expected" for name in got if name not in expected]
     lines += [
@@ -53,7 +54,8 @@ def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> l
     return lines
 
 
-def _summary(lines: list[str]) -> str:
+def summary(lines: list[str]) -> str:
+    """Join the first lines, and count the rest."""
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return "; ".join(lines[:_SHOWN]) + more
 
@@ -72,8 +74,8 @@ def require_aligned(model: nn.Module, reference: nn.Module) -> None:
     """
     for each in (model, reference):
         blocks_of(each)
-    if lines := _differences(dict(model.named_parameters()), dict(reference.named_parameters())):
+    if lines := differences(dict(model.named_parameters()), dict(reference.named_parameters())):
         raise AlignmentError(
-            f"the reference does not align with the adapted model: {_summary(lines)}; expected the checkpoint that it "
+            f"the reference does not align with the adapted model: {summary(lines)}; expected the checkpoint that it "
             "was fine-tuned from"
         )

@@ -114,6 +114,11 @@ _DIMENSIONS = {_PATCHES: 4, _POSITIONS: 4, _NECK: 4, _DECODER_MLP: 2, _IOU: 2}
 Sizes = Mapping[str, Sequence[int]]
 
 
+def is_sam(sizes: Sizes) -> bool:
+    """Whether tensors are those of a SAM, complete or not, by the name of the first."""
+    return _PATCHES in sizes
+
+
 def tokens_side(sizes: Sizes) -> int | None:
     """Tokens along a side of the image, from the position embedding (1, side, side, D); None where it tells none."""
     positions = tuple(sizes.get(_POSITIONS, ()))

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
-from .._support.errors import MedcorePruneError
+from .._support.errors import CheckpointError, MedcorePruneError
+from .families import register_family, untrained
 from .family import Block, Geometry, block_of, no_decoder
-from .sam_shape import SamShape, require_kind
+from .pairs import differences, summary
+from .sam_shape import SHAPES, SamShape, is_sam, kind_of, read_shape, require_kind
 from .sdpa import Attention, SdpaAttention
 
 from segment_anything.modeling import (  # isort: skip
@@ -56,7 +58,9 @@ def _modules(shape: SamShape) -> Sam:
         iou_head_hidden_dim=shape.iou_hidden_dim,
     )
     # MedSAM feeds images in [0, 1]; SamPredictor would subtract SAM's mean and deviation, so make that a no-op scale
-    return Sam(encoder, prompts, decoder, pixel_mean=[0.0, 0.0, 0.0], pixel_std=[255.0, 255.0, 255.0])
+    sam = Sam(encoder, prompts, decoder, pixel_mean=[0.0, 0.0, 0.0], pixel_std=[255.0, 255.0, 255.0])
+    sam.prompt_encoder.requires_grad_(False)
+    return sam
 
 
 LARGEST_IMAGE_SIZE = 1 << 16
@@ -89,17 +93,7 @@ def build_sam(
         if image_size > LARGEST_IMAGE_SIZE:
             raise MedcorePruneError(f"image size {image_size} does not fit: use at most {LARGEST_IMAGE_SIZE}")
         shape = replace(shape, image_size=image_size)
-    if torch.device(device).type == "meta":
-        with torch.device("meta"):
-            model = _modules(shape)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            # not torch.manual_seed, which reseeds every GPU as well
-            torch.random.default_generator.manual_seed(seed)
-            model = _modules(shape)
-        model.to(device)
-    model.prompt_encoder.requires_grad_(False)
-    return model.eval()
+    return cast(Sam, untrained(lambda: _modules(shape), device, seed))
 
 
 @contextmanager
@@ -116,10 +110,14 @@ def _single_precision(positions: Any) -> Iterator[None]:
         positions.positional_encoding_gaussian_matrix = own
 
 
+@register_family
 class SegmentAnythingFamily:
-    """Shows the blocks of segment-anything's encoder."""
+    """Shows the blocks of segment-anything's encoder, and builds whole models."""
 
     name = "segment_anything"
+    kinds: Mapping[str, Mapping[str, Any]] = {name: asdict(shape) for name, shape in SHAPES.items()}
+    # what stands in for attention while torch-pruning traces it, see `traceable`
+    attention_gives_weights = False
     attentions: Mapping[str, type[nn.Module]] = {"segment-anything": Attention, "sdpa": SdpaAttention}
 
     def matches(self, model: nn.Module) -> bool:
@@ -174,6 +172,57 @@ class SegmentAnythingFamily:
         upscaled = decoder.output_upscaling(source)
         weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
         return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+
+    def build(self, settings: Mapping[str, Any]) -> Sam:
+        return _modules(SamShape(**{**settings, "global_blocks": tuple(settings["global_blocks"])}))
+
+    def settings(self, model: nn.Module) -> Mapping[str, Any]:
+        return asdict(shape_of(model))
+
+    def load(self, state: Mapping[str, Tensor], image_size: int | None = None) -> Sam | None:
+        sizes = {name: tuple(value.shape) for name, value in state.items()}
+        if not is_sam(sizes):
+            return None
+        shape = read_shape(sizes)
+        model = build_sam(shape, image_size=image_size)
+        fill_sam(model, state, kind_of(shape), resize=image_size is not None)
+        return model
+
+
+def fill_sam(model: Sam, state: Mapping[str, Tensor], kind: str, resize: bool = False) -> None:
+    """Load weights into a SAM.
+
+    Args:
+        model: Of the kind that the weights are of.
+        state: Parameter names to tensors.
+        kind: What it is called in messages.
+        resize: Whether the image size may differ; positions are then resized, as segment-anything's fine-tuners do.
+
+    Raises:
+        CheckpointError: Names or shapes differ; the first are listed.
+    """
+    expected, state = model.state_dict(), dict(state)
+    # a scale for SamPredictor alone; files of either kind may lack it or hold SAM's own
+    for name in ("pixel_mean", "pixel_std"):
+        state.pop(name, None)
+        expected.pop(name, None)
+    if resize:
+        state = {name: _resize_position(value, expected.get(name)) for name, value in state.items()}
+    if lines := differences(expected, state):
+        raise CheckpointError(f"does not fit {kind}: {summary(lines)}; is it another model?")
+    model.load_state_dict(state, strict=False)
+
+
+def _resize_position(value: Tensor, target: Tensor | None) -> Tensor:
+    """Resize position tables, the only parameters whose shape depends on the image size."""
+    if target is None or value.shape == target.shape:
+        return value
+    if value.ndim == 4 and value.shape[-1] == target.shape[-1]:  # pos_embed (1, h, w, C)
+        moved = nn.functional.interpolate(value.permute(0, 3, 1, 2), target.shape[1:3], mode="bilinear")
+        return moved.permute(0, 2, 3, 1)
+    if value.ndim == 2 and value.shape[1] == target.shape[1]:  # rel_pos (2 * side - 1, head_dim)
+        return nn.functional.interpolate(value.T[None], len(target), mode="linear")[0].T
+    return value
 
 
 _ANY_WINDOW = 14  # of a model that attends globally everywhere, where the value is never read

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
+from .families import register_family
 from .family import Block, Geometry, block_of, no_decoder
 
 _CLASSES = {
@@ -21,6 +22,7 @@ _WANTED = "only blocks of qkv, proj, fc1 and fc2 can be pruned"
 _COUPLING = {"attn.norm": "scales all heads together", "attn.gate": "gates", "mlp.norm": "scales all neurons together"}
 
 
+@register_family
 class TimmFamily:
     """Shows the blocks of timm's `VisionTransformer` and `VisionTransformerSAM`."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
+from .families import register_family
 from .family import Block, Geometry, block_of, no_decoder
 
 _SAM_MODULE = "transformers.models.sam.modeling_sam"
@@ -26,10 +27,12 @@ def _sam_prefix(model: nn.Module) -> str | None:
     return next(found, None)
 
 
+@register_family
 class TransformersSamFamily:
     """Shows the blocks of `SamVisionEncoder`."""
 
     name = "transformers SAM"
+    attention_gives_weights = True
 
     def matches(self, model: nn.Module) -> bool:
         return _sam_prefix(model) is not None
@@ -85,6 +88,7 @@ _VIT_LAYERS = {
 }
 
 
+@register_family
 class TransformersVitFamily:
     """Shows the blocks of `ViTModel`."""
 

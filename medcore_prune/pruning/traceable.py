@@ -19,8 +19,6 @@ from ..models.altered import ForwardForTraces
 from ..models.families import blocks_of, encoder_of, family_of
 from ..models.family import Block
 from ..models.groups import coupled_heads
-from ..models.segment_anything import SegmentAnythingFamily
-from ..models.transformers import TransformersSamFamily
 from .plan import BlockPlan, Plan
 from .surgery import lineage_of, remember_cut
 
@@ -122,10 +120,10 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
             back all the same, but do not fit the layers any longer.
     """
     family = family_of(model)
-    if not isinstance(family, SegmentAnythingFamily | TransformersSamFamily):
+    gives_weights: bool | None = getattr(family, "attention_gives_weights", None)
+    if gives_weights is None:
         raise MedcorePruneError(f"{type(model).__name__} is traceable as it is: hand it to torch-pruning")
     encoder, before = encoder_of(model), blocks_of(model)
-    gives_weights = isinstance(family, TransformersSamFamily)
     remembered, whole = lineage_of(model), [units_of(block) for block in before]
     with ExitStack() as stack:
         for block in before:

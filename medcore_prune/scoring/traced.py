@@ -150,7 +150,7 @@ def spread(group: tp.Group, units: StructuredGroup, scores: Tensor) -> Tensor:
 
 def family_known(model: nn.Module) -> bool:
     """Whether some family of `encoders` shows the blocks of `model`."""
-    return any(family.matches(model) for family in FAMILIES)
+    return any(family.matches(model) for family in FAMILIES.values())
 
 
 class UnitFinder:

@@ -155,7 +155,7 @@ def test_a_header_changed_in_passing_is_refused(saved: Path) -> None:
 
 
 def test_sizes_are_refused_before_anything_is_built(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medcore_prune.checkpoints.pruned.build_sam", lambda *_: pytest.fail("it was built"))
+    monkeypatch.setattr("medcore_prune.checkpoints.pruned._whole", lambda *_: pytest.fail("it was built"))
     rewrite(saved, lambda content: content["shape"].update(depth=200, global_blocks=[1, 3]))
     with pytest.raises(CheckpointError, match="other sizes than its shape"):
         mp.load(saved)

@@ -14,9 +14,9 @@ from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.evaluation.latency import measured
 from medcore_prune.models import sdpa
-from medcore_prune.models.families import FAMILIES, blocks_of, encoder_of
+from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.sam_shape import SamShape
-from medcore_prune.models.segment_anything import build_sam
+from medcore_prune.models.segment_anything import SegmentAnythingFamily, build_sam
 from medcore_prune.models.switches import attention_of, set_attention
 
 
@@ -108,7 +108,7 @@ def test_switch_is_reversible_and_changes_nothing_else() -> None:
     assert list(model.state_dict()) == keys
     set_attention(model, "segment-anything")
     assert torch.equal(outputs(model, False)[0], before)
-    assert type(blocks_of(model)[0].attention) is FAMILIES[0].attentions["segment-anything"]
+    assert type(blocks_of(model)[0].attention) is SegmentAnythingFamily.attentions["segment-anything"]
 
 
 def test_masked_equals_physical() -> None:
@@ -157,6 +157,6 @@ def test_blocks_that_differ_are_named() -> None:
 
 
 def test_a_family_with_one_attention_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(FAMILIES[0]), "attentions", {})
+    monkeypatch.setattr(SegmentAnythingFamily, "attentions", {})
     with pytest.raises(MedcorePruneError, match="one attention only"):
         set_attention(tiny_sam(), "sdpa")
