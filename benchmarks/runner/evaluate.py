@@ -16,7 +16,8 @@ from torch import nn
 from ..._support.progress import track
 from ...calibration.statistics import Statistics
 from ...data.samples import Subset
-from ...evaluation.evaluate import FLOORS, EvaluationSet, Masks, floor_masks, predict, score
+from ...evaluation.evaluate import EvaluationSet, Masks, predict, score
+from ...evaluation.floors import FLOORS, floor_masks
 from ...models.protocol import Postprocess
 from ...pruning.cost import Cost, count
 from ...pruning.plan import Plan

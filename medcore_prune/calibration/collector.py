@@ -79,26 +79,18 @@ class Collector(ABC):
 
 
 def squares(values: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Sum products of two losses' quantities over samples, with both orders of a mixed product in one.
+    """Sum products of two losses' quantities over samples, both orders of a mixed product in one.
 
         sum_b v_i[b] v_i[b],   sum_b 2 v_i[b] v_j[b] for i < j
 
-    Args:
-        values: (B, ...) of each loss, in the order of `LOSSES`.
-
-    Yields:
-        Name in `SQUARES` and the sum (...).
+    Quantities are (B, ...) each, in the order of `LOSSES`; sums come with their names in `SQUARES`.
     """
     for (i, first), (j, second) in combinations_with_replacement(list(enumerate(values)), 2):
         yield f"{LOSSES[i]}_{LOSSES[j]}", (first * second).sum(0).mul_(1 if i == j else 2)
 
 
 def check_losses(losses: Sequence[str]) -> None:
-    """Refuse losses that nothing is collected for.
-
-    Raises:
-        StatisticsError: Anything but the plain loss alone, or both parts in the order of `LOSSES`.
-    """
+    """Refuse anything but the plain loss alone, or both parts in the order of `LOSSES`."""
     if tuple(losses) not in (LOSSES, LOSSES[:1]):
         raise StatisticsError(f"losses {tuple(losses)!r}: expected ('plain',) or ('plain', 'band')")
 
@@ -202,12 +194,7 @@ def faults_named(name: str) -> AbstractContextManager[None]:
 
 
 def shapes_of(name: str, losses: Sequence[str], model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor that a collector stores of a model under these losses, by key `<sum>/<name>`.
-
-    Raises:
-        RegistryError: Unknown.
-        StatisticsError: A collector of a user's own cannot say.
-    """
+    """Return `stored_shapes` of a collector by its name; what one of a user's own raises is named."""
     with faults_named(name):
         return stored_shapes(get_collector(name), losses, model)
 

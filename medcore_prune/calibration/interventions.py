@@ -24,13 +24,7 @@ from ..models.protocol import batch_of, input_logits, low_res_logits
 
 @dataclass(frozen=True)
 class RiskData:
-    """A data set as the loss sees it.
-
-    Attributes:
-        images: (N, 3, S, S) from `protocol.preprocess`.
-        boxes: (N, 4) in input pixels.
-        masks: (N, 1, S, S) of 0 and 1.
-    """
+    """A data set as the loss sees it: images (N, 3, S, S), boxes (N, 4) in pixels, masks (N, 1, S, S) of 0 and 1."""
 
     images: Tensor
     boxes: Tensor
@@ -38,11 +32,7 @@ class RiskData:
 
     @classmethod
     def of(cls, samples: SampleSet, size: int) -> "RiskData":
-        """Prepare a data set for a model with an input of `size` pixels.
-
-        Raises:
-            DataError: The data set is empty.
-        """
+        """Prepare a data set for a model with an input of `size` pixels."""
         if not len(samples):
             raise DataError(f"data set {samples.name!r} holds no image to measure a risk on")
         loaded = list(samples)
@@ -68,13 +58,7 @@ def risk(model: nn.Module, data: RiskData, lambda_b: float = DEFAULTS.lambda_b, 
 
 @contextmanager
 def unit_replaced(group: StructuredGroup, unit: int, source: StructuredGroup | None) -> Iterator[None]:
-    """Set one unit's parameters to those of `source` (zero for None) while the block runs.
-
-    Args:
-        group: The unit's group; its layers are changed in place and put back.
-        unit: Index of the unit.
-        source: The same group of the reference.
-    """
+    """Set one unit's parameters, in place, to those of the same group `source` (zero for None) while the block runs."""
     views = list(_unit_views(group, unit))
     replacements: Sequence[Tensor | None] = [None] * len(views)
     if source is not None:
@@ -120,23 +104,16 @@ def exact_interventions(
     batch_size: int = 8,
     progress: bool = True,
 ) -> dict[str, list[Tensor]]:
-    """Measure what each unit's removal, or its reset to the reference, does to the risk of each data set.
+    """Measure what each unit's removal, or its reset to a reference, does to the risk of each data set.
+
+    A copy is run; the model itself is not touched.
 
     Args:
-        model: The adapted model; a copy is run, the model itself is not touched.
-        groups: Groups of `model`.
-        data: Data sets by name.
         reference: None for I_zero; a reference for I_reset.
         units: Indices of the units to measure in each group; None for all.
-        lambda_b: Weight of the boundary band.
-        batch_size: Images a forward pass.
-        progress: Whether to show progress.
 
     Returns:
         Data set to one float64 tensor a group, in the order of `units`.
-
-    Raises:
-        AlignmentError: The reference does not have the model's layers.
     """
     double = copy.deepcopy(model).eval()
     chosen = [range(group.n_units) for group in groups] if units is None else list(units)

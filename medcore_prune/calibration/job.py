@@ -22,18 +22,10 @@ from .sums import Accumulator
 
 
 def read_batch(samples: SampleSet, span: range, model: nn.Module) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-    """Read samples as the model takes them.
-
-    Args:
-        samples: Images, boxes and masks.
-        span: Positions to read.
-        model: A `Sam`; its input size and device count.
+    """Read the samples at some positions in the size and on the device of the model.
 
     Returns:
         Images (B, 3, S, S), boxes (B, 4), masks (B, 1, S, S) of 0 and 1, and names for errors.
-
-    Raises:
-        DataError: A mask is empty at the input size: it has no boundary.
     """
     device, size = next(model.parameters()).device, geometry_of(model).image_size
     read = [samples[index] for index in span]
@@ -134,11 +126,7 @@ class Job:
         return [rest[start : start + batch_size] for start in range(0, len(rest), batch_size)]
 
     def parts(self) -> list[FilePart]:
-        """Open the finished files.
-
-        Raises:
-            StatisticsError: Damaged or foreign.
-        """
+        """Open the finished files."""
         parts = [FilePart(self.path(name)) for name in self.collectors]
         for name, part in zip(self.collectors, parts, strict=True):
             if part.header != self.header_of(name) or part.progress >= 0:
@@ -147,12 +135,7 @@ class Job:
 
 
 class Runner:
-    """Runs a job, batch by batch, from where it stopped.
-
-    Args:
-        job: With something missing.
-        save_every_s: Seconds between saved states.
-    """
+    """Runs a job that misses something, batch by batch, from where it stopped."""
 
     def __init__(self, job: Job, save_every_s: float) -> None:
         self._job, self._save_every_s, self._saved = job, save_every_s, time.monotonic()
@@ -166,11 +149,7 @@ class Runner:
         return {f"{name}:{key}": value for name, sums in self._sums.sums.items() for key, value in sums.items()}
 
     def add(self, batch: range) -> None:
-        """Sum a batch; write the state now and then, and the result at the end.
-
-        Raises:
-            StatisticsError: A sample's loss or gradient, or a sum, is not finite.
-        """
+        """Sum a batch; write the state now and then, and the result at the end."""
         self._sums.add(*read_batch(self._job.samples, batch, self._job.model))
         if self._sums.count == len(self._job.span):
             self._finish()

@@ -97,15 +97,7 @@ class Watch:
         return folded.to(torch.promote_types(folded.dtype, torch.float32))
 
     def backward(self, losses: Sequence[Tensor], names: Sequence[str]) -> None:
-        """Run one backward pass a loss through the same graph.
-
-        Args:
-            losses: Per-sample losses, each (B,).
-            names: What to call the B samples in an error.
-
-        Raises:
-            StatisticsError: The loss or the gradient of a sample is not finite.
-        """
+        """Run one backward pass for each loss, (B,), through the same graph; errors name the samples by `names`."""
         self._samples = len(names)
         for number, loss in enumerate(losses):
             _require_finite("loss", loss.detach()[:, None], names)
@@ -132,16 +124,11 @@ def _require_finite(what: str, values: Tensor, names: Sequence[str]) -> None:
 
 @contextmanager
 def watching(model: nn.Module, layers: Mapping[str, nn.Linear], consume: Consume) -> Iterator[Watch]:
-    """Watch linear layers of a model; parameters are frozen and the model is in evaluation mode meanwhile.
+    """Watch linear layers of a model that runs inside the block; then call `backward` of what is yielded.
 
-    Args:
-        model: Run inside the block, then `backward` of what is yielded.
-        layers: Linear layers by name. Their inputs are (B * k, ..., in) for a batch of B samples.
-        consume: Called once a layer and batch, during the last backward pass, deepest layer first.
-
-    Yields:
-        A `Watch`. When the block ends every hook is gone, and each parameter's `requires_grad` and each module's mode
-        are as before.
+    Their inputs are (B * k, ..., in) for a batch of B samples. `consume` is called once a layer and batch, during the
+    last backward pass, deepest layer first. Parameters are frozen and the model is in evaluation mode meanwhile; when
+    the block ends every hook is gone, and each parameter's `requires_grad` and each module's mode are as before.
     """
     watch = Watch(consume)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

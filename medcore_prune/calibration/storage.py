@@ -114,18 +114,12 @@ class MemoryPart:
 
 
 class FilePart:
-    """A part in a file, memory-mapped.
-
-    Args:
-        path: A file written by `write_part`.
+    """A part in a file that `write_part` wrote, memory-mapped.
 
     Attributes:
         header: What was summed.
         progress: Samples done so far of a part that is not finished; -1 for a finished one.
         digest: SHA-256 (hex) of what the file says of itself, the checksums of its tensors included.
-
-    Raises:
-        StatisticsError: No such file, truncated, or not written by this package.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -167,14 +161,7 @@ class FilePart:
 
 
 def write_part(path: str | os.PathLike[str], header: Header, tensors: Mapping[str, Tensor], progress: int = -1) -> None:
-    """Write a part, whole or not at all.
-
-    Args:
-        path: The file to make or to replace.
-        header: What the tensors are.
-        tensors: Float32 or float64, by key.
-        progress: Samples done so far, for a part that is not finished; -1 for a finished one.
-    """
+    """Write a part of float32 or float64 tensors, whole or not at all; `progress` is samples done, -1 for all."""
     on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     content = {
         "format": FORMAT,
@@ -228,13 +215,9 @@ def flat(layers: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
 
 
 def memory_part(need: Need, dataset: str, means: Mapping[str, Tensor], count: int) -> MemoryPart:
-    """Make a part whose means are given, the same for every lambda_B.
+    """Make a part whose means, by the collector's names, are given and the same for every lambda_B.
 
-    Args:
-        need: What the tensors are.
-        dataset: Data set; empty for the reference's weights.
-        means: The collector's name of each tensor to its mean over the samples.
-        count: Samples that the means are said to stand for; they are called `<dataset>/0` and so on.
+    The samples that they are said to stand for are called `<dataset>/0` and so on.
     """
     copied = not need.summed
     samples = () if copied else tuple((f"{dataset}/{index}", "") for index in range(count))
@@ -249,22 +232,12 @@ def memory_part(need: Need, dataset: str, means: Mapping[str, Tensor], count: in
     return MemoryPart(Header(need.kind, need.role, dataset, samples), tensors)
 
 
-def file_name(text: str) -> str:
-    """Replace what does not belong in a file name."""
-    return "".join(c if c.isalnum() or c in "._" else "_" for c in text)
-
-
 INDEX = "index.json"
 FOLDER_FORMAT = 1
 
 
 def save_parts(folder: str | Path, parts: Iterable[Part]) -> None:
-    """Write parts into a folder that `load_parts` reads; when it fails, what was written is removed.
-
-    Raises:
-        StatisticsError: The folder holds statistics, whole or not.
-        WriteError: It cannot be written to, or the disk is full.
-    """
+    """Write parts into a folder that `load_parts` reads; when it fails, what was written is removed."""
     place = Path(folder)
     if (place / INDEX).exists():
         raise StatisticsError(f"{place} already holds statistics: choose another folder or remove them")
@@ -277,7 +250,8 @@ def save_parts(folder: str | Path, parts: Iterable[Part]) -> None:
     try:
         for number, part in enumerate(parts):
             header = part.header
-            words = (f"{number:04d}", header.kind, header.role, file_name(header.dataset))
+            dataset = "".join(c if c.isalnum() or c in "._" else "_" for c in header.dataset)
+            words = (f"{number:04d}", header.kind, header.role, dataset)
             path = place / f"{'-'.join(filter(None, words))}.safetensors"
             write_part(path, header, {key: part.tensor(key) for key in part.names})
             written[path.name] = ""
@@ -290,11 +264,7 @@ def save_parts(folder: str | Path, parts: Iterable[Part]) -> None:
 
 
 def load_parts(folder: str | Path) -> list[FilePart]:
-    """Open the parts of a folder in the order in which they were saved, without reading the tensors.
-
-    Raises:
-        StatisticsError: Nothing there, a file is damaged, missing, foreign or another than the one that was saved.
-    """
+    """Open the parts of a folder in the order in which they were saved, without reading the tensors."""
     place = Path(folder)
     there = _files(place)
     if not (place / INDEX).is_file():
@@ -327,9 +297,8 @@ def _index(path: Path) -> dict[str, str]:
             raise ValueError(f"format {content['format']}, expected {FOLDER_FORMAT}")
         return {str(name): str(digest) for name, digest in content["files"].items()}
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0][:120]
         raise StatisticsError(
-            f"{path}: no index of statistics ({reason}): copy the folder again, or save anew"
+            f"{path}: no index of statistics ({_first_line(error)}): copy the folder again, or save anew"
         ) from error
 
 

@@ -27,9 +27,6 @@ class OwnBatch(LayerBatch):
     """What one layer saw of a batch, for one collector alone: each tensor is copied when it is first read.
 
     The tensors of the batch are those of the backward pass, and all collectors read them.
-
-    Args:
-        shared: What is copied.
     """
 
     def __init__(self, shared: LayerBatch) -> None:
@@ -51,21 +48,9 @@ class OwnBatch(LayerBatch):
 def own_contributions(
     name: str, collector: Collector, layer_name: str, batch: LayerBatch, sums: Mapping[str, Tensor], has_bias: bool
 ) -> Iterator[tuple[str, Tensor]]:
-    """What a collector of a user's own adds, checked; `batch` stays as it is.
+    """What a collector of a user's own adds to `sums`, refused in one line with its name where that cannot be added.
 
-    Args:
-        name: As registered.
-        collector: What contributes.
-        layer_name: Qualified name of the layer.
-        batch: Its view of a batch.
-        sums: What is added to, by `<sum>/<name>`.
-        has_bias: Whether the layer has a bias; without, what is yielded for one is let through as it is.
-
-    Yields:
-        Key and value of each sum.
-
-    Raises:
-        StatisticsError: It raises, or yields what cannot be added; one line with its name.
+    `batch` stays as it is. What is yielded for the bias of a layer without one is let through unseen.
     """
     with faults_named(name):
         contributed = collector.contribute(layer_name, OwnBatch(batch))
@@ -121,22 +106,16 @@ class Accumulator:
     """Sums over samples of what the named collectors form, for every prunable layer of one model.
 
     Args:
-        model: A `Sam`, on the device where everything is computed.
-        collectors: Names of registered collectors.
         losses: `("plain",)` takes one backward pass and serves lambda_B = 0 alone; `("plain", "band")` takes two and
             serves every lambda_B.
         band_radius_px: Of the boundary band, on the grid named in `defaults`.
         mixed_precision: Run the forward pass in bfloat16; sums stay float32.
-        reference: The checkpoint that the model was fine-tuned from, for collectors that read it; on the same device.
+        reference: For collectors that read it; on the model's device.
 
     Attributes:
         sums: Collector name to tensors named `<sum>/<name>`, as `Collector.shapes` says; float32, or float64 where the
             model is.
         count: Samples summed.
-
-    Raises:
-        StatisticsError: Other losses than those, a collector reads a reference and there is none, or one of a user's
-            own fails.
     """
 
     def __init__(
@@ -184,17 +163,13 @@ class Accumulator:
                     sums[key].add_(value)
 
     def add(self, images: Tensor, boxes: Tensor, masks: Tensor, names: Sequence[str] | None = None) -> None:
-        """Add a batch with one box an image.
+        """Add a batch; after an error the sums are of no use.
 
         Args:
             images: (B, 3, S, S) from `protocol.preprocess`.
-            boxes: (B, 4) in input pixels.
+            boxes: (B, 4) in input pixels, one an image.
             masks: (B, 1, S, S) of 0 and 1.
             names: What to call the samples in an error.
-
-        Raises:
-            StatisticsError: The loss or the gradient of a sample is not finite, or a collector of a user's own fails;
-                the sums are then of no use.
         """
         band = boundary_band(masks, band_radius(images.shape[-1], self._band_radius_px))
         with watching(self.model, self._layers, self._consume) as watch:

@@ -12,7 +12,8 @@ from .._support.devices import require_device
 from .._support.files import refuse_existing, require_writable, write_text_atomic
 from ..data.samples import SampleSet
 from ..evaluation.estimates import evaluation_estimate
-from ..evaluation.evaluate import FLOORS, EvalSize, EvaluationSet, floor_masks, macro_average, predict, score
+from ..evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
+from ..evaluation.floors import FLOORS, floor_masks
 from ..evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ..models.families import geometry_of
 from .inputs import PHANTOM_TEST, POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
@@ -196,7 +197,7 @@ def comparison(tables: Tables, against: str) -> Table:
             found = paired_difference(table, tables[against], metric)
             numbers = (found.value, found.low, found.high)
             value, low, high = (f"{number:+.2f}" if metric == "hd95_px" else f"{number:+.4f}" for number in numbers)
-            verdict = "differs" if found.significant else "not significant"
+            verdict = "not significant" if found.holds_zero else "differs"
             rows.append([name, METRICS[metric], value, f"{low} to {high}", str(found.groups), verdict])
     return Table([f"minus {against}", "metric", "difference", "95 % interval", "groups", ""], rows, left=2)
 

@@ -40,11 +40,6 @@ class Corrector:
         settings: Its other arguments.
         keep: For many models of one teacher: images, and what each of the teacher's layers adds to its stream, stay in
             memory from the first correction on, as long as they fit into `memory_limit_gb`.
-
-    Raises:
-        SurgeryError: The teacher cannot be used with this weighting.
-        StatisticsError: A setting that cannot be.
-        DataError: No data.
     """
 
     def __init__(
@@ -74,13 +69,7 @@ class Corrector:
 
     @torch.inference_mode(False)
     def correct(self, small: nn.Module) -> CorrectionReport:
-        """Correct one pruned model in place; all or nothing, as `medcore_prune.correct` says.
-
-        Raises:
-            SurgeryError: It does not belong to the teacher, or is of a kind that is not corrected.
-            StatisticsError: Values that are not finite, or equations without a solution.
-            DataError: An image that cannot be used.
-        """
+        """Correct one pruned model in place; all or nothing, as `medcore_prune.correct` says."""
         start = time.perf_counter()
         teacher, settings = self._teacher, self._settings
         _check_pair(small, teacher, settings.bias)

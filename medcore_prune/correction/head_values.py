@@ -44,18 +44,10 @@ class Factors:
 
 
 def pooled_inputs(model: nn.Module, block: Block, tokens: Tensor) -> Tensor:
-    """Return what each head pools from the block's normed inputs: Z_i = A_i X.
+    """Return what each head pools from the block's normed inputs, Z_i = A_i X: (B, h, w, D) to (B, h, w, heads, D).
 
     The attention itself does the pooling: `qkv` is made to give a few channels of its inputs as the values of every
-    head, as often as it takes to see all channels.
-
-    Args:
-        model: What the block belongs to.
-        block: Which one.
-        tokens: (B, h, w, D), what enters it.
-
-    Returns:
-        (B, h, w, heads, D); padding of windows takes part in the pooling and is left out of the result.
+    head, as often as it takes to see all channels. Padding of windows takes part and is left out of the result.
     """
     heads, width = block.num_heads, block.head_dim
     batch, side, _, channels = tokens.shape
@@ -103,15 +95,9 @@ def as_one_layer(block: Block) -> nn.Linear:
 
 
 def fit_factors(equations: NormalEquations, old: Sequence[Factors], ridge: float) -> tuple[list[Factors], Tensor]:
-    """Fit all heads and the constant.
+    """Fit all heads, and the constant (out,), to sums over pooled inputs of `as_one_layer`, with the bias.
 
-    Args:
-        equations: Sums over pooled inputs of `as_one_layer`, with the bias, from tokens that do not all vanish.
-        old: What the heads have, which the ridge pulls to.
-        ridge: Relative to the mean diagonal, above 0.
-
-    Returns:
-        New factors a head, and the constant, (out,).
+    The ridge, above 0 and relative to the mean diagonal, pulls to the `old` factors. Not all tokens may vanish.
     """
     size, heads = len(old[0].left), len(old)
     gram, cross = equations.inputs_inputs, equations.inputs_targets

@@ -41,14 +41,10 @@ class Batch:
 
 
 class CorrectionImages:
-    """Images by data set, read a batch at a time; the weights of their tokens are kept, 4 bytes a token and layer.
+    """Images by data set, in the teacher's size, read a batch at a time.
 
-    Args:
-        teacher: Whose size images are brought to, and whose gradients weigh the tokens.
-        drawn: Images by data set.
-        weighting: A name in `WEIGHTINGS`.
-        batch_size: Images at a time.
-        keep: Whether images, and what the teacher's layers add to its stream, stay in memory.
+    The weights of their tokens are kept, 4 bytes a token and layer; with `keep` also the images, and what the teacher's
+    layers add to its stream.
     """
 
     def __init__(
@@ -78,11 +74,7 @@ class CorrectionImages:
         return self._image_tokens * len(self)
 
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return images (B, 3, S, S), in the teacher's number type, and boxes (B, 4), on its device.
-
-        Raises:
-            DataError: An image that cannot be used.
-        """
+        """Return images (B, 3, S, S), in the teacher's number type, and boxes (B, 4), on its device."""
         if batch.rows.start in self._read:
             return self._read[batch.rows.start]
         parameter = next(self._teacher.parameters())

@@ -74,11 +74,7 @@ class NormalEquations:
         self.targets_targets += (t.square() * scale).sum()
 
     def check(self, name: str) -> None:
-        """Refuse sums that are not finite.
-
-        Raises:
-            StatisticsError: They are not; the message names the layer.
-        """
+        """Refuse sums that are not finite, naming the layer."""
         sums = (self.inputs_inputs, self.inputs_targets, self.targets_targets)
         if not all(bool(torch.isfinite(value).all()) for value in sums):
             raise StatisticsError(
@@ -94,14 +90,9 @@ class NormalEquations:
 
     @torch.no_grad()
     def solve(self, ridge: float, name: str = "the layer") -> Solution:
-        """Solve for the weights; the bias is held to no old value, for shifting it harms nothing.
+        """Solve for the weights with a ridge as `penalty` reads it; equations without a single solution are refused.
 
-        Args:
-            ridge: As `penalty` reads it, at least 0.
-            name: What to call the layer in an error.
-
-        Raises:
-            StatisticsError: The sums are not finite, or the equations have no single solution.
+        The bias is held to no old value, for shifting it harms nothing.
         """
         self.check(name)
         old, size = self._old(), self._layer.in_features

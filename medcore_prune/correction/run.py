@@ -25,14 +25,9 @@ def state_shapes(teacher: nn.Module, images: int) -> Shapes:
 
 
 class CorrectionRun:
-    """Carries both networks' streams from block to block and fits the layers of the cut one.
+    """Carries both networks' streams, in room for `state_shapes`, from block to block and fits the cut one's layers.
 
-    Args:
-        small: The cut network; weights of its layers are written as they are fitted.
-        teacher: The dense one.
-        images: What both read, with the weights of its tokens.
-        states: Room for `state_shapes`.
-        settings: How layers are fitted.
+    Weights are written as they are fitted.
     """
 
     def __init__(
@@ -47,12 +42,7 @@ class CorrectionRun:
         self._images, self._states, self._settings = images, states, settings
 
     def read_images(self, progress: bool) -> None:
-        """Bring both networks to their first block, and weigh the tokens.
-
-        Raises:
-            DataError: An image that cannot be used.
-            SurgeryError: Blocks do not read (B, h, w, D).
-        """
+        """Bring both networks to their first block, which must read (B, h, w, D), and weigh the tokens."""
         batches = self._images.batches
         for batch in track(batches, "reading images", total=len(batches), show=progress):
             images, boxes = self._images.read(batch)
@@ -67,15 +57,7 @@ class CorrectionRun:
             self._images.weigh(batch, images, boxes)
 
     def fit(self, dense: Block, cut: Block, role: str) -> LayerCorrection:
-        """Fit one layer; behind the last one of a block both streams move on.
-
-        Args:
-            dense, cut: The same block of both networks.
-            role: `"proj"` or `"lin2"`, in this order.
-
-        Raises:
-            StatisticsError: Values that are not finite, or equations without a solution.
-        """
+        """Fit `"proj"` or `"lin2"` of a block, in this order; behind the last one both streams move on."""
         if role == "proj" and self._settings.values and worth_fitting(dense, cut):
             return self._fit_values(dense, cut)
         layer, name = cut.layers[role], cut.layer_names[role]

@@ -64,17 +64,10 @@ class Observed:
 
 
 def fold_windows(tokens: Tensor, batch: int, side: int, window: int) -> Tensor:
-    """Put tokens of windows back into images and drop what is padding.
+    """Put tokens of windows back into images, (B, side, side, C), and drop what is padding.
 
-    Args:
-        tokens: (B * n * n, window, window, C) with the windows of each image row by row, or any shape of as many
-            elements in that order; (B, side, side, C) where `window` is 0.
-        batch: B.
-        side: Tokens along one side of the image.
-        window: Side of a window in tokens, 0 for none.
-
-    Returns:
-        (B, side, side, C).
+    They come as (B * n * n, window, window, C) with the windows of each image row by row, or in any shape of as many
+    elements in that order; `window` 0 stands for none.
     """
     channels = tokens.shape[-1]
     if not window:
@@ -109,17 +102,7 @@ def first_tokens(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observed:
-    """Run one block as far as a layer that adds to the stream.
-
-    Args:
-        model: What the block belongs to.
-        block: Which one.
-        tokens: (B, h, w, D), what enters it.
-        role: `"proj"` or `"lin2"`.
-
-    Returns:
-        The layer's inputs and output, and the stream before it.
-    """
+    """Run one block on tokens (B, h, w, D) as far as `role`, `"proj"` or `"lin2"`, which adds to the stream."""
     caught: dict[str, tuple[Tensor, Tensor]] = {}
 
     def catch(name: str) -> Callable[..., None]:
@@ -149,14 +132,9 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
 
 @contextmanager
 def room_for(shapes: Shapes, limit_bytes: float) -> Iterator[dict[str, Tensor]]:
-    """Make room for large tensors: in memory, or in a temporary file that is memory-mapped when they are too large.
+    """Make room for large tensors of arbitrary values on the CPU, of no use when the block ends.
 
-    Args:
-        shapes: Name to shape and dtype.
-        limit_bytes: Of all of them together that may be held in memory.
-
-    Yields:
-        Name to a tensor of arbitrary values on the CPU, of no use when the block ends.
+    Above `limit_bytes` for all of them together they lie in temporary files that are memory-mapped.
     """
     if bytes_of(shapes) <= limit_bytes:
         yield {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}

@@ -14,65 +14,16 @@ from .._support.devices import require_default_dtype
 from .._support.errors import DataError
 from .._support.progress import track
 from ..data.masks import resize_mask
-from ..data.prompts import Box
 from ..data.samples import SampleSet
 from ..data.splits.split import Data, Split, named_sets
 from ..models.families import geometry_of
 from ..models.protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
 from .metrics import MaskMetrics, evaluate_mask
 
-Offsets = npt.NDArray[np.floating]
-
-
-def box_mask(box: Box, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Fill the box.
-
-    Args:
-        box: x0, y0, x1, y1 in pixels of the grid, both ends included; fractions are allowed.
-        shape: (H, W) of the grid.
-
-    Returns:
-        (H, W) bool.
-
-    Raises:
-        DataError: No box, or none of it is on the grid.
-    """
-    across, down, mask = _offsets(box, shape)
-    return np.asarray(mask | ((np.abs(down) <= 1.0) & (np.abs(across) <= 1.0)))
-
-
-def ellipse_mask(box: Box, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Fill the ellipse inscribed in the box; arguments and errors as `box_mask`."""
-    across, down, mask = _offsets(box, shape)
-    return np.asarray(mask | (down**2 + across**2 <= 1.0))
-
-
-def _offsets(box: Box, shape: tuple[int, int]) -> tuple[Offsets, Offsets, npt.NDArray[np.bool_]]:
-    """Return columns' (1, W) and rows' (H, 1) offsets from the centre in half sides, and the middle pixel."""
-    x0, y0, x1, y1 = (float(v) for v in box)
-    height, width = shape
-    if not np.isfinite([x0, y0, x1, y1]).all() or x1 + 1 <= x0 or y1 + 1 <= y0:
-        raise DataError(f"box {tuple(box)} is no box: expected x0 <= x1 and y0 <= y1 in pixels")
-    if x1 + 1 <= 0 or y1 + 1 <= 0 or x0 >= width or y0 >= height:
-        raise DataError(
-            f"box {tuple(box)} lies outside of the grid of {width} x {height} pixels: expected corners within"
-        )
-    across = (np.arange(width)[None, :] + 0.5 - (x0 + x1 + 1) / 2) / ((x1 + 1 - x0) / 2)
-    down = (np.arange(height)[:, None] + 0.5 - (y0 + y1 + 1) / 2) / ((y1 + 1 - y0) / 2)
-    middle = np.zeros(shape, dtype=bool)
-    middle[_middle(y0, y1 + 1, height), _middle(x0, x1 + 1, width)] = True
-    return across, down, middle
-
-
-def _middle(start: float, stop: float, length: int) -> int:
-    return min(int((max(start, 0.0) + min(stop, float(length))) / 2), length - 1)
-
-
 Masks = Sequence[npt.NDArray[np.bool_]]
 """One (H, W) mask an image."""
 EvalSize = int | Literal["original"]
 """Side in pixels of the square grid on which masks are compared, or each image's own size."""
-FLOORS = {"box": box_mask, "ellipse": ellipse_mask}
 _METRICS = tuple(MaskMetrics.__dataclass_fields__)
 
 
@@ -160,21 +111,6 @@ def _on_grids(
         return list(masks_from_logits(logits, shapes[0], postprocess).cpu().numpy())
     pairs = zip(logits, shapes, strict=True)
     return [masks_from_logits(one[None], shape, postprocess)[0].cpu().numpy() for one, shape in pairs]
-
-
-def floor_masks(name: str, images: EvaluationSet) -> Masks:
-    """Masks that use no network (METHOD section 9): the filled box prompt, or the ellipse inscribed in it.
-
-    Args:
-        name: `"box"` or `"ellipse"`.
-        images: Whose boxes.
-
-    Returns:
-        A mask an image.
-    """
-    if name not in FLOORS:
-        raise DataError(f"unknown floor {name!r}: expected one of {', '.join(FLOORS)}")
-    return [FLOORS[name](box, shape) for box, shape in zip(images.eval_boxes, images.shapes, strict=True)]
 
 
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:

@@ -141,55 +141,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 _KEYS = ["dataset", "name"]
-_DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A paired difference of one metric.
+class Difference(Interval):
+    """A paired difference of two macro averages with its 95 % interval.
 
     Attributes:
-        metric: Column of the tables.
-        value: Macro average of the first minus that of the second.
-        low, high: 95 % percentile interval.
         groups: Fewest groups of images in a data set.
     """
 
-    metric: str
-    value: float
-    low: float
-    high: float
     groups: int
-
-    @property
-    def significant(self) -> bool:
-        """Whether 0 lies outside of the interval."""
-        # NaN is on neither side
-        return self.low > 0 or self.high < 0
-
-    @property
-    def indicative(self) -> bool:
-        """Whether there are too few groups for the interval to be more than indicative."""
-        return self.groups < INDICATIVE_BELOW
 
 
 def paired_difference(
-    first: pd.DataFrame, second: pd.DataFrame, metric: str, *, draws: int = _DRAWS, seed: int = 0
+    first: pd.DataFrame, second: pd.DataFrame, metric: str, *, draws: int = 2000, seed: int = 0
 ) -> Difference:
-    """Compare two tables of `evaluate` over the same images.
-
-    Args:
-        first, second: A row an image and data set, with `dataset`, `name`, `group` and the metric.
-        metric: A column of numbers.
-        draws: Of the bootstrap.
-        seed: Of the draws.
-
-    Returns:
-        The difference, first minus second, with its interval.
-
-    Raises:
-        MetricError: The tables are of other images, lack the metric, or an image has no group.
-    """
+    """Compare two tables of `evaluate` over the same images, first minus second, by a metric's column."""
     for table in (first, second):
         if not {*_KEYS, "group", metric} <= set(table):
             got = ", ".join(map(str, table))[:200]
@@ -202,4 +170,4 @@ def paired_difference(
     bootstrap = Bootstrap({name: list(part["group"]) for name, part in by_set.items()}, draws=draws, seed=seed)
     point, drawn = bootstrap.macro({name: part["value"].to_numpy(np.float64) for name, part in by_set.items()})
     found = interval(point, drawn)
-    return Difference(metric, found.value, found.low, found.high, min(bootstrap.groups.values()))
+    return Difference(found.value, found.low, found.high, min(bootstrap.groups.values()))

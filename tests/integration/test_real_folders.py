@@ -10,7 +10,7 @@ from medcore_prune._support.errors import DataError
 from medcore_prune.data.folders.folder import folder
 from medcore_prune.data.splits.near_duplicates import NearDuplicateWarning
 from medcore_prune.data.splits.split import split
-from medcore_prune.evaluation.evaluate import box_mask
+from medcore_prune.evaluation.floors import box_mask
 from medcore_prune.evaluation.metrics import evaluate_mask
 
 

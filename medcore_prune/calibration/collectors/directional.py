@@ -30,16 +30,7 @@ Direction = Literal["zero", "reset"]
 
 
 def row_slopes(batch: LayerBatch, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
-    """Slope of each sample's loss along a step of each row of a layer, its bias included.
-
-    Args:
-        batch: What the layer saw.
-        weight: (out, in) step of the weight.
-        bias: (out,) step of the bias.
-
-    Returns:
-        (B, out) for each loss.
-    """
+    """Slope of each sample's loss along a step of each row of a layer, its bias included; (B, out) for each loss."""
     steps = torch.nn.functional.linear(batch.inputs, weight, bias)
     return [torch.einsum("bto,bto->bo", d, steps) for d in batch.gradients]
 

@@ -13,16 +13,10 @@ _ROLES = ("proj", "lin2")
 
 
 def real_tokens(side: int, window: int) -> Tensor:
-    """Say which tokens of windowed attention show the image, and which only fill the windows up.
+    """Say which tokens of an image of `side` x `side` show it, and which only fill windows up: (tokens,) bool.
 
-    Windows are taken row by row from the image, padded on the right and below to a multiple of the window.
-
-    Args:
-        side: Tokens along one side of the image.
-        window: Side of a window in tokens; 0 for global attention, which pads nothing.
-
-    Returns:
-        (tokens,) bool in the order of the layer's inputs: window by window, and row by row in each.
+    Windows, `window` tokens a side, are taken row by row from the image, padded on the right and below to whole ones; 0
+    is global attention, which pads nothing. Tokens come window by window, and row by row in each.
     """
     if not window:
         return torch.ones(side * side, dtype=torch.bool)

@@ -8,7 +8,8 @@ from medcore_prune._support.errors import DataError
 from medcore_prune.data import phantoms
 from medcore_prune.data.samples import Sample, Subset
 from medcore_prune.data.splits.split import Split
-from medcore_prune.evaluation.evaluate import EvaluationSet, evaluate, floor_masks, macro_average, predict, score
+from medcore_prune.evaluation.evaluate import EvaluationSet, evaluate, macro_average, predict, score
+from medcore_prune.evaluation.floors import floor_masks
 from medcore_prune.models.predictor import Predictor
 
 

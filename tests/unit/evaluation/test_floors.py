@@ -5,7 +5,7 @@ import pytest
 
 from medcore_prune._support.errors import DataError
 from medcore_prune.data.prompts import box_from_mask
-from medcore_prune.evaluation.evaluate import box_mask, ellipse_mask
+from medcore_prune.evaluation.floors import box_mask, ellipse_mask
 
 
 def test_a_box_covers_its_first_and_last_columns_and_rows():

@@ -7,7 +7,8 @@ import torch
 from medcore_prune import zoo
 from medcore_prune._support.errors import CheckpointError
 from medcore_prune.data import phantoms
-from medcore_prune.evaluation.evaluate import EvaluationSet, floor_masks, predict, score
+from medcore_prune.evaluation.evaluate import EvaluationSet, predict, score
+from medcore_prune.evaluation.floors import floor_masks
 from medcore_prune.models.families import blocks_of, geometry_of
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_LEVELS
