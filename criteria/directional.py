@@ -1,27 +1,22 @@
 """Directional Fisher: what the move of a whole unit costs, cross terms between its parameters included."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from ..calibration.collector import Need
+from ..calibration.collectors.directional import Direction
 from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Aggregation, Alpha, alpha_of, checked_alpha
+from ..scoring.aggregation import Alpha, alpha_of, checked_alpha
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
 
-if TYPE_CHECKING:
-    from ..calibration.collectors.directional import Direction
-    from ..calibration.statistics import Statistics
 
-_ZERO = frozenset({Need.DIRECTIONAL_ZERO})
-_BOTH = frozenset({Need.DIRECTIONAL_ZERO, Need.DIRECTIONAL_RESET})
-
-
-def directional_cost(view: View, group: StructuredGroup, direction: "Direction") -> Tensor:
+def directional_cost(view: View, group: StructuredGroup, direction: Direction) -> Tensor:
     """Second-order cost of moving each unit along its direction (METHOD section 12).
 
         I(u) ~ 1/2 E[d(u)^2],   d(u) = sum_{j in u} v_j dL/dtheta_j
@@ -35,37 +30,38 @@ def directional_cost(view: View, group: StructuredGroup, direction: "Direction")
     return 0.5 * view.directional(group, direction)
 
 
+@dataclass(frozen=True)
 class _OneDirection(OverDatasets):
     """What both directions share."""
 
-    direction: ClassVar["Direction"]
+    direction: ClassVar[Direction]
 
     def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
         return [directional_cost(view, group, self.direction) for group in groups]
 
 
 @register_criterion("directional_zero", source="Kwon et al. 2022, arXiv 2204.09656, with the boundary-aware loss")
+@dataclass(frozen=True)
 class DirectionalZero(_OneDirection):
     """Directional Fisher cost of removing a unit: half the mean squared slope of a mask on its output.
 
     Args:
-        statistics: With `Need.DIRECTIONAL_ZERO`.
         lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
         aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
         beta: Weight of the deviation over data sets.
         weights: w_k of each data set; None for equal ones.
     """
 
-    needs = _ZERO
+    needs = frozenset({Need.DIRECTIONAL_ZERO})
     direction = "zero"
 
 
 @register_criterion("directional_reset", source="this project, after MedCore, arXiv 2605.13688, Eq. 6")
+@dataclass(frozen=True)
 class DirectionalReset(_OneDirection):
     """Directional Fisher cost of giving a unit the reference's weights back, by the adapted model's gradients.
 
     Args:
-        statistics: With `Need.DIRECTIONAL_RESET`.
         lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
         aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
         beta: Weight of the deviation over data sets.
@@ -77,6 +73,7 @@ class DirectionalReset(_OneDirection):
 
 
 @register_criterion("directional", source="this project; mask form of Kwon et al. 2022, arXiv 2204.09656")
+@dataclass(frozen=True)
 class Directional(OverDatasets):
     """Dual intervention by the directional Fisher, cross terms included: kilobytes of statistics, not gigabytes.
 
@@ -84,7 +81,6 @@ class Directional(OverDatasets):
     slopes of single samples along the unit's own direction; then mean and deviation over data sets (Eq. 13).
 
     Args:
-        statistics: With `Need.DIRECTIONAL_ZERO` and, unless alpha is 1, `Need.DIRECTIONAL_RESET`.
         alpha: A number in [0, 1], one number a block, or `"balanced"`.
         beta: Weight of the deviation over data sets.
         lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
@@ -95,25 +91,17 @@ class Directional(OverDatasets):
         CriterionError: A setting out of range.
     """
 
-    needs = _BOTH
+    alpha: Alpha = DEFAULTS.alpha
 
-    def __init__(
-        self,
-        statistics: "Statistics",
-        alpha: Alpha = DEFAULTS.alpha,
-        beta: float = DEFAULTS.beta,
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        self.alpha = checked_alpha(alpha)
-        self.needs = self.needs_for(alpha=alpha)
-        super().__init__(statistics, lambda_b, aggregation, beta, weights)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "alpha", checked_alpha(self.alpha))
 
-    @classmethod
-    def needs_for(cls, **settings: Any) -> frozenset[Need]:
+    @property
+    def needs(self) -> frozenset[Need]:
+        zero = frozenset({Need.DIRECTIONAL_ZERO})
         # nothing of the reference where the reset term has no weight
-        return _ZERO if checked_alpha(settings.get("alpha", DEFAULTS.alpha)) == 1 else _BOTH
+        return zero if self.alpha == 1 else zero | {Need.DIRECTIONAL_RESET}
 
     def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
         return [self._of_group(group, view) for group in groups]

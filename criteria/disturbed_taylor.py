@@ -1,14 +1,14 @@
 """SlimSAM's disturbed Taylor importance: how an embedding with noise on it would change the weights. No labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._support.errors import CriterionError
 from ..calibration.collector import prunable_layers
 from ..calibration.layer_gradients import LayerBatch, watching
-from ..data.samples import SampleSet
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
 from ..models.protocol import embed, preprocess
@@ -21,18 +21,17 @@ NOISE_STD = 0.01
 
 
 @register_criterion("disturbed_taylor", source="SlimSAM, Chen et al. 2024, arXiv 2312.05284")
+@dataclass(frozen=True)
 class DisturbedTaylor(Criterion):
     """First-order Taylor importance of an embedding's distance to itself with noise on it; reads images, no labels.
 
         L = mean (t(x) - (t(x) + n))^2,   n ~ N(0, 0.01^2),
 
     t being the image encoder: without the noise, the distance of the model to itself and its gradient are zero. The
-    gradient is summed over all images of all data sets; the score is `taylor_scores`.
+    gradient is summed over all images of all data sets; the score is `taylor_scores`. An encoder alone
+    will do as model; the seed is that of the noise.
 
     Args:
-        model: The adapted model; an encoder alone will do.
-        data: Data sets by name.
-        seed: Of the noise.
         batch_size: Images a pass.
 
     Raises:
@@ -40,18 +39,18 @@ class DisturbedTaylor(Criterion):
     """
 
     cost = "calibration"
+    reads = ("model", "data")
 
-    def __init__(self, model: nn.Module, data: Mapping[str, SampleSet], seed: int = 0, batch_size: int = 8) -> None:
-        if not any(map(len, data.values())):
-            raise CriterionError("disturbed_taylor runs the encoder on images: give at least one")
-        self._model, self._data, self._seed, self._batch_size = model, data, seed, batch_size
+    batch_size: int = 8
 
     def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
+        if not any(map(len, self.data.values())):
+            raise CriterionError("disturbed_taylor runs the encoder on images: give at least one")
         gradients = self._gradients()
         return [taylor_scores(group, lambda _, name: gradients[name]) for group in groups]
 
     def _gradients(self) -> dict[str, tuple[Tensor, Tensor]]:
-        layers = prunable_layers(self._model)
+        layers = prunable_layers(self.model)
         sums: dict[str, tuple[Tensor, Tensor]] = {}
 
         def consume(name: str, batch: LayerBatch) -> None:
@@ -59,20 +58,20 @@ class DisturbedTaylor(Criterion):
             new = slopes.T @ inputs, slopes.sum(0)
             sums[name] = (sums[name][0] + new[0], sums[name][1] + new[1]) if name in sums else new
 
-        noise = torch.Generator().manual_seed(self._seed % 2**63)
+        noise = torch.Generator().manual_seed(self.inputs.seed % 2**63)
         for names, images in self._batches():
-            with watching(self._model, layers, consume) as watch:
-                embedding = embed(self._model, images)
+            with watching(self.model, layers, consume) as watch:
+                embedding = embed(self.model, images)
                 drawn = torch.randn(embedding.shape, generator=noise, dtype=embedding.dtype).to(embedding.device)
                 loss = (embedding - (embedding.detach() + NOISE_STD * drawn)).square().flatten(1).mean(1)
                 watch.backward([loss], names)
         return sums
 
     def _batches(self) -> Iterator[tuple[list[str], Tensor]]:
-        first, size = next(self._model.parameters()), geometry_of(self._model).image_size
-        for samples in self._data.values():
-            for start in range(0, len(samples), self._batch_size):
-                batch = [samples[index] for index in range(start, min(start + self._batch_size, len(samples)))]
+        first, size = next(self.model.parameters()), geometry_of(self.model).image_size
+        for samples in self.data.values():
+            for start in range(0, len(samples), self.batch_size):
+                batch = [samples[index] for index in range(start, min(start + self.batch_size, len(samples)))]
                 yield (
                     [sample.name for sample in batch],
                     torch.stack([preprocess(sample.image, size) for sample in batch]).to(first),

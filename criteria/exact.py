@@ -1,32 +1,30 @@
 """Both interventions by running the network: slow, and the oracle of their Fisher forms."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..calibration.interventions import RiskData, exact_interventions
-from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Aggregation, Aggregator, Alpha, Population, alpha_of, checked_alpha
-from ..scoring.criterion import Criterion
+from ..scoring.aggregation import Alpha, Population, alpha_of, checked_alpha
+from ..scoring.over_datasets import Aggregated
 from ..scoring.registry import register_criterion
 
 
 @register_criterion("exact", source="MedCore, arXiv 2605.13688, Eq. 5-7")
-class Exact(Criterion):
+@dataclass(frozen=True)
+class Exact(Aggregated):
     """Dual intervention without approximation: one run of the network over the data for each unit and term.
 
     S_k(g) = alpha_b I_zero(g) + (1 - alpha_b) I_reset(g) (Eq. 5-7) on each data set k, joined by Eq. 13. A unit whose
-    removal lowers the loss has a negative score.
+    removal lowers the loss has a negative score. Without a reference only the zero term is measured.
 
     Args:
-        model: The adapted model.
-        data: Data sets by name.
-        reference: The reference; without it only the zero term is measured.
         alpha: A number in [0, 1], one number a block, or `"balanced"`.
         beta: Weight of the deviation over data sets.
         lambda_b: Weight of the boundary band in the loss.
@@ -40,33 +38,25 @@ class Exact(Criterion):
     """
 
     cost = "slow"
+    reads = ("model", "data")
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Mapping[str, SampleSet],
-        reference: nn.Module | None = None,
-        alpha: Alpha = DEFAULTS.alpha,
-        beta: float = DEFAULTS.beta,
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        weights: Mapping[str, float] | None = None,
-        batch_size: int = 8,
-        progress: bool = True,
-    ) -> None:
-        self.alpha = checked_alpha(alpha)
-        self.aggregator = Aggregator(aggregation, beta, weights)
-        self._model, self._reference = model, reference
-        size = geometry_of(model).image_size
-        self._data = {name: RiskData.of(samples, size) for name, samples in data.items()}
-        self._run = partial(
-            exact_interventions, model, data=self._data, lambda_b=lambda_b, batch_size=batch_size, progress=progress
-        )
+    alpha: Alpha = DEFAULTS.alpha
+    batch_size: int = 8
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "alpha", checked_alpha(self.alpha))
 
     def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
-        zero = self._run(groups=groups)
-        reset = self._run(groups=groups, reference=self._reference) if self._reference is not None else None
-        counts = {name: len(part.images) for name, part in self._data.items()}
+        model, reference = self.model, self.inputs.reference
+        size = geometry_of(model).image_size
+        data = {name: RiskData.of(samples, size) for name, samples in self.data.items()}
+        run = partial(exact_interventions, model, groups, data, lambda_b=self.lambda_b)
+        run = partial(run, batch_size=self.batch_size, progress=self.progress)
+        zero = run()
+        reset = None if reference is None else run(reference=reference)
+        counts = {name: len(part.images) for name, part in data.items()}
 
         def of_population(population: Population) -> list[Tensor]:
             zeros = _mixed(zero, population)

@@ -1,5 +1,7 @@
 """Magnitude that can be compared between layers."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from ..scoring.units import combine, parameters, unit_sums
 
 
 @register_criterion("lamp", source="Lee et al. 2021, arXiv 2010.07611")
+@dataclass(frozen=True)
 class Lamp(Criterion):
     """Squared norm of a unit over that of all units of its group that are no smaller.
 

@@ -1,6 +1,7 @@
 """Magnitude: what has small weights goes."""
 
 import math
+from dataclasses import dataclass
 
 import torch_pruning as tp
 from torch import Tensor
@@ -14,6 +15,7 @@ from ..scoring.units import combine, parameters, unit_sums
 
 
 @register_criterion("magnitude", source="Han et al. 2015, arXiv 1506.02626")
+@dataclass(frozen=True)
 class Magnitude(Criterion):
     """(sum of abs(w)^p)^(1/p) over all parameters that go with a unit; p is 0.5 unless set, the L2 norm is p 2.
 
@@ -30,10 +32,11 @@ class Magnitude(Criterion):
         CriterionError: p out of range.
     """
 
-    def __init__(self, p: float = DEFAULTS.magnitude_p) -> None:
-        if not (math.isfinite(p) and p > 0):
-            raise CriterionError(f"the order of the norm is {p:g}: expected a finite number above 0")
-        self.p = p
+    p: float = DEFAULTS.magnitude_p
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.p) and self.p > 0):
+            raise CriterionError(f"the order of the norm is {self.p:g}: expected a finite number above 0")
 
     def score(self, group: StructuredGroup) -> Tensor:
         powers = unit_sums(group, lambda layer, _: combine(lambda w: w.abs() ** self.p, parameters(layer)))

@@ -1,8 +1,8 @@
 """MedCore: both interventions, weighed against each other in each block."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,17 +11,15 @@ from ..calibration.collector import Need
 from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Aggregation, Alpha, alpha_of, checked_alpha, family_normalised
+from ..scoring.aggregation import Alpha, alpha_of, checked_alpha, family_normalised
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
 from .reset import RESET_NEEDS, ResetFisher, check_reset_fisher, reset_fisher_reader, reset_intervention
 from .zero import zero_intervention
 
-if TYPE_CHECKING:
-    from ..calibration.statistics import Statistics
-
 
 @register_criterion("medcore", source="MedCore, arXiv 2605.13688, Eq. 7, 10-13")
+@dataclass(frozen=True)
 class Medcore(OverDatasets):
     """Dual intervention: what matters when zeroed, and what adaptation changed where it matters.
 
@@ -30,8 +28,6 @@ class Medcore(OverDatasets):
     orders groups of different cost, which only a plan compares: `mp.plan(..., ranking="global", gamma=1.0)`.
 
     Args:
-        statistics: With `Need.FISHER` and, unless alpha is 1, `Need.REFERENCE_WEIGHTS` and (for the Cross-Fisher)
-            `Need.REFERENCE_FISHER`.
         alpha: A number in [0, 1], one number a block, or `"balanced"`.
         beta: Weight of the deviation over data sets.
         lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
@@ -44,32 +40,19 @@ class Medcore(OverDatasets):
         CriterionError: A setting out of range.
     """
 
-    needs = RESET_NEEDS["cross"]
+    alpha: Alpha = DEFAULTS.alpha
+    reset_fisher: ResetFisher = "cross"
+    normalise_terms: bool = False
 
-    def __init__(
-        self,
-        statistics: "Statistics",
-        alpha: Alpha = DEFAULTS.alpha,
-        beta: float = DEFAULTS.beta,
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        weights: Mapping[str, float] | None = None,
-        reset_fisher: ResetFisher = "cross",
-        normalise_terms: bool = False,
-    ) -> None:
-        check_reset_fisher(reset_fisher)
-        self.alpha = checked_alpha(alpha)
-        self.needs = self.needs_for(alpha=alpha, reset_fisher=reset_fisher)
-        super().__init__(statistics, lambda_b, aggregation, beta, weights)
-        self.reset_fisher = reset_fisher
-        self.normalise_terms = normalise_terms
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_reset_fisher(self.reset_fisher)
+        object.__setattr__(self, "alpha", checked_alpha(self.alpha))
 
-    @classmethod
-    def needs_for(cls, **settings: Any) -> frozenset[Need]:
+    @property
+    def needs(self) -> frozenset[Need]:
         # nothing of the reference where the reset term has no weight
-        if checked_alpha(settings.get("alpha", DEFAULTS.alpha)) == 1:
-            return frozenset({Need.FISHER})
-        return RESET_NEEDS[settings.get("reset_fisher", "cross")]
+        return frozenset({Need.FISHER}) if self.alpha == 1 else RESET_NEEDS[self.reset_fisher]
 
     def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
         zero, reset = map(list, zip(*(self._terms(group, view) for group in groups), strict=True))

@@ -1,22 +1,18 @@
 """The reset intervention: what it costs to give a unit the reference's weights back, by the Cross-Fisher."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
 from .._support.errors import CriterionError
 from ..calibration.collector import Need
 from ..calibration.views import Pair, View
-from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Aggregation
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
 from ..scoring.units import LayerValues, combine, parameters, unit_sums
-
-if TYPE_CHECKING:
-    from ..calibration.statistics import Statistics
 
 ResetFisher = Literal["cross", "adapted"]
 RESET_NEEDS = {
@@ -72,11 +68,11 @@ def reset_fisher_reader(view: View, reset_fisher: ResetFisher, adapted: LayerVal
 
 
 @register_criterion("reset", source="MedCore, arXiv 2605.13688, Eq. 11-12")
+@dataclass(frozen=True)
 class Reset(OverDatasets):
     """Cross-Fisher cost of setting a unit back to the reference: I_reset of Eq. 6 by Eq. 11 and 12.
 
     Args:
-        statistics: With `Need.FISHER`, `Need.REFERENCE_WEIGHTS` and, for the Cross-Fisher, `Need.REFERENCE_FISHER`.
         lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
         aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
         beta: Weight of the deviation over data sets.
@@ -87,25 +83,15 @@ class Reset(OverDatasets):
         CriterionError: A setting out of range.
     """
 
-    needs = RESET_NEEDS["cross"]
+    reset_fisher: ResetFisher = "cross"
 
-    def __init__(
-        self,
-        statistics: "Statistics",
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        beta: float = DEFAULTS.beta,
-        weights: Mapping[str, float] | None = None,
-        reset_fisher: ResetFisher = "cross",
-    ) -> None:
-        check_reset_fisher(reset_fisher)
-        self.needs = self.needs_for(reset_fisher=reset_fisher)
-        super().__init__(statistics, lambda_b, aggregation, beta, weights)
-        self.reset_fisher = reset_fisher
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_reset_fisher(self.reset_fisher)
 
-    @classmethod
-    def needs_for(cls, **settings: Any) -> frozenset[Need]:
-        return RESET_NEEDS[settings.get("reset_fisher", "cross")]
+    @property
+    def needs(self) -> frozenset[Need]:
+        return RESET_NEEDS[self.reset_fisher]
 
     def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
         of_reset = reset_fisher_reader(view, self.reset_fisher, view.fisher)

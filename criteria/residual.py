@@ -1,8 +1,8 @@
 """Least-squares residual: what a layer's output loses with a unit once the other units are re-fitted."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,15 +10,10 @@ from torch import Tensor
 from .._support.errors import CriterionError
 from ..calibration.collector import Need
 from ..calibration.views import View
-from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Aggregation
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
 from ..scoring.units import parameters
-
-if TYPE_CHECKING:
-    from ..calibration.statistics import Statistics
 
 
 def damped(matrix: Tensor, ridge: float) -> Tensor:
@@ -97,6 +92,7 @@ TOKENS: dict[str, tuple[Need, str]] = {
 
 
 @register_criterion("residual", source="Hassibi and Stork 1993, Second order derivatives for network pruning (NIPS 5)")
+@dataclass(frozen=True)
 class Residual(OverDatasets):
     """Least-squares residual of a layer's output that has gathered when a unit goes, the others being re-fitted.
 
@@ -105,7 +101,6 @@ class Residual(OverDatasets):
     is what stays lost after `medcore_prune.correct`; no label and no gradient is read unless tokens are weighed.
 
     Args:
-        statistics: With `Need.GRAM`, or `Need.WEIGHTED_GRAM` for tokens `"by_gradient"`.
         ridge: r in shares of the mean diagonal of G, above 0; `correct` has the same.
         rounds: In how many rounds a group's units go, see `in_rounds`; 1 scores them all at once. Seen on the pocket
             model: with 64 the residual of 70 % of a block's neurons is within 1.2 % of what it is one by one.
@@ -119,34 +114,22 @@ class Residual(OverDatasets):
         CriterionError: A setting out of range.
     """
 
-    needs = frozenset({Need.GRAM})
+    ridge: float = 1e-3
+    rounds: int = 64
+    tokens: str = "alike"
 
-    def __init__(
-        self,
-        statistics: "Statistics",
-        ridge: float = 1e-3,
-        rounds: int = 64,
-        tokens: str = "alike",
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        beta: float = DEFAULTS.beta,
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        if tokens not in TOKENS:
-            raise CriterionError(f"unknown tokens {tokens!r}: expected one of {', '.join(TOKENS)}")
-        if not isinstance(rounds, int) or rounds < 1:
-            raise CriterionError(f"rounds is {rounds!r}: expected a whole number of at least 1")
-        if not 0 < ridge < math.inf:
-            raise CriterionError(f"ridge is {ridge!r}: expected a finite number above 0")
-        self.needs = self.needs_for(tokens=tokens)
-        super().__init__(statistics, lambda_b, aggregation, beta, weights)
-        self.ridge = ridge
-        self.rounds = rounds
-        self.tokens = tokens
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens not in TOKENS:
+            raise CriterionError(f"unknown tokens {self.tokens!r}: expected one of {', '.join(TOKENS)}")
+        if not isinstance(self.rounds, int) or self.rounds < 1:
+            raise CriterionError(f"rounds is {self.rounds!r}: expected a whole number of at least 1")
+        if not 0 < self.ridge < math.inf:
+            raise CriterionError(f"ridge is {self.ridge!r}: expected a finite number above 0")
 
-    @classmethod
-    def needs_for(cls, **settings: Any) -> frozenset[Need]:
-        return frozenset({TOKENS[settings.get("tokens", "alike")][0]})
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({TOKENS[self.tokens][0]})
 
     def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
         return [self._of_group(group, view) for group in groups]

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch_pruning as tp
 from torch import Tensor
 
 from ..calibration.collector import Need
 from ..models.groups import StructuredGroup
+from ..scoring.adapters import ImportanceCriterion
 from ..scoring.criterion import Criterion
-from ..scoring.registry import ImportanceCriterion, register_criterion
+from ..scoring.registry import register_criterion
 from ..scoring.units import LayerValues
 
 
@@ -55,27 +56,21 @@ def taylor_scores(group: StructuredGroup, gradient_of: LayerValues) -> Tensor:
         return ImportanceCriterion(tp.importance.GroupTaylorImportance(normalizer=_over_mean)).score(group)
 
 
-if TYPE_CHECKING:
-    from ..calibration.statistics import Statistics
-
-
 @register_criterion("taylor", source="torch-pruning's GroupTaylorImportance; Molchanov et al. 2019, arXiv 1906.10771")
+@dataclass(frozen=True)
 class Taylor(Criterion):
     """First-order Taylor importance as torch-pruning computes it, on the gradient of the mean calibration loss.
 
-    See `taylor_scores` for the formula.
+    See `taylor_scores` for the formula; all samples of all data sets are one population.
 
     Args:
-        statistics: With `Need.MEAN_GRADIENT`; all samples of all data sets are one population.
         lambda_b: Weight of the boundary band in the loss; 0, the plain loss, is what an outside user would take.
     """
 
     needs = frozenset({Need.MEAN_GRADIENT})
     cost = "calibration"
 
-    def __init__(self, statistics: "Statistics", lambda_b: float = 0.0) -> None:
-        self.statistics = statistics
-        self.lambda_b = lambda_b
+    lambda_b: float = 0.0
 
     def score(self, group: StructuredGroup) -> Tensor:
         return taylor_scores(group, self.statistics.view(lambda_b=self.lambda_b).mean_gradient)

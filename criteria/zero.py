@@ -1,6 +1,7 @@
 """The zero intervention: what it costs to remove a unit, by the Fisher of the adapted model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -30,11 +31,11 @@ def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
 
 
 @register_criterion("zero", source="Michel et al. 2019, arXiv 1905.10650; Theis et al. 2018, arXiv 1801.05787")
+@dataclass(frozen=True)
 class Zero(OverDatasets):
     """Fisher cost of setting a unit to zero: I_zero of Eq. 5 with the Fisher of Eq. 10.
 
     Args:
-        statistics: With `Need.FISHER`.
         lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
         aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
         beta: Weight of the deviation over data sets.

@@ -20,8 +20,9 @@ from ...models.segment_anything import build_sam
 from ...pruning.cost import Cost, count
 from ...pruning.level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 from ...pruning.plan import Plan, replay, to_text
-from ...pruning.planning import QUOTA_MODES, make_plan
+from ...pruning.planning import make_plan
 from ...pruning.surgery import prune
+from ...scoring.recipes import QUOTAS
 from ..report.tables import Grid
 from ..runner.settings import LevelList, joined
 
@@ -162,7 +163,7 @@ _COUNTED = {
 )
 @click.option(
     "--quotas",
-    type=click.Choice(list(QUOTA_MODES)),
+    type=click.Choice(list(QUOTAS)),
     default="uniform",
     show_default=True,
     help="Whether every block gives the same share, or the more sensitive ones less.",

@@ -4,7 +4,7 @@ import click
 
 from ..._support.registry import BUILT_IN, load_plugin
 from ...commands.options import plugin_option
-from ...scoring.recipes import available_baselines, baseline_info
+from ...scoring.recipes import Baseline, available_baselines, baseline_info
 from ...scoring.registry import available_criteria, criterion_info
 from .tables import Grid
 
@@ -46,12 +46,13 @@ def criteria() -> Grid:
     rows = []
     for name in available_criteria():
         entry = criterion_info(name)
+        recipe = Baseline(entry.value)
         what = (entry.value.__doc__ or "").strip().split("\n")[0].rstrip(".")
         rows.append(
             [
                 name,
                 entry.cost,
-                _reads(entry.needs, entry.value.reads_images()),
+                _reads(recipe.needs, recipe.reads_images),
                 _source(entry.source, entry.origin),
                 what,
             ]

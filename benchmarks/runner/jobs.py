@@ -9,11 +9,10 @@ from torch import nn
 
 from ..._support.progress import track
 from ..._support.registry import failures_named
-from ...calibration.sensitivity import block_sensitivity
 from ...calibration.statistics import Statistics
 from ...evaluation.latency import Measured, measured
 from ...pruning.plan import Plan
-from ...pruning.planning import make_plan
+from ...pruning.planning import planner
 from ...pruning.surgery import prune
 from ...scoring.criterion import unit_scores
 from .inputs import Inputs, sample_hash
@@ -164,19 +163,8 @@ def _plan(
         criterion = recipe.build(statistics, model, seed, inputs.reference, data)
         scores = unit_scores(criterion, model)
     origin = scored_by(method, seed, inputs, settings)
-    sensitivity = None
-    if recipe.quotas == "sensitivity" and statistics is not None:
-        sensitivity = block_sensitivity(statistics, model, recipe.lambda_b, recipe.sensitivity)
     for mode in modes:
-        quotas = recipe.quotas if mode == "own" else "uniform"
+        spread = recipe if mode == "own" else recipe.with_settings(quotas="uniform")
+        make = planner(model, replace(spread, name=method.name), scores, statistics=statistics)
         for level in settings.levels:
-            plan = make_plan(
-                model,
-                level,
-                scores=scores,
-                quotas=quotas,
-                sensitivity=sensitivity if quotas == "sensitivity" else None,
-                tau=recipe.tau,
-                criterion_name=method.name,
-            )
-            yield Job(method.name, mode, str(level), seed, plan, scoring, origin)
+            yield Job(method.name, mode, str(level), seed, make(level), scoring, origin)

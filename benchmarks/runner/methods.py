@@ -4,12 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..._support.errors import MedcorePruneError
-from ..._support.registry import code_of, load_plugin
+from ..._support.files import read_json_file
+from ..._support.registry import BUILT_IN, code_of, load_plugin
 from ...calibration.collector import Need, version_of
+from ...scoring.criterion import Criterion
 from ...scoring.recipes import Baseline, available_baselines, baseline_info
+from ...scoring.registry import criteria
 from .settings import Settings
 
 
@@ -42,9 +47,8 @@ class Method:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the settings and of the code that scores come from: the criterion's, and its collectors'."""
-        criterion = self.recipe.criterion
         collected = "".join(version_of(need.kind) for need in sorted(self.needs) if need.summed)
-        source = code_of(getattr(criterion, "function", criterion)) + collected
+        source = _code_of(self.recipe.criterion) + collected
         return hashlib.sha256(json.dumps([self.describe(), source], sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -62,6 +66,24 @@ class Method:
             "stochastic": recipe.stochastic,
             "calibrated": self.calibrated,
         }
+
+
+def _code_of(criterion: type[Criterion]) -> str:
+    """Code that scores come from; of a built-in criterion as it was when its scores last changed.
+
+    A rewrite that scores alike leaves `code_of_criteria.json`, and with it what is stored, as it is; where scores
+    change, the criterion's entry there is replaced.
+    """
+    for entry in criteria.entries():
+        if entry.value is criterion and entry.origin == BUILT_IN:
+            return _codes().get(entry.name, code_of(criterion))
+    return code_of(getattr(criterion, "function", criterion))
+
+
+@cache
+def _codes() -> dict[str, str]:
+    found: dict[str, str] = read_json_file(Path(__file__).with_name("code_of_criteria.json"))
+    return found
 
 
 def choose_methods(settings: Settings) -> list[Method]:

@@ -62,11 +62,6 @@ class Entry(Generic[T]):
     origin: str
 
     @property
-    def needs(self) -> frozenset[Any]:
-        """What calibration must have collected before this can be used."""
-        return frozenset(getattr(self.value, "needs", ()))
-
-    @property
     def cost(self) -> str:
         """`"free"`, `"calibration"` or `"slow"`."""
         return str(getattr(self.value, "cost", "free"))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from .._support.errors import BudgetError, DataError
@@ -20,8 +19,9 @@ from ..evaluation.pooled import PooledValues
 from ..models.families import geometry_of
 from ..models.groups import FAMILY_NAMES, Family
 from ..models.protocol import input_logits, low_res_logits
-from ..scoring.criterion import Criterion
-from ..scoring.recipes import Baseline, scored
+from ..scoring.inputs import Inputs
+from ..scoring.recipes import Scorer, scored
+from .budget import Budget
 from .cost import Cost, count
 from .level import Level
 from .plan import Plan
@@ -292,7 +292,7 @@ class AutomaticPlan:
 def automatic_plan(
     model: nn.Module,
     target: Target | str,
-    criterion: str | Baseline | tp.importance.Importance | type[Criterion] = "medcore",
+    criterion: Scorer = "medcore",
     *,
     data: Data,
     statistics: Statistics | None = None,
@@ -340,8 +340,8 @@ def automatic_plan(
     """
     wanted = Target.parse(target)
     drawn = training_samples(data, "automatic splitting", samples, seed, geometry_of(model).image_size)
-    recipe, scores = scored(model, criterion, statistics, reference, drawn, seed)
-    make = planner(model, recipe, scores, statistics=statistics, protect=protect)
+    recipe, scores = scored(criterion, Inputs(model, reference, drawn, statistics, seed))
+    make = planner(model, recipe, scores, statistics=statistics, budget=Budget(protect=protect))
     images = [EvaluationSet(each, geometry_of(model).image_size, GRID_PX) for each in drawn.values()]
     search = SplitSearch(model, make, images, chunk=chunk, around=around, band_px=band_px, q=q, batch_size=batch_size)
     return search_plan(search, wanted, {"samples": samples, "around": around, "band_px": band_px}, progress=progress)

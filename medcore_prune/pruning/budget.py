@@ -1,51 +1,22 @@
-"""How many units each block gives up: protection, minimal retention, water-filling, saturation."""
+"""What decides how much goes where, in one value; protection and minimal retention."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
 
 from .._support.errors import BudgetError
-from ..models.groups import FAMILY_NAMES, Family
+from ..models.groups import Family, StructuredGroup
+from ..scoring.recipes import QUOTAS
+from .level import Level
+from .quotas import sensitivity_weights
+
+Key = tuple[int, Family]
+"""A group of units: its block and family."""
 
 MIN_HEADS = 1
 NEURONS_PER_KEPT = 20  # one neuron in twenty stays: METHOD's 5 %, as an integer so that the ceiling is exact
-_FIRST = 1e12
-"""Weight of a block of no sensitivity, relative to the largest other: beside it their shares round to nothing."""
-
-
-@dataclass(frozen=True)
-class Quotas:
-    """What each block gives up of one family of units.
-
-    Attributes:
-        per_block: Units to remove from each block.
-        requested: Units that the level asks for, over all blocks together.
-        total: Units there are, protected blocks included.
-    """
-
-    per_block: tuple[int, ...]
-    requested: int
-    total: int
-
-    @property
-    def removed(self) -> int:
-        """Units that go."""
-        return sum(self.per_block)
-
-    @property
-    def saturated(self) -> bool:
-        """Whether every open block is at its minimum and the request is not met."""
-        return self.removed < self.requested
-
-    @property
-    def effective_fraction(self) -> float:
-        """Share of all units that goes."""
-        return self.removed / self.total if self.total else 0.0
+RANKINGS = ("block", "global")
+NOTHING = Level(0, 0)
 
 
 def default_protect(depth: int) -> int:
@@ -58,245 +29,103 @@ def min_neurons(neurons: int) -> int:
     return max(1, -(-neurons // NEURONS_PER_KEPT))
 
 
-def sensitivity_weights(sensitivity: Sequence[float], tau: float) -> list[float]:
-    """Turn block sensitivities into quota weights, s_b^-tau (METHOD sections 6 and 7): sensitive blocks give less.
+def min_keep(group: StructuredGroup) -> int:
+    """Return how many units of a group always stay: a head, or units that hold 5 % of the neurons."""
+    if group.family == "heads":
+        return MIN_HEADS
+    return -(-min_neurons(group.n_units * group.unit_size) // group.unit_size)
 
-    Args:
-        sensitivity: s_b of every block, finite and at least 0, not all of them 0. A block of 0, one that adds nothing
-            to the residual stream for example, gives all that it can before any other gives a unit (unless tau is 0).
-        tau: How strongly, at least 0; 0 gives equal weights.
 
-    Returns:
-        One positive weight a block, relative to the mean sensitivity.
+@dataclass(frozen=True)
+class Budget:
+    """How much goes, and how it is spread (METHOD section 7).
+
+    Attributes:
+        level: Shares of all heads and neurons of the encoder, or of the blocks in `only`.
+        protect: How many of the deepest blocks keep everything; None for `default_protect`.
+        only: Prune these blocks alone: the sequential second pass.
+        quotas: `uniform`; `sensitivity` for quotas that fall with a block's s_b; `ranked` for as many units, but the
+            lowest of all blocks together.
+        tau: Exponent of the quota weights s_b^-tau.
+        ranking: `block`: lowest of each block by its quota. `global`: all groups together by Q = S / c^gamma, until
+            the cost that the uniform level would remove is reached (Eq. 2).
+        gamma: Exponent of the cost, for `global` alone (there 1 by default).
+        cost: c_g of `global`: `params`, or `flops` as the paper counts them.
+        mlp_group_size: Neurons that go together.
+        strict: Refuse a level that saturates.
 
     Raises:
-        BudgetError: A sensitivity or tau out of range, or no block above 0.
+        BudgetError: An unknown word, or settings that do not go together.
     """
-    values = [float(value) for value in sensitivity]
-    nothing_known = not any(values)
-    for block, value in enumerate(values):
-        if not (math.isfinite(value) and value >= 0) or nothing_known:
+
+    level: Level = NOTHING
+    protect: int | None = None
+    only: Collection[int] | None = None
+    quotas: str = "uniform"
+    tau: float = 0.5
+    ranking: str = "block"
+    gamma: float | None = None
+    cost: str = "params"
+    mlp_group_size: int = 1
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("quotas", self.quotas, QUOTAS), ("ranking", self.ranking, RANKINGS)):
+            if value not in known:
+                raise BudgetError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+        if self.ranking != "global" and self.gamma is not None:
             raise BudgetError(
-                f"the sensitivity of block {block} is {value:g}: expected finite numbers of at least 0, not all "
-                "of them 0; calibrate again, or use uniform quotas"
+                "gamma acts only under ranking='global': within one block and family all units cost the same, so it "
+                "cannot change their order; leave it out"
             )
-    if not (math.isfinite(tau) and tau >= 0):
-        raise BudgetError(f"tau is {tau:g}: expected a finite number of at least 0 (0 gives uniform quotas)")
-    if tau == 0:
-        return [1.0] * len(values)
-    mean = math.fsum(values) / len(values) if values else 1.0
-    weights = {value: math.exp(-tau * (math.log(value) - math.log(mean))) for value in values if value > 0}
-    return [weights[value] if value > 0 else _FIRST * max(weights.values()) for value in values]
+        if self.ranking == "global" and self.quotas != "uniform":
+            raise BudgetError("ranking='global' takes its budget from the uniform level: leave quotas at 'uniform'")
+        if not math.isfinite(self.exponent):
+            raise BudgetError(f"gamma is {self.gamma}: expected a finite number")
 
+    @property
+    def exponent(self) -> float:
+        """Gamma, the default included."""
+        return 1.0 if self.gamma is None else float(self.gamma)
 
-def quotas(
-    units: Sequence[int],
-    fraction: float,
-    *,
-    min_keep: Sequence[int],
-    protected: Collection[int] = (),
-    weights: Sequence[float] | None = None,
-    strict: bool = False,
-) -> Quotas:
-    """Spread round(fraction * all units) over the unprotected blocks (METHOD section 7).
+    def share(self, family: Family) -> float:
+        """Share of a family's units that is asked to go."""
+        return float(getattr(self.level, family))
 
-    Quotas follow the weights until a block is at its minimum; what it cannot give goes to the others. Shares are
-    rounded half up, and what the sum then has too much or too little is taken or given one unit a block, from block 0
-    on. When every open block is at its minimum the count saturates, which the result reports.
+    def scope(self, depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the blocks that the level is asked of, and those among them that keep everything.
 
-    Args:
-        units: Units in each block.
-        fraction: Share of all units to remove, protected blocks included in "all"; in [0, 1).
-        min_keep: Units that each block keeps whatever is asked.
-        protected: Indices of blocks that keep everything.
-        weights: Positive weight of each block; None for equal quotas. Those of protected blocks are not read.
-        strict: Refuse a request that saturates instead of reporting it.
-
-    Returns:
-        The units that each block gives up.
-
-    Raises:
-        BudgetError: An argument out of range, nothing that could go although something is asked, or saturation under
-            `strict`; the message names the largest share that is feasible.
-    """
-    _check(units, fraction, min_keep, protected, weights)
-    total = sum(units)
-    # through text: 0.29 means 29 %, not the nearest binary fraction below it
-    requested = _half_up(Fraction(str(float(fraction))) * total)
-    caps = [
-        0 if block in protected else max(0, n - keep)
-        for block, (n, keep) in enumerate(zip(units, min_keep, strict=True))
-    ]
-    feasible = sum(caps)
-    if requested > feasible and (strict or not feasible):
-        raise BudgetError(
-            f"{fraction:.4g} of {total} units asks for {requested}, but only {feasible} can go "
-            f"({len(set(protected))} of {len(units)} blocks protected): ask for at most {_floored(feasible, total)}, "
-            "or protect fewer blocks"
-        )
-    if requested >= feasible:
-        return Quotas(tuple(caps), requested, total)
-    shares = _water_fill(requested, caps, [1.0] * len(units) if weights is None else weights)
-    return Quotas(_to_integers(shares, requested, caps), requested, total)
-
-
-def _check(
-    units: Sequence[int],
-    fraction: float,
-    min_keep: Sequence[int],
-    protected: Collection[int],
-    weights: Sequence[float] | None,
-) -> None:
-    if not (math.isfinite(fraction) and 0 <= fraction < 1):
-        raise BudgetError(f"the share to remove is {fraction:g}: expected a number in [0, 1)")
-    if any(n < 0 for n in units):
-        raise BudgetError(f"units per block are {list(units)}: expected counts of at least 0")
-    if len(min_keep) != len(units) or any(keep < 0 for keep in min_keep):
-        raise BudgetError(f"min_keep is {list(min_keep)}: expected {len(units)} counts of at least 0, one a block")
-    outside = sorted(block for block in protected if not 0 <= block < len(units))
-    if outside:
-        raise BudgetError(f"protected blocks {outside} do not exist: expected indices below {len(units)}")
-    if weights is None:
-        return
-    if len(weights) != len(units):
-        raise BudgetError(f"got {len(weights)} quota weights for {len(units)} blocks: expected one a block")
-    for block, weight in enumerate(weights):
-        if block not in protected and not (math.isfinite(weight) and weight > 0):
-            raise BudgetError(f"the quota weight of block {block} is {weight:g}: expected a finite number above 0")
-
-
-def _half_up(value: Fraction) -> int:
-    return math.floor(value + Fraction(1, 2))
-
-
-def _floored(part: int, whole: int) -> str:
-    # rounded down, so that asking for what the message names does work
-    return f"{math.floor(10_000 * part / whole) / 10_000:.4f}" if whole else "0"
-
-
-def _water_fill(requested: int, caps: Sequence[int], weights: Sequence[float]) -> list[Fraction]:
-    """Shares min(level * weight, cap) that sum to `requested`; needs requested < sum(caps). Exact arithmetic."""
-    shares = [Fraction(0)] * len(caps)
-    still_open = [block for block, cap in enumerate(caps) if cap]
-    weight = {block: Fraction(float(weights[block])) for block in still_open}
-    left = Fraction(requested)
-    while still_open:
-        level = left / sum(weight[block] for block in still_open)
-        full = [block for block in still_open if level * weight[block] >= caps[block]]
-        if not full:
-            for block in still_open:
-                shares[block] = level * weight[block]
-            break
-        for block in full:
-            shares[block] = Fraction(caps[block])
-            left -= caps[block]
-        still_open = [block for block in still_open if block not in full]
-    return shares
-
-
-def _to_integers(shares: Sequence[Fraction], requested: int, caps: Sequence[int]) -> tuple[int, ...]:
-    counts = [_half_up(share) for share in shares]
-    while excess := sum(counts) - requested:
-        step = -1 if excess > 0 else 1
-        for block in range(len(counts)):
-            if sum(counts) != requested and 0 <= counts[block] + step <= caps[block]:
-                counts[block] += step
-    return tuple(counts)
-
-
-Key = tuple[int, Family]
-
-
-class Unit(NamedTuple):
-    """One unit in the order in which units go: by Q, then by block, family and place."""
-
-    q: float
-    block: int
-    family: int
-    place: int
-
-
-def check_scores(scores: Mapping[Key, Tensor], units: Mapping[Key, int]) -> dict[Key, Tensor]:
-    """Check scores against the groups that they rank and bring them to float64 on the CPU.
-
-    Args:
-        scores: (block, family) to a (n_units,) tensor; higher is kept.
-        units: (block, family) to the number of units, for every group of the model.
-
-    Returns:
-        The same scores, detached.
-
-    Raises:
-        BudgetError: A group that does not exist, a wrong shape, or a score that is not finite.
-    """
-    checked = {}
-    for key, score in scores.items():
-        if key not in units:
-            raise BudgetError(f"scores for {key!r} belong to no group: expected (block, 'heads' or 'neurons')")
-        block, family = key
-        what = f"the scores of {family} in block {block}"
-        if tuple(score.shape) != (units[key],):
-            raise BudgetError(f"{what} have shape {tuple(score.shape)}: expected ({units[key]},), one a unit")
-        values = score.detach().cpu().double()
-        bad = (~torch.isfinite(values)).nonzero().flatten().tolist()
-        if bad:
+        Raises:
+            BudgetError: Blocks that are not there, or none left to prune.
+        """
+        if self.only is not None:
+            if self.protect:
+                raise BudgetError("`only` names the blocks to prune: leave `protect` out")
+            scope = tuple(sorted(set(self.only)))
+            if not scope or not all(isinstance(block, int) and 0 <= block < depth for block in scope):
+                raise BudgetError(
+                    f"`only` is {sorted(self.only)}: expected at least one block between 0 and {depth - 1}"
+                )
+            return scope, ()
+        protect = default_protect(depth) if self.protect is None else self.protect
+        if not 0 <= protect < depth:
             raise BudgetError(
-                f"{what} are not finite at {len(bad)} of {units[key]} units, first {bad[0]}: expected finite scores"
+                f"cannot protect {protect} of {depth} blocks: expected 0 to {depth - 1}, or nothing could go"
             )
-        checked[key] = values
-    return checked
+        return tuple(range(depth)), tuple(range(depth - protect, depth))
 
+    def weights(self, sensitivity: Sequence[float] | None, depth: int) -> list[float] | None:
+        """Return the quota weight of every block; None for equal ones.
 
-def require_scores(scores: Mapping[Key, Tensor], keys: list[Key]) -> None:
-    """Refuse when units of a group have to be chosen and nothing ranks them.
-
-    Raises:
-        BudgetError: The message names the groups, up to five.
-    """
-    missing = [f"{family} of block {block}" for block, family in keys if (block, family) not in scores]
-    if missing:
-        raise BudgetError(f"no scores for {', '.join(missing[:5])} ({len(missing)} groups in all): score every group")
-
-
-def lowest(score: Tensor, count: int) -> list[int]:
-    """Return the indices of the `count` lowest scores, ascending; of equal scores the lower index goes first."""
-    return sorted(torch.argsort(score, stable=True)[:count].tolist())
-
-
-def lowest_under_cost(
-    scores: Mapping[Key, Tensor],
-    costs: Mapping[Key, int],
-    caps: Mapping[Key, int],
-    budget: int,
-    gamma: float,
-) -> dict[Key, list[int]]:
-    """Remove units of all groups together, lowest Q = S / c^gamma first, until their cost reaches a budget.
-
-    The greedy answer to Eq. 2, sum_g (1 - m_g) c_g >= C: it overshoots by less than the cost of its last unit.
-
-    Args:
-        scores: (block, family) to S, (n_units,) float64.
-        costs: (block, family) to c_g, the cost of one unit.
-        caps: (block, family) to how many units may go.
-        budget: C, in the unit of `costs`.
-        gamma: How much a unit's cost counts; 0 ranks by S alone.
-
-    Returns:
-        (block, family) to the indices that go, ascending, for every key of `caps`.
-    """
-    order = [
-        Unit(value / costs[block, family] ** gamma, block, FAMILY_NAMES.index(family), index)
-        for (block, family), cap in caps.items()
-        if cap
-        for index, value in enumerate(scores[block, family].tolist())
-    ]
-    gone: dict[Key, list[int]] = {key: [] for key in caps}
-    spent = 0
-    for unit in sorted(order):
-        if spent >= budget:
-            break
-        key = (unit.block, FAMILY_NAMES[unit.family])
-        if len(gone[key]) < caps[key]:
-            gone[key].append(unit.place)
-            spent += costs[key]
-    return {key: sorted(indices) for key, indices in gone.items()}
+        Raises:
+            BudgetError: Sensitivity quotas without one usable s_b a block.
+        """
+        if self.quotas != "sensitivity":
+            return None
+        if sensitivity is None:
+            raise BudgetError(
+                "sensitivity quotas need the sensitivity of every block: calibrate first, or use uniform quotas"
+            )
+        if len(sensitivity) != depth:
+            raise BudgetError(f"got {len(sensitivity)} sensitivities for {depth} blocks: expected one a block")
+        return sensitivity_weights(sensitivity, self.tau)

@@ -180,20 +180,16 @@ def balanced_alpha(zero: Tensor, reset: Tensor) -> float:
     return of_reset / (float(zero.abs().mean()) + of_reset) if of_reset > 0 else 1.0
 
 
-def alpha_of(
-    alpha: float | tuple[float, ...] | Literal["balanced"], group: StructuredGroup, zero: Tensor, reset: Tensor
-) -> float:
+def alpha_of(alpha: Alpha, group: StructuredGroup, zero: Tensor, reset: Tensor) -> float:
     """Return alpha for one group, from a checked setting and the group's two terms.
 
     Raises:
         CriterionError: One number a block was given, and this block has none.
     """
-    if alpha == "balanced":
+    if isinstance(alpha, str):
         return balanced_alpha(zero, reset)
-    if isinstance(alpha, tuple):
-        if group.block >= len(alpha):
-            raise CriterionError(
-                f"alpha has {len(alpha)} numbers, but there is a block {group.block}: give one a block"
-            )
-        return alpha[group.block]
-    return float(alpha)
+    if isinstance(alpha, int | float):
+        return float(alpha)
+    if group.block >= len(alpha):
+        raise CriterionError(f"alpha has {len(alpha)} numbers, but there is a block {group.block}: give one a block")
+    return alpha[group.block]

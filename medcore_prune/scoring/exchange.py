@@ -1,12 +1,12 @@
 """Scores and plans in the forms that other pruning code has: scores of single weights, a table, masks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from .._support.errors import CriterionError
@@ -15,10 +15,12 @@ from ..calibration.views import Pair
 from ..data.splits.split import Data
 from ..models.groups import StructuredGroup, groups_of
 from .criterion import Criterion
-from .recipes import Baseline, scored
+from .inputs import Inputs, images_of
+from .recipes import Scorer, scored
 from .units import unit_sums
 
 
+@dataclass(frozen=True, eq=False)
 class WeightScores(Criterion):
     """Scores of single parameters, from any other tool, summed over what goes with a unit.
 
@@ -33,8 +35,7 @@ class WeightScores(Criterion):
             scored.
     """
 
-    def __init__(self, scores: Mapping[str, Tensor | np.ndarray[Any, Any]]) -> None:
-        self._scores = scores
+    scores: Mapping[str, Tensor | np.ndarray[Any, Any]] = field(repr=False)
 
     def score(self, group: StructuredGroup) -> Tensor:
         return unit_sums(group, self._of_layer)
@@ -46,12 +47,12 @@ class WeightScores(Criterion):
         return weight, None if layer.bias is None else self._of_parameter(layer.bias, f"{name}.bias")
 
     def _of_parameter(self, parameter: Tensor, name: str) -> Tensor | None:
-        if name not in self._scores:
+        if name not in self.scores:
             return None
         try:
-            found = torch.as_tensor(self._scores[name])
+            found = torch.as_tensor(self.scores[name])
         except (TypeError, ValueError, RuntimeError) as error:
-            kind = type(self._scores[name]).__name__
+            kind = type(self.scores[name]).__name__
             raise CriterionError(
                 f"the scores of {name} are {kind}, expected a tensor or an array of numbers"
             ) from error
@@ -63,7 +64,7 @@ class WeightScores(Criterion):
 
 
 def scores_frame(
-    criterion: str | Baseline | tp.importance.Importance | type[Criterion],
+    criterion: Scorer,
     model: nn.Module,
     mlp_group_size: int = 1,
     *,
@@ -89,7 +90,8 @@ def scores_frame(
         CriterionError: The criterion lacks an input, or its scores cannot be used.
         StatisticsError: The statistics do not fit.
     """
-    _, scores = scored(model, criterion, statistics, reference, data, seed, mlp_group_size)
+    inputs = Inputs(model, reference, images_of(data), statistics, seed)
+    _, scores = scored(criterion, inputs, mlp_group_size)
     parts = [
         pd.DataFrame(
             {

@@ -1,8 +1,8 @@
-"""What criteria that score each data set by itself share: their arguments, and the mean and deviation of Eq. 13."""
+"""What criteria that score each data set by itself share: their settings, and the mean and deviation of Eq. 13."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,34 +12,37 @@ from ..models.groups import StructuredGroup
 from .aggregation import Aggregation, Aggregator, Population
 from .criterion import Criterion
 
-if TYPE_CHECKING:
-    from ..calibration.statistics import Statistics
 
-
-class OverDatasets(Criterion):
-    """Scores from calibration statistics, data set by data set, then aggregated.
+@dataclass(frozen=True)
+class Aggregated(Criterion):
+    """Scores of each data set by itself, joined to one a unit.
 
     Args:
-        statistics: With what `needs` names.
         lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
         aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
         beta: Weight of the deviation over data sets.
         weights: w_k of each data set; None for equal ones.
     """
 
-    cost = "calibration"
+    lambda_b: float = DEFAULTS.lambda_b
+    aggregation: Aggregation = "mean_std"
+    beta: float = DEFAULTS.beta
+    weights: Mapping[str, float] | None = None
 
-    def __init__(
-        self,
-        statistics: "Statistics",
-        lambda_b: float = DEFAULTS.lambda_b,
-        aggregation: Aggregation = "mean_std",
-        beta: float = DEFAULTS.beta,
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        self.statistics = statistics
-        self.lambda_b = lambda_b
-        self.aggregator = Aggregator(aggregation, beta, weights)
+    def __post_init__(self) -> None:
+        Aggregator(self.aggregation, self.beta, self.weights)  # which checks them
+
+    @property
+    def aggregator(self) -> Aggregator:
+        """Joins the scores of data sets."""
+        return Aggregator(self.aggregation, self.beta, self.weights)
+
+
+@dataclass(frozen=True)
+class OverDatasets(Aggregated):
+    """Scores from calibration statistics, data set by data set; settings as of `Aggregated`."""
+
+    cost = "calibration"
 
     def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
         def of_population(population: Population) -> list[Tensor]:

@@ -4,11 +4,12 @@ A baseline says which criterion with which settings, and how the budget is sprea
 is a baseline with uniform quotas by itself; the built-in criteria are not, unless they are named.
 """
 
+import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch_pruning as tp
 from torch import Tensor, nn
@@ -18,11 +19,12 @@ from .._support.registry import BUILT_IN, Entry, Registry, unknown_name
 from ..calibration.collector import Need
 from ..calibration.statistics import Statistics
 from ..data.samples import SampleSet
-from ..data.splits.split import Data, training_split
 from ..defaults import DEFAULTS
 from ..models.groups import Family
+from .adapters import as_criterion
 from .criterion import Cost, Criterion, unit_scores
-from .registry import INPUTS, as_criterion, build_criterion, criteria
+from .inputs import Inputs
+from .registry import criteria
 
 Quotas = Literal["uniform", "sensitivity", "ranked"]
 QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity", "ranked")
@@ -35,7 +37,7 @@ class Baseline:
 
     Attributes:
         criterion: Class of criteria that scores.
-        settings: What its constructor gets besides the inputs (`statistics`, `model`, `reference`, `data`, `seed`).
+        settings: Of the criterion, where they are not its defaults.
         quotas: `"uniform"`, `"sensitivity"` for quotas that fall with the block sensitivity s_b, or `"ranked"` to take
             the lowest scores of all blocks.
         tau: Exponent of the quota weights s_b^-tau; read with `"sensitivity"`.
@@ -71,13 +73,12 @@ class Baseline:
     @property
     def available_settings(self) -> tuple[str, ...]:
         """Names that `with_settings` takes."""
-        parameters = inspect.signature(self.criterion).parameters
-        return (*(name for name in parameters if name not in INPUTS), "quotas", "tau")
+        return (*inspect.signature(self.criterion).parameters, "quotas", "tau")
 
     @property
     def needs(self) -> frozenset[Need]:
         """What calibration must have collected, for the scores and for the quotas."""
-        own = self.criterion.needs_for(**self.settings)
+        own = self.criterion(**self.settings).needs
         return own | {self.sensitivity} if self.quotas == "sensitivity" else own
 
     @property
@@ -117,7 +118,7 @@ class Baseline:
         if name in ("quotas", "tau"):
             return getattr(self, name)
         parameter = inspect.signature(self.criterion).parameters.get(name)
-        if parameter is None or name in INPUTS:
+        if parameter is None:
             return None
         return self.settings.get(name, parameter.default)
 
@@ -138,7 +139,7 @@ class Baseline:
         reference: nn.Module | None = None,
         data: Mapping[str, SampleSet] | None = None,
     ) -> Criterion:
-        """Build the criterion with those inputs that it names.
+        """Build the criterion and give it what it reads.
 
         Args:
             statistics: What calibration collected; at least `needs`.
@@ -151,10 +152,14 @@ class Baseline:
             CriterionError: An input that the criterion needs is absent, or a setting is out of range.
             StatisticsError: The statistics lack what is needed.
         """
-        if statistics is not None:
-            statistics.require(self.needs)
-        inputs = {"statistics": statistics, "model": model, "seed": seed, "reference": reference, "data": data}
-        return build_criterion(self.criterion, **inputs, **self.settings)
+        inputs = Inputs(model, reference, data, statistics, seed)
+        return self._unbound(inputs).bind(inputs)
+
+    def _unbound(self, inputs: Inputs) -> Criterion:
+        """The criterion, where the statistics hold what the scores and the quotas need."""
+        if inputs.statistics is not None:
+            inputs.statistics.require(self.needs)
+        return self.criterion(**self.settings)
 
 
 def _remedy(given: object) -> str:
@@ -263,30 +268,39 @@ def available_baselines(include_slow: bool = False) -> list[str]:
 
 
 Scores = Mapping[tuple[int, Family], Tensor]
+Scorer: TypeAlias = str | Baseline | tp.importance.Importance | type[Criterion]
+"""What scores, as public functions take it."""
 
 
-def scored(
-    model: nn.Module,
-    criterion: str | Baseline | tp.importance.Importance | type[Criterion],
-    statistics: Statistics | None = None,
-    reference: nn.Module | None = None,
-    data: Data | None = None,
-    seed: int = 0,
-    mlp_group_size: int = 1,
-) -> tuple[Baseline, Scores]:
-    """Score every unit once, for any number of plans by `plan_from_scores`; arguments and errors as of `plan`.
+def scored(criterion: Scorer, inputs: Inputs, mlp_group_size: int = 1) -> tuple[Baseline, Scores]:
+    """Score every unit once, for any number of plans; errors as of `plan`.
+
+    Args:
+        criterion: A registered name, a recipe, a class, or an object, which keeps what it has been bound to.
+        inputs: The model, and what is read besides.
+        mlp_group_size: Neurons that go together.
 
     Returns:
         The recipe that says how the budget is spread, and (block, family) to scores.
     """
-    if isinstance(criterion, tp.importance.Importance):
-        built = as_criterion(criterion, seed)
-        recipe = Baseline(type(built), name=type(criterion).__name__)
-    else:
+    if not isinstance(criterion, tp.importance.Importance):
         recipe = _recipe_of(criterion)
-        images = None if data is None else training_split(data, "scoring").train
-        built = recipe.build(statistics, model, seed, reference, images)
-    return recipe, unit_scores(built, model, mlp_group_size)
+        return recipe, unit_scores(recipe._unbound(inputs), inputs, mlp_group_size)
+    built = as_criterion(criterion)
+    recipe = Baseline(type(built), name=type(criterion).__name__)
+    if not built.is_bound:
+        # a copy, so that the next plan may bring other inputs
+        return recipe, unit_scores(copy.copy(built), inputs, mlp_group_size)
+    assert inputs.model is not None, "whoever asks for scores names the model"
+    return recipe, unit_scores(built, inputs.model, mlp_group_size)
+
+
+def needs_of(criterion: Scorer) -> frozenset[Need]:
+    """What is to be calibrated for it: nothing for an object that has been given what it reads."""
+    if not isinstance(criterion, tp.importance.Importance):
+        return _recipe_of(criterion).needs
+    built = as_criterion(criterion)
+    return frozenset() if built.is_bound else built.needs
 
 
 def _recipe_of(criterion: object) -> Baseline:

@@ -7,30 +7,29 @@ F_S is taken on the cut reference. The teacher is always the unpruned adapted mo
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import torch_pruning as tp
 from torch import nn
 
 from .._support.errors import BudgetError
 from ..calibration.calibrate import calibrate
-from ..calibration.collector import Need
 from ..calibration.statistics import Statistics
 from ..data.splits.split import Data, Split, training_split
 from ..models.families import geometry_of
+from ..pruning.budget import Budget
 from ..pruning.level import Level
 from ..pruning.plan import Plan
-from ..pruning.planning import plan as make_plan
+from ..pruning.planning import scored_plan
 from ..pruning.surgery import prune
-from ..scoring.criterion import Criterion
-from ..scoring.recipes import Baseline, get_baseline
+from ..scoring.inputs import Inputs
+from ..scoring.recipes import Scorer, needs_of
 from .recover import RecoveryHistory, recover
 from .settings import DEFAULT_RECOVERY, RecoverySettings
 from .store import RecoveryStore
 
 HEAD_RECOVERY_FRACTION = 0.25
-Criteria: TypeAlias = str | Baseline | tp.importance.Importance | type[Criterion]
 Correct: TypeAlias = Callable[[nn.Module, nn.Module, Split], Any]
 """Changes a cut model in place: the cut model, its teacher, the data."""
 
@@ -76,45 +75,31 @@ SCHEDULES: dict[str, Callable[[Level], list[Step]]] = {"cascade": _heads_first, 
 
 @dataclass(frozen=True)
 class Runner:
-    """What stays the same from stage to stage; see `cascading.cascade` for the attributes."""
+    """What stays the same from stage to stage; see `cascade`."""
 
     teacher: nn.Module
-    criterion: Criteria
+    criterion: Scorer
     data: Split
-    recovery: RecoverySettings | None
-    head_recovery: RecoverySettings | None
+    budget: Budget
     samples: int
     seed: int
-    protect: int | None
-    only: Collection[int] | None
-    store: RecoveryStore | None
     cache_dir: str | Path | None
+    recovery: RecoverySettings | None
+    head_recovery: RecoverySettings | None
+    store: RecoveryStore | None
     correct: Correct | None
     progress: bool
 
     def run(
-        self, model: nn.Module, reference: nn.Module | None, level: Level, schedule: str
+        self, model: nn.Module, reference: nn.Module | None, schedule: str
     ) -> tuple[nn.Module, nn.Module | None, tuple[Stage, ...]]:
-        """Cut and recover by a schedule.
-
-        Args:
-            model: What is cut; left as it is.
-            reference: Cut alike; None for none.
-            level: Of all stages together.
-            schedule: One of `SCHEDULES`.
-
-        Returns:
-            The recovered model, the cut reference, the stages.
-
-        Raises:
-            BudgetError: An unknown schedule, or a level that cannot be met.
-        """
+        """Cut both models and recover the first by a schedule, stage by stage; both are left as they are."""
         if schedule not in SCHEDULES:
             raise BudgetError(f"unknown schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}")
         stages: list[Stage] = []
-        for step in SCHEDULES[schedule](level):
+        for step in SCHEDULES[schedule](self.budget.level):
             start = time.perf_counter()
-            plan = self._plan(model, reference, step.level)
+            plan = scored_plan(self.criterion, self._inputs(model, reference), replace(self.budget, level=step.level))
             model = prune(model, plan)
             reference = None if reference is None else prune(reference, plan)
             if self.correct is not None:
@@ -123,21 +108,18 @@ class Runner:
             stages.append(Stage(step.name, plan, history, time.perf_counter() - start))
         return model, reference, tuple(stages)
 
-    def _plan(self, model: nn.Module, reference: nn.Module | None, level: Level) -> Plan:
-        return make_plan(
-            model,
-            level,
-            self.criterion,
-            statistics=self._statistics(model, reference),
-            reference=reference,
-            data=self.data.calibration(self.samples, self.seed, geometry_of(model).image_size),
-            seed=self.seed,
-            protect=self.protect,
-            only=self.only,
-        )
+    def whole(self, stages: Sequence[Stage]) -> Plan:
+        """Combine the stages' plans in the indices of the model before the first: one level, cut in several stages."""
+        first, *others = (stage.plan for stage in stages)
+        whole = reduce(Plan.then, others, first)
+        return replace(whole, level=str(self.budget.level), protected=first.protected, only=first.only)
+
+    def _inputs(self, model: nn.Module, reference: nn.Module | None) -> Inputs:
+        drawn = self.data.calibration(self.samples, self.seed, geometry_of(model).image_size)
+        return Inputs(model, reference, drawn, self._statistics(model, reference), self.seed)
 
     def _statistics(self, model: nn.Module, reference: nn.Module | None) -> Statistics | None:
-        needs = _needs(self.criterion)
+        needs = needs_of(self.criterion)
         if not needs:
             return None
         return calibrate(
@@ -159,17 +141,6 @@ class Runner:
         if self.store is not None:
             return self.store.recover(model, self.teacher, self.data, settings, progress=self.progress)
         return model, recover(model, self.teacher, self.data, settings, progress=self.progress)
-
-
-def _needs(criterion: Criteria) -> frozenset[Need]:
-    """What must be calibrated anew; an importance object brings its own."""
-    if isinstance(criterion, str):
-        return get_baseline(criterion).needs
-    if isinstance(criterion, Baseline):
-        return criterion.needs
-    if isinstance(criterion, type) and issubclass(criterion, Criterion):
-        return criterion.needs_for()
-    return frozenset()
 
 
 @dataclass(frozen=True)
@@ -194,7 +165,7 @@ class Cascaded:
 def cascade(
     model: nn.Module,
     level: Level | str,
-    criterion: Criteria = "medcore",
+    criterion: Scorer = "medcore",
     *,
     reference: nn.Module | None = None,
     data: Data,
@@ -240,29 +211,27 @@ def cascade(
         MedcorePruneError: As for `calibrate`, `plan` and `recover`.
     """
     runner = Runner(
-        teacher=model,
-        criterion=criterion,
-        data=training_split(data, "cascade"),
-        recovery=recovery,
-        head_recovery=head_recovery,
-        samples=samples,
-        seed=seed,
-        protect=protect,
-        only=only,
-        store=store,
-        cache_dir=cache_dir,
-        correct=correct,
-        progress=progress,
+        model,
+        criterion,
+        training_split(data, "cascade"),
+        Budget(Level.parse(level), protect, only),
+        samples,
+        seed,
+        cache_dir,
+        recovery,
+        head_recovery,
+        store,
+        correct,
+        progress,
     )
-    level = Level.parse(level)
-    small, cut, stages = runner.run(model, reference, level, schedule)
-    return Cascaded(small, cut, _whole(stages, level), stages, model)
+    small, cut, stages = runner.run(model, reference, schedule)
+    return Cascaded(small, cut, runner.whole(stages), stages, model)
 
 
 def second_pass(
     first: Cascaded,
     level: Level | str,
-    criterion: Criteria = "medcore",
+    criterion: Scorer = "medcore",
     *,
     data: Data,
     reference: nn.Module | None = None,
@@ -305,30 +274,18 @@ def second_pass(
     if cut is None and reference is not None:
         cut = prune(reference, first.plan)
     runner = Runner(
-        teacher=first.teacher,
-        criterion=criterion,
-        data=training_split(data, "cascade"),
-        recovery=recovery,
-        head_recovery=head_recovery,
-        samples=samples,
-        seed=seed,
-        protect=None,
-        only=blocks,
-        store=store,
-        cache_dir=cache_dir,
-        correct=correct,
-        progress=progress,
+        first.teacher,
+        criterion,
+        training_split(data, "cascade"),
+        Budget(Level.parse(level), only=blocks),
+        samples,
+        seed,
+        cache_dir,
+        recovery,
+        head_recovery,
+        store,
+        correct,
+        progress,
     )
-    level = Level.parse(level)
-    small, cut, stages = runner.run(first.model, cut, level, schedule)
-    return Cascaded(small, cut, first.plan.then(_whole(stages, level)), stages, first.teacher)
-
-
-def _whole(stages: Sequence[Stage], level: Level) -> Plan:
-    """Combine the stages' plans in the indices of the model before the first."""
-    first, *others = (stage.plan for stage in stages)
-    whole = first
-    for other in others:
-        whole = whole.then(other)
-    # a level that was cut in two stages is one level still
-    return replace(whole, level=str(level), protected=first.protected, only=first.only)
+    small, cut, stages = runner.run(first.model, cut, schedule)
+    return Cascaded(small, cut, first.plan.then(runner.whole(stages)), stages, first.teacher)

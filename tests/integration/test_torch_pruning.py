@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from medcore_prune._support.errors import CriterionError, StatisticsError
 from medcore_prune.pruning.planning import make_plan, plan
 from medcore_prune.pruning.surgery import prune
+from medcore_prune.scoring.adapters import as_criterion
 from medcore_prune.scoring.criterion import Criterion, unit_scores
-from medcore_prune.scoring.registry import as_criterion, available_criteria, build_criterion, get_criterion
+from medcore_prune.scoring.registry import available_criteria, build_criterion, get_criterion
 
 # what runs images does so under MedSAM's protocol, and a classifier is no SAM
 ON_ANY_MODEL = [name for name in available_criteria() if not get_criterion(name).reads_images()]

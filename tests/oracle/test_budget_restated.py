@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcore_prune.pruning.budget import Quotas, lowest, lowest_under_cost, quotas
+from medcore_prune.pruning.quotas import Quotas, quotas
+from medcore_prune.pruning.ranking import lowest, lowest_under_cost
 
 
 def restated(units: list[int], percent: int, protected: set[int], keep: list[int], weights: list[int]) -> list[int]:

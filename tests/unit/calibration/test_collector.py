@@ -40,9 +40,6 @@ class InputSquares(mp.Collector):
 class WeightTimesInput(mp.Criterion):
     cost = "calibration"
 
-    def __init__(self, statistics):
-        self.statistics = statistics
-
     def score(self, group):
         squares = self.statistics.mean("my_squares", "a", f"{group.name_out}.squares")
         columns = group.layer_out.weight.detach().abs().sum(0) * squares.sqrt()

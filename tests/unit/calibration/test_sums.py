@@ -43,9 +43,6 @@ class Firing(mp.Collector):
 class ShareOfFiring(mp.Criterion):
     cost = "calibration"
 
-    def __init__(self, statistics):
-        self.statistics = statistics
-
     def score(self, group):
         (name,) = self.statistics.datasets
         return self.statistics.mean("firing", name, f"{group.name_out}.fired")[group.out_cols].mean(1)

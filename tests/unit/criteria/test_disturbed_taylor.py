@@ -5,23 +5,26 @@ import torch
 
 from medcore_prune._support.errors import CriterionError
 from medcore_prune.criteria.disturbed_taylor import DisturbedTaylor
-from tests.scoring import TwoImages, micro_sam, micro_world
+from medcore_prune.scoring.inputs import Inputs
+from tests.scoring import TwoImages, micro_world
 
 
 def test_masks_are_not_read() -> None:
     world = micro_world()
     data = {"a": TwoImages("a", 0)}
-    scores = DisturbedTaylor(world.model, data).score_all(world.groups)
+    criterion = DisturbedTaylor().bind(Inputs(world.model, data=data))
+    scores = criterion.score_all(world.groups)
     for sample in data["a"]:
         sample.mask[:] = ~sample.mask
-    again = DisturbedTaylor(world.model, data).score_all(world.groups)
+    again = criterion.score_all(world.groups)
     assert all(torch.equal(*pair) for pair in zip(scores, again, strict=True))
 
 
 def test_the_size_of_a_batch_does_not_matter_beyond_rounding() -> None:
     world = micro_world()
     one, all_at_once = (
-        DisturbedTaylor(world.model, world.data, batch_size=size).score_all(world.groups) for size in (1, 8)
+        DisturbedTaylor(batch_size=size).bind(Inputs(world.model, data=world.data)).score_all(world.groups)
+        for size in (1, 8)
     )
     for values, expected in zip(one, all_at_once, strict=True):
         torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-7)
@@ -29,10 +32,14 @@ def test_the_size_of_a_batch_does_not_matter_beyond_rounding() -> None:
 
 def test_another_seed_is_another_noise() -> None:
     world = micro_world()
-    first, second = (DisturbedTaylor(world.model, world.data, seed=seed).score(world.groups[0]) for seed in (0, 1))
+    first, second = (
+        DisturbedTaylor().bind(Inputs(world.model, data=world.data, seed=seed)).score(world.groups[0])
+        for seed in (0, 1)
+    )
     assert not torch.equal(first, second)
 
 
 def test_no_images_are_refused() -> None:
+    world = micro_world()
     with pytest.raises(CriterionError, match="at least one"):
-        DisturbedTaylor(micro_sam(0), {})
+        DisturbedTaylor().bind(Inputs(world.model, data={})).score_all(world.groups)

@@ -72,4 +72,4 @@ def test_a_layer_without_inputs_loses_nothing_but_the_ridge() -> None:
 )
 def test_refusals(settings: dict[str, object], says: str) -> None:
     with pytest.raises(CriterionError, match=says):
-        Residual(None, **settings)  # type: ignore[arg-type]
+        Residual(**settings)  # type: ignore[arg-type]

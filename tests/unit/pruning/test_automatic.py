@@ -14,12 +14,14 @@ from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.protocol import input_logits, low_res_logits
 from medcore_prune.pruning.automatic import AutomaticPlan, SplitSearch, automatic_plan
+from medcore_prune.pruning.budget import Budget
 from medcore_prune.pruning.cost import count, unit_costs
 from medcore_prune.pruning.level import Level
 from medcore_prune.pruning.plan import Plan
 from medcore_prune.pruning.planning import plan_from_scores, planner
 from medcore_prune.pruning.surgery import masked
 from medcore_prune.pruning.target import Target
+from medcore_prune.scoring.inputs import Inputs
 from medcore_prune.scoring.recipes import scored
 
 
@@ -57,8 +59,8 @@ def found(model: nn.Module) -> AutomaticPlan:
 
 
 def searching(model: nn.Module, **options: object) -> SplitSearch:
-    recipe, scores = scored(model, "magnitude")
-    make = planner(model, recipe, scores, protect=1)
+    recipe, scores = scored("magnitude", Inputs(model))
+    make = planner(model, recipe, scores, budget=Budget(protect=1))
     return SplitSearch(model, make, [EvaluationSet(TinySamples("a", 3), 48)], **options)  # type: ignore[arg-type]
 
 
@@ -107,7 +109,7 @@ def test_the_first_step_is_measured_as_defined(model: nn.Module) -> None:
         with torch.no_grad(), masked(model, plan):
             return input_logits(low_res_logits(model, images.images, images.boxes), 256)
 
-    recipe, scores = scored(model, "magnitude")
+    recipe, scores = scored("magnitude", Inputs(model))
     for family, level in (("heads", Level(0.25, 0)), ("neurons", Level(0, 0.25))):
         plan = plan_from_scores(model, level, recipe, scores, protect=1)
         built = BoundaryLeverage(100 * count(model, plan).params_removed(count(model)))
@@ -118,9 +120,9 @@ def test_the_first_step_is_measured_as_defined(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("level", ["h0_m0", "h25_m40", "h60_m70"])
 def test_a_planner_makes_the_plans_that_are_made_one_by_one(model: nn.Module, level: str) -> None:
-    recipe, scores = scored(model, "magnitude")
+    recipe, scores = scored("magnitude", Inputs(model))
     expected = plan_from_scores(model, level, recipe, scores, protect=1)
-    assert planner(model, recipe, scores, protect=1)(level).to_json() == expected.to_json()
+    assert planner(model, recipe, scores, budget=Budget(protect=1))(level).to_json() == expected.to_json()
 
 
 def test_a_search_for_a_second_target_measures_nothing_twice(model: nn.Module) -> None:

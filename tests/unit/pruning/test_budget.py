@@ -5,7 +5,8 @@ import math
 import pytest
 
 from medcore_prune._support.errors import BudgetError
-from medcore_prune.pruning.budget import default_protect, min_neurons, quotas, sensitivity_weights
+from medcore_prune.pruning.budget import default_protect, min_neurons
+from medcore_prune.pruning.quotas import quotas, sensitivity_weights
 
 HEADS, NEURONS = [12] * 12, [3072] * 12
 DEEPEST = (10, 11)

@@ -64,11 +64,11 @@ def halved(model: nn.Module, criterion: mp.Criterion) -> Plan:
 @pytest.mark.parametrize("name", ["magnitude", "medcore"])
 def test_it_removes_what_our_own_removal_does(name: str, whole: bool, tmp_path: Any) -> None:
     model = tiny_sam()
-    inputs: list[Any] = []
+    inputs: dict[str, Any] = {}
     if name == "medcore":
         data = {"a": TinySamples("a", 4)}
-        inputs = [mp.calibrate(model, tiny_sam(1), data, samples=4, cache_dir=tmp_path, progress=False)]
-    criterion: Any = mp.get_criterion(name)(*inputs)
+        inputs["statistics"] = mp.calibrate(model, tiny_sam(1), data, samples=4, cache_dir=tmp_path, progress=False)
+    criterion: Any = mp.build_criterion(name, **inputs)
     expected = mp.prune(model, halved(model, criterion))
     before = copy.deepcopy(model)
     pruned_by_torch_pruning(model if whole else encoder_of(model), criterion.bind(model))

@@ -1,5 +1,6 @@
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,15 +13,14 @@ from medcore_prune._support.errors import CriterionError, RegistryError, Statist
 from medcore_prune.calibration.collector import Need
 from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.models.groups import StructuredGroup
+from medcore_prune.scoring.adapters import as_criterion, group_seed
 from medcore_prune.scoring.criterion import Criterion
 from medcore_prune.scoring.registry import (
-    as_criterion,
     available_criteria,
     build_criterion,
     criteria,
     criterion_factory,
     get_criterion,
-    group_seed,
     register_criterion,
 )
 
@@ -214,12 +214,11 @@ def test_what_cannot_be_registered() -> None:
 
 
 def test_a_class_keeps_its_own_needs_unless_told() -> None:
+    @dataclass(frozen=True)
     class Mine(Criterion):
         needs = frozenset({Need.FISHER})
         cost = "calibration"
-
-        def __init__(self, statistics: object) -> None:
-            self.statistics = statistics
+        factor: float = 1.0
 
         def score(self, group: StructuredGroup) -> Tensor:
             return self.statistics.fisher("a", group.name_out)[0].sum(0)[group.out_cols].sum(1)
@@ -227,7 +226,7 @@ def test_a_class_keeps_its_own_needs_unless_told() -> None:
     register_criterion("mine")(Mine)
     assert get_criterion("mine") is Mine
     assert (Mine.needs, Mine.cost) == ({Need.FISHER}, "calibration")
-    assert list(inspect.signature(Mine).parameters) == ["statistics"]
+    assert list(inspect.signature(Mine).parameters) == ["factor"]
 
 
 def test_build_names_what_is_absent() -> None:

@@ -1,4 +1,6 @@
+import json
 from collections.abc import Sequence
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
@@ -6,12 +8,14 @@ import torch_pruning as tp
 from scoring import DATASETS, micro_world
 from torch import Tensor
 
+import medcore_prune as mp
 from medcore_prune._support.errors import CriterionError, StatisticsError
 from medcore_prune.calibration.collector import Need
 from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.models.groups import StructuredGroup, groups_of
 from medcore_prune.scoring.criterion import Criterion, check_scores, unit_scores
-from medcore_prune.scoring.registry import build_criterion
+from medcore_prune.scoring.inputs import Inputs
+from medcore_prune.scoring.registry import available_criteria, build_criterion, get_criterion
 
 
 class Place(Criterion):
@@ -156,6 +160,77 @@ def test_bind_refuses_statistics_of_a_model_that_was_cut() -> None:
 
 
 def test_needs_default_to_the_class() -> None:
-    assert Place.needs_for(anything=1) == frozenset()
+    assert Place().needs == frozenset()
     assert build_criterion("zero", **micro_world().inputs).needs == {Need.FISHER}
     assert set(DATASETS) == {"a", "b"}
+
+
+def test_a_constructor_that_takes_inputs_is_told_where_they_are() -> None:
+    with pytest.raises(CriterionError, match=r"^Old takes statistics in its .*read self\.inputs\.statistics"):
+
+        class Old(Place):
+            def __init__(self, statistics: object) -> None:
+                self.kept = statistics
+
+    with pytest.raises(CriterionError, match=r"^Older takes model and seed in its constructor"):
+
+        class Older(Place):
+            seed: int = 0
+            model: object = None
+
+
+def test_inputs_are_no_settings() -> None:
+    inputs = micro_world().inputs
+    for given in ([inputs["statistics"]], [inputs["model"]]):
+        with pytest.raises(CriterionError, match=r"Medcore takes settings alone: .*mp\.build_criterion\('medcore'"):
+            get_criterion("medcore")(*given)
+    with pytest.raises(CriterionError, match="Random takes settings alone"):
+        get_criterion("random")(seed=1)
+
+
+def test_statistics_that_it_does_not_name_are_not_handed_out() -> None:
+    world = micro_world()
+    criterion = Place().bind(Inputs(world.model, statistics=world.tensors.statistics()))
+    with pytest.raises(CriterionError, match="Place reads statistics and does not say which: name them"):
+        _ = criterion.statistics
+
+
+def test_what_it_was_given_stays_when_it_is_bound_to_a_model() -> None:
+    world = micro_world()
+    criterion = build_criterion("zero", statistics=world.tensors.statistics())
+    assert criterion.bind(world.model) is criterion
+    assert (criterion.inputs.model, criterion.statistics.datasets) == (world.model, ["a", "b"])
+    with pytest.raises(CriterionError, match="criterion 'zero' needs statistics: collect them"):
+        get_criterion("zero")().bind(world.model)
+
+
+def test_an_object_without_inputs_reads_those_of_the_plan() -> None:
+    world = micro_world()
+    read = {"statistics": world.tensors.statistics(), "protect": 0}
+    by_object = mp.plan(world.model, "h40_m30", get_criterion("zero")(beta=0.25), **read)
+    by_recipe = mp.plan(world.model, "h40_m30", mp.get_baseline("zero").with_settings(beta=0.25), **read)
+    assert by_object.hash == by_recipe.hash
+    lots = get_criterion("random")()
+    drawn = [mp.plan(world.model, "h40_m30", lots, seed=seed, protect=0) for seed in (0, 1)]
+    assert drawn[0].hash != drawn[1].hash
+
+
+@pytest.mark.parametrize("name", available_criteria())
+def test_settings_are_frozen_and_go_through_json(name: str) -> None:
+    made = get_criterion(name)()
+    record = json.loads(json.dumps(made.to_json()))
+    assert record == {"criterion": name, "settings": record["settings"]}
+    world = micro_world()
+    assert build_criterion(record, **world.inputs).to_json() == made.to_json()
+    for setting in made.settings:
+        with pytest.raises(FrozenInstanceError):
+            setattr(made, setting, None)
+
+
+def test_other_settings_go_through_json_too() -> None:
+    inputs = micro_world().inputs
+    made = build_criterion("medcore", alpha=[0.25, 0.5], weights={"a": 1.0, "b": 3.0}, aggregation="mean_std", **inputs)
+    again = build_criterion(json.loads(json.dumps(made.to_json())), **inputs)
+    assert (again, again.settings["alpha"]) == (made, (0.25, 0.5))
+    with pytest.raises(CriterionError, match="Fixed has settings of its own making: make it a frozen dataclass"):
+        Fixed(3).to_json()

@@ -91,7 +91,7 @@ def test_a_table_by_name() -> None:
     assert len(scores_frame(LAMPImportance(), model, 24)) == TINY.depth * (4 + 4)
     with pytest.raises(RegistryError, match="unknown method 'magnitud': did you mean 'magnitude'"):
         scores_frame("magnitud", model)
-    with pytest.raises(CriterionError, match="'Zero' needs statistics: collect them with"):
+    with pytest.raises(CriterionError, match="'zero' needs statistics: collect them with"):
         scores_frame("zero", model)
     with pytest.raises(CriterionError, match="'magnitude' is no criterion: expected a Criterion object, as build_crit"):
         unit_scores("magnitude", model)  # type: ignore[arg-type]

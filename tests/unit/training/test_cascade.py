@@ -142,6 +142,14 @@ def test_a_correction_comes_after_each_cut_and_before_its_recovery(tmp_path: Pat
     assert not (model.image_encoder.blocks[0].attn.proj.bias == 7.0).any()
 
 
+def test_an_object_that_has_read_nothing_is_calibrated_for(tmp_path: Path) -> None:
+    criterion = mp.get_criterion("zero")(beta=0.5)
+    recipe = mp.Baseline(mp.get_criterion("zero"), {"beta": 0.5})
+    plans = [run(tmp_path, criterion=each, recovery=None).plan for each in (criterion, recipe)]
+    assert plans[0].hash == plans[1].hash
+    assert not criterion.is_bound
+
+
 def test_models_given_are_left_as_they_are(tmp_path: Path) -> None:
     model, reference = tiny_sam(), tiny_sam(1)
     cascade(

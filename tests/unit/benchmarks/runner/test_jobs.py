@@ -1,7 +1,7 @@
 """From methods to plans, and what is kept of an earlier run."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,6 @@ from medcore_prune.benchmarks.runner.methods import Method
 from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.benchmarks.runner.store import CellResult, ResultStore
 from medcore_prune.criteria.random import Random
-from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.evaluation.latency import Measured
 from medcore_prune.models.groups import StructuredGroup
@@ -32,10 +31,8 @@ class Slow(Criterion):
     """Counts how often it is asked."""
 
     cost: ClassVar[Cost] = "slow"
+    reads = ("data",)
     asked = 0
-
-    def __init__(self, data: Mapping[str, SampleSet]) -> None:
-        self.data = data
 
     def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
         type(self).asked += 1

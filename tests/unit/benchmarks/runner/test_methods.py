@@ -1,11 +1,13 @@
 """Which methods take part, in which order and over which seeds."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medcore_prune._support.errors import MedcorePruneError, RegistryError
+from medcore_prune.benchmarks.runner import methods
 from medcore_prune.benchmarks.runner.evaluate import amount, duration, places
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.runner.methods import choose_methods, require_reference
@@ -13,6 +15,7 @@ from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.data import phantoms
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.models.segment_anything import build_sam
+from medcore_prune.scoring.registry import criteria
 
 
 def _settings(**given: object) -> Settings:
@@ -66,12 +69,12 @@ def test_the_work_is_counted_before_it_starts() -> None:
         True,
         Split({}, {}, dict(sets), 0, FRACTIONS),
     )
-    methods = choose_methods(settings)
+    chosen = choose_methods(settings)
     # of other methods, levels and data sets than this comparison's: they do not shorten it
     others = places(choose_methods(_settings(methods=("lamp",))), ["phantom_skin"], settings)
-    others |= places(methods, ["phantom_polyp_a"], settings)
-    mine = [cell for cell in places(methods, sets, settings) if cell.method == "medcore"]
-    work = amount(methods, inputs, settings, [*(cell for cell in others if cell.mode != "any"), *mine])
+    others |= places(chosen, ["phantom_polyp_a"], settings)
+    mine = [cell for cell in places(chosen, sets, settings) if cell.method == "medcore"]
+    work = amount(chosen, inputs, settings, [*(cell for cell in others if cell.mode != "any"), *mine])
     # 4 levels x 7 seeds x 2 modes, one seed of each of 3 methods corrected, two floors and the unpruned model
     assert work.cells == 4 * 7 * 2 + 4 * 3 + 3
     assert work.plans == 4 * (5 + 1 + 2) + 1
@@ -86,3 +89,27 @@ def test_counts_grow_with_the_run() -> None:
     small, usual, full = COUNTS.values()
     assert small.calibration < usual.calibration < full.calibration
     assert replace(usual, calibration=full.calibration) != usual
+
+
+# as results of earlier versions hold them: a rewrite of a built-in criterion that scores alike keeps them
+FINGERPRINTS = {
+    "medcore": "0ea16cd1fb7c410aed140a258b6941223cbccc7b219136cd84971d46dd96eae8",
+    "zero_fisher_full": "06777807ead207dcc595427ff4d28bd467ebc59fc70f22bb38bb53013eee8565",
+    "residual": "bc01961d2f8eb4b774ab45d9a0de93d4567c39b0c4c4f3957d481d6a7274ef0d",
+    "exact": "6cddf0b839beaaff12b0ccbadfe1afe6cc7d977ac3635271fc11c0aa69c25a16",
+    "random": "5d945198cf4c5512df9b268425701e0fc5989baeba321d541369e459bb769bc5",
+    "wanda": "2c840e56bc1cb0b23ddb5e668417d70c018ed759663ad7cbcdf84d660f53a0d7",
+}
+
+
+def test_stored_results_of_built_in_methods_are_still_theirs() -> None:
+    found = {method.name: method.fingerprint for method in choose_methods(_settings(methods=tuple(FINGERPRINTS)))}
+    assert found == FINGERPRINTS
+    other = replace(choose_methods(_settings(methods=("medcore",)))[0], name="variant")
+    changed = replace(other, recipe=other.recipe.with_settings(alpha=0.3, reset_fisher="adapted"))
+    assert changed.fingerprint == "83cc86f243f7b6615e0ef0dd3a18a3b3a78c727e3159cec969e14e0c5bc99d0f"
+
+
+def test_every_built_in_criterion_has_its_code_on_record() -> None:
+    kept = json.loads(Path(methods.__file__).with_name("code_of_criteria.json").read_text())
+    assert set(kept) == {entry.name for entry in criteria.entries() if entry.origin == "built-in"}
