@@ -11,7 +11,7 @@ from ..._support.progress import track
 from ..._support.registry import failures_named
 from ...calibration.sensitivity import block_sensitivity
 from ...calibration.statistics import Statistics
-from ...evaluation.latency import Measured, measured
+from ...evaluation.memory import Measured, measured
 from ...pruning.plan import Plan
 from ...pruning.planning import make_plan
 from ...pruning.surgery import prune

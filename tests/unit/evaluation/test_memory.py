@@ -1,12 +1,20 @@
-"""Peak bytes of tensors by hand."""
+"""Peak bytes of tensors by hand, and those that are found without numbers against them."""
 
+import copy
 import gc
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
+from tiny import tiny_batch, tiny_sam
+from torch import Tensor, nn
 
-from medcore_prune.evaluation.latency import measured
+import medcore_prune as mp
+from medcore_prune.evaluation.memory import measured, peak_bytes
+from medcore_prune.models.protocol import low_res_logits
+from medcore_prune.models.segment_anything import build_sam
 
 
 def test_peak_is_the_most_alive_at_a_time() -> None:
@@ -71,3 +79,69 @@ def test_an_interrupt_is_never_lost() -> None:
         gc.enable()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def forward_and_back(model: nn.Module) -> None:
+    size = model.image_encoder.img_size
+    loss = low_res_logits(model, torch.rand(2, 3, size, size), torch.zeros(2, 4)).square().mean()
+    if float(loss.detach()) >= 0 and bool(loss.isfinite()):
+        loss.backward()
+
+
+@pytest.mark.parametrize("attention", ["segment-anything", "sdpa"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_without_numbers_it_is_the_same_to_the_byte(attention: str, recompute: bool) -> None:
+    model = mp.set_attention(mp.prune(tiny_sam(), mp.make_plan(tiny_sam(), "h50_m70")), attention)
+    with mp.checkpointing(model, on=recompute):
+        found = peak_bytes(forward_and_back, model)
+        assert all(parameter.grad is None for parameter in model.parameters())
+        with measured() as cost:
+            forward_and_back(model)
+    assert found == cost.peak_bytes
+
+
+def test_large_models_take_neither_memory_nor_weights() -> None:
+    # two images, each with 16 maps of 4096 x 4096 in each of four global blocks
+    assert peak_bytes(forward_and_back, build_sam("vit_h", "meta")) > 2 * 4 * 16 * 4096**2 * 4
+
+
+def test_what_is_written_stays_in_the_copy() -> None:
+    model = tiny_sam()
+    before = copy.deepcopy(model.state_dict())
+
+    def spoil(other: nn.Module) -> None:
+        for parameter in other.parameters():
+            parameter.data.fill_(7.0)
+
+    assert peak_bytes(spoil, model) == 0
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A step that says how often it was run."""
+
+    batch: int
+    runs: Callable[[int], None]
+
+    def __call__(self, model: nn.Module) -> Tensor:
+        self.runs(self.batch)
+        return low_res_logits(model, *tiny_batch(self.batch)[:2])
+
+
+def test_equal_steps_of_models_that_compute_alike_are_run_once() -> None:
+    runs: list[int] = []
+    peaks = [peak_bytes(Counted(batch, runs.append), tiny_sam(seed)) for batch, seed in ((1, 0), (1, 1), (2, 0))]
+    assert peaks[0] == peaks[1] < peaks[2]
+    mp_small = mp.prune(tiny_sam(), mp.make_plan(tiny_sam(), "h50_m70"))
+    assert peak_bytes(Counted(1, runs.append), mp_small) < peaks[0]
+    assert peak_bytes(Counted(1, runs.append), mp.set_attention(tiny_sam(), "sdpa")) != peaks[0]
+    assert runs == [1, 2, 1, 1]
+
+
+def test_a_model_with_hooks_is_run_each_time() -> None:
+    model, runs = tiny_sam(), []
+    model.image_encoder.register_forward_hook(lambda *_: None)
+    for _ in range(2):
+        peak_bytes(Counted(1, runs.append), model)
+    assert runs == [1, 1]
