@@ -9,6 +9,7 @@ from .calibration.collector import Collector as Collector
 from .calibration.collector import Need as Need
 from .calibration.collector import get_collector as get_collector
 from .calibration.collector import register_collector as register_collector
+from .calibration.estimate import calibration_estimate as calibration_estimate
 from .calibration.sensitivity import block_sensitivity as block_sensitivity
 from .calibration.statistics import Statistics as Statistics
 from .checkpoints.onnx import export_onnx as export_onnx
@@ -20,9 +21,7 @@ from .correction.settings import CorrectionReport as CorrectionReport
 from .correction.settings import CorrectionSettings as CorrectionSettings
 from .correction.settings import LayerCorrection as LayerCorrection
 from .evaluation.estimates import Estimate as Estimate
-from .evaluation.estimates import calibration_estimate as calibration_estimate
 from .evaluation.estimates import evaluation_estimate as evaluation_estimate
-from .evaluation.estimates import recovery_estimate as recovery_estimate
 from .evaluation.estimates import require_memory as require_memory
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.latency import Latency as Latency
@@ -70,6 +69,7 @@ from .training.adapt import adapt as adapt
 from .training.cascade import Cascaded as Cascaded
 from .training.cascade import cascade as cascade
 from .training.cascade import second_pass as second_pass
+from .training.estimate import recovery_estimate as recovery_estimate
 from .training.recover import RecoveryHistory as RecoveryHistory
 from .training.recover import recover as recover
 from .training.recover import seconds_per_step as seconds_per_step

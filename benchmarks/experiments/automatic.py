@@ -13,8 +13,8 @@ from ...calibration.statistics import Statistics
 from ...commands.options import Whole
 from ...data.samples import SampleSet, Subset
 from ...evaluation.evaluate import EvaluationSet
-from ...evaluation.latency import Measured
 from ...evaluation.leverage import BAND_PX, GRID_PX
+from ...evaluation.memory import Measured
 from ...pruning.automatic import CHUNK, AutomaticPlan, SplitSearch, search_plan
 from ...pruning.cost import count
 from ...pruning.level import COMPARISON_LEVELS, Level

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..._support.files import write_text_atomic
 from ...calibration.statistics import Statistics
-from ...evaluation.latency import measured
+from ...evaluation.memory import measured
 from ...models.families import blocks_of
 from ...pruning.level import Level
 from ...pruning.planning import make_plan

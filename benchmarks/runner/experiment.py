@@ -30,7 +30,7 @@ from ...commands.options import (
 )
 from ...data.folders.folder import parse_named
 from ...defaults import DEFAULTS
-from ...evaluation.latency import measured
+from ...evaluation.memory import measured
 from ...models.sam_shape import SHAPES
 from ...pruning.level import Level
 from .evaluate import notice

@@ -10,7 +10,7 @@ from torch import nn
 from ..._support.progress import track
 from ..._support.registry import failures_named
 from ...calibration.statistics import Statistics
-from ...evaluation.latency import Measured, measured
+from ...evaluation.memory import Measured, measured
 from ...pruning.plan import Plan
 from ...pruning.planning import planner
 from ...pruning.surgery import prune

@@ -13,7 +13,8 @@ import click
 from torch import nn
 
 from ...data.splits.split import Split
-from ...evaluation.latency import Measured, compare_latency
+from ...evaluation.latency import compare_latency
+from ...evaluation.memory import Measured
 from ...models.fingerprint import model_hash
 from ...pruning.plan import Plan
 from ...pruning.planning import make_plan

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..._support.files import write_json_atomic
-from ...evaluation.latency import measured
+from ...evaluation.memory import measured
 from ...models.families import encoder_of, geometry_of
 from ...models.sam_shape import SHAPES
 from ...models.segment_anything import build_sam

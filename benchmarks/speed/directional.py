@@ -18,7 +18,7 @@ from torch import nn
 
 from ...calibration.collector import get_collector, stored_shapes
 from ...calibration.sums import BOTH_LOSSES, Accumulator
-from ...evaluation.latency import measured
+from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.sam_shape import SHAPES
 from ...models.segment_anything import build_sam

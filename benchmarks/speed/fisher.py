@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...calibration.collector import prunable_layers
 from ...calibration.sums import BOTH_LOSSES, Accumulator
-from ...evaluation.latency import measured
+from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.losses import plain_loss
 from ...models.protocol import input_logits, low_res_logits

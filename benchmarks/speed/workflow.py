@@ -24,7 +24,8 @@ from ...correction.correct import correct
 from ...data import phantoms
 from ...data.samples import arrays
 from ...evaluation.evaluate import evaluate
-from ...evaluation.latency import compare_latency, measured
+from ...evaluation.latency import compare_latency
+from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.sam_shape import SHAPES
 from ...models.segment_anything import build_sam

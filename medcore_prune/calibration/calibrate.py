@@ -180,6 +180,8 @@ def _run(jobs: Sequence[Job], batch_size: int, save_every_s: float, cache: Path,
     with torch.autocast(device.type, enabled=False):
         for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
             if job is not running:
+                # the sums of the one before go first
+                runner = None
                 runner, running = Runner(job, save_every_s), job
             assert runner is not None
             runner.add(batch)

@@ -15,10 +15,10 @@ from .._support.errors import CheckpointError, SurgeryError
 from .._support.progress import track
 from .._support.registry import BUILT_IN, failures_named
 from ..calibration.calibrate import calibrate
+from ..calibration.estimate import calibration_estimate
 from ..calibration.statistics import Statistics
 from ..data.samples import SampleSet, subset_hash
 from ..data.splits.split import Split
-from ..evaluation.estimates import calibration_estimate
 from ..models.families import geometry_of
 from ..models.fingerprint import model_hash
 from ..models.protocol import batch_of

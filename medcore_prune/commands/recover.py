@@ -13,9 +13,9 @@ from .._support.files import atomic_write, exclusive, together, write_text_atomi
 from ..checkpoints.pruned import save
 from ..data.splits.beside import split_file
 from ..data.splits.split import Split
-from ..evaluation.estimates import recovery_estimate
 from ..models.fingerprint import model_hash
 from ..pruning.surgery import lineage_of
+from ..training.estimate import recovery_estimate
 from ..training.recover import RecoveryHistory, recover
 from ..training.settings import RecoverySettings
 from .inputs import (

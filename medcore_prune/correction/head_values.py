@@ -49,7 +49,7 @@ def pooled_inputs(model: nn.Module, block: Block, tokens: Tensor) -> Tensor:
     The attention itself does the pooling: `qkv` is made to give a few channels of its inputs as the values of every
     head, as often as it takes to see all channels. Padding of windows takes part and is left out of the result.
     """
-    heads, width = block.num_heads, block.head_dim
+    heads, width, values = block.num_heads, block.head_dim, _value_rows(block)
     batch, side, _, channels = tokens.shape
     module = model.get_submodule(block.name)
     parts: list[Tensor] = []
@@ -58,7 +58,9 @@ def pooled_inputs(model: nn.Module, block: Block, tokens: Tensor) -> Tensor:
         def show(_layer: nn.Module, args: tuple[Tensor, ...], output: Tensor, start: int = start) -> Tensor:
             shown = args[0][..., start : start + width]
             shown = F.pad(shown, (0, width - shown.shape[-1]))
-            return torch.cat([output[..., : 2 * heads * width], shown.repeat(*[1] * (shown.ndim - 1), heads)], dim=-1)
+            replaced = output.clone()
+            replaced[..., values] = shown.repeat(*[1] * (shown.ndim - 1), heads)
+            return replaced
 
         handle = block.layers["qkv"].register_forward_hook(show)
         try:
@@ -69,11 +71,15 @@ def pooled_inputs(model: nn.Module, block: Block, tokens: Tensor) -> Tensor:
     return torch.cat(parts, dim=-1)[..., :channels]
 
 
+def _value_rows(block: Block) -> Tensor:
+    """Rows of `qkv` that give values, head after head."""
+    return block.rows("v").flatten().to(block.layers["qkv"].weight.device)
+
+
 def factors_of(block: Block) -> list[Factors]:
     """Return the value rows and `proj` columns of each head of a block, in float64."""
-    heads, width = block.num_heads, block.head_dim
-    values = block.layers["qkv"].weight.detach().double()[2 * heads * width :].split(width)
-    columns = block.layers["proj"].weight.detach().double().T.split(width)
+    values = block.layers["qkv"].weight.detach().double()[_value_rows(block)].split(block.head_dim)
+    columns = block.layers["proj"].weight.detach().double().T.split(block.head_dim)
     return [Factors(value.T, column) for value, column in zip(values, columns, strict=True)]
 
 
@@ -86,10 +92,9 @@ def as_one_layer(block: Block) -> nn.Linear:
     layer.requires_grad_(False)
     layer.weight.copy_(products.T)
     layer.bias.copy_(block.layers["proj"].bias.detach())
-    heads, width = block.num_heads, block.head_dim
     if block.layers["qkv"].bias is not None:
         # attention sums to 1, so the values' biases go through to the output
-        values = block.layers["qkv"].bias.detach().double()[2 * heads * width :]
+        values = block.layers["qkv"].bias.detach().double()[_value_rows(block)]
         layer.bias.add_(block.layers["proj"].weight.detach().double() @ values)
     return layer
 
@@ -134,13 +139,12 @@ def _of_rank(matrix: Tensor, wanted: Tensor, rank: int) -> Factors:
 
 def write_factors(block: Block, found: Sequence[Factors], constant: Tensor) -> None:
     """Write factors into `qkv` and `proj` in place; the values' biases become 0, `proj` has the constant."""
-    heads, width = block.num_heads, block.head_dim
-    qkv, proj = block.layers["qkv"], block.layers["proj"]
-    qkv.weight[2 * heads * width :] = torch.cat([factors.left.T for factors in found]).to(qkv.weight)
+    values, qkv, proj = _value_rows(block), block.layers["qkv"], block.layers["proj"]
+    qkv.weight[values] = torch.cat([factors.left.T for factors in found]).to(qkv.weight)
     proj.weight.copy_(torch.cat([factors.right for factors in found]).T)
     proj.bias.copy_(constant)
     if qkv.bias is not None:
-        qkv.bias[2 * heads * width :] = 0.0
+        qkv.bias[values] = 0.0
 
 
 def worth_fitting(dense: Block, cut: Block) -> bool:

@@ -19,7 +19,7 @@ def kept_bytes(teacher: nn.Module, images: int) -> int:
     """Bytes that `CorrectionImages` keeps of images, besides the weights of their tokens."""
     geometry, each = geometry_of(teacher), next(teacher.parameters()).dtype.itemsize
     # two layers a block, two tensors each
-    added = 2 * 2 * len(blocks_of(teacher)) * geometry.tokens_side**2 * geometry.embed_dim
+    added = sum(2 * 2 * block.tokens_side**2 * block.width for block in blocks_of(teacher))
     return images * each * (3 * geometry.image_size**2 + added)
 
 
@@ -56,7 +56,7 @@ class CorrectionImages:
         keep: bool = False,
     ) -> None:
         self._teacher, self._drawn, self._weighting = teacher, drawn, weighting
-        self._image_tokens = geometry_of(teacher).tokens_side ** 2
+        self._image_tokens = blocks_of(teacher)[0].tokens_side ** 2
         self._weights: dict[int, TokenWeights] = {}
         self._keep = keep
         self._read: dict[int, tuple[Tensor, Tensor]] = {}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .._support.errors import StatisticsError, SurgeryError
 from .._support.progress import track
-from ..models.families import geometry_of
+from ..models.families import blocks_of
 from ..models.family import Block
 from .head_values import as_one_layer, factors_of, fit_factors, pooled_inputs, worth_fitting, write_factors
 from .images import Batch, CorrectionImages
@@ -17,9 +17,18 @@ from .streams import Added, Observed, Shapes, first_tokens, observe
 
 
 def state_shapes(teacher: nn.Module, images: int) -> Shapes:
-    """Return shape and dtype of the two residual streams that are carried, at least float32."""
-    geometry = geometry_of(teacher)
-    shape = (images, geometry.tokens_side, geometry.tokens_side, geometry.embed_dim)
+    """Return shape and dtype of the two residual streams that are carried, at least float32.
+
+    Raises:
+        SurgeryError: The stream is not one and the same from block to block.
+    """
+    streams = {(block.tokens_side, block.tokens_side, block.width) for block in blocks_of(teacher)}
+    if len(streams) > 1:
+        raise SurgeryError(
+            f"the blocks of {type(teacher).__name__} read tokens of {len(streams)} sizes: expected one stream through "
+            "all of them; leave out the correction"
+        )
+    shape = (images, *streams.pop())
     dtype = torch.promote_types(next(teacher.parameters()).dtype, torch.float32)
     return {"dense": (shape, dtype), "cut": (shape, dtype)}
 

@@ -67,13 +67,17 @@ def gradient_norm_weights(teacher: nn.Module, images: Tensor, boxes: Tensor) -> 
 
 
 def _squared_gradients(teacher: nn.Module, images: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-    side = geometry_of(teacher).tokens_side
-    windows = {block.layer_names["proj"]: block.window for block in blocks_of(teacher)}
+    # attention alone runs in windows
+    grids = {
+        block.layer_names[role]: (block.tokens_side, block.window if role == "proj" else 0)
+        for block in blocks_of(teacher)
+        for role in ADDING_LAYERS
+    }
     found: dict[str, Tensor] = {}
 
     def consume(name: str, batch: LayerBatch) -> None:
         squares = batch.gradients[0].square().sum(-1, keepdim=True)
-        found[name] = fold_windows(squares, len(images), side, windows.get(name, 0))[..., 0]
+        found[name] = fold_windows(squares, len(images), *grids[name])[..., 0]
 
     with watching(teacher, adding_layers(teacher), consume) as watch:
         logits = input_logits(low_res_logits(teacher, images, boxes).float(), images.shape[-1])

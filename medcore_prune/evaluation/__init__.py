@@ -1,5 +1,5 @@
 """How good masks and contours are, what it costs, and how sure that is.
 
-Offered as `mp.NAME`: BoundaryLeverage, calibration_estimate, compare_latency, Estimate, evaluate, evaluate_mask,
-evaluation_estimate, Latency, measure_latency, recovery_estimate, require_memory.
+Offered as `mp.NAME`: BoundaryLeverage, compare_latency, Estimate, evaluate, evaluate_mask, evaluation_estimate,
+Latency, measure_latency, require_memory.
 """

@@ -1,16 +1,16 @@
-"""What long work will take, said before it starts: memory, disk and time, from a model's sizes and a short trial.
+"""What long work will take, said before it starts: memory, disk and time, from a run without numbers and a short trial.
 
     estimate = mp.calibration_estimate(model, reference, samples=128, datasets=3)
     print(estimate)
     mp.require_memory(estimate)
 
-Memory is counted in bytes of tensors beyond the weights that are loaded already. It is meant to err on the large side.
+Memory is counted in bytes of tensors beyond the weights that are loaded already. It is that of one batch of the very
+work, run on tensors that have shapes and no numbers (`memory.peak_bytes`), so that estimates lie beside the work.
 """
 
-import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,148 +20,11 @@ from torch import nn
 
 from .._support.errors import MedcorePruneError
 from .._support.progress import duration
-from ..calibration.collector import LOSSES, Need, check_losses, faults_named, layout_of, stored_shapes
-from ..models import sdpa
 from ..models.families import blocks_of, family_of, geometry_of
-from ..models.family import Block, Geometry
-from ..models.protocol import decode
-from ..models.switches import is_checkpointing
-from ..pruning.cost import count
-from ..training.adapt import pool_size
-from ..training.settings import DEFAULT_RECOVERY, RecoverySettings
-
-_NECK_MAPS = 7
-"""Maps of N x out_channels that the neck keeps besides its input: two convolutions, two norms of several steps."""
-_DECODER_MAPS = 28
-"""Likewise the mask decoder: six a layer of its transformer, three of its last attention, and the upscaling."""
-_LOSS_GRIDS = 4
-"""Grids of the input's size that both losses keep."""
-_WORK_MAPS = 2.5
-"""Attention maps alive beside the one that is kept, while scores become probabilities or gradients of them."""
-
-
-@dataclass(frozen=True)
-class Activations:
-    """Bytes for one image.
-
-    Attributes:
-        kept: What autograd keeps of the blocks.
-        entering: What enters the blocks; with checkpointing all that is kept, apart from one block at a time.
-        largest_block: Of `kept`, the share of the largest block.
-        around: What autograd keeps of neck, prompt and mask decoder, and losses.
-        layer_gradients: Gradients at the outputs of the prunable layers, which calibration holds between two losses.
-        attention_work: Most that one attention has alive at a time beside what is kept, with gradients.
-        forward_work: Most that a forward pass without gradients has alive at a time.
-        weight_gradient: The largest weight gradient of one sample.
-    """
-
-    kept: int
-    entering: int
-    largest_block: int
-    around: int
-    layer_gradients: int
-    attention_work: int
-    forward_work: int
-    weight_gradient: int
-
-    def saved(self, checkpointing: bool) -> int:
-        """Bytes kept at the end of the forward pass, or with checkpointing while the largest block is recomputed."""
-        return self.around + (self.entering + self.largest_block if checkpointing else self.kept)
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """The sizes of a block by the names of the module's docstring, and bytes a number."""
-
-    block: Block
-    geometry: Geometry
-    element: int
-
-    @property
-    def n(self) -> int:
-        return self.geometry.tokens_side**2
-
-    @property
-    def side(self) -> int:
-        return self.block.window or self.geometry.tokens_side
-
-    @property
-    def padded(self) -> int:
-        return (self.side * -(-self.geometry.tokens_side // self.side)) ** 2
-
-    @property
-    def channels(self) -> int:
-        return self.block.num_heads * self.block.head_dim
-
-    @property
-    def maps(self) -> int:
-        return self.block.num_heads * self.padded * self.side**2
-
-    @property
-    def fused(self) -> bool:
-        return isinstance(self.block.attention, sdpa.SdpaAttention)
-
-    @property
-    def longer(self) -> int:
-        positions = 2 * self.side if getattr(self.block.attention, "use_rel_pos", False) else 0
-        return self.block.num_heads * self.padded * (self.block.head_dim + positions)
-
-    def kept(self) -> int:
-        d = self.geometry.embed_dim
-        attention = 4 * self.longer - self.padded * self.channels
-        if not self.fused:
-            attention = self.maps + 3 * self.padded * self.channels // 2
-        rest = 3 * self.n * d + self.padded * d + 5 * self.padded * self.channels + 2 * self.n * self.block.neurons
-        return self.element * (rest + attention)
-
-    def layer_gradients(self) -> int:
-        d = self.geometry.embed_dim
-        return self.element * (self.padded * (3 * self.channels + d) + self.n * (self.block.neurons + d))
-
-    def attention_work(self) -> int:
-        return self.element * (5 * self.longer if self.fused else round(_WORK_MAPS * self.maps))
-
-    def forward_work(self) -> int:
-        d, tokens = self.geometry.embed_dim, self.padded * self.channels
-        if self.fused:
-            # a mask, and the larger of its two copies while it is made
-            attention = (
-                2 * min(max(sdpa.MASK_BYTES // self.element, self.padded * self.side**2), self.maps) + 5 * tokens
-            )
-        else:
-            attention = 3 * self.maps + 4 * tokens
-        return self.element * (2 * self.n * d + max(attention, 2 * self.n * self.block.neurons + self.n * d))
-
-
-def activations_of(model: nn.Module) -> Activations:
-    """Count what one image takes in a model as it is: its size, heads, neurons and attention.
-
-    Args:
-        model: A `Sam` or its encoder, on any device, `meta` included.
-
-    Returns:
-        Bytes, in the model's own dtype.
-    """
-    geometry = geometry_of(model)
-    element = next(model.parameters()).element_size()
-    sizes = [_Sizes(block, geometry, element) for block in blocks_of(model)]
-    n = geometry.tokens_side**2
-    around = n * geometry.embed_dim + (_NECK_MAPS + _DECODER_MAPS) * n * geometry.out_channels
-    return Activations(
-        kept=sum(each.kept() for each in sizes),
-        entering=element * len(sizes) * n * geometry.embed_dim,
-        largest_block=_most(each.kept() for each in sizes),
-        around=element * (around + _LOSS_GRIDS * geometry.image_size**2),
-        layer_gradients=sum(each.layer_gradients() for each in sizes),
-        attention_work=_most(each.attention_work() for each in sizes),
-        forward_work=_most(each.forward_work() for each in sizes),
-        weight_gradient=_most(layer.weight.numel() * element for each in sizes for layer in each.block.layers.values()),
-    )
-
-
-def _most(values: Iterable[int]) -> int:
-    return max(values, default=0)
-
+from ..models.macs import macs_of
+from ..models.protocol import blank_batch, decode
+from .evaluate import BATCH_SIZE, predict_batch
+from .memory import peak_bytes
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -254,8 +117,8 @@ class Estimate:
         work: Its name.
         passes: Images that go through a model, as often as they do.
         batch_size: Images at a time.
-        fixed: Bytes that do not depend on the batch, by what they are for.
-        per_image: Bytes for each image of a batch, by what they are for.
+        fixed: Bytes that are held whatever the batch, by what they are for.
+        per_image: What one batch takes besides, as bytes an image; `work` is all that a run of it has alive.
         disk_bytes: Bytes of files that will be written.
         seconds: How long, where a trial was wanted.
         device: Where the work runs.
@@ -321,115 +184,46 @@ def require_memory(estimate: Estimate, limit_bytes: int | None = None) -> None:
     )
 
 
-_RGB = 3
+_GRID_PX = 256
 
 
-def calibration_estimate(
-    model: nn.Module,
-    reference: nn.Module | None = None,
-    *,
-    samples: int = 128,
-    datasets: int = 1,
-    batch_size: int = 8,
-    needs: Collection[str] | None = None,
-    losses: Sequence[str] = LOSSES,
-    checkpointing: bool | None = None,
-    trial: bool = True,
-) -> Estimate:
-    """Estimate `calibrate`.
+@dataclass(frozen=True)
+class PredictionStep:
+    """A batch of `predict`, on the grid that masks are compared on by default."""
 
-    Args:
-        model, reference, samples, batch_size, needs, losses: As for `calibrate`.
-        datasets: Data sets, each of which gives `samples` images.
-        checkpointing: Whether blocks are recomputed; by default as the model is set.
-        trial: Time a few layers for the seconds, a few seconds at most.
+    batch_size: int
 
-    Returns:
-        The estimate. Files that exist already are not taken off.
-
-    Raises:
-        StatisticsError: Other losses than `calibrate` takes.
-    """
-    check_losses(losses)
-    kinds = _kinds(needs, reference)
-    recomputes = is_checkpointing(model) if checkpointing is None else checkpointing
-    element = max(4, next(model.parameters()).element_size())
-    sizes = {need: element * _numbers(model, need.kind, losses) for need in kinds}
-    roles = {need.role for need in kinds if need.summed}
-    sums = max((sum(sizes[need] for need in kinds if need.role == role) for role in roles), default=0)
-    one = activations_of(model)
-    several = len(losses) - 1
-    passes = len(roles) * datasets * samples
-    forwards = 1 + len(losses) * (3 if recomputes else 2)
-    return Estimate(
-        work="calibration",
-        passes=passes,
-        batch_size=batch_size,
-        fixed={"sums": sums},
-        per_image={
-            "activations": _alive(one, recomputes, kept_on=bool(several)),
-            "layer gradients": several * one.layer_gradients,
-            "work": max(one.attention_work, (len(losses) + 1) * one.weight_gradient),
-        },
-        disk_bytes=sum(size * (datasets if need.summed else 1) for need, size in sizes.items()),
-        seconds=passes * forwards * seconds_per_image(model) if trial else None,
-        device=str(next(model.parameters()).device),
-        remedies=_remedies(model, recomputes),
-    )
+    @torch.no_grad()
+    def __call__(self, model: nn.Module) -> None:
+        images, boxes, _ = blank_batch(model, self.batch_size)
+        predict_batch(model, images, boxes, [(_GRID_PX, _GRID_PX)] * self.batch_size)
 
 
-def recovery_estimate(
-    model: nn.Module,
-    teacher: nn.Module,
-    settings: RecoverySettings = DEFAULT_RECOVERY,
-    *,
-    images: int = 0,
-    validation_images: int = 0,
-    checkpointing: bool | None = None,
-    trial: bool = True,
-) -> Estimate:
-    """Estimate `recover`, in float32.
-
-    Args:
-        model, teacher, settings: As for `recover`.
-        images: Training images, which are held as bytes.
-        validation_images: Images of each look at the validation split.
-        checkpointing, trial: As for `calibration_estimate`.
-
-    Returns:
-        The estimate.
-    """
-    recomputes = is_checkpointing(model) if checkpointing is None else checkpointing
-    trained = sum(
-        p.numel() * p.element_size() for name, p in model.named_parameters() if not name.startswith("prompt_encoder.")
-    )
-    looks = 1 + settings.steps // settings.validate_every if settings.validate_every and validation_images else 0
-    one, taught = activations_of(model), activations_of(teacher)
-    steps, checks = settings.steps * settings.batch_size, looks * validation_images
-    seconds = None
-    if trial:
-        own = seconds_per_image(model)
-        seconds = (steps * (4 if recomputes else 3) + checks) * own + steps * seconds_per_image(teacher)
-    return Estimate(
-        work="recovery",
-        passes=steps + checks,
-        batch_size=settings.batch_size,
-        # AdamW's two moments, the gradients, and the best weights so far
-        fixed={"optimiser": 4 * trained, "images": images * (_RGB + 1) * pool_size(model) ** 2},
-        per_image={
-            "activations": _alive(one, recomputes, kept_on=False),
-            "work": max(one.attention_work, taught.forward_work),
-        },
-        # a state holds weights, moments and best weights
-        disk_bytes=4 * trained,
-        seconds=seconds,
-        device=str(next(model.parameters()).device),
-        remedies=_remedies(model, recomputes),
-    )
+def held_images(model: nn.Module, images: int) -> int:
+    """Bytes of the images of an `EvaluationSet`, which are held on the processor; 0 for a model elsewhere."""
+    if on_device(model).type != "cpu":
+        return 0
+    return images * sum(part.nbytes for part in blank_batch(model, 1, "meta")[:2])
 
 
-def evaluation_estimate(model: nn.Module, images: int, *, batch_size: int = 16, trial: bool = True) -> Estimate:
-    """Estimate `evaluate`: forward passes, without what comparing the masks takes.
+def held_masks(model: nn.Module, images: int) -> int:
+    """Bytes of the masks that `predict` returns, likewise."""
+    return images * _GRID_PX**2 if on_device(model).type == "cpu" else 0
+
+
+def on_device(model: nn.Module) -> torch.device:
+    """Where a model is; the processor for one in no memory."""
+    device = next(model.parameters()).device
+    return torch.device("cpu") if device.type == "meta" else device
+
+
+def shared(total: int, batch_size: int) -> int:
+    """Bytes an image of a batch that takes so many together, rounded up."""
+    return -(-max(0, total) // batch_size)
+
+
+def evaluation_estimate(model: nn.Module, images: int, *, batch_size: int = BATCH_SIZE, trial: bool = True) -> Estimate:
+    """Estimate `evaluate`, without what comparing the masks takes.
 
     Args:
         model: As for `evaluate`.
@@ -440,43 +234,23 @@ def evaluation_estimate(model: nn.Module, images: int, *, batch_size: int = 16, 
     Returns:
         The estimate.
     """
-    one = activations_of(model)
+    held, work = held_images(model, images), peak_bytes(PredictionStep(batch_size), model)
     return Estimate(
         work="evaluation",
         passes=images,
         batch_size=batch_size,
-        fixed={},
-        per_image={"work": one.forward_work},
+        # images are there twice for a moment, while they are put together
+        fixed={"images": held + max(0, held - work), "masks": held_masks(model, images)},
+        per_image={"work": shared(work, batch_size)},
         disk_bytes=0,
         seconds=images * seconds_per_image(model) if trial else None,
         device=str(next(model.parameters()).device),
-        remedies=_remedies(model, None),
+        remedies=remedies(model, None),
     )
 
 
-def _kinds(needs: Collection[str] | None, reference: nn.Module | None) -> list[Need]:
-    if needs is not None:
-        return [Need(need) for need in needs]
-    return [Need.FISHER, *([Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS] if reference is not None else [])]
-
-
-def _numbers(model: nn.Module, kind: str, losses: Sequence[str]) -> int:
-    layout = layout_of(kind)
-    if layout is None:
-        return 0
-    with faults_named(kind):
-        return sum(math.prod(shape) for shape in stored_shapes(layout, losses, model).values())
-
-
-def _alive(one: Activations, recomputes: bool, kept_on: bool) -> int:
-    """Bytes kept at the worst moment of a backward pass; `kept_on` where the graph is run a second time."""
-    if recomputes and not kept_on:
-        # what surrounds the blocks is gone by the time they are recomputed
-        return one.entering + max(one.around, one.largest_block)
-    return one.saved(recomputes)
-
-
-def _remedies(model: nn.Module, recomputes: bool | None) -> tuple[str, ...]:
+def remedies(model: nn.Module, recomputes: bool | None) -> tuple[str, ...]:
+    """What takes less memory besides a smaller batch; None for work that recomputes nothing."""
     found = []
     if recomputes is False:
         found.append("checkpointing (blocks are recomputed)")
@@ -490,7 +264,7 @@ def _remedies(model: nn.Module, recomputes: bool | None) -> tuple[str, ...]:
 def seconds_per_image(model: nn.Module) -> float:
     """Estimate the time of a forward pass over one image, from one block of each kind and the mask decoder.
 
-    The other blocks are scaled by their FLOPs (`cost.count`, everything that runs).
+    The other blocks are scaled by their FLOPs (everything that runs).
 
     Args:
         model: A `Sam`, not on the meta device.
@@ -498,19 +272,20 @@ def seconds_per_image(model: nn.Module) -> float:
     Returns:
         Seconds.
     """
-    geometry, device = geometry_of(model), next(model.parameters()).device
-    dtype, side = next(model.parameters()).dtype, geometry.tokens_side
-    tokens = torch.randn((1, side, side, geometry.embed_dim), device=device, dtype=dtype)
-    embedding = torch.randn((1, geometry.out_channels, side, side), device=device, dtype=dtype)
-    box = torch.tensor([[0.25, 0.25, 0.5, 0.5]], device=device) * geometry.image_size
-    cost = count(model, convention="full")
-    rates: dict[int, float] = {}
-    for block, size in zip(blocks_of(model), cost.per_block, strict=True):
-        if block.window not in rates:
-            rates[block.window] = _seconds(model.get_submodule(block.name), tokens) / size.flops
-    inside = sum(size.flops * rates[size.window] for size in cost.per_block)
-    stem = (cost.flops - sum(size.flops for size in cost.per_block)) * sum(rates.values()) / len(rates)
-    return inside + stem + _seconds(decode, model, embedding, box)
+    geometry, first = geometry_of(model), next(model.parameters())
+    blocks, (around, inside) = blocks_of(model), macs_of(model)
+    rates: dict[tuple[int, int, int], float] = {}
+    kinds = [(block.window, block.tokens_side, block.width) for block in blocks]
+    for block, kind, macs in zip(blocks, kinds, inside, strict=True):
+        if kind not in rates:
+            tokens = torch.randn((1, block.tokens_side, block.tokens_side, block.width)).to(first)
+            rates[kind] = _seconds(model.get_submodule(block.name), tokens) / macs
+    encoder = sum(macs * rates[kind] for macs, kind in zip(inside, kinds, strict=True))
+    encoder += around * sum(rates.values()) / len(rates)
+    last = blocks[-1].tokens_side
+    embedding = torch.randn((1, geometry.out_channels, last, last)).to(first)
+    box = torch.tensor([[0.25, 0.25, 0.5, 0.5]], device=first.device) * geometry.image_size
+    return encoder + _seconds(decode, model, embedding, box)
 
 
 def _seconds(run: Callable[..., object], *args: object) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
@@ -19,6 +19,9 @@ from ..data.splits.split import Data, Split, named_sets
 from ..models.families import geometry_of
 from ..models.protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
 from .metrics import MaskMetrics, evaluate_mask
+
+BATCH_SIZE = 16
+"""Images at a time, unless said otherwise."""
 
 Masks = Sequence[npt.NDArray[np.bool_]]
 """One (H, W) mask an image."""
@@ -76,7 +79,7 @@ def predict(
     images: EvaluationSet,
     *,
     postprocess: Postprocess = "medsam",
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Masks:
     """Predict the mask of every image on the evaluation grid.
@@ -94,23 +97,29 @@ def predict(
     Raises:
         MedcorePruneError: The model is of half precision, or torch's default dtype is not float32.
     """
-    device = next(model.parameters()).device
     masks: list[npt.NDArray[np.bool_]] = []
     starts = range(0, len(images), batch_size)
     for start in track(starts, f"predicting {images.name}", total=len(starts), show=progress):
         part = slice(start, start + batch_size)
-        logits = low_res_logits(model, images.images[part].to(device), images.boxes[part].to(device))
-        masks += _on_grids(logits, images.shapes[part], postprocess)
+        found = predict_batch(model, images.images[part], images.boxes[part], images.shapes[part], postprocess)
+        masks += [mask.cpu().numpy() for mask in found]
     return masks
 
 
-def _on_grids(
-    logits: torch.Tensor, shapes: Sequence[tuple[int, int]], postprocess: Postprocess
-) -> list[npt.NDArray[np.bool_]]:
+def predict_batch(
+    model: nn.Module,
+    images: Tensor,
+    boxes: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    postprocess: Postprocess = "medsam",
+) -> list[Tensor]:
+    """Predict the masks of a batch, (H, W) bool each, where the model is."""
+    device = next(model.parameters()).device
+    logits = low_res_logits(model, images.to(device), boxes.to(device))
     if len(set(shapes)) == 1:
-        return list(masks_from_logits(logits, shapes[0], postprocess).cpu().numpy())
+        return list(masks_from_logits(logits, shapes[0], postprocess))
     pairs = zip(logits, shapes, strict=True)
-    return [masks_from_logits(one[None], shape, postprocess)[0].cpu().numpy() for one, shape in pairs]
+    return [masks_from_logits(one[None], shape, postprocess)[0] for one, shape in pairs]
 
 
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
@@ -143,7 +152,7 @@ def evaluate(
     eval_size: EvalSize = 256,
     tolerance_px: float = 2.0,
     postprocess: Postprocess = "medsam",
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Evaluate a model on data sets under MedSAM's protocol.

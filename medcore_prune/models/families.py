@@ -86,7 +86,14 @@ def _children(model: object) -> list[tuple[str, nn.Module]]:
 
 def blocks_of(model: nn.Module) -> list[Block]:
     """Return the transformer blocks of `model`'s image encoder, shallowest first."""
-    return family_of(model).blocks(model)
+    family = family_of(model)
+    blocks = family.blocks(model)
+    try:
+        geometry = family.geometry(model)
+    except MedcorePruneError:
+        # an image that is no square: the blocks can be cut all the same, and whoever asks for their grid is told
+        return blocks
+    return [block.within(geometry) for block in blocks]
 
 
 def encoder_of(model: nn.Module) -> nn.Module:

@@ -1,9 +1,10 @@
 """The protocol through which a model family shows its transformer blocks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError, SurgeryError
@@ -35,8 +36,13 @@ def require_plain(name: str, layer: object) -> None:
         raise SurgeryError(f"{name} has {', '.join(beside)} beside weight and bias: {_MERGE}")
 
 
-FUSED, SEPARATE = ("qkv",), ("q", "k", "v")
+Part = Literal["q", "k", "v"]
+FUSED = ("qkv",)
+SEPARATE: tuple[Part, ...] = ("q", "k", "v")
 """Roles of the layers that give queries, keys and values: one for all three, or one each."""
+
+RowOrder = Literal["parts", "heads"]
+"""How the rows of a fused `qkv` lie: q, then k, then v, each head after head; or head after head, its q, k and v."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,16 @@ class Block:
     Attributes:
         index: Position in the encoder, 0 is the shallowest.
         name: Qualified name in the model, e.g. `image_encoder.blocks.3`.
-        layers: The prunable linear layers by role, in the order in which they run: `qkv` (rows are those of q, then
-            of k, then of v, each head after head), or `q`, `k` and `v`; `proj` (attention output); `lin1` and `lin2`
-            (the MLP).
+        layers: The prunable linear layers by role, in the order in which they run: `qkv`, or `q`, `k` and `v`; `proj`
+            (attention output); `lin1` and `lin2` (the MLP).
         layer_names: Role to qualified name in the model.
         attention: The module that carries the number of heads.
         num_heads: Heads present now.
         head_dim: Channels of one head.
         window: Side of the attention window in tokens; 0 means global attention.
+        side: Tokens along one side of what the block reads; None where it is the encoder's, which `blocks_of` puts in.
+        prefix_tokens: Class and register tokens beside those, put in likewise.
+        row_order: How the rows of `qkv` lie.
     """
 
     index: int
@@ -64,6 +72,37 @@ class Block:
     num_heads: int
     head_dim: int
     window: int
+    side: int | None = None
+    prefix_tokens: int = 0
+    row_order: RowOrder = "parts"
+
+    @property
+    def width(self) -> int:
+        """Channels of the residual stream that the block reads and adds to."""
+        return self.layers["lin1"].in_features
+
+    @property
+    def tokens_side(self) -> int:
+        """Tokens along one side of the square that the block reads.
+
+        Raises:
+            MedcorePruneError: It reads no square.
+        """
+        if self.side is None:
+            raise MedcorePruneError(
+                f"{self.name} does not say its grid of tokens: expected a square, as block_of(side=)"
+            )
+        return self.side
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that the block reads, prefix tokens included."""
+        return self.tokens_side**2 + self.prefix_tokens
+
+    @property
+    def padded_side(self) -> int:
+        """Tokens along one side with those that only fill its windows up."""
+        return self.window * -(-self.tokens_side // self.window) if self.window else self.tokens_side
 
     @property
     def head_inputs(self) -> tuple[str, ...]:
@@ -75,6 +114,26 @@ class Block:
         """Hidden neurons of the MLP."""
         return self.layers["lin1"].out_features
 
+    def rows(self, part: Part) -> Tensor:
+        """Which rows of the layer that gives queries, keys or values are each head's: (heads, head_dim) int64."""
+        rows = torch.arange(self.num_heads * self.head_dim).view(self.num_heads, self.head_dim)
+        if self.head_inputs == SEPARATE:
+            return rows
+        place = SEPARATE.index(part)
+        if self.row_order == "parts":
+            return rows + place * rows.numel()
+        return rows + (torch.arange(self.num_heads)[:, None] * 2 + place) * self.head_dim
+
+    def head_rows(self, role: str) -> Tensor:
+        """Which rows of one of `head_inputs` are each head's: (heads, k) int64, those of q, k and v in this order."""
+        return torch.cat([self.rows(part) for part in SEPARATE if role in (part, *FUSED)], dim=1)
+
+    def within(self, geometry: "Geometry") -> "Block":
+        """The same block on the encoder's grid of tokens, unless it says its own."""
+        if self.side is not None:
+            return self
+        return replace(self, side=geometry.tokens_side, prefix_tokens=geometry.prefix_tokens)
+
 
 def block_of(
     module: nn.Module,
@@ -84,12 +143,16 @@ def block_of(
     attention: nn.Module,
     num_heads: int,
     window: int,
+    *,
+    side: int | None = None,
+    prefix_tokens: int = 0,
+    row_order: RowOrder = "parts",
 ) -> Block:
     """Show a module as a block.
 
     Args:
         module: The block itself.
-        index, name, attention, num_heads, window: As in `Block`.
+        index, name, attention, num_heads, window, side, prefix_tokens, row_order: As in `Block`.
         paths: Role to the layer's place in the module.
 
     Raises:
@@ -100,18 +163,19 @@ def block_of(
     names = {role: f"{name}.{path}" for role, path in paths.items()}
     for role, layer in layers.items():
         require_plain(names[role], layer)
-    rows = sum(layers[role].out_features for role in (FUSED if FUSED[0] in layers else SEPARATE))
-    return Block(index, name, layers, names, attention, num_heads, rows // (3 * num_heads), window)
+    head_dim = sum(layers[role].out_features for role in (FUSED if FUSED[0] in layers else SEPARATE)) // (3 * num_heads)
+    grid = (side, prefix_tokens, row_order)
+    return Block(index, name, layers, names, attention, num_heads, head_dim, window, *grid)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of the encoder that cost and protocol need.
+    """Sizes of the encoder as a whole; a `Block` says its own, which may differ from block to block.
 
     Attributes:
         image_size: Input side in pixels.
         patch_size: Patch side in pixels.
-        embed_dim: Channels of a token.
+        embed_dim: Channels of a token where the first block reads it.
         out_channels: Channels that the neck hands to the mask decoder; 0 where there is no neck.
         prefix_tokens: Class and register tokens, which are beside those of the image.
     """
@@ -125,12 +189,12 @@ class Geometry:
 
     @property
     def tokens_side(self) -> int:
-        """Tokens along one side of the image."""
+        """Tokens along one side of the image where the first block reads it."""
         return self.image_size // self.patch_size
 
     @property
     def tokens(self) -> int:
-        """All tokens of an image, prefix tokens included."""
+        """All tokens of an image there, prefix tokens included."""
         return self.tokens_side**2 + self.prefix_tokens
 
 

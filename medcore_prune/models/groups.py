@@ -147,7 +147,20 @@ class StructuredGroup:
         else:
             coupling = _MlpCoupling(self.inputs[0].layer, self.layer_out)
         graph = _graph(coupling, self.inputs[0].layer)
-        return graph.get_pruning_group(self.layer_out, tp.prune_linear_in_channels, idxs=list(channels))
+        group = graph.get_pruning_group(self.layer_out, tp.prune_linear_in_channels, idxs=list(channels))
+        if self.family == "heads" and len(self.inputs) == 1:
+            self._lay_rows(group)
+        return group
+
+    def _lay_rows(self, group: tp.Group) -> None:
+        """Name the rows of a fused `qkv` as they lie in it; the coupling takes its output for q, then k, then v."""
+        part = self.inputs[0]
+        traced = torch.cat([self.out_cols + n * self.out_cols.numel() for n in range(3)], dim=1).flatten()
+        place = dict(zip(traced.tolist(), part.rows.flatten().tolist(), strict=True))
+        for n, item in enumerate(group.items):
+            if item.dep.target.module is part.layer:
+                group[n] = type(item)(dep=item.dep, idxs=[place[row] for row in item.idxs])
+                group[n].root_idxs = item.root_idxs
 
     def in_model(self, model: nn.Module) -> "StructuredGroup":
         """The same group on the layers that another model has under the same names.
@@ -169,6 +182,8 @@ class StructuredGroup:
 
 
 def _check_indices(index: Tensor, size: int, what: str) -> None:
+    if type(index) is not Tensor:
+        return  # a shape without numbers, as where memory is estimated
     flat = index.numpy().ravel()
     if not flat.size:
         return
@@ -179,19 +194,17 @@ def _check_indices(index: Tensor, size: int, what: str) -> None:
 
 
 def _head_group(block: Block) -> StructuredGroup:
-    channels = torch.arange(block.num_heads * block.head_dim).view(block.num_heads, block.head_dim)
-    width = block.num_heads * block.head_dim
-    roles = block.head_inputs
-    rows = torch.cat([channels + part * width for part in range(3)], dim=1) if len(roles) == 1 else channels
     return StructuredGroup(
         block=block.index,
         family="heads",
         n_units=block.num_heads,
         unit_size=block.head_dim,
-        inputs=tuple(UnitRows(block.layers[role], block.layer_names[role], rows) for role in roles),
+        inputs=tuple(
+            UnitRows(block.layers[role], block.layer_names[role], block.head_rows(role)) for role in block.head_inputs
+        ),
         layer_out=block.layers["proj"],
         name_out=block.layer_names["proj"],
-        out_cols=channels,
+        out_cols=torch.arange(block.num_heads * block.head_dim).view(block.num_heads, block.head_dim),
     )
 
 

@@ -31,6 +31,10 @@ def require_cut_from(small: nn.Module, teacher: nn.Module) -> None:
     if windows[0] != windows[1]:
         raise SurgeryError(f"the pruned model has attention windows {windows[0]}, its teacher {windows[1]}: {_WANTED}")
     for mine, other in zip(*blocks, strict=True):
+        if (mine.width, mine.side) != (other.width, other.side):
+            raise SurgeryError(
+                f"the pruned model and its teacher differ in the tokens of block {mine.index}: {_WANTED}"
+            )
         if mine.num_heads > other.num_heads or mine.neurons > other.neurons:
             raise SurgeryError(
                 f"the pruned model cannot be cut from its teacher: block {mine.index} has {mine.num_heads} heads and "

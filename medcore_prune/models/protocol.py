@@ -18,7 +18,7 @@ from .._support.devices import precision_of, refuse_half, require_default_dtype
 from .._support.errors import DataError
 from ..data.images import to_rgb
 from ..data.prompts import Box, check_box
-from .families import family_of
+from .families import family_of, geometry_of
 
 Postprocess = Literal["medsam", "logits"]
 
@@ -160,3 +160,23 @@ def batch_of(
     images = torch.stack([preprocess(image, size) for image, _ in samples])
     boxes = torch.stack([scale_box(box, image.shape[:2], size) for image, box in samples])
     return images.to(device), boxes.to(device)
+
+
+def blank_batch(
+    model: nn.Module, count: int, device: torch.device | str | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Make a batch of a model's size that shows nothing, for work whose size alone matters.
+
+    Args:
+        model: Whose input size, and device unless another is named.
+        count: Images.
+        device: Where to put it.
+
+    Returns:
+        Images (B, 3, S, S), boxes (B, 4) and masks (B, 1, S, S), float32.
+    """
+    size = geometry_of(model).image_size
+    place = next(model.parameters()).device if device is None else device
+    shapes = ((count, 3, size, size), (count, 4), (count, 1, size, size))
+    images, boxes, masks = (torch.zeros(shape, dtype=torch.float32, device=place) for shape in shapes)
+    return images, boxes, masks

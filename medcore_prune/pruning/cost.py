@@ -1,18 +1,14 @@
 """Parameters and FLOPs of an image encoder, before and after a plan, under two named conventions."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from .._support.errors import BudgetError
 from ..models.families import blocks_of, encoder_of, geometry_of
-from ..models.family import Block, Geometry
 from ..models.groups import Family, StructuredGroup, groups_of
+from ..models.macs import CONVENTIONS, convention_named
 from .plan import Plan
-
-_RGB = 3  # channels of the input image
-_NECK_KERNEL = 3 * 3  # SAM's neck: a 1 x 1 convolution, then a 3 x 3 one
 
 
 @dataclass(frozen=True)
@@ -78,58 +74,6 @@ class Cost:
         return 1 - self.flops / dense.flops
 
 
-@dataclass(frozen=True)
-class Convention:
-    """What counts as a multiply-accumulate: of everything around the blocks, of a head, and of a neuron."""
-
-    stem_macs: Callable[[Geometry], int]
-    head_macs: Callable[[Block, Geometry], int]
-    neuron_macs: Callable[[Block, Geometry], int]
-
-
-def _patch_macs(geometry: Geometry) -> int:
-    return geometry.tokens_side**2 * geometry.embed_dim * _RGB * geometry.patch_size**2
-
-
-def _patch_and_neck_macs(geometry: Geometry) -> int:
-    neck = geometry.out_channels * (geometry.embed_dim + _NECK_KERNEL * geometry.out_channels)
-    return _patch_macs(geometry) + geometry.tokens_side**2 * neck
-
-
-def _neuron_macs(block: Block, geometry: Geometry) -> int:
-    return 2 * geometry.tokens * geometry.embed_dim
-
-
-def _paper_head_macs(block: Block, geometry: Geometry) -> int:
-    n = geometry.tokens
-    context = block.window**2 or n
-    return 4 * n * geometry.embed_dim * block.head_dim + 2 * n * context * block.head_dim
-
-
-def _full_head_macs(block: Block, geometry: Geometry) -> int:
-    side = block.window or geometry.tokens_side
-    # windows that overhang the image are filled up with zeros, which are multiplied like all else
-    n = (side * -(-geometry.tokens_side // side)) ** 2 if block.window else geometry.tokens
-    context = side**2 if block.window else geometry.tokens
-    # each token meets every row and every column offset of its window once
-    relative = 2 * side if getattr(block.attention, "use_rel_pos", False) else 0
-    return n * block.head_dim * (4 * geometry.embed_dim + 2 * context + relative)
-
-
-CONVENTIONS: dict[str, Convention] = {
-    # METHOD section 7: no window padding, no relative positions, no neck
-    "paper": Convention(_patch_macs, _paper_head_macs, _neuron_macs),
-    # every matrix product and convolution that runs
-    "full": Convention(_patch_and_neck_macs, _full_head_macs, _neuron_macs),
-}
-
-
-def _convention(name: str) -> Convention:
-    if name not in CONVENTIONS:
-        raise BudgetError(f"unknown FLOPs convention {name!r}: expected one of {', '.join(CONVENTIONS)}")
-    return CONVENTIONS[name]
-
-
 def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper") -> Cost:
     """Count the parameters and FLOPs of `model`'s image encoder, as it is or after a plan.
 
@@ -150,25 +94,25 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
         BudgetError: Unknown convention.
         SurgeryError: The plan is for other sizes.
     """
-    rule, geometry = _convention(convention), geometry_of(model)
+    rule, geometry, blocks = convention_named(convention), geometry_of(model), blocks_of(model)
     if plan is not None:
         plan.check_fits(model)
     unit_params = {(group.block, group.family): group.cost_params for group in groups_of(model)}
     per_block = []
     gone = 0
-    for block in blocks_of(model):
+    for block in blocks:
         heads, neurons = block.num_heads, block.neurons
         if plan is not None:
             heads, neurons = (len(plan.blocks[block.index].keep(family)) for family in ("heads", "neurons"))
         cut = (block.num_heads - heads) * unit_params[block.index, "heads"]
         cut += (block.neurons - neurons) * unit_params[block.index, "neurons"]
         params = sum(parameter.numel() for parameter in model.get_submodule(block.name).parameters()) - cut
-        macs = heads * rule.head_macs(block, geometry) + neurons * rule.neuron_macs(block, geometry)
-        per_block.append(BlockCost(block.index, block.window, heads, neurons, params, 2 * macs))
+        flops = 2 * rule.block_macs(block, heads, neurons)
+        per_block.append(BlockCost(block.index, block.window, heads, neurons, params, flops))
         gone += cut
     total = sum(parameter.numel() for parameter in encoder_of(model).parameters()) - gone
-    flops = 2 * rule.stem_macs(geometry) + sum(block.flops for block in per_block)
-    return Cost(convention, total, flops, tuple(per_block))
+    around = 2 * rule.stem_macs(geometry, blocks)
+    return Cost(convention, total, around + sum(block.flops for block in per_block), tuple(per_block))
 
 
 def _unit_params(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[int, Family], int]:
@@ -176,13 +120,13 @@ def _unit_params(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[
 
 
 def _unit_flops(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[int, Family], int]:
-    geometry, blocks, rule = geometry_of(model), blocks_of(model), CONVENTIONS["paper"]
-    macs = {"heads": rule.head_macs, "neurons": rule.neuron_macs}
-    neurons_per_unit = {"heads": lambda group: 1, "neurons": lambda group: group.unit_size}
-    return {
-        (g.block, g.family): 2 * macs[g.family](blocks[g.block], geometry) * neurons_per_unit[g.family](g)
-        for g in groups
-    }
+    blocks, rule = blocks_of(model), CONVENTIONS["paper"]
+    found: dict[tuple[int, Family], int] = {}
+    for group in groups:
+        block = blocks[group.block]
+        macs = rule.head_macs(block) if group.family == "heads" else group.unit_size * rule.neuron_macs(block)
+        found[group.block, group.family] = 2 * macs
+    return found
 
 
 UNIT_COSTS = {"params": _unit_params, "flops": _unit_flops}

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ...models.families import blocks_of, geometry_of
+from ...models.families import blocks_of
 from ..collector import CONSTANT, SQUARES, Collector, register_collector, squares
 from ..layer_gradients import LayerBatch
 
@@ -18,11 +20,15 @@ def real_tokens(side: int, window: int) -> Tensor:
     Windows, `window` tokens a side, are taken row by row from the image, padded on the right and below to whole ones; 0
     is global attention, which pads nothing. Tokens come window by window, and row by row in each.
     """
+    return torch.from_numpy(_shown(side, window))
+
+
+def _shown(side: int, window: int) -> npt.NDArray[np.bool_]:
     if not window:
-        return torch.ones(side * side, dtype=torch.bool)
+        return np.ones(side * side, dtype=bool)
     windows = -(-side // window)
-    inside = torch.arange(windows * window).view(windows, window) < side
-    return (inside[:, None, :, None] & inside[None, :, None, :]).flatten()
+    inside = np.arange(windows * window).reshape(windows, window) < side
+    return np.asarray(inside[:, None, :, None] & inside[None, :, None, :]).ravel()
 
 
 class UnitInputs(Collector):
@@ -30,10 +36,9 @@ class UnitInputs(Collector):
 
     def __init__(self, model: nn.Module, reference: nn.Module | None = None) -> None:
         super().__init__(model, reference)
-        side = geometry_of(model).tokens_side
         # attention alone runs in windows
         self._real = {
-            block.layer_names[role]: real_tokens(side, block.window if role == "proj" else 0)
+            block.layer_names[role]: np.flatnonzero(_shown(block.tokens_side, block.window if role == "proj" else 0))
             for block in blocks_of(model)
             for role in _ROLES
         }
@@ -44,9 +49,9 @@ class UnitInputs(Collector):
         return {block.layer_names[role]: block.layers[role] for block in blocks_of(model) for role in _ROLES}
 
     def real(self, layer_name: str, batch: LayerBatch) -> Tensor | None:
-        """Which of a batch's tokens show the image, (T,) bool; None for a layer that is not looked at."""
+        """Places of a batch's tokens that show the image; None for a layer that is not looked at."""
         real = self._real.get(layer_name)
-        return None if real is None else real.to(batch.inputs.device)
+        return None if real is None else torch.from_numpy(real).to(batch.inputs.device)
 
 
 @register_collector("gram")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.calibration.sums import Accumulator
-from medcore_prune.evaluation.latency import measured
+from medcore_prune.evaluation.memory import measured
 from medcore_prune.models import sdpa
 from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.sam_shape import SamShape

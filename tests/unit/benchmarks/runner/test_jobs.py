@@ -20,7 +20,7 @@ from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.benchmarks.runner.store import CellResult, ResultStore
 from medcore_prune.criteria.random import Random
 from medcore_prune.data.splits.split import FRACTIONS, Split
-from medcore_prune.evaluation.latency import Measured
+from medcore_prune.evaluation.memory import Measured
 from medcore_prune.models.groups import StructuredGroup
 from medcore_prune.pruning.level import Level
 from medcore_prune.scoring.criterion import Cost, Criterion

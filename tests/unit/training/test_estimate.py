@@ -1,0 +1,72 @@
+"""Estimates of a recovery against the peak of the real one."""
+
+import pytest
+from tiny import tiny_sam
+from tiny_samples import TinySamples
+from torch import nn
+
+import medcore_prune as mp
+from medcore_prune.data.splits.split import Split
+from medcore_prune.evaluation.memory import measured
+from medcore_prune.models.segment_anything import build_sam
+from medcore_prune.training.estimate import recovery_estimate
+from medcore_prune.training.recover import recover
+from medcore_prune.training.settings import RecoverySettings
+
+
+def pair(attention: str) -> tuple[nn.Module, nn.Module]:
+    teacher = mp.set_attention(tiny_sam(), attention)
+    return mp.prune(teacher, mp.make_plan(teacher, "h50_m70")), teacher
+
+
+def split(train: int, validation: int) -> Split:
+    whole = TinySamples("a", train + validation)
+    parts = [mp.data.Subset(whole, tuple(at), "a") for at in (range(train), range(train, train + validation))]
+    return Split({"a": parts[0]}, {"a": parts[1]} if validation else {}, {}, seed=0, fractions=(1.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("validation", [0, 4])
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("attention", ["segment-anything", "sdpa"])
+def test_memory_is_that_of_the_real_recovery(attention: str, recompute: bool, batch_size: int, validation: int) -> None:
+    model, teacher = pair(attention)
+    settings = RecoverySettings(steps=3, batch_size=batch_size, validate_every=2)
+    estimate = recovery_estimate(
+        model, teacher, settings, images=6, validation_images=validation, checkpointing=recompute, trial=False
+    )
+    with mp.checkpointing(model, on=recompute), measured() as cost:
+        recover(model, teacher, split(6, validation), settings, progress=False)
+    assert 1 <= estimate.memory_bytes / cost.peak_bytes < 1.06
+
+
+def test_what_is_held_and_how_often_images_pass() -> None:
+    model = build_sam("pocket", "meta")
+    settings = RecoverySettings(steps=3, batch_size=2, validate_every=2)
+    estimate = recovery_estimate(model, model, settings, images=10, validation_images=4, trial=False)
+    trained = sum(p.numel() for part in (model.image_encoder, model.mask_decoder) for p in part.parameters())
+    assert estimate.fixed == {
+        "optimiser": 16 * trained,
+        "images": 10 * 4 * 128**2 + 4 * 4 * (3 * 96**2 + 4),
+        "validation": 0,
+    }
+    assert estimate.passes == 3 * 2 + 2 * 4
+    # without validation there are no best weights to keep
+    assert recovery_estimate(model, model, settings, images=10, trial=False).fixed["optimiser"] == 12 * trained
+
+
+def test_a_validation_that_takes_more_than_a_step_says_so() -> None:
+    model = mp.set_checkpointing(build_sam("vit_b", "meta", image_size=512))
+    settings = RecoverySettings(batch_size=1)
+    estimate = recovery_estimate(model, model, settings, images=4, validation_images=16, trial=False)
+    assert estimate.fixed["validation"] > 0
+    assert estimate.remedies[-1] == "validate_every=0"
+    few = recovery_estimate(model, model, settings, images=4, validation_images=1, trial=False)
+    assert (few.fixed["validation"], few.remedies[-1]) == (0, "another device")
+
+
+def test_time_goes_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medcore_prune.training.estimate.seconds_per_image", lambda _: 0.5)
+    few, many = (recovery_estimate(tiny_sam(), tiny_sam(), RecoverySettings(steps=steps)) for steps in (10, 30))
+    # a forward pass of both models, and a backward one of twice its time
+    assert (few.seconds, many.seconds) == (16 * 10 * 4 * 0.5, 16 * 30 * 4 * 0.5)
