@@ -15,6 +15,7 @@ from .calibration.statistics import Statistics as Statistics
 from .checkpoints.onnx import export_onnx as export_onnx
 from .checkpoints.pruned import load as load
 from .checkpoints.pruned import save as save
+from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
 from .correction.correct import correct as correct
 from .correction.settings import CorrectionReport as CorrectionReport

@@ -4,12 +4,15 @@ from . import phantoms as phantoms
 from .folders.folder import FolderSet as FolderSet
 from .folders.folder import folder as folder
 from .folders.layouts import LAYOUTS as LAYOUTS
+from .folders.layouts import Listing as Listing
+from .folders.layouts import register_layout as register_layout
 from .images import read_image as read_image
 from .images import read_mask as read_mask
 from .prompts import Box as Box
 from .prompts import box_from_mask as box_from_mask
 from .prompts import boxes_from_csv as boxes_from_csv
 from .prompts import jitter_box as jitter_box
+from .readers import register_reader as register_reader
 from .samples import ArraySet as ArraySet
 from .samples import Sample as Sample
 from .samples import SampleSet as SampleSet

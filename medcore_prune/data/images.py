@@ -1,4 +1,4 @@
-"""Image and mask files to arrays, whatever their mode: one decision each, stated here.
+"""Image and mask files to arrays, whatever their format and mode: one decision each, stated here.
 
 Images become (H, W, 3) uint8 RGB: gray is repeated, palettes are looked up, alpha is dropped. More than 8 bits a
 channel (16-bit PNG and TIFF, float, `.npy`) are scaled to 8 by the image's own smallest and largest value, except
@@ -10,6 +10,7 @@ whose 0 is white are turned round. Files of several pages (TIFF, GIF, WebP, anim
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from .._support.errors import DataError
 from .masks import binarise, channels_last, few_colours, object_of, one_channel, visible
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy"})
-LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp"})
+from .readers import READERS, Reader, reader_of, register_reader
 
 # what the suffixes promise: Pillow goes by content, and would hand PostScript over to another program
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
@@ -39,7 +38,7 @@ _PLAIN_MODES = frozenset({"1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F"})
 
 def is_image_file(path: Path) -> bool:
     """Say whether the name is that of an image file (hidden files are not)."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return reader_of(path) is not None and not path.name.startswith(".")
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -103,8 +102,8 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
             (`refuse_lost_labels`), several values without any background, or colour and alpha that disagree.
     """
     path = Path(path)
-    values = _load(path, indices=True)
-    if path.suffix.lower() in LOSSY_SUFFIXES:
+    values = _load(path, mask=True)
+    if _reader(path).lossy:
         return binarise(one_channel(values, path), lossy=True)
     return object_of(values, path)
 
@@ -120,8 +119,8 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
             that are no whole numbers or out of range.
     """
     path = Path(path)
-    loaded = _load(path, indices=True)
-    if path.suffix.lower() in LOSSY_SUFFIXES:
+    loaded = _load(path, mask=True)
+    if _reader(path).lossy:
         return binarise(one_channel(loaded, path), lossy=True).astype(np.int64)
     colours = visible(loaded, path)
     if few_colours(colours):
@@ -145,12 +144,15 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
         DataError: Missing, damaged, no image, or of several pages.
     """
     path = Path(path)
-    header = None if path.suffix.lower() == ".npy" or not _looks_complete(path) else _header_shape(path)
-    return read_image(path).shape[:2] if header is None else header
+    shape = _reader(path).shape
+    found = None if shape is None else shape(path)
+    return read_image(path).shape[:2] if found is None else found
 
 
 def _header_shape(path: Path) -> tuple[int, int] | None:
     """Return (H, W) as the header has it, or None if only the whole file can tell."""
+    if not _looks_complete(path):
+        return None
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
@@ -162,17 +164,18 @@ def _header_shape(path: Path) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def _load(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
-    """Return the stored values, (H, W) or (H, W, C); EXIF orientation is applied.
+def _reader(path: Path) -> Reader:
+    """What reads a file; one of no known suffix is tried as an image, which goes by its content."""
+    return reader_of(path) or READERS.get(".png")
 
-    Palettes are looked up; with `indices`, those that begin with black give their indices instead.
-    """
+
+def _load(path: Path, mask: bool = False) -> npt.NDArray[np.generic]:
+    """Return the stored values of an image, or of a mask: (H, W) or (H, W, C)."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
+    reader = _reader(path)
     try:
-        if path.suffix.lower() == ".npy":
-            return _plain(_load_npy(path))
-        return _plain(_load_with_pillow(path, indices))
+        return _plain(np.asarray(reader.read_mask(path) if mask else reader.read(path)))
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
@@ -182,6 +185,7 @@ def _load(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
         ) from error
 
 
+@register_reader(".npy")
 def _load_npy(path: Path) -> npt.NDArray[np.generic]:
     # memory-mapped first: a header alone takes no memory, whatever it claims, and a map fails where values are missing
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -222,7 +226,11 @@ def _plain(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return values
 
 
-def _load_with_pillow(path: Path, indices: bool) -> npt.NDArray[np.generic]:
+def _load_with_pillow(path: Path, indices: bool = False) -> npt.NDArray[np.generic]:
+    """Read stored values; EXIF orientation is applied.
+
+    Palettes are looked up; with `indices`, those that begin with black give their indices instead.
+    """
     try:
         opened = Image.open(path, formats=_FORMATS)
     except UnidentifiedImageError:
@@ -316,3 +324,8 @@ def _looks_complete(path: Path) -> bool:
     if head.startswith(b"\x89PNG"):
         return b"IEND" in tail
     return True
+
+
+_MASKS = partial(_load_with_pillow, indices=True)
+register_reader(".png", ".tif", ".tiff", ".bmp", ".gif", masks=_MASKS, shape=_header_shape)(_load_with_pillow)
+register_reader(".jpg", ".jpeg", ".webp", lossy=True, masks=_MASKS, shape=_header_shape)(_load_with_pillow)

@@ -19,7 +19,7 @@ from ..._support.progress import track
 from ..images import image_shape, read_image, read_labels, read_mask
 from ..prompts import Box, box_from_mask, boxes_from_csv, is_outside
 from ..samples import Sample, SampleSet, content_hash, image_hash, perceptual_hash
-from .layouts import LAYOUTS, Entry, Listing, detect
+from .layouts import Entry, Listing, scan_folder
 from .manifest import honour_manifest
 
 T = TypeVar("T")
@@ -159,10 +159,8 @@ def folder(
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of images and masks, there is none")
-    if layout != "auto" and layout not in LAYOUTS:
-        raise DataError(f"unknown layout {layout!r}: expected auto or one of {', '.join(LAYOUTS)}")
-    kind = LAYOUTS[detect(root) if layout == "auto" else layout]
-    listing = honour_manifest(root, kind.scan(root), kind.labels)
+    kind, found = scan_folder(root, layout)
+    listing = honour_manifest(root, found, kind.labels)
     _check_names(listing)
     checked = _check_files(listing, kind.labels)
     given = boxes_from_csv(boxes) if boxes is not None else {}

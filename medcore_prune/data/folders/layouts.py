@@ -1,15 +1,16 @@
 """How known data sets lie in folders: each layout lists its images with their masks, and what does not pair.
 
-A layout looks at names only; `folder` reads the files. Adding one means one scan function and one row in `LAYOUTS`.
+A layout looks at names only; `folder` reads the files. Adding one means one function under `register_layout`.
 """
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..._support.errors import DataError
+from ..._support.registry import BUILT_IN, Registry, failures_named, unknown_name
 from ..images import is_image_file
 from ..splits.manifest import abridged
 
@@ -117,21 +118,88 @@ def pair(images: Iterable[tuple[str, Path]], masks: Iterable[tuple[str, Path]], 
     return listing
 
 
+Scan = Callable[[Path], Listing]
+
+
 @dataclass(frozen=True)
 class Layout:
     """A way to lay out images and masks.
 
     Attributes:
+        name: Name among the layouts.
         title: What a user sees in a list of layouts.
         matches: Whether a folder looks like it.
         scan: Lists the folder.
         labels: Masks are label maps: each value is a sample of its own.
     """
 
+    name: str
     title: str
     matches: Callable[[Path], bool]
-    scan: Callable[[Path], Listing]
+    scan: Scan
     labels: bool = False
+
+
+REGISTRY: Registry[Layout] = Registry("layout", "medcore_prune.data.folders", "medcore_prune.layouts")
+
+
+class _Layouts(Mapping[str, Layout]):
+    """The registered layouts by name, built-in ones first, in the order of detection."""
+
+    def __getitem__(self, name: str) -> Layout:
+        if name not in REGISTRY:
+            raise KeyError(name)
+        return REGISTRY.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([layout.name for layout in REGISTRY.values()])
+
+    def __len__(self) -> int:
+        return len(REGISTRY.values())
+
+
+LAYOUTS: Mapping[str, Layout] = _Layouts()
+
+
+def _never(_: Path) -> bool:
+    return False
+
+
+def register_layout(
+    name: str, *, title: str, matches: Callable[[Path], bool] = _never, labels: bool = False
+) -> Callable[[Scan], Scan]:
+    """Return a decorator of a function that lists a folder's images with their masks.
+
+    It gets the folder, looks at names only, and returns a `Listing`: `files_of` gives a folder's image files, `child` a
+    sub-folder by name in any case, and `pair` the listing of images and masks by key, with what does not pair.
+
+    Args:
+        name: Lower-case letters, digits and underscores, a letter first.
+        title: What a user sees in a list of layouts.
+        matches: Whether a folder looks like it, for `"auto"`; layouts from outside are asked before built-in ones. By
+            default it has to be named.
+        labels: Masks are label maps: each value is a sample of its own.
+
+    Raises:
+        RegistryError: The name is badly formed or taken.
+    """
+    return REGISTRY.register(name, prepare=lambda _, scan: Layout(name, title, matches, scan, labels))
+
+
+def scan_folder(root: Path, layout: str) -> tuple[Layout, Listing]:
+    """List a folder as a layout has it.
+
+    Raises:
+        DataError: An unknown layout, none that the folder looks like, or one that cannot list it.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise DataError(unknown_name("layout", layout, ["auto", *LAYOUTS]))
+    found = LAYOUTS[detect(root) if layout == "auto" else layout]
+    with failures_named(f"layout {found.name}", DataError):
+        listing = found.scan(root)
+    if not isinstance(listing, Listing):
+        raise DataError(f"layout {found.name}: expected its function to return a Listing, got {type(listing).__name__}")
+    return found, listing
 
 
 def detect(root: Path) -> str:
@@ -153,7 +221,11 @@ def detect(root: Path) -> str:
 
 
 def _first_match(root: Path) -> str | None:
-    return next((name for name, layout in LAYOUTS.items() if layout.matches(root)), None)
+    for layout in sorted(LAYOUTS.values(), key=lambda layout: REGISTRY.info(layout.name).origin == BUILT_IN):
+        with failures_named(f"layout {layout.name}", DataError):
+            if layout.matches(root):
+                return layout.name
+    return None
 
 
 def _has(*alternatives: tuple[str, ...]) -> Callable[[Path], bool]:
@@ -285,34 +357,35 @@ _LAST_FRAME = 612
 _HAS_CLINICDB = _has(_ORIGINAL, _GROUND_TRUTH)
 _HAS_PAIRS = _has(_IMAGES, _MASKS)
 
+
 # in the order of detection: the more particular first
-LAYOUTS: Mapping[str, Layout] = {
-    "medsam_npy": Layout(
-        "imgs/*.npy with label maps in gts/*.npy, a sample a label",
-        _has(("imgs",), ("gts",)),
-        _two_folders(("imgs",), ("gts",)),
-        labels=True,
-    ),
-    "cvc_clinicdb": Layout(
-        "Original/ and Ground Truth/, frames numbered 1 to 612",
-        lambda root: any(map(_HAS_CLINICDB, _clinicdb_places(root))),
-        _scan_clinicdb,
-    ),
-    "busi": Layout(
-        "benign/ and malignant/ with `name (1).png`, `name (1)_mask.png`; normal/ is skipped",
-        lambda root: child(root, "benign") is not None or child(root, "malignant") is not None,
-        _scan_busi,
-    ),
-    "isic2018": Layout("*_Input/ISIC_x.jpg and *_GroundTruth/ISIC_x_segmentation.png", _is_isic, _scan_isic),
-    "cvc_colondb": Layout("frames and masks by number: 12, p12 or p12mask", _is_colondb, _scan_colondb),
-    "instances": Layout(
-        "images/ with label maps in instances/, a sample a label",
-        _has(_IMAGES, ("instances",)),
-        _two_folders(_IMAGES, ("instances",)),
-        labels=True,
-    ),
-    "kvasir_seg": Layout(
-        "images/ and masks/ with equal stems, JPEG masks", lambda root: False, _two_folders(_IMAGES, _MASKS)
-    ),
-    "plain": Layout("images/ and masks/ with equal stems", _HAS_PAIRS, _two_folders(_IMAGES, _MASKS)),
-}
+register_layout(
+    "medsam_npy",
+    title="imgs/*.npy with label maps in gts/*.npy, a sample a label",
+    matches=_has(("imgs",), ("gts",)),
+    labels=True,
+)(_two_folders(("imgs",), ("gts",)))
+register_layout(
+    "cvc_clinicdb",
+    title="Original/ and Ground Truth/, frames numbered 1 to 612",
+    matches=lambda root: any(map(_HAS_CLINICDB, _clinicdb_places(root))),
+)(_scan_clinicdb)
+register_layout(
+    "busi",
+    title="benign/ and malignant/ with `name (1).png`, `name (1)_mask.png`; normal/ is skipped",
+    matches=lambda root: child(root, "benign") is not None or child(root, "malignant") is not None,
+)(_scan_busi)
+register_layout("isic2018", title="*_Input/ISIC_x.jpg and *_GroundTruth/ISIC_x_segmentation.png", matches=_is_isic)(
+    _scan_isic
+)
+register_layout("cvc_colondb", title="frames and masks by number: 12, p12 or p12mask", matches=_is_colondb)(
+    _scan_colondb
+)
+register_layout(
+    "instances",
+    title="images/ with label maps in instances/, a sample a label",
+    matches=_has(_IMAGES, ("instances",)),
+    labels=True,
+)(_two_folders(_IMAGES, ("instances",)))
+register_layout("kvasir_seg", title="images/ and masks/ with equal stems, JPEG masks")(_two_folders(_IMAGES, _MASKS))
+register_layout("plain", title="images/ and masks/ with equal stems", matches=_HAS_PAIRS)(_two_folders(_IMAGES, _MASKS))

@@ -218,7 +218,5 @@ def test_a_pruned_file_is_a_checkpoint_as_well(tmp_path: Path) -> None:
     mp.save(small.half(), tmp_path / "small.safetensors")
     model = load_checkpoint(tmp_path / "small.safetensors", "pocket", 48)
     assert {value.dtype for value in model.parameters()} == {torch.float32}
-    with pytest.raises(
-        CheckpointError, match=r"small\.safetensors is for 48 px and not for 96: leave the image size out"
-    ):
+    with pytest.raises(MedcorePruneError, match=r"small\.safetensors is for 48 px and not for 96: leave"):
         load_checkpoint(tmp_path / "small.safetensors", image_size=96)

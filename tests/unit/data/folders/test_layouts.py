@@ -1,11 +1,14 @@
 """Each known layout, on a tiny folder of its own."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from medcore_prune._support.errors import DataError
+from medcore_prune._support.errors import DataError, RegistryError
 from medcore_prune.data.folders.folder import folder
-from medcore_prune.data.folders.layouts import LAYOUTS, detect
+from medcore_prune.data.folders.layouts import LAYOUTS, REGISTRY, Listing, detect, register_layout
 
 
 @pytest.fixture
@@ -125,7 +128,9 @@ def test_unknown_layouts_and_folders(tmp_path):
     with pytest.raises(DataError, match=r"recognised no layout in images/; known are .*plain: "):
         folder(tmp_path)
     (tmp_path / "images").rmdir()
-    with pytest.raises(DataError, match=f"unknown layout 'kvasir': expected auto or one of {', '.join(LAYOUTS)}"):
+    with pytest.raises(
+        DataError, match=r"unknown layout 'kvasir': did you mean 'kvasir_seg'\? available are auto, medsam"
+    ):
         folder(tmp_path, layout="kvasir")
     with pytest.raises(DataError, match="expected a folder of images and masks, there is none"):
         folder(tmp_path / "gone")
@@ -147,3 +152,50 @@ def test_a_layout_that_does_not_fit_says_which_folders_it_needs(tmp_path, layout
 def test_a_folder_without_images_is_refused(tmp_path, layout):
     with pytest.raises(DataError, match="found none"):
         folder(tmp_path, layout=layout)
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    yield
+    for name in set(LAYOUTS) - BUILT_IN:
+        REGISTRY.unregister(name)
+
+
+BUILT_IN = set(LAYOUTS)
+
+
+def fails(_: Path) -> bool:
+    raise KeyError("x")
+
+
+def test_a_layout_of_ones_own_is_asked_first_and_listed_last(own: None, tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", np.eye(16, dtype=np.uint8))
+    assert detect(tmp_path) == "plain"
+    register_layout("mine", title="as plain", matches=lambda root: (root / "masks").is_dir())(
+        lambda root: LAYOUTS["plain"].scan(root)
+    )
+    assert detect(tmp_path) == "mine"
+    assert list(LAYOUTS)[-1] == "mine"
+    assert len(LAYOUTS) == len(BUILT_IN) + 1
+    assert list(folder(tmp_path).ids) == ["a"]
+
+
+def test_a_layout_that_fails_is_named(own: None, tmp_path: Path) -> None:
+    register_layout("bad_match", title="none", matches=fails)(lambda root: Listing())
+    with pytest.raises(DataError, match=r"layout bad_match failed: KeyError: 'x' \(test_layouts\.py, line"):
+        folder(tmp_path)
+    register_layout("bad_scan", title="none")(fails)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"layout bad_scan failed: KeyError"):
+        folder(tmp_path, layout="bad_scan")
+    register_layout("no_listing", title="none")(lambda root: [])  # type: ignore[arg-type, return-value]
+    with pytest.raises(DataError, match="layout no_listing: expected its function to return a Listing, got list"):
+        folder(tmp_path, layout="no_listing")
+
+
+def test_names_of_layouts_are_checked(own: None) -> None:
+    with pytest.raises(RegistryError, match=r"layout name 'plain' is taken \(built-in\): choose another"):
+        register_layout("plain", title="mine")(lambda root: Listing())
+    with pytest.raises(RegistryError, match="bad layout name 'My layout': expected lower-case"):
+        register_layout("My layout", title="mine")
