@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import StatisticsError
+from ..models.switches import evaluating
 
 Pair = tuple[Tensor, Tensor]
 
@@ -132,12 +133,11 @@ def watching(model: nn.Module, layers: Mapping[str, nn.Linear], consume: Consume
     """
     watch = Watch(consume)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    modes = [(module, module.training) for module in model.modules()]
     handles = []
     try:
-        model.eval().requires_grad_(False)
+        model.requires_grad_(False)
         handles += [layer.register_forward_hook(partial(watch.forward_hook, name)) for name, layer in layers.items()]
-        with torch.enable_grad():
+        with evaluating(model), torch.enable_grad():
             yield watch
     finally:
         watch.clear()
@@ -145,5 +145,3 @@ def watching(model: nn.Module, layers: Mapping[str, nn.Linear], consume: Consume
             handle.remove()
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-        for module, mode in modes:
-            module.training = mode

@@ -23,6 +23,7 @@ from .._support.progress import track
 from ..data.splits.split import Data, training_samples
 from ..models.families import blocks_of
 from ..models.pairs import require_cut_from
+from ..models.switches import evaluating
 from .images import CorrectionImages, kept_bytes
 from .run import CorrectionRun, state_shapes
 from .settings import CorrectionReport, CorrectionSettings
@@ -77,7 +78,7 @@ class Corrector:
         device = next(teacher.parameters()).device
         with (
             _restored_on_error(small),
-            _evaluating(small, teacher),
+            evaluating(small, teacher),
             torch.no_grad(),
             # a fit must not depend on a block around the call
             torch.autocast(device.type, enabled=False),
@@ -173,16 +174,3 @@ def _restored_on_error(small: nn.Module) -> Iterator[None]:
             for parameter, value in kept:
                 parameter.copy_(value)
         raise
-
-
-@contextmanager
-def _evaluating(*models: nn.Module) -> Iterator[None]:
-    """Models in evaluation mode, each module's mode restored afterwards."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

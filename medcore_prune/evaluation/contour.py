@@ -20,11 +20,7 @@ Array = npt.NDArray[np.float64]
 
 
 def contour_points(logits: Array, most: int | None = None) -> Array:
-    """Points of the zero level line, between pixels, in order along each line.
-
-    Args:
-        logits: (H, W).
-        most: Take at most so many, evenly along the lines.
+    """Points of the zero level line of a map (H, W), between pixels, in order along each line; `most` of them, evenly.
 
     Returns:
         (n, 2) rows and columns in pixels; n = 0 where the map does not change its sign.
@@ -37,11 +33,7 @@ def contour_points(logits: Array, most: int | None = None) -> Array:
 
 
 def predicted_displacement(points: Array, before: Array, after: Array) -> Array:
-    """Displacement of the contour by Theorem 3.3, d = -delta / ||grad l||.
-
-    Args:
-        points: (n, 2) on the contour of `before`, from `contour_points`.
-        before, after: (H, W) logits.
+    """Displacement of the contour by Theorem 3.3, d = -delta / ||grad l||, at points on that of `before`.
 
     Returns:
         (n,) signed pixels, positive into the mask; infinite where the map before is flat.
@@ -57,11 +49,7 @@ def predicted_displacement(points: Array, before: Array, after: Array) -> Array:
 def measured_displacement(points: Array, before: Array, after: Array, *, reach_px: float = REACH_PX) -> Array:
     """Displacement of the contour along the normal: distance to the nearest zero of `after` that is crossed upwards.
 
-    Args:
-        points: (n, 2) on the contour of `before`.
-        before: (H, W) logits, for the normals alone.
-        after: (H, W) logits.
-        reach_px: How far to search to either side.
+    `before` gives the normals alone; the search reaches `reach_px` to either side.
 
     Returns:
         (n,) signed pixels, positive into the mask; NaN where no contour of the same orientation is in reach.

@@ -40,9 +40,6 @@ class EvaluationSet:
 
     Attributes:
         shapes: (H, W) of the grid of each image.
-
-    Raises:
-        DataError: The set is empty, or the evaluation grid has no pixel.
     """
 
     def __init__(self, samples: SampleSet, input_size: int, eval_size: EvalSize = 256) -> None:
@@ -82,21 +79,7 @@ def predict(
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Masks:
-    """Predict the mask of every image on the evaluation grid.
-
-    Args:
-        model: A `Sam` of the set's input size, in evaluation mode, on any device.
-        images: What to predict.
-        postprocess: See `protocol.masks_from_logits`.
-        batch_size: Images at a time.
-        progress: Show how far it is.
-
-    Returns:
-        A mask an image.
-
-    Raises:
-        MedcorePruneError: The model is of half precision, or torch's default dtype is not float32.
-    """
+    """Predict the mask of every image on the evaluation grid by a `Sam` of the set's input size, in evaluation mode."""
     masks: list[npt.NDArray[np.bool_]] = []
     starts = range(0, len(images), batch_size)
     for start in track(starts, f"predicting {images.name}", total=len(starts), show=progress):
@@ -123,15 +106,9 @@ def predict_batch(
 
 
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
-    """Compare predicted masks with the true ones.
+    """Compare predicted masks with the true ones: a row an image of `dataset`, `name`, `group` and `MaskMetrics`.
 
-    Args:
-        masks: A mask an image, in the set's order.
-        images: The true masks.
-        tolerance_px: Of Boundary F1, in pixels of the 256 grid; scaled with the root of another grid's area.
-
-    Returns:
-        A row an image: `dataset`, `name`, `group`, and the fields of `MaskMetrics`.
+    The tolerance of Boundary F1 is in pixels of the 256 grid, and scales with the root of another grid's area.
     """
     rows = [
         evaluate_mask(predicted, true, tolerance_px=tolerance_px, pixel_scale=math.sqrt(true.size) / 256)

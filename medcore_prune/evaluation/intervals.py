@@ -49,9 +49,6 @@ class Bootstrap:
         seeds: Number of calibration samples that results exist for.
         draws: Number of bootstrap draws.
         seed: Of the draws.
-
-    Raises:
-        MetricError: An image has no group (None or NaN).
     """
 
     def __init__(
@@ -79,13 +76,9 @@ class Bootstrap:
         return [name for name, count in self.groups.items() if count < INDICATIVE_BELOW]
 
     def macro(self, values: Mapping[str, Array]) -> tuple[float, Array]:
-        """Average over images, then over data sets: on the data themselves, and once a draw.
+        """Average over images, then over data sets: on the data themselves, and once a draw, (draws,).
 
-        Args:
-            values: Data set to (images,), or (seeds, images) where results differ with the calibration sample.
-
-        Returns:
-            The estimate, and (draws,) bootstrap draws of it.
+        Values are (images,), or (seeds, images) where results differ with the calibration sample.
         """
         points, drawn = [], []
         for name, given in values.items():
@@ -118,9 +111,7 @@ def interval(value: float, draws: Array, confidence: float = CONFIDENCE) -> Inte
 def p_value(differences: Array) -> float:
     """Two-sided bootstrap p of "there is no difference": twice the smaller share of draws on either side of 0.
 
-    Args:
-        differences: (draws,) bootstrap draws of a difference. Each side counts one draw more than it has, so that no
-            finite number of draws gives p = 0.
+    Each side counts one draw more than it has, so that no finite number of draws gives p = 0.
     """
     below, above = np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0)
     return min(1.0, 2 * (1 + min(below, above)) / (1 + differences.size))

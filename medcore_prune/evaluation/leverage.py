@@ -47,14 +47,7 @@ AROUND: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 
 
 def slope(logits: Tensor) -> Tensor:
-    """Length of the spatial gradient by central differences, one-sided at the border of the image.
-
-    Args:
-        logits: (B, 1, H, W) float.
-
-    Returns:
-        (B, 1, H, W), in logits per pixel.
-    """
+    """Length of the spatial gradient in logits per pixel, by central differences, one-sided at the image's border."""
     rows, columns = torch.gradient(logits, dim=(-2, -1))
     return torch.hypot(rows, columns)
 
@@ -77,16 +70,9 @@ class Before:
 
     @classmethod
     def of(cls, logits: Tensor, truth: Tensor, *, around: str = "truth", band_px: int = BAND_PX[0]) -> "Before":
-        """Look at maps before a step.
+        """Look at maps before a step, resized to the grid as logits, with the true masks there.
 
-        Args:
-            logits: (B, 1, H, W) float, resized to the grid as logits.
-            truth: (B, 1, H, W) bool, true masks on the same grid.
-            around: A name in `AROUND`.
-            band_px: How far the band reaches to either side, at least 1.
-
-        Raises:
-            MetricError: An unknown name, a band without width, or shapes that differ.
+        The band follows the contour that `around`, a name in `AROUND`, says, `band_px` to either side, at least 1.
         """
         if around not in AROUND:
             raise MetricError(f"band around {around!r}: expected one of {', '.join(AROUND)}")
@@ -109,16 +95,7 @@ class Before:
         return EPSILON_SHARE * self.median_slope
 
     def displacement(self, after: Tensor) -> Tensor:
-        """How far each pixel's level line moves, to first order.
-
-            displacement(u) = |delta(u)| / (||grad l(u)|| + eps)
-
-        Args:
-            after: (B, 1, H, W) logits after the step.
-
-        Returns:
-            (B, 1, H, W) in pixels.
-        """
+        """How many pixels each pixel's level line moves to first order, |delta(u)| / (||grad l(u)|| + eps)."""
         return (after - self.logits).abs() / (self.slope + self.epsilon[:, None, None, None]).clamp(min=_FLAT)
 
     def in_band(self, after: Tensor) -> list[Tensor]:
@@ -180,15 +157,7 @@ class BoundaryLeverage:
 
 
 def leverage_ratio(heads: Array, neurons: Array) -> Array:
-    """BLR or RLR: median leverage of head steps over that of MLP steps.
-
-    Args:
-        heads: (..., steps) leverage of head steps.
-        neurons: (..., steps) leverage of MLP steps; the leading axes, such as bootstrap draws, are those of `heads`.
-
-    Returns:
-        (...).
-    """
+    """BLR or RLR: median leverage of head steps over that of MLP steps, both (..., steps)."""
     return np.asarray(np.median(heads, axis=-1) / np.median(neurons, axis=-1))
 
 
@@ -198,15 +167,9 @@ def specificity(boundary_ratio: Array, region_ratio: Array) -> Array:
 
 
 def paired_win_rate(heads: Array, neurons: Array, pairs: Sequence[tuple[int, int]]) -> Array:
-    """Share of the cells from which both steps are valid where the head step has the higher leverage.
+    """Share of the paired cells, from which both steps are valid, where the head step has the higher leverage.
 
-    Args:
-        heads: (..., head steps).
-        neurons: (..., MLP steps).
-        pairs: Head step and MLP step of each paired cell.
-
-    Returns:
-        (...) in [0, 1]; NaN without any pair.
+    Leverage is (..., steps), pairs are places of a head and an MLP step; NaN without any pair.
     """
     if not pairs:
         return np.full(heads.shape[:-1], np.nan)
@@ -217,11 +180,6 @@ def paired_win_rate(heads: Array, neurons: Array, pairs: Sequence[tuple[int, int
 def damage_density(damage: Array, saved_percent: Array) -> Array:
     """Mean over steps of the damage per one percent saved.
 
-    Args:
-        damage: (..., steps): the fall of Boundary F1, or the rise of HD95, from before to after each step.
-        saved_percent: (steps,) Delta C, above 0.
-
-    Returns:
-        (...).
+    Damage, (..., steps), is the fall of Boundary F1, or the rise of HD95, from before to after each step.
     """
     return np.asarray((damage / saved_percent).mean(axis=-1))

@@ -83,14 +83,7 @@ def evaluate_mask(pred: Mask, true: Mask, *, tolerance_px: float = 2.0, pixel_sc
 
 
 def boundary(mask: Mask) -> Mask:
-    """Return the boundary pixels of a mask: those with a 4-neighbour outside of it, or outside of the image.
-
-    Args:
-        mask: (H, W) bool.
-
-    Returns:
-        (H, W) bool, a subset of the mask.
-    """
+    """Return the boundary pixels of a mask: those with a 4-neighbour outside of it, or outside of the image."""
     padded = np.pad(mask, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return np.asarray(mask & ~inside)
@@ -99,17 +92,11 @@ def boundary(mask: Mask) -> Mask:
 def boundary_distances(pred: Mask, true: Mask) -> tuple[Distances, Distances]:
     """Measure how far each boundary pixel of one mask is from the boundary of the other (Euclidean, exact).
 
-    All boundary pixels lie in the bounding box of the two masks' union, so the transforms are taken in there.
-
-    Args:
-        pred: (H, W) bool, not empty.
-        true: (H, W) bool, not empty.
+    All boundary pixels lie in the bounding box of the two masks' union, so the transforms are taken in there. An empty
+    mask, which has no boundary, is refused.
 
     Returns:
         Distances in pixels from the predicted boundary to the true one, and back.
-
-    Raises:
-        MetricError: Shapes that do not fit, or an empty mask, which has no boundary.
     """
     _check(pred, true)
     if not (pred.any() and true.any()):

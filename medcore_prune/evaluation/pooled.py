@@ -31,17 +31,7 @@ def _edges() -> npt.NDArray[np.float64]:
 
 
 def histogram(values: Tensor) -> Tensor:
-    """Count values in the logarithmic bins.
-
-    Args:
-        values: (n,) non-negative float; NaN is refused, infinity belongs to the last bin.
-
-    Returns:
-        (N_BINS,) int64 on the device of `values`.
-
-    Raises:
-        MetricError: A value is negative or no number.
-    """
+    """Count non-negative values (n,) in the logarithmic bins, (N_BINS,); NaN is refused, infinity in the last one."""
     if values.numel() and not bool((values >= 0).all()):
         raise MetricError("values to pool: expected numbers of at least 0, got a negative one or NaN")
     # edges of the values' own type: a value never falls on the wrong side of an edge that it can tell from itself
@@ -53,10 +43,7 @@ def histogram_quantile(counts: npt.NDArray[Any], q: float) -> npt.NDArray[np.flo
     """Read the q-quantile of histograms: the smallest v with at least a share q of the values below or at it.
 
     Within its bin the value is interpolated along the logarithm, so it lies in the same bin as the exact quantile.
-
-    Args:
-        counts: (..., N_BINS) non-negative counts, or sums of them with weights.
-        q: In (0, 1].
+    Counts, (..., N_BINS), may be sums with weights; q is in (0, 1].
 
     Returns:
         (...) quantiles: NaN without any value, 0 in the first bin, infinity in the last.
@@ -81,9 +68,6 @@ class PooledValues:
     """Mean and quantiles of values that come in parts.
 
     Quantiles are exact up to `exact_limit` values, and within `RELATIVE_ERROR` above; the mean is always exact.
-
-    Args:
-        exact_limit: Values that are kept before they are counted.
     """
 
     def __init__(self, exact_limit: int = EXACT_LIMIT) -> None:
@@ -92,17 +76,8 @@ class PooledValues:
         self._kept: list[npt.NDArray[np.float32]] | None = []
         self._counts = np.zeros(N_BINS, dtype=np.int64)
 
-    @property
-    def exact(self) -> bool:
-        """Whether all values are at hand."""
-        return self._kept is not None
-
     def add(self, values: Tensor) -> None:
-        """Add values, (n,) non-negative float.
-
-        Raises:
-            MetricError: A value is negative or no number.
-        """
+        """Add values, (n,) non-negative float."""
         self._counts += histogram(values).cpu().numpy()
         self._sum += float(values.double().sum())
         self.count += values.numel()
@@ -112,23 +87,12 @@ class PooledValues:
             self._kept = None
 
     def mean(self) -> float:
-        """Return the mean of all values.
-
-        Raises:
-            MetricError: There is none.
-        """
+        """Return the mean of all values; without any it is refused, as a quantile is."""
         self._require_values()
         return self._sum / self.count
 
     def quantile(self, q: float) -> float:
-        """Return the smallest value with at least a share q of the values below or at it.
-
-        Args:
-            q: In (0, 1].
-
-        Raises:
-            MetricError: There is no value, or q is out of range.
-        """
+        """Return the smallest value with at least a share q, in (0, 1], of the values below or at it."""
         self._require_values()
         _check_share(q)
         if self._kept is None:

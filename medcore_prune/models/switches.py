@@ -1,4 +1,4 @@
-"""Which implementation of attention a model runs: a switch that changes time and memory, not the result."""
+"""How a model runs: which attention it takes, whether blocks are recomputed, in evaluation mode for a while."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -139,3 +139,16 @@ def checkpointing(*models: nn.Module, on: bool = True) -> Iterator[None]:
     finally:
         for model, was in before:
             set_checkpointing(model, was)
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Models in evaluation mode while the block lasts; each module's mode is then as it was."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

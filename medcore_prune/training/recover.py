@@ -9,8 +9,7 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
+from ..models.switches import evaluating
 from .adapt import pool_size
 from .loop import TrainRecord, learning_rate_at, train
 from .objective import RecoveryObjective
@@ -164,7 +164,7 @@ def recover(
     judge = _Judge(parts.validation, geometry_of(model).image_size)
     training = settings.training()
     identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
-    with _only_read(teacher):
+    with evaluating(teacher):
         record = train(
             model,
             _batches(pool, model, settings),
@@ -228,7 +228,7 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
         moments.append(time.perf_counter())
         return make(step)
 
-    with _only_read(teacher):
+    with evaluating(teacher):
         train(trial, timed, two, objective=objective, progress=False)
     return time.perf_counter() - moments[-1]
 
@@ -277,13 +277,3 @@ def _check_models(model: nn.Module, teacher: nn.Module) -> None:
         raise MedcorePruneError(f"the model is on {ours} and its teacher on {theirs}: put both on one device")
     if not any(p.requires_grad and not _is_prompt(name) for name, p in model.named_parameters()):
         raise MedcorePruneError("every parameter of the model is frozen: nothing could be recovered")
-
-
-@contextmanager
-def _only_read(teacher: nn.Module) -> Iterator[None]:
-    training = teacher.training
-    teacher.eval()
-    try:
-        yield
-    finally:
-        teacher.train(training)
