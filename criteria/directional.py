@@ -11,7 +11,7 @@ from ..calibration.collectors.directional import Direction
 from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Alpha, alpha_of, checked_alpha
+from ..scoring.aggregation import Alpha, checked_alpha, weighed
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
 
@@ -32,7 +32,7 @@ def directional_cost(view: View, group: StructuredGroup, direction: Direction) -
 
 @dataclass(frozen=True)
 class _OneDirection(OverDatasets):
-    """What both directions share."""
+    """What both directions share; settings of `Aggregated`."""
 
     direction: ClassVar[Direction]
 
@@ -43,14 +43,7 @@ class _OneDirection(OverDatasets):
 @register_criterion("directional_zero", source="Kwon et al. 2022, arXiv 2204.09656, with the boundary-aware loss")
 @dataclass(frozen=True)
 class DirectionalZero(_OneDirection):
-    """Directional Fisher cost of removing a unit: half the mean squared slope of a mask on its output.
-
-    Args:
-        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
-        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
-        beta: Weight of the deviation over data sets.
-        weights: w_k of each data set; None for equal ones.
-    """
+    """Directional Fisher cost of removing a unit: half the mean squared slope of a mask on its output."""
 
     needs = frozenset({Need.DIRECTIONAL_ZERO})
     direction = "zero"
@@ -59,14 +52,7 @@ class DirectionalZero(_OneDirection):
 @register_criterion("directional_reset", source="this project, after MedCore, arXiv 2605.13688, Eq. 6")
 @dataclass(frozen=True)
 class DirectionalReset(_OneDirection):
-    """Directional Fisher cost of giving a unit the reference's weights back, by the adapted model's gradients.
-
-    Args:
-        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
-        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
-        beta: Weight of the deviation over data sets.
-        weights: w_k of each data set; None for equal ones.
-    """
+    """Directional Fisher cost of giving a unit the reference's weights back, by the adapted model's gradients."""
 
     needs = frozenset({Need.DIRECTIONAL_RESET})
     direction = "reset"
@@ -80,15 +66,8 @@ class Directional(OverDatasets):
     S_k(g) = alpha_b I_zero(g) + (1 - alpha_b) I_reset(g)  (Eq. 7) on each data set k, both terms from squared
     slopes of single samples along the unit's own direction; then mean and deviation over data sets (Eq. 13).
 
-    Args:
-        alpha: A number in [0, 1], one number a block, or `"balanced"`.
-        beta: Weight of the deviation over data sets.
-        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
-        aggregation: `"mean_std"` over data sets, or `"pooled"`.
-        weights: w_k of each data set; None for equal ones.
-
-    Raises:
-        CriterionError: A setting out of range.
+    Args, besides those of `Aggregated`:
+        alpha: A number in [0, 1], one number a block, or `"balanced"`; nothing of the reference is read where it is 1.
     """
 
     alpha: Alpha = DEFAULTS.alpha
@@ -104,12 +83,7 @@ class Directional(OverDatasets):
         return zero if self.alpha == 1 else zero | {Need.DIRECTIONAL_RESET}
 
     def _scores(self, groups: Sequence[StructuredGroup], view: View) -> list[Tensor]:
-        return [self._of_group(group, view) for group in groups]
-
-    def _of_group(self, group: StructuredGroup, view: View) -> Tensor:
-        zero = directional_cost(view, group, "zero")
+        zero = [directional_cost(view, group, "zero") for group in groups]
         if self.alpha == 1:
             return zero
-        reset = directional_cost(view, group, "reset")
-        alpha = alpha_of(self.alpha, group, zero, reset)
-        return alpha * zero + (1 - alpha) * reset
+        return weighed(self.alpha, groups, zero, [directional_cost(view, group, "reset") for group in groups])

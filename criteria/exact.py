@@ -11,7 +11,7 @@ from ..calibration.interventions import RiskData, exact_interventions
 from ..defaults import DEFAULTS
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Alpha, Population, alpha_of, checked_alpha
+from ..scoring.aggregation import Alpha, Population, checked_alpha, weighed
 from ..scoring.over_datasets import Aggregated
 from ..scoring.registry import register_criterion
 
@@ -24,17 +24,10 @@ class Exact(Aggregated):
     S_k(g) = alpha_b I_zero(g) + (1 - alpha_b) I_reset(g) (Eq. 5-7) on each data set k, joined by Eq. 13. A unit whose
     removal lowers the loss has a negative score. Without a reference only the zero term is measured.
 
-    Args:
+    Args, besides those of `Aggregated`:
         alpha: A number in [0, 1], one number a block, or `"balanced"`.
-        beta: Weight of the deviation over data sets.
-        lambda_b: Weight of the boundary band in the loss.
-        aggregation: `"mean_std"` over data sets, or `"pooled"`.
-        weights: w_k of each data set; None for equal ones.
         batch_size: Images a forward pass.
         progress: Whether to show progress.
-
-    Raises:
-        CriterionError: A setting out of range.
     """
 
     cost = "slow"
@@ -61,8 +54,7 @@ class Exact(Aggregated):
         def of_population(population: Population) -> list[Tensor]:
             zeros = _mixed(zero, population)
             resets = [torch.zeros_like(z) for z in zeros] if reset is None else _mixed(reset, population)
-            alphas = [alpha_of(self.alpha, group, z, r) for group, z, r in zip(groups, zeros, resets, strict=True)]
-            return [alpha * z + (1 - alpha) * r for alpha, z, r in zip(alphas, zeros, resets, strict=True)]
+            return weighed(self.alpha, groups, zeros, resets)
 
         return self.aggregator.score(groups, counts, of_population)
 

@@ -11,7 +11,7 @@ from ..calibration.collector import Need
 from ..calibration.views import View
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
-from ..scoring.aggregation import Alpha, alpha_of, checked_alpha, family_normalised
+from ..scoring.aggregation import Alpha, checked_alpha, family_normalised, weighed
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
 from .reset import RESET_NEEDS, ResetFisher, check_reset_fisher, reset_fisher_reader, reset_intervention
@@ -27,17 +27,10 @@ class Medcore(OverDatasets):
     Cross-Fisher (Eq. 11, 12); then the mean and deviation over data sets (Eq. 13). The gamma of Q = S / c^gamma (Eq. 8)
     orders groups of different cost, which only a plan compares: `mp.plan(..., ranking="global", gamma=1.0)`.
 
-    Args:
-        alpha: A number in [0, 1], one number a block, or `"balanced"`.
-        beta: Weight of the deviation over data sets.
-        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
-        aggregation: `"mean_std"` over data sets, or `"pooled"`.
-        weights: w_k of each data set; None for equal ones.
+    Args, besides those of `Aggregated`:
+        alpha: A number in [0, 1], one number a block, or `"balanced"`; nothing of the reference is read where it is 1.
         reset_fisher: `"cross"` for F_X in the reset term, `"adapted"` for F_M alone.
         normalise_terms: Divide each term by its mean over its family before alpha weighs them.
-
-    Raises:
-        CriterionError: A setting out of range.
     """
 
     alpha: Alpha = DEFAULTS.alpha
@@ -58,8 +51,7 @@ class Medcore(OverDatasets):
         zero, reset = map(list, zip(*(self._terms(group, view) for group in groups), strict=True))
         if self.normalise_terms:
             zero, reset = family_normalised(groups, zero), family_normalised(groups, reset)
-        alphas = [alpha_of(self.alpha, group, z, r) for group, z, r in zip(groups, zero, reset, strict=True)]
-        return [alpha * z + (1 - alpha) * r for alpha, z, r in zip(alphas, zero, reset, strict=True)]
+        return weighed(self.alpha, groups, zero, reset)
 
     def _terms(self, group: StructuredGroup, view: View) -> tuple[Tensor, Tensor]:
         # both terms read F_M; the cache lives as long as one group is scored

@@ -22,11 +22,7 @@ RESET_NEEDS = {
 
 
 def check_reset_fisher(reset_fisher: str) -> None:
-    """Refuse an unknown choice of the reset term's Fisher.
-
-    Raises:
-        CriterionError: The message names the choices.
-    """
+    """Refuse an unknown choice of the reset term's Fisher."""
     if reset_fisher not in RESET_NEEDS:
         raise CriterionError(f"unknown reset_fisher {reset_fisher!r}: expected one of {', '.join(RESET_NEEDS)}")
 
@@ -40,17 +36,11 @@ def cross_fisher(adapted: Pair, reference: Pair) -> Pair:
 
 
 def reset_intervention(group: StructuredGroup, fisher_of: LayerValues, reference_of: LayerValues) -> Tensor:
-    """Second-order cost of setting each unit to the reference's weights (Eq. 12).
+    """Second-order cost of setting each unit to the reference's weights (Eq. 12): (n_units,), non-negative.
 
         I_reset(g) ~ 1/2 sum_{j in g} F_X,j (theta_M,j - theta_S,j)^2
 
-    Args:
-        group: The units.
-        fisher_of: A layer and its name to F_X (or F_M).
-        reference_of: A layer and its name to theta_S.
-
-    Returns:
-        (n_units,) float64, non-negative.
+    `fisher_of` gives F_X (or F_M) of a layer and its name, `reference_of` theta_S.
     """
 
     def costs(layer: nn.Linear, name: str) -> Pair:
@@ -72,15 +62,8 @@ def reset_fisher_reader(view: View, reset_fisher: ResetFisher, adapted: LayerVal
 class Reset(OverDatasets):
     """Cross-Fisher cost of setting a unit back to the reference: I_reset of Eq. 6 by Eq. 11 and 12.
 
-    Args:
-        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
-        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
-        beta: Weight of the deviation over data sets.
-        weights: w_k of each data set; None for equal ones.
+    Args, besides those of `Aggregated`:
         reset_fisher: `"cross"` for F_X, `"adapted"` for F_M alone.
-
-    Raises:
-        CriterionError: A setting out of range.
     """
 
     reset_fisher: ResetFisher = "cross"

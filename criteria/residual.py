@@ -24,22 +24,15 @@ def damped(matrix: Tensor, ridge: float) -> Tensor:
 
 
 def residual_rise(weight: Tensor, inverse: Tensor, members: Tensor) -> Tensor:
-    """Rise of the damped residual when each unit's columns go and all others are re-fitted.
+    """Rise of the damped residual, (n_units,), when each unit's columns go and all others are re-fitted.
 
     The layer computes Y = X W^T; V replaces W at a cost of |X V^T - X W^T|^2 + r |V - W|^2 = tr((V - W) H (V - W)^T),
     which is what the correction after a cut minimises. Under V_S = 0 its minimum is at
 
         V = W - W_S [(H^-1)_SS]^-1 (H^-1)_S,:        rho(S) = tr(W_S [(H^-1)_SS]^-1 W_S^T)
 
-    (Lagrange multipliers; Hassibi and Stork's optimal brain surgeon for one weight, their factor 1/2 apart.)
-
-    Args:
-        weight: W, (out, in).
-        inverse: H^-1, (in, in).
-        members: (n_units, k) columns of each unit, its S.
-
-    Returns:
-        (n_units,), non-negative.
+    (Lagrange multipliers; Hassibi and Stork's optimal brain surgeon for one weight, their factor 1/2 apart.) W is (out,
+    in), the inverse of H (in, in), and S a row of `members`, (n_units, k) columns.
     """
     if members.shape[1] == 1:
         return weight[:, members[:, 0]].square().sum(0) / inverse.diagonal()[members[:, 0]]
@@ -52,17 +45,9 @@ def in_rounds(weight: Tensor, matrix: Tensor, members: Tensor, rounds: int) -> T
     """Take units out round by round, always those that raise the residual least, and re-fit the others in between.
 
     Two units that do the same stand in for each other: seen at once both are cheap, but once one is gone the other is
-    not.
-
-    Args:
-        weight: W, (out, in).
-        matrix: H, (in, in), positive definite.
-        members: (n_units, k) columns of each unit, all columns between them.
-        rounds: How many; each takes the same number of units out, at least one.
-
-    Returns:
-        (n_units,) residual that has gathered when each unit goes, ascending in the order of their going. What a round
-        adds is shared out among its units by what each of them alone would add.
+    not. Each round takes the same number of units out, at least one. The score, (n_units,), is the residual that has
+    gathered when a unit goes; what a round adds is shared out among its units by what each of them alone would add.
+    `weight` is (out, in), `matrix` H, (in, in), positive definite, `members` (n_units, k) columns of each unit.
     """
     inverse, units, gathered = torch.linalg.inv(matrix), torch.arange(len(members)), 0.0
     scores = torch.zeros(len(members), dtype=weight.dtype)
@@ -100,18 +85,11 @@ class Residual(OverDatasets):
     the images of data set k, window padding left out; then mean and deviation over data sets (Eq. 13). What is scored
     is what stays lost after `medcore_prune.correct`; no label and no gradient is read unless tokens are weighed.
 
-    Args:
+    Args, besides those of `Aggregated`:
         ridge: r in shares of the mean diagonal of G, above 0; `correct` has the same.
         rounds: In how many rounds a group's units go, see `in_rounds`; 1 scores them all at once. Seen on the pocket
             model: with 64 the residual of 70 % of a block's neurons is within 1.2 % of what it is one by one.
         tokens: `"alike"`, or `"by_gradient"` to weigh each by the squared gradient of the layer's output.
-        lambda_b: Weight of the boundary band in the loss whose gradient weighs the tokens.
-        aggregation: `"mean_std"` over data sets, or `"pooled"`.
-        beta: Weight of the deviation over data sets.
-        weights: w_k of each data set; None for equal ones.
-
-    Raises:
-        CriterionError: A setting out of range.
     """
 
     ridge: float = 1e-3

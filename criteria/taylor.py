@@ -40,17 +40,10 @@ def gradients_lent(group: StructuredGroup, gradient_of: LayerValues) -> Iterator
 
 
 def taylor_scores(group: StructuredGroup, gradient_of: LayerValues) -> Tensor:
-    """First-order Taylor importance as torch-pruning computes it (Molchanov et al. 2019, arXiv 1906.10771).
+    """First-order Taylor importance as torch-pruning computes it (Molchanov et al. 2019, arXiv 1906.10771): (n_units,).
 
     S(c) = mean over coupled layers of sum_j |theta_j dL/dtheta_j| for each channel c, over its mean in the group,
     averaged to units; zeros where no channel of the group has any.
-
-    Args:
-        group: The units.
-        gradient_of: A layer and its name to dL/dtheta of its weight and bias.
-
-    Returns:
-        (n_units,).
     """
     with gradients_lent(group, gradient_of):
         return ImportanceCriterion(tp.importance.GroupTaylorImportance(normalizer=_over_mean)).score(group)

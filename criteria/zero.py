@@ -14,16 +14,9 @@ from ..scoring.units import LayerValues, combine, parameters, unit_sums
 
 
 def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
-    """Second-order cost of setting each unit to zero (METHOD section 5).
+    """Second-order cost of setting each unit to zero (METHOD section 5): (n_units,), non-negative.
 
-        I_zero(g) ~ 1/2 sum_{j in g} F_M,j theta_M,j^2
-
-    Args:
-        group: The units.
-        fisher_of: A layer and its name to F_M.
-
-    Returns:
-        (n_units,) float64, non-negative.
+    I_zero(g) ~ 1/2 sum_{j in g} F_M,j theta_M,j^2
     """
     return 0.5 * unit_sums(
         group, lambda layer, name: combine(lambda f, w: f * w.square(), fisher_of(layer, name), parameters(layer))
@@ -33,14 +26,7 @@ def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
 @register_criterion("zero", source="Michel et al. 2019, arXiv 1905.10650; Theis et al. 2018, arXiv 1801.05787")
 @dataclass(frozen=True)
 class Zero(OverDatasets):
-    """Fisher cost of setting a unit to zero: I_zero of Eq. 5 with the Fisher of Eq. 10.
-
-    Args:
-        lambda_b: Weight of the boundary band in the loss; 0 is the plain Dice + BCE loss.
-        aggregation: `"mean_std"` over data sets (Eq. 13), or `"pooled"`.
-        beta: Weight of the deviation over data sets.
-        weights: w_k of each data set; None for equal ones.
-    """
+    """Fisher cost of setting a unit to zero: I_zero of Eq. 5 with the Fisher of Eq. 10; settings of `Aggregated`."""
 
     needs = frozenset({Need.FISHER})
 

@@ -68,13 +68,7 @@ class SplitSearch:
         model: The adapted `Sam`, in evaluation mode; masked while it runs, not touched.
         planner: Makes the plan of a level.
         images: Calibration or training images, on the grid of `GRID_PX`.
-        chunk: Share of a family's units that goes in a step, in (0, 1].
-        around, band_px, q: See `leverage.Before` and `leverage.BoundaryLeverage`.
-        batch_size: Images at a time.
-
-    Raises:
-        BudgetError: A chunk out of range.
-        DataError: No images.
+        chunk, around, band_px, q, batch_size: As of `automatic_plan`.
     """
 
     def __init__(
@@ -108,18 +102,7 @@ class SplitSearch:
         self._maps: dict[State, Tensor] = {}
 
     def run(self, target: Target, *, progress: bool = True) -> tuple[Plan, list[PathStep]]:
-        """Find the split of a target.
-
-        Args:
-            target: How much is to go.
-            progress: Show how far it is.
-
-        Returns:
-            The plan that is nearest to the target, by a unit, and the steps that led to it.
-
-        Raises:
-            BudgetError: So much cannot go; the message says how much can.
-        """
+        """Return the plan that is nearest to the target, by a unit, and the steps that led to it."""
         self.require_reachable(target)
         state, path = (0, 0), list[PathStep]()
         for _ in track(range(sum(self.total)), f"splitting {target}", total=self._steps(target), show=progress):
@@ -134,11 +117,7 @@ class SplitSearch:
         return self.plan(state), path
 
     def require_reachable(self, target: Target) -> None:
-        """Refuse a target beyond what the encoder can give up.
-
-        Raises:
-            BudgetError: It is; the message names the most that can go.
-        """
+        """Refuse a target beyond what the encoder can give up; the message says how much can go."""
         most = self.removed(self.most, target)
         if target.fraction > most + _SLACK:
             floored = int(1e4 * most) / 100
@@ -350,17 +329,7 @@ def automatic_plan(
 def search_plan(
     search: SplitSearch, target: Target, notes: Mapping[str, Any] | None = None, *, progress: bool = True
 ) -> AutomaticPlan:
-    """Run a search for one target and write into the plan how it came about.
-
-    Args:
-        search: Of the model; a search that served another target starts from what it has measured.
-        target: How much goes.
-        notes: What else the plan's notes say of the search.
-        progress: Show how far it is.
-
-    Raises:
-        BudgetError: So much cannot go.
-    """
+    """Run a search for one target and write into the plan's notes how it came about, and `notes` besides."""
     found, path = search.run(target, progress=progress)
     steps = [{**dataclasses.asdict(step), "leverage": dict(step.leverage)} for step in path]
     about = {"target": str(target), **(notes or {}), "path": steps}

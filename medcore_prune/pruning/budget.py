@@ -93,11 +93,7 @@ class Budget:
         return float(getattr(self.level, family))
 
     def scope(self, depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the blocks that the level is asked of, and those among them that keep everything.
-
-        Raises:
-            BudgetError: Blocks that are not there, or none left to prune.
-        """
+        """Return the blocks that the level is asked of, and those among them that keep everything."""
         if self.only is not None:
             if self.protect:
                 raise BudgetError("`only` names the blocks to prune: leave `protect` out")
@@ -115,11 +111,7 @@ class Budget:
         return tuple(range(depth)), tuple(range(depth - protect, depth))
 
     def weights(self, sensitivity: Sequence[float] | None, depth: int) -> list[float] | None:
-        """Return the quota weight of every block; None for equal ones.
-
-        Raises:
-            BudgetError: Sensitivity quotas without one usable s_b a block.
-        """
+        """Return the quota weight of every block from its s_b; None for equal ones."""
         if self.quotas != "sensitivity":
             return None
         if sensitivity is None:

@@ -124,12 +124,7 @@ def planner(
 ) -> Callable[[Level | str], Plan]:
     """Return what makes the plan of any level, for many levels: the block sensitivity is worked out once.
 
-    Args:
-        model, recipe, scores, statistics: As for `plan_from_scores`, whose plans these are.
-        budget: All but the level, and but quotas and tau, which are the recipe's.
-
-    Raises:
-        StatisticsError: Sensitivity quotas without a Fisher.
+    Plans are those of `plan_from_scores`; of the budget, the level goes by what is asked, quotas and tau by the recipe.
     """
     budget = budget or Budget()
     budget = replace(budget, quotas="uniform" if budget.ranking == "global" else recipe.quotas, tau=recipe.tau)

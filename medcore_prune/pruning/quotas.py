@@ -44,16 +44,8 @@ class Quotas:
 def sensitivity_weights(sensitivity: Sequence[float], tau: float) -> list[float]:
     """Turn block sensitivities into quota weights, s_b^-tau (METHOD sections 6 and 7): sensitive blocks give less.
 
-    Args:
-        sensitivity: s_b of every block, finite and at least 0, not all of them 0. A block of 0, one that adds nothing
-            to the residual stream for example, gives all that it can before any other gives a unit (unless tau is 0).
-        tau: How strongly, at least 0; 0 gives equal weights.
-
-    Returns:
-        One positive weight a block, relative to the mean sensitivity.
-
-    Raises:
-        BudgetError: A sensitivity or tau out of range, or no block above 0.
+    One positive weight a block, relative to the mean sensitivity; tau 0 gives equal ones. A block of 0, one that adds
+    nothing to the residual stream for example, gives all that it can before any other gives a unit (unless tau is 0).
     """
     values = [float(value) for value in sensitivity]
     nothing_known = not any(values)
@@ -93,14 +85,7 @@ def quotas(
         min_keep: Units that each block keeps whatever is asked.
         protected: Indices of blocks that keep everything.
         weights: Positive weight of each block; None for equal quotas. Those of protected blocks are not read.
-        strict: Refuse a request that saturates instead of reporting it.
-
-    Returns:
-        The units that each block gives up.
-
-    Raises:
-        BudgetError: An argument out of range, nothing that could go although something is asked, or saturation under
-            `strict`; the message names the largest share that is feasible.
+        strict: Refuse a request that saturates; the message names the largest share that is feasible.
     """
     _check(units, fraction, min_keep, protected, weights)
     total = sum(units)

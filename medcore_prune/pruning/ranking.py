@@ -25,18 +25,7 @@ class Unit(NamedTuple):
 
 
 def check_scores(scores: Mapping[Key, Tensor], units: Mapping[Key, int]) -> dict[Key, Tensor]:
-    """Check scores against the groups that they rank and bring them to float64 on the CPU.
-
-    Args:
-        scores: (block, family) to a (n_units,) tensor; higher is kept.
-        units: (block, family) to the number of units, for every group of the model.
-
-    Returns:
-        The same scores, detached.
-
-    Raises:
-        BudgetError: A group that does not exist, a wrong shape, or a score that is not finite.
-    """
+    """Bring scores to float64 on the CPU; refuse groups that are not in `units`, wrong sizes, what is not finite."""
     checked = {}
     for key, score in scores.items():
         if key not in units:
@@ -56,11 +45,7 @@ def check_scores(scores: Mapping[Key, Tensor], units: Mapping[Key, int]) -> dict
 
 
 def require_scores(scores: Mapping[Key, Tensor], keys: list[Key]) -> None:
-    """Refuse when units of a group have to be chosen and nothing ranks them.
-
-    Raises:
-        BudgetError: The message names the groups, up to five.
-    """
+    """Refuse when units of a group have to be chosen and nothing ranks them."""
     missing = [f"{family} of block {block}" for block, family in keys if (block, family) not in scores]
     if missing:
         raise BudgetError(f"no scores for {', '.join(missing[:5])} ({len(missing)} groups in all): score every group")
@@ -80,17 +65,8 @@ def lowest_under_cost(
 ) -> dict[Key, list[int]]:
     """Remove units of all groups together, lowest Q = S / c^gamma first, until their cost reaches a budget.
 
-    The greedy answer to Eq. 2, sum_g (1 - m_g) c_g >= C: it overshoots by less than the cost of its last unit.
-
-    Args:
-        scores: (block, family) to S, (n_units,) float64.
-        costs: (block, family) to c_g, the cost of one unit.
-        caps: (block, family) to how many units may go.
-        budget: C, in the unit of `costs`.
-        gamma: How much a unit's cost counts; 0 ranks by S alone.
-
-    Returns:
-        (block, family) to the indices that go, ascending, for every key of `caps`.
+    The greedy answer to Eq. 2, sum_g (1 - m_g) c_g >= C: it overshoots by less than the cost of its last unit. `costs`
+    has the cost of one unit, `caps` how many units may go, `budget` is C; gamma 0 ranks by S alone.
     """
     order = [
         Unit(value / costs[block, family] ** gamma, block, FAMILY_NAMES.index(family), index)

@@ -49,13 +49,7 @@ def remember(model: nn.Module, lineage: Lineage) -> None:
 
 
 def remember_cut(model: nn.Module, before: Lineage, plan: Plan) -> None:
-    """Add a cut to what a model remembered before it, so that indices stay those of the whole model.
-
-    Args:
-        model: The model after the cut.
-        before: What `lineage_of` said before it.
-        plan: The cut, in the indices of the model before it.
-    """
+    """Add a cut, in the indices of the model `before` it, to what a model remembers in those of the whole model."""
     remember(model, replace(before, plan=plan if before.plan is None else before.plan.then(plan)))
 
 

@@ -52,13 +52,9 @@ def units_of(block: Block) -> BlockUnits:
 
 
 def kept_of(left: Sequence[Tensor], whole: Sequence[Tensor]) -> tuple[int, ...] | None:
-    """Find each unit that is left among those that there were.
+    """Find each unit that is left among those that there were, both as `BlockUnits` holds them.
 
-    Args:
-        left, whole: As `BlockUnits` holds them, after and before.
-
-    Returns:
-        Indices into `whole`, ascending; None where some unit is none of them, in their order.
+    Indices into `whole`, ascending; None where some unit is none of them, in their order.
     """
     if [part.shape[1:] for part in left] != [part.shape[1:] for part in whole]:
         return None
@@ -77,14 +73,9 @@ def kept_of(left: Sequence[Tensor], whole: Sequence[Tensor]) -> tuple[int, ...] 
 
 
 def plan_of_cut(whole: Sequence[BlockUnits]) -> Plan | None:
-    """Write down a cut that was made since `units_of` looked.
+    """Write down a cut that was made since `units_of` looked, under the level `torch-pruning`.
 
-    Args:
-        whole: The units of every block before it.
-
-    Returns:
-        What stayed, under the level `torch-pruning` and without a criterion; None where units are left that were not
-        there before.
+    None where units are left that were not there before.
     """
     blocks = []
     for before in whole:
@@ -201,14 +192,7 @@ def _replaced(owner: nn.Module, name: str, value: Callable[..., Any] | int | Non
 
 
 def _heads_left(whole: BlockUnits) -> int:
-    """Count the heads, after making sure that each is one of those that were there.
-
-    Args:
-        whole: The block's units before.
-
-    Raises:
-        SurgeryError: Something else than whole heads went.
-    """
+    """Count the heads, after making sure that each is one of those that were there."""
     block, width = whole.block, whole.heads[-1].shape[-1]
     if block.layers["proj"].out_features != width or block.layers["qkv"].in_features != width:
         raise SurgeryError(f"{block.name}: the residual stream was pruned: give all_but_units(model) as ignored_layers")

@@ -59,11 +59,7 @@ _INPUTS: Mapping[type[tp.importance.Importance], tuple[Reads, str]] = {
 
 
 def check_inputs(importance: object, group: StructuredGroup) -> None:
-    """Refuse one of torch-pruning's importances that has not been given what it reads; anything else passes.
-
-    Raises:
-        CriterionError: Gradients or activations are absent, or it is none for transformers.
-    """
+    """Refuse one of torch-pruning's importances that lacks gradients or activations, or is none for transformers."""
     for kind, (has, says) in _INPUTS.items():
         if isinstance(importance, kind) and not has(importance, group):
             bare = (name for name, layer in group.layers if layer.weight.grad is None)
@@ -81,10 +77,6 @@ class ImportanceCriterion(Criterion):
 
     Called with a torch-pruning group it is that importance, unchanged. An importance that draws from torch's global
     generator is given one state a group.
-
-    Raises:
-        CriterionError: When a group is scored: the importance lacks what it reads, or does not return one score a
-            channel.
     """
 
     def __init__(self, importance: Callable[[tp.Group], Tensor | None]) -> None:
@@ -131,11 +123,7 @@ class FunctionCriterion(Criterion):
 
 
 def as_criterion(importance: object) -> Criterion:
-    """Return a criterion as it is, and a torch-pruning importance (or any callable on a `tp.Group`) as a criterion.
-
-    Raises:
-        CriterionError: It cannot be called with a group, or is a class where an instance is expected.
-    """
+    """Return a criterion as it is, and a torch-pruning importance (or any callable on a `tp.Group`) as a criterion."""
     if isinstance(importance, Criterion):
         return importance
     if isinstance(importance, type) or not callable(importance):

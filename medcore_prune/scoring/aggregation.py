@@ -40,19 +40,9 @@ class Population:
 def populations(
     counts: Mapping[str, int], aggregation: Aggregation, weights: Mapping[str, float] | None = None
 ) -> list[Population]:
-    """Divide data sets into populations, each of which is scored on its own.
+    """Divide data sets into populations, each of which is scored on its own; w_k is read by `"mean_std"` alone.
 
-    Args:
-        counts: Calibration samples of each data set.
-        aggregation: `"pooled"` for one population of all samples; `"mean_std"` for one a data set.
-        weights: w_k of each data set, positive or zero, scaled to sum to 1; None for equal weights. Read by
-            `"mean_std"` alone.
-
-    Returns:
-        At least one population.
-
-    Raises:
-        CriterionError: No data set, or weights that do not fit.
+    `counts` are calibration samples of each data set; `weights` are at least 0, scaled to sum to 1; None is equal ones.
     """
     if not counts:
         raise CriterionError("the statistics hold no data set: calibrate on at least one")
@@ -82,13 +72,9 @@ _DIVISIONS = {"pooled": _pooled, "mean_std": _one_each}
 
 
 def family_normalised(groups: Sequence[StructuredGroup], scores: Sequence[Tensor]) -> list[Tensor]:
-    """Divide scores by their mean magnitude over all units of the same family; a family of zeros stays zero.
+    """Divide (n_units,) scores by their mean magnitude over all units of the same family; a family of zeros stays zero.
 
     The magnitude, because exact interventions may be negative; where all scores are non-negative it is the mean.
-
-    Args:
-        groups: The groups that were scored.
-        scores: One (n_units,) tensor a group.
     """
     means: dict[str, float] = {}
     for family in FAMILY_NAMES:
@@ -108,9 +94,6 @@ class Aggregator:
         aggregation: `"pooled"` or `"mean_std"`.
         beta: Weight of the population standard deviation over data sets, at least 0.
         weights: w_k of each data set, as for `populations`.
-
-    Raises:
-        CriterionError: A setting out of range.
     """
 
     aggregation: Aggregation = "mean_std"
@@ -129,16 +112,7 @@ class Aggregator:
         counts: Mapping[str, int],
         score: Callable[[Population], Sequence[Tensor]],
     ) -> list[Tensor]:
-        """Score each population, divide by the family means, and join.
-
-        Args:
-            groups: The groups to score.
-            counts: Calibration samples of each data set.
-            score: A population to one (n_units,) tensor a group.
-
-        Returns:
-            One (n_units,) tensor a group.
-        """
+        """Score each population, divide by the family means, and join; `score` gives one (n_units,) tensor a group."""
         parts = populations(counts, self.aggregation, self.weights)
         scores = [family_normalised(groups, score(population)) for population in parts]
         weights = torch.tensor([population.weight for population in parts], dtype=torch.float64)
@@ -150,11 +124,7 @@ Alpha = float | Sequence[float] | Literal["balanced"]
 
 
 def checked_alpha(alpha: Alpha) -> float | tuple[float, ...] | Literal["balanced"]:
-    """Return alpha as it is meant: `"balanced"`, a float, or a tuple of floats, one a block.
-
-    Raises:
-        CriterionError: Something else, or a number outside of [0, 1].
-    """
+    """Return alpha as it is meant: `"balanced"`, a float, or a tuple of floats, one a block, all in [0, 1]."""
     if isinstance(alpha, str) and alpha == "balanced":
         return "balanced"
     try:
@@ -172,20 +142,24 @@ def balanced_alpha(zero: Tensor, reset: Tensor) -> float:
 
         alpha = mean(I_reset) / (mean(I_zero) + mean(I_reset)),   1 where the reset term is zero everywhere
 
-    Args:
-        zero, reset: (n_units,) of one block, family and data set. Means are of magnitudes: exact interventions may be
-            negative.
+    Both are (n_units,) of one block, family and data set. Means are of magnitudes: exact interventions may be negative.
     """
     of_reset = float(reset.abs().mean())
     return of_reset / (float(zero.abs().mean()) + of_reset) if of_reset > 0 else 1.0
 
 
-def alpha_of(alpha: Alpha, group: StructuredGroup, zero: Tensor, reset: Tensor) -> float:
-    """Return alpha for one group, from a checked setting and the group's two terms.
+def weighed(
+    alpha: Alpha, groups: Sequence[StructuredGroup], zero: Sequence[Tensor], reset: Sequence[Tensor]
+) -> list[Tensor]:
+    """Weigh both terms of every group: alpha_b I_zero(g) + (1 - alpha_b) I_reset(g) (Eq. 7), alpha being checked."""
+    scores = []
+    for group, of_zero, of_reset in zip(groups, zero, reset, strict=True):
+        share = _share(alpha, group, of_zero, of_reset)
+        scores.append(share * of_zero + (1 - share) * of_reset)
+    return scores
 
-    Raises:
-        CriterionError: One number a block was given, and this block has none.
-    """
+
+def _share(alpha: Alpha, group: StructuredGroup, zero: Tensor, reset: Tensor) -> float:
     if isinstance(alpha, str):
         return balanced_alpha(zero, reset)
     if isinstance(alpha, int | float):

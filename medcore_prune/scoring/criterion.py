@@ -243,11 +243,7 @@ class Criterion(tp.importance.Importance):
 
 
 def check_scores(criterion: object, groups: Sequence[StructuredGroup], scores: Sequence[Tensor]) -> list[Tensor]:
-    """Return scores as float64 on the CPU, after checking that they can be used.
-
-    Raises:
-        CriterionError: A wrong number of tensors, a wrong shape, complex numbers, or one that is not finite.
-    """
+    """Return scores as float64 on the CPU; refuse a wrong number, shape or kind, and what is not finite."""
     name = type(criterion).__name__
     if len(scores) != len(groups):
         raise CriterionError(f"{name} returned {len(scores)} score tensors for {len(groups)} groups: expected as many")

@@ -41,9 +41,5 @@ HOW_TO_GIVE = {
 
 
 def images_of(data: Data | None) -> Mapping[str, SampleSet] | None:
-    """Return images by data set, of a split its training part whole.
-
-    Raises:
-        DataError: Neither a split nor data sets, or no image for training.
-    """
+    """Return images by data set, of a split its training part whole."""
     return None if data is None else training_split(data, "scoring").train

@@ -222,14 +222,7 @@ def _from_users() -> list[str]:
 
 
 def baseline_info(name: str) -> Entry[Baseline]:
-    """Return a baseline with its source and origin.
-
-    Args:
-        name: A registered baseline, or any criterion, built-in ones and slow ones included.
-
-    Raises:
-        RegistryError: Unknown; the message has the nearest match and all names.
-    """
+    """Return a baseline, or any criterion as one, slow ones included, with its source and origin."""
     from_users = _from_users()
     if name in baselines:
         return baselines.info(name)
@@ -275,13 +268,7 @@ Scorer: TypeAlias = str | Baseline | tp.importance.Importance | type[Criterion]
 def scored(criterion: Scorer, inputs: Inputs, mlp_group_size: int = 1) -> tuple[Baseline, Scores]:
     """Score every unit once, for any number of plans; errors as of `plan`.
 
-    Args:
-        criterion: A registered name, a recipe, a class, or an object, which keeps what it has been bound to.
-        inputs: The model, and what is read besides.
-        mlp_group_size: Neurons that go together.
-
-    Returns:
-        The recipe that says how the budget is spread, and (block, family) to scores.
+    An object keeps what it has been bound to. The recipe that comes back says how the budget is spread.
     """
     if not isinstance(criterion, tp.importance.Importance):
         recipe = _recipe_of(criterion)

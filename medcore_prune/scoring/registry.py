@@ -19,11 +19,7 @@ _ADAPTED = frozenset({Need.FISHER, Need.MEAN_GRADIENT})
 def criterion_factory(
     name: str, declared: Any, needs: Iterable[Need] | None = None, cost: Cost | None = None
 ) -> type[Criterion]:
-    """Make what was registered a class of criteria; arguments and errors as of `register_criterion`.
-
-    Returns:
-        A subclass of `Criterion`; `declared` itself where it is one.
-    """
+    """Make what was registered a class of criteria, a class itself where it is one; as `register_criterion`."""
     if cost is not None and cost not in COSTS:
         raise RegistryError(f"criterion {name!r} has cost {cost!r}: expected one of {', '.join(COSTS)}")
     made = _make(name, declared)
@@ -130,11 +126,7 @@ def available_criteria() -> list[str]:
 
 
 def criterion_info(name: str) -> Entry[type[Criterion]]:
-    """Return source, needs, cost and origin of a criterion.
-
-    Raises:
-        RegistryError: Unknown; the message has the nearest match and all names.
-    """
+    """Return source, cost and origin of a criterion."""
     return criteria.info(name)
 
 

@@ -49,20 +49,10 @@ def structured_from(
     names: Mapping[nn.Module, str],
     num_heads: Mapping[nn.Module, int],
 ) -> StructuredGroup | None:
-    """See the group at the inputs of `layer_out` as heads or neurons.
+    """See the group at the inputs of `layer_out` as heads or neurons of block 0; None where it is neither.
 
-    Args:
-        graph: torch-pruning's graph of the traced model.
-        layer_out: The layer whose input channels are grouped.
-        names: Layers to qualified names.
-        num_heads: Fused `qkv` layers to their number of heads, as torch-pruning's pruners take it. Without it, each
-            channel of an attention is a unit of its own.
-
-    Returns:
-        The units, with block 0, or None where the group is neither heads nor neurons.
-
-    Raises:
-        CriterionError: The number of heads does not divide the channels.
+    `num_heads` has fused `qkv` layers with their heads, as torch-pruning's pruners take it; without it, each channel of
+    an attention is a unit of its own.
     """
     channels = layer_out.in_features
     group = graph.get_pruning_group(layer_out, tp.prune_linear_in_channels, list(range(channels)))
@@ -104,13 +94,7 @@ def traced_groups(
 ) -> list[StructuredGroup]:
     """List every group of heads or neurons in a traced model, in the order of its modules.
 
-    Args:
-        graph: torch-pruning's graph.
-        names: Layers to qualified names.
-        num_heads: As for `structured_from`.
-
-    Returns:
-        The groups; `block` counts the groups of each family.
+    `block` counts the groups of each family.
     """
     found: list[StructuredGroup] = []
     counts: dict[Family, int] = {"heads": 0, "neurons": 0}
@@ -129,17 +113,9 @@ def _in_block(group: StructuredGroup, block: int) -> StructuredGroup:
 
 
 def spread(group: tp.Group, units: StructuredGroup, scores: Tensor) -> Tensor:
-    """Give every channel of a torch-pruning group the score of the unit that it belongs to.
+    """Give every channel of a torch-pruning group, in the order of its starting indices, the score of its unit.
 
-    torch-pruning averages channels to heads, so that a head's mean is its score again.
-
-    Args:
-        group: Started at the inputs of `units.layer_out` or at the outputs of one of `units.inputs`.
-        units: The units that the group's channels belong to.
-        scores: (n_units,).
-
-    Returns:
-        One score for each index that the group starts from, in its order.
+    torch-pruning averages channels to heads, so that a head's mean is its score again. `scores` is (n_units,).
     """
     root = group[0].dep.target.module
     members = next((part.rows for part in units.inputs if part.layer is root), units.out_cols)
@@ -156,11 +132,8 @@ def family_known(model: nn.Module) -> bool:
 class UnitFinder:
     """Finds the structured group that a torch-pruning group belongs to, among all groups of the same model.
 
-    The groups are listed once and again after a cut; `version` counts the listings.
-
-    Args:
-        model: The whole model, or None to go by the model that torch-pruning traced.
-        num_heads: As for `structured_from`; the mapping is read anew after every cut.
+    The model is the whole one, or None to go by the one that torch-pruning traced. Groups are listed once and again
+    after a cut, `num_heads` being read anew; `version` counts the listings.
     """
 
     def __init__(self, model: nn.Module | None = None, num_heads: Mapping[nn.Module, int] | None = None) -> None:

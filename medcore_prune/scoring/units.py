@@ -11,11 +11,7 @@ from ..models.groups import StructuredGroup
 
 
 def parameters(layer: nn.Linear) -> Pair:
-    """Return a layer's weight and bias as float64 on the CPU, apart from the graph.
-
-    Raises:
-        CriterionError: The layer has no values, on the meta device.
-    """
+    """Return a layer's weight and bias as float64 on the CPU, apart from the graph."""
     if layer.weight.is_meta:
         raise CriterionError("a model on the meta device has no weights to score: load a checkpoint")
     bias = None if layer.bias is None else layer.bias.detach().to("cpu", torch.float64)
@@ -33,15 +29,7 @@ LayerValues = Callable[[nn.Linear, str], Pair]
 
 
 def unit_sums(group: StructuredGroup, values: LayerValues) -> Tensor:
-    """Sum elementwise quantities over each unit: rows and biases of its inputs, columns of `layer_out`.
-
-    Args:
-        group: The units.
-        values: The quantities of a layer.
-
-    Returns:
-        (n_units,) float64 on the CPU.
-    """
+    """Sum elementwise quantities over each unit: rows and biases of its inputs, columns of `layer_out`; (n_units,)."""
     parts = []
     for part in group.inputs:
         weight, bias = values(part.layer, part.name)

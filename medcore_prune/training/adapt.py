@@ -34,19 +34,7 @@ def adapt_pool(
     validation: Pool | None = None,
     at_a_time: int | None = None,
 ) -> TrainRecord:
-    """Fine-tune a model in place on a pool; see `medcore_prune.training.loop.train`.
-
-    Args:
-        model: A `Sam`.
-        pool: Training images.
-        settings: How to adapt.
-        state_path: Where the resumable state is kept.
-        validation: Images that choose the weights to keep, those of the start among them; None keeps the last.
-        at_a_time: Most images of a batch that go through the model together, for less memory; by default all.
-
-    Returns:
-        Losses of the steps, and looks at the validation images, each with its `loss` and the same as `score`, negative.
-    """
+    """Fine-tune a model in place on a pool, as `adapt` on data sets; without validation images the last weights."""
     size = geometry_of(model).image_size
     augment = Augmentation()
 
@@ -94,17 +82,11 @@ def validation_loss(model: nn.Module, pool: Pool) -> float:
 
 @torch.no_grad()
 def image_dependence(model: nn.Module, images: Tensor) -> float:
-    """Deviation of the image embedding over images, as a share of its whole deviation.
+    """Deviation of the image embedding over images, as a share of its whole deviation, in [0, 1].
 
     A small model that is trained from nothing can end in a place where it answers with the box alone: its embedding is
-    the same whatever the image, and no statistic of its encoder means anything.
-
-    Args:
-        model: A `Sam`.
-        images: (B, 3, S, S) different images from `protocol.preprocess`, B at least 2.
-
-    Returns:
-        In [0, 1]; 0 for an encoder that ignores its input.
+    the same whatever the image, and no statistic of its encoder means anything. `images` are (B, 3, S, S) from
+    `protocol.preprocess`, B at least 2.
     """
     embedding = embed(model, images)
     return float(embedding.std(0).mean() / embedding.std().clamp(min=1e-12))

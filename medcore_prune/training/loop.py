@@ -62,14 +62,10 @@ class TrainState:
     """Everything that a killed training needs to go on as if nothing had happened.
 
     Args:
-        model: What is trained; takes over the weights of a stored state.
-        optimiser: Its optimiser, likewise.
+        model, optimiser: Take over what is stored.
         settings: JSON values of this training by name, which tell it from another one.
         identity: What tells it from another one besides: images, objective and start.
         path: Where the state is kept, and read from where there is one; None keeps it in memory alone.
-
-    Raises:
-        MedcorePruneError: The file is no training state, or another training's.
     """
 
     def __init__(

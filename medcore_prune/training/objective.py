@@ -23,22 +23,13 @@ _SMALLEST = 1e-8
 
 
 def boundary_bce(logits: Tensor, mask: Tensor, band: Tensor, lambda_b: float) -> Tensor:
-    """Boundary-weighted binary cross-entropy as a weighted mean.
+    """Boundary-weighted binary cross-entropy as a weighted mean: (B,) non-negative.
 
         L_bBCE = sum_u w_u BCE_u / sum_u w_u,   w_u = 1 + lambda_B B_u
 
     Eq. 9 divides by the number of pixels instead, so that its second term grows with lambda_B and with the length of
     the contour; divided by the weights, it stays between the smallest and the largest BCE of a pixel and does not
-    dominate Dice at the start of a recovery.
-
-    Args:
-        logits: (B, 1, H, W) float.
-        mask: (B, 1, H, W) in [0, 1].
-        band: (B, 1, H, W) of 0 and 1, from `losses.boundary_band`.
-        lambda_b: Weight of the band, at least 0; 0 gives the plain BCE.
-
-    Returns:
-        (B,) non-negative.
+    dominate Dice at the start of a recovery. All are (B, 1, H, W): mask in [0, 1], band of 0 and 1.
     """
     pixelwise = F.binary_cross_entropy_with_logits(logits, mask.to(logits.dtype), reduction="none")
     weight = 1 + lambda_b * band.to(logits.dtype)
@@ -46,16 +37,9 @@ def boundary_bce(logits: Tensor, mask: Tensor, band: Tensor, lambda_b: float) ->
 
 
 def feature_distance(features: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance of image embeddings, relative to the teacher's.
+    """Squared distance of image embeddings (B, C, h, w), relative to the teacher's: (B,), 1 for features of all zero.
 
-        L_feat = sum (f - f_T)^2 / sum f_T^2
-
-    Args:
-        features: (B, C, h, w), what the image encoder hands to the decoder.
-        teacher: Likewise of the teacher.
-
-    Returns:
-        (B,) non-negative; 1 for features of all zero.
+    L_feat = sum (f - f_T)^2 / sum f_T^2
     """
     distance = (features - teacher).square().flatten(1).sum(1)
     return distance / teacher.square().flatten(1).sum(1).clamp(min=_SMALLEST)
@@ -66,13 +50,8 @@ def boundary_logit_distance(logits: Tensor, teacher: Tensor, band: Tensor) -> Te
 
         L_blogit = 1/|B| sum_{u in B} (l_u - l_T,u)^2 / max(Var_B(l_T), 1)
 
-    Args:
-        logits: (B, 1, H, W) float.
-        teacher: Likewise of the teacher.
-        band: (B, 1, H, W) of 0 and 1, around the true contour.
-
-    Returns:
-        (B,) non-negative; 1 for the teacher's mean everywhere; 0 where the band has no pixel.
+    All are (B, 1, H, W), the band of 0 and 1 around the true contour. (B,), 1 for the teacher's mean everywhere, 0
+    where the band has no pixel.
     """
     inside, count = band.flatten(1), band.flatten(1).sum(1).clamp(min=1)
     ours, theirs = logits.flatten(1), teacher.flatten(1)
@@ -87,13 +66,7 @@ def high_frequency_distance(logits: Tensor, mask: Tensor, sigma_px: float) -> Te
 
         L_hf = sum_u (H p - H y)_u^2 / sum_u (H y)_u^2,   H x = x - G_sigma * x,   p = sigmoid(l)
 
-    Args:
-        logits: (B, 1, H, W) float.
-        mask: (B, 1, H, W) in [0, 1].
-        sigma_px: Deviation of the Gaussian in pixels, above 0; see `blur_sigma`.
-
-    Returns:
-        (B,) non-negative; 1 for a constant prediction.
+    Both are (B, 1, H, W), the mask in [0, 1]; sigma is in pixels, above 0. (B,), 1 for a constant prediction.
     """
     target = mask.to(logits.dtype)
     difference = _high(logits.sigmoid() - target, sigma_px)

@@ -117,18 +117,9 @@ class Pool:
     def batch(
         self, step: int, *, seed: int, count: int, size: int, prompts: int = 1, augment: Augmentation | None = None
     ) -> Batch:
-        """Draw the batch of a step.
+        """Draw the batch of a step, which with the seed determines it: `count` images of `size` pixels.
 
-        Args:
-            step: Number of the step; with the seed it determines the batch.
-            seed: Of the training.
-            count: Images in the batch.
-            size: Input side in pixels.
-            prompts: Boxes (and masks) an image, drawn with replacement from the image's masks.
-            augment: Random changes, or None for the images as they are.
-
-        Returns:
-            A batch of `count` images and `count * prompts` boxes and masks.
+        Each has `prompts` boxes and masks, drawn with replacement from its masks.
         """
         rng = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
         chosen = torch.randint(len(self.images), (count,), generator=rng)
