@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from ..._support.errors import BudgetError
-from ...commands.options import MethodName, OneLevel, Whole
+from ...commands.values import Completed, MethodName, OneLevel, Whole
 from ...evaluation.evaluate import EvalSize
 from ...pruning.level import COMPARISON_LEVELS, Level
 
@@ -144,7 +144,7 @@ class Settings:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class LevelList(click.ParamType):
+class LevelList(Completed):
     """Levels separated by commas, such as `h50_m70,h70_m70`; a repeated one counts once."""
 
     name = "level,..."

@@ -1,1 +1,1 @@
-"""`medcore-prune`: one command a file, and what they share."""
+"""`medcore-prune`: a command a file here, its options and its help, importable without torch; `work/` does the work."""

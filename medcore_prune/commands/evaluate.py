@@ -1,44 +1,25 @@
 """`medcore-prune evaluate`: how good a model's contours are, beside floors and beside another model."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
-import pandas as pd
 
-from .._support.devices import require_device
-from .._support.files import refuse_existing, require_writable, write_text_atomic
-from ..data.samples import SampleSet
-from ..evaluation.estimates import evaluation_estimate
-from ..evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
-from ..evaluation.floors import FLOORS, floor_masks
-from ..evaluation.intervals import INDICATIVE_BELOW, paired_difference
-from ..models.families import geometry_of
-from .inputs import PHANTOM_TEST, POCKET, ImageOptions, ModelOptions, require_own_images, say_estimate, say_notice
+from .group import Command
 from .options import (
     FOLDER,
     MODEL,
     MODEL_FILE,
     Whole,
-    data_options,
+    data_option,
     device_option,
-    kind_options,
+    more,
     overwrite_option,
     scoring_options,
+    split_seed_option,
 )
-from .table import Table
-
-METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
-_FILES = ("summary.md", "images.csv")
-_COMPARED = ("dice", "bf1", "hd95_px")
-_HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
-
-Tables = dict[str, pd.DataFrame]
 
 
-@click.command(name="evaluate")
+@click.command(name="evaluate", cls=Command)
 @click.argument("models", nargs=-1, type=MODEL, metavar=f"[{MODEL_FILE}]...")
 @click.option(
     "--against",
@@ -46,43 +27,26 @@ Tables = dict[str, pd.DataFrame]
     metavar=MODEL_FILE,
     help="Evaluate this model too, and compare each other one with it, image by image.",
 )
-@kind_options
-@data_options
-@click.option(
+@data_option()
+@device_option
+@click.option("--out", type=FOLDER, help="Also write the table as Markdown, and every image's metrics as CSV.")
+@more(
     "--role",
     type=click.Choice(["test", "validation", "all"]),
     default="test",
     show_default=True,
     help="Which images; all takes folders whole, for models that have seen none of them.",
 )
-@click.option(
+@more(
     "--images",
     type=Whole(1),
     metavar="N",
-    help=f"Images of each set at most, drawn from all of its role.  [default: all of --data, {PHANTOM_TEST} phantoms]",
+    help="Images of each set at most, drawn from all of its role.  [default: all of --data, 12 phantoms]",
 )
 @scoring_options
-@device_option
+@split_seed_option
 @overwrite_option
-@click.option("--out", type=FOLDER, help="Also write the table as Markdown, and every image's metrics as CSV.")
-def command(
-    models: tuple[str, ...],
-    against: str | None,
-    data: tuple[str, ...],
-    boxes: tuple[str, ...],
-    layout: str,
-    split_seed: int,
-    role: str,
-    images: int | None,
-    kind: str,
-    image_size: int | None,
-    device: str,
-    eval_size: EvalSize,
-    tolerance_px: float,
-    batch_size: int,
-    overwrite: bool,
-    out: Path | None,
-) -> None:
+def command(**given: Any) -> None:
     """Measure how good the masks of models are, and their contours.
 
     Dice and IoU for the area, Boundary F1 and HD95 (in pixels) for the contour.
@@ -94,133 +58,6 @@ def command(
     Example:
       medcore-prune evaluate small.safetensors --against pocket --images 4
     """
-    require_device(device)
-    require_writable(out)
-    files = [] if out is None else [out / name for name in _FILES]
-    refuse_existing(overwrite, *files)
-    options, source = ModelOptions(kind, image_size, device), ImageOptions(data, boxes, layout, split_seed)
-    require_own_images(options, source)
-    names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))
-    loaded = {name: options.read(name) for name in names}
-    sets = source.role(role, names, images)
-    count = sum(map(len, sets.values()))
-    for name, model in loaded.items():
-        estimate = evaluation_estimate(model, count, batch_size=batch_size)
-        say_estimate(replace(estimate, work=f"evaluation of {name}") if len(loaded) > 1 else estimate)
-    tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size)
-    parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
-    if against:
-        parts.append(comparison(tables, against).text())
-    parts += _notes(tables, against, eval_size, tolerance_px)
-    click.echo("\n\n".join(part for part in parts if part))
-    say_notice(source)
-    if files:
-        _write(tables, against, _notes(tables, against, eval_size, tolerance_px), *files)
-        click.echo(f"written: {', '.join(map(str, files))}")
+    from .work.evaluate import run
 
-
-def evaluate_all(
-    models: Mapping[str, Any],
-    sets: Mapping[str, SampleSet],
-    eval_size: EvalSize,
-    tolerance_px: float,
-    batch_size: int,
-) -> Tables:
-    """Score floors and models on the same images.
-
-    Returns:
-        Name to a table with a row an image: the floors first, as `floor: box` and so on.
-
-    Raises:
-        DataError: An empty set, or an image that cannot be used.
-    """
-    sizes = {name: geometry_of(model).image_size for name, model in models.items()}
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
-    for samples in sets.values():
-        ready = {size: EvaluationSet(samples, size, eval_size) for size in set(sizes.values())}
-        some = next(iter(ready.values()))
-        for floor in FLOORS:
-            found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
-        for name, model in models.items():
-            images = ready[sizes[name]]
-            masks = predict(model, images, batch_size=batch_size, progress=True)
-            found[name].append(score(masks, images, tolerance_px=tolerance_px))
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
-
-
-def summary(tables: Tables) -> Table:
-    """Macro averages over data sets; what is not better than the best floor is marked."""
-    averages = {name: macro_average(table, tuple(METRICS)) for name, table in tables.items()}
-    rows = [[name, str(len(tables[name])), *_cells(name, averages)] for name in averages]
-    return Table(["mean over data sets", "images", *METRICS.values()], rows)
-
-
-def _cells(name: str, means: Mapping[str, pd.Series]) -> list[str]:
-    """One row's numbers; those of a model are marked where no better than the best floor among `means`."""
-    cells = [_number(metric, means[name][metric]) for metric in METRICS]
-    if name.startswith("floor: "):
-        return cells
-    floors = [values for other, values in means.items() if other.startswith("floor: ")]
-    return [
-        cell + (" *" if _worse(metric, means[name][metric], floors) else "")
-        for metric, cell in zip(METRICS, cells, strict=True)
-    ]
-
-
-def _worse(metric: str, value: float, floors: list[pd.Series]) -> bool:
-    if _HIGHER_IS_BETTER[metric]:
-        return value <= max(float(floor[metric]) for floor in floors)
-    return value >= min(float(floor[metric]) for floor in floors)
-
-
-def _number(metric: str, value: float) -> str:
-    return f"{value:.2f}" if metric == "hd95_px" else f"{value:.4f}"
-
-
-def by_set(tables: Tables) -> Table:
-    """Means of each data set; what is not better than the best floor there is marked."""
-    rows = []
-    for name, table in tables.items():
-        for dataset, part in table.groupby("dataset", sort=False):
-            means = {other: of.loc[of["dataset"] == dataset, list(METRICS)].mean() for other, of in tables.items()}
-            rows.append([name, str(dataset), str(len(part)), *_cells(name, means)])
-    return Table(["by data set", "", "images", *METRICS.values()], rows, left=2)
-
-
-def comparison(tables: Tables, against: str) -> Table:
-    """Paired differences of every other model to one."""
-    rows = []
-    for name, table in tables.items():
-        if name == against or name.startswith("floor: "):
-            continue
-        for metric in _COMPARED:
-            found = paired_difference(table, tables[against], metric)
-            numbers = (found.value, found.low, found.high)
-            value, low, high = (f"{number:+.2f}" if metric == "hd95_px" else f"{number:+.4f}" for number in numbers)
-            verdict = "not significant" if found.holds_zero else "differs"
-            rows.append([name, METRICS[metric], value, f"{low} to {high}", str(found.groups), verdict])
-    return Table([f"minus {against}", "metric", "difference", "95 % interval", "groups", ""], rows, left=2)
-
-
-def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_px: float) -> list[str]:
-    grid = "each image's own grid" if eval_size == "original" else f"a grid of {eval_size} x {eval_size} pixels"
-    lines = [f"Masks compared on {grid}; BF1 within {tolerance_px:g} px of the 256 grid. * not better than a floor."]
-    empty = {name: int((table["empty"] == "one").sum()) for name, table in tables.items()}
-    for name, count in empty.items():
-        if count:
-            lines.append(f"{name}: {count} images where one of both masks is empty count 0, and the image diagonal.")
-    if against:
-        lines.append(
-            f"Intervals: bootstrap over groups of images within each set; with fewer than {INDICATIVE_BELOW} groups in "
-            "a set they are indicative only."
-        )
-    return ["\n".join(lines)]
-
-
-def _write(tables: Tables, against: str | None, notes: list[str], text: Path, images: Path) -> None:
-    parts = [summary(tables).markdown(), by_set(tables).markdown()]
-    parts += [comparison(tables, against).markdown()] if against else []
-    write_text_atomic(text, "\n\n".join(["# Evaluation", *parts, *notes]) + "\n")
-    rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
-    columns = ["model", *(column for column in rows if column != "model")]
-    write_text_atomic(images, rows[columns].to_csv(index=False))
+    run(**given)

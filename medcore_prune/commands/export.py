@@ -1,30 +1,35 @@
 """`medcore-prune export`: a model as ONNX, proved under ONNX Runtime."""
 
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .._support.files import refuse_existing, require_writable, write_json_atomic
-from ..checkpoints.onnx import EXPORTERS, PARTS, OnnxReport, export_onnx, require_onnx
-from ..data.samples import Sample
-from .inputs import POCKET, ImageOptions, ModelOptions
-from .options import FOLDER, MODEL, MODEL_FILE, Whole, data_options, kind_options, overwrite_option
-from .table import Table
+from .group import Command
+from .options import (
+    FOLDER,
+    ONNX_EXPORTERS,
+    ONNX_PARTS,
+    Whole,
+    data_option,
+    model_argument,
+    more,
+    overwrite_option,
+)
 
 
-@click.command(name="export")
-@click.argument("model", default=POCKET, type=MODEL, metavar=f"[{MODEL_FILE}]")
+@click.command(name="export", cls=Command)
+@model_argument()
 @click.option(
     "--part",
-    type=click.Choice([*PARTS, "both"]),
+    type=click.Choice([*ONNX_PARTS, "both"]),
     default="both",
     show_default=True,
     help="encoder.onnx, whole.onnx (encoder, box prompt and mask decoder), or both.",
 )
-@kind_options
-@data_options
-@click.option(
+@data_option()
+@click.option("--out", type=FOLDER, default=Path("onnx"), show_default=True, help="Folder of the files.")
+@more(
     "--images",
     type=Whole(2),
     default=3,
@@ -32,29 +37,15 @@ from .table import Table
     metavar="N",
     help="Images of each set to compare PyTorch and ONNX Runtime on.",
 )
-@click.option(
+@more(
     "--exporter",
-    type=click.Choice(list(EXPORTERS)),
+    type=click.Choice(ONNX_EXPORTERS),
     default="torchscript",
     show_default=True,
     help="PyTorch's older exporter, or its newer and much slower one; both gave the same numbers.",
 )
 @overwrite_option
-@click.option("--out", type=FOLDER, default=Path("onnx"), show_default=True, help="Folder of the files.")
-def command(
-    model: str,
-    part: str,
-    kind: str,
-    image_size: int | None,
-    data: tuple[str, ...],
-    boxes: tuple[str, ...],
-    layout: str,
-    split_seed: int,
-    images: int,
-    exporter: str,
-    overwrite: bool,
-    out: Path,
-) -> None:
+def command(**given: Any) -> None:
     """Write a model as ONNX, and compare it with PyTorch under ONNX Runtime.
 
     encoder.onnx takes an image and gives its embedding; whole.onnx takes an
@@ -68,26 +59,6 @@ def command(
     Example:
       medcore-prune export small.safetensors --part whole --out onnx
     """
-    require_onnx()
-    require_writable(out)
-    files = {name: out / f"{name}.onnx" for name in (PARTS if part == "both" else (part,))}
-    refuse_existing(overwrite, *files.values())
-    source = ImageOptions(data, boxes, layout, split_seed)
-    loaded = ModelOptions(kind, image_size).read(model)
-    samples: list[Sample] = []
-    # neither role nor training matter: the numbers of two programs are compared, not masks with the truth
-    for each in source.role("all", [], images).values():
-        samples += each
-    reports = [export_onnx(loaded, place, name, samples=samples, exporter=exporter) for name, place in files.items()]
-    write_json_atomic(out / "comparison.json", {"model": model, "parts": [asdict(report) for report in reports]})
-    click.echo(_table(reports).text())
-    click.echo(f"written: {', '.join(f'{report.part}.onnx' for report in reports)} and comparison.json in {out}")
+    from .work.export import run
 
-
-def _table(reports: list[OnnxReport]) -> Table:
-    rows = [
-        [report.part, name, f"{value:.1e}", str(report.images), f"{report.file_bytes / 1e6:.1f} MB"]
-        for report in reports
-        for name, value in report.differences.items()
-    ]
-    return Table(["part", "output", "largest relative difference", "images", "file"], rows, left=2)
+    run(**given)

@@ -1,24 +1,17 @@
-"""What both command lines do with a user's mistake, an interrupt and a closed pipe; exit codes."""
+"""What both command lines share: commands that are imported when called, their help, exit codes, and what is said."""
 
-import hashlib
-import json
 import sys
-import sysconfig
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
-from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
 
 from .._support.errors import MedcorePruneError, MedcorePruneWarning
-from .._support.files import user_cache, write_json_atomic
 from .._support.progress import remembered
-from .._support.version import __version__
 
 REFUSED, INTERRUPTED = 1, 130
 """Exit codes beside click's 0 for success and 2 for wrong usage."""
@@ -73,113 +66,52 @@ def run(command: click.Command) -> None:
         sys.exit(REFUSED)
 
 
-Outline = list[dict[str, Any]]
+class More(click.Option):
+    """An option that few people need: help shows it under its second heading."""
 
 
-class Words(click.ParamType):
-    """A value of which some words are known.
-
-    Args:
-        words: Them.
-        several: Whether the value is a list with commas.
-        places: What the shell completes beside them: `file`, `dir`, or nothing.
-    """
-
-    name = "words"
-
-    def __init__(self, words: Sequence[str], several: bool = False, places: str | None = None) -> None:
-        self.words, self.several, self.places = words, several, places
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Complete the value, or the last part of a list."""
-        before, comma, last = incomplete.rpartition(",") if self.several else ("", "", incomplete)
-        found = [CompletionItem(f"{before}{comma}{word}") for word in self.words if word.startswith(last)]
-        return [*found, CompletionItem(incomplete, type=self.places)] if self.places else found
+GONE = {
+    "--adapted": "the model comes first, without an option: prune MODEL",
+    "--pruned": "the model comes first, without an option: recover MODEL, predict MODEL IMAGE",
+    "--reference": "the model to start from comes first, without an option: adapt MODEL",
+    "--model": "the file of a model tells which SAM it holds: leave --model out",
+    "--image-size": "the file of a model tells its input side: leave it out; adapt and prune take another --image-size",
+    "--layout": "the layout of a folder is a part of --data: --data NAME=DIR:LAYOUT",
+    "--boxes": "boxes are a part of --data: --data NAME=DIR --data NAME.boxes=CSV",
+    "--batch-size": "how many images are computed at a time is chosen by the memory that is there: leave it out",
+    "--attention": "how attention is computed is chosen by the memory that is there: leave it out",
+    "--checkpointing": "whether parts are computed twice is chosen by the memory that is there: leave it out",
+    "--verify": "the pruned model is always compared on a few images: leave it out",
+}
+"""Options of earlier versions, and what to give instead; said by commands that do not have them any more."""
 
 
-def rebuilt(name: str, module: str, load: Callable[[], click.Command]) -> click.Command:
-    """Return a command that completes as `load` would, imported only if it is not remembered.
+class Command(click.Command):
+    """A command whose help has two lists of options, and that knows what became of old ones."""
 
-    Args:
-        name: Of the command.
-        module: Import name of its module.
-        load: Imports it.
-    """
-    place = user_cache() / "completion" / f"{module}-{_state(module)}.json"
-    try:
-        outline = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        outline = outline_of(load())
-        _remember(outline, place)
-    return click.Command(name, params=[_parameter(**each) for each in outline])
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options that most people need, then the others."""
+        lists: dict[str, list[tuple[str, str]]] = {"Options": [], "More options": []}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None:
+                lists["More options" if isinstance(parameter, More) else "Options"].append(record)
+        for heading, records in lists.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what was given.
 
-def outline_of(command: click.Command) -> Outline:
-    """Describe the options and arguments of a command as plain values."""
-    return [_described(each) for each in command.params]
-
-
-def _described(parameter: click.Parameter) -> dict[str, Any]:
-    kind = parameter.type
-    is_option = isinstance(parameter, click.Option)
-    names = ["/".join([*parameter.opts, *parameter.secondary_opts])] if parameter.secondary_opts else parameter.opts
-    return {
-        "declared": [parameter.name, *names] if is_option else [parameter.name],
-        "option": {"is_flag": parameter.is_flag, "multiple": parameter.multiple, "help": parameter.help}
-        if isinstance(parameter, click.Option)
-        else None,
-        "nargs": parameter.nargs,
-        "words": [*map(str, kind.choices)] if isinstance(kind, click.Choice) else [*getattr(kind, "words", ())],
-        "several": bool(getattr(kind, "several", False)),
-        "places": _places(kind),
-    }
-
-
-def _places(kind: click.ParamType) -> str | None:
-    if isinstance(kind, click.Path):
-        return "file" if kind.file_okay else "dir"
-    places: str | None = getattr(kind, "places", None)
-    return places
-
-
-def _parameter(
-    declared: list[str],
-    option: dict[str, Any] | None,
-    nargs: int,
-    words: list[str],
-    several: bool,
-    places: str | None,
-) -> click.Parameter:
-    kind = Words(words, several, places)
-    if option is None:
-        return click.Argument(declared, nargs=nargs, type=kind, required=False)
-    if option["is_flag"]:
-        return click.Option(declared, **option)
-    return click.Option(declared, type=kind, **option)
-
-
-def _state(module: str) -> str:
-    """What an outline is good for: this version, its files as they are, and the plug-ins that are installed."""
-    package = Path(__file__).parent.parent
-    folders = [package / "commands", package.parent / "benchmarks", package / "benchmarks"]
-    times = [path.stat().st_mtime_ns for folder in folders if folder.is_dir() for path in folder.rglob("*.py")]
-    installed = Path(sysconfig.get_path("purelib")).stat().st_mtime_ns
-    return hashlib.sha256(f"{__version__} {module} {times} {installed}".encode()).hexdigest()[:16]
-
-
-def _remember(outline: Outline, place: Path) -> None:
-    try:
-        for old in place.parent.glob(f"{place.stem.rpartition('-')[0]}-*.json"):
-            old.unlink(missing_ok=True)
-        write_json_atomic(place, outline)
-    except (OSError, MedcorePruneError):
-        # nowhere to write: the next key press takes as long
-        return
-
-
-def _imported(module: str) -> click.Command:
-    command: click.Command = import_module(module).command
-    return command
+        Raises:
+            click.UsageError: Also for an option of an earlier version, with what to give instead.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in GONE:
+                raise
+            raise click.UsageError(f"{error.option_name} is gone: {GONE[error.option_name]}", ctx) from None
 
 
 class Listed(NamedTuple):
@@ -211,11 +143,11 @@ class LazyGroup(click.Group):
         return [*self.listed, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command, if there is one of that name; for completion it may be a remembered one."""
+        """Import the command, if there is one of that name."""
         if cmd_name not in self.listed:
             return super().get_command(ctx, cmd_name)
-        module = self.listed[cmd_name].module
-        return rebuilt(cmd_name, module, partial(_imported, module)) if ctx.resilient_parsing else _imported(module)
+        command: click.Command = import_module(self.listed[cmd_name].module).command
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,124 +1,30 @@
 """`medcore-prune inspect`: what is inside a model file."""
 
-import json
-import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
-from .._support.errors import MedcorePruneError
-from .._support.files import refuse_existing, require_writable
-from ..checkpoints.header import is_pruned_file
-from ..checkpoints.pruned import load
-from ..models.families import geometry_of
-from ..models.fingerprint import model_hash
-from ..models.sam_shape import kind_of
-from ..models.segment_anything import build_sam, shape_of
-from ..pruning.cost import Cost, count
-from ..pruning.plan import Plan
-from ..pruning.planning import make_plan
-from ..pruning.surgery import Lineage, lineage_of
-from .inputs import POCKET, ModelOptions
-from .options import FILE, MODEL, MODEL_FILE, convention_option, kind_options, overwrite_option
-from .table import blocks_table, draw_blocks
-
-_WIDTH = 100
-_HASH, _HASH_SHOWN = re.compile(r"[0-9a-f]{64}"), 12
-_PICTURES = (".png", ".svg", ".pdf")
+from .group import Command
+from .options import FILE, convention_option, model_argument, overwrite_option
 
 
-@click.command(name="inspect")
-@click.argument("model", default=POCKET, type=MODEL, metavar=f"[{MODEL_FILE}]")
-@kind_options
-@convention_option
+@click.command(name="inspect", cls=Command)
+@model_argument()
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, with what was kept.")
-@overwrite_option
 @click.option("--out", type=FILE, help="Also draw what is left of every block: .png, .svg or .pdf.")
-def command(
-    model: str,
-    kind: str,
-    image_size: int | None,
-    convention: str,
-    as_json: bool,
-    overwrite: bool,
-    out: Path | None,
-) -> None:
+@convention_option
+@overwrite_option
+def command(**given: Any) -> None:
     """Show what is inside a model file: sizes, what is left of every block, its history.
 
-    Reads files of this tool, and SAM or MedSAM checkpoints (say which with
-    --model); `pocket` is the small built-in model. The file is loaded and
-    checked on the way: a damaged one is refused.
+    Reads files of this tool, and SAM or MedSAM checkpoints; `pocket` is the
+    small built-in model. The file is loaded and checked on the way: a damaged
+    one is refused.
 
     \b
     Example:
       medcore-prune inspect small.safetensors --out blocks.png
     """
-    if out is not None and out.suffix not in _PICTURES:
-        raise MedcorePruneError(f"--out {out}: expected a name that ends in one of {', '.join(_PICTURES)}")
-    require_writable(out)
-    refuse_existing(overwrite, out)
-    # half precision is shown as it is stored
-    loaded = load(model) if is_pruned_file(model) else ModelOptions(kind, image_size).read(model)
-    shape, lineage = shape_of(loaded), lineage_of(loaded)
-    whole = build_sam(shape, "meta")
-    plan = lineage.plan or make_plan(whole, "h0_m0")
-    before, after = count(whole, convention=convention), count(loaded, convention=convention)
-    facts = {
-        "file": model,
-        "kind": kind_of(shape),
-        "image_size": geometry_of(loaded).image_size,
-        "precision": str(next(loaded.parameters()).dtype).removeprefix("torch."),
-        "sha256 of the model": model_hash(loaded),
-        "level": plan.level,
-    }
-    if as_json:
-        click.echo(json.dumps(_record(facts, before, after, plan, lineage), indent=1, sort_keys=True))
-    else:
-        _say(facts, before, after, plan, lineage)
-    if out is not None:
-        draw_blocks(plan, f"{Path(model).name}: {plan.level}", out)
-        click.echo(f"drawn: {out}", err=as_json)
+    from .work.inspect import run
 
-
-def _record(facts: Mapping[str, Any], before: Cost, after: Cost, plan: Plan, lineage: Lineage) -> dict[str, Any]:
-    cost = {"params": after.params, "params_whole": before.params, "flops": after.flops, "flops_whole": before.flops}
-    return {**facts, **cost, "plan": json.loads(plan.to_json()), "provenance": dict(lineage.provenance)}
-
-
-def _say(facts: Mapping[str, Any], before: Cost, after: Cost, plan: Plan, lineage: Lineage) -> None:
-    for name, value in facts.items():
-        click.echo(f"{name}: {value}")
-    click.echo(f"parameters of the encoder: {after.params_m:.3f}M of {before.params_m:.3f}M")
-    click.echo(f"FLOPs of the encoder: {after.flops_g:.3f}G of {before.flops_g:.3f}G ({after.convention})")
-    click.echo()
-    click.echo(blocks_table(plan, after, bars=True).text())
-    if lineage.provenance:
-        click.echo("\nwhere it comes from:")
-        _say_tree(lineage.provenance, "  ")
-
-
-def _say_tree(values: Mapping[str, Any], indent: str) -> None:
-    for name, value in values.items():
-        line = f"{indent}{name}: {_short(value)}"
-        if isinstance(value, Mapping) and len(line) > _WIDTH:
-            click.echo(f"{indent}{name}:")
-            _say_tree(value, indent + "  ")
-        elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
-            for number, entry in enumerate(value):
-                click.echo(f"{indent}{name} {number}:")
-                _say_tree(entry if isinstance(entry, Mapping) else {"": entry}, indent + "  ")
-        else:
-            click.echo(line)
-
-
-def _short(value: Any) -> str:
-    """A value in a line: hashes and fractions by their first figures, which --json has in full."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_short(entry)}" for name, entry in value.items()) or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, str) and _HASH.fullmatch(value):
-        return value[:_HASH_SHOWN]
-    return "none" if value is None else str(value)
+    run(**given)

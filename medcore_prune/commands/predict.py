@@ -1,62 +1,25 @@
 """`medcore-prune predict`: images and boxes to masks."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from .._support.devices import require_device
-from .._support.errors import DataError
-from .._support.files import atomic_write, refuse_existing, require_writable
-from .._support.progress import track
-from ..data.images import is_image_file, read_image
-from ..data.prompts import Box, boxes_from_csv
-from ..models.predictor import Predictor
-from .inputs import POCKET, ModelOptions
-from .options import FILE, FOLDER, MODEL, MODEL_FILE, BoxType, device_option, kind_options, overwrite_option
-from .overlay import overlay
-
-_SHOWN = 3
-_FEWEST_PX = 2
+from .group import Command
+from .options import FILE, FOLDER, device_option, model_argument, more, overwrite_option
+from .values import BoxType
 
 
-@dataclass(frozen=True)
-class Job:
-    """One image to segment.
-
-    Attributes:
-        name: Of the files that are written.
-        image: Where it is.
-        boxes: One an object, in its pixels.
-    """
-
-    name: str
-    image: Path
-    boxes: tuple[Box, ...]
-
-    def files(self, out: Path) -> list[Path]:
-        """The masks, in the boxes' order, then the overlay."""
-        numbered = len(self.boxes) > 1
-        masks = [out / f"{self.name}_mask{f'_{place}' if numbered else ''}.png" for place in range(len(self.boxes))]
-        return [*masks, out / f"{self.name}_overlay.png"]
-
-
-@click.command(name="predict")
+@click.command(name="predict", cls=Command)
+@model_argument(None)
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option(
     "--box", "box", type=BoxType(), multiple=True, help="Box around an object, in image pixels; may be repeated."
 )
 @click.option("--boxes", type=FILE, help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row an image.")
-@click.option(
-    "--pruned", "model", default=POCKET, show_default=True, type=MODEL, metavar=MODEL_FILE, help="The model to use."
-)
-@kind_options
 @device_option
-@click.option(
+@click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True, help="Folder of the masks.")
+@more(
     "--overlay/--no-overlay",
     "drawn",
     default=True,
@@ -64,19 +27,7 @@ class Job:
     help="Also write pictures with contours and boxes drawn over the images.",
 )
 @overwrite_option
-@click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True, help="Folder of the masks.")
-def command(
-    image: Path,
-    box: tuple[Box, ...],
-    boxes: Path | None,
-    model: str,
-    kind: str,
-    image_size: int | None,
-    device: str,
-    drawn: bool,
-    overwrite: bool,
-    out: Path,
-) -> None:
+def command(**given: Any) -> None:
     """Segment what boxes enclose, in one image or in a folder of images.
 
     Writes a mask for each box as PNG, 0 and 255, of the image's own size, and a
@@ -86,118 +37,11 @@ def command(
     \b
     Example:
       medcore-prune phantoms --out phantoms
-      medcore-prune predict phantoms/images/s0_000000.png \\
-          --box 40,59,82,80 --pruned small.safetensors --out masks
-      medcore-prune predict phantoms/images --boxes phantoms/boxes.csv \\
-          --pruned small.safetensors --out all-masks
+      medcore-prune predict small.safetensors phantoms/images/s0_000000.png \\
+          --box 40,59,82,80 --out masks
+      medcore-prune predict small.safetensors phantoms/images \\
+          --boxes phantoms/boxes.csv --out all-masks
     """
-    require_device(device)
-    require_writable(out)
-    jobs = _jobs(image, box, boxes)
-    _refuse_replacing(jobs, out, overwrite, drawn)
-    predictor = Predictor(ModelOptions(kind, image_size, device).read(model))
-    for job in track(jobs, "predicting", total=len(jobs)):
-        _segment(predictor, job, out, drawn)
-    masks = sum(len(job.boxes) for job in jobs)
-    click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(jobs), 'image')} in {out}")
+    from .work.predict import run
 
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> list[Job]:
-    """Pair images with boxes, and check all of it before any is segmented.
-
-    Raises:
-        DataError: Neither or both ways of giving boxes; images without a row, rows without an image.
-    """
-    if image.is_dir():
-        if box or boxes is None:
-            raise DataError(f"{image} is a folder: give --boxes FILE.csv with the columns name,x0,y0,x1,y1")
-        return _folder_jobs(image, boxes_from_csv(boxes))
-    if not image.is_file():
-        raise DataError(f"{image}: no such file or folder; expected an image, or a folder of images")
-    if boxes is not None or not box:
-        instead = ", not --boxes" if boxes is not None else ""
-        raise DataError(f"{image} is one image: give --box x0,y0,x1,y1, once for each object{instead}")
-    return [Job(image.stem, image, tuple(box))]
-
-
-def _folder_jobs(folder: Path, boxes: Mapping[str, Box]) -> list[Job]:
-    images: dict[str, Path] = {}
-    twice = []
-    for path in sorted(folder.iterdir()):
-        if is_image_file(path):
-            twice += [path.name] if path.stem in images else []
-            images.setdefault(path.stem, path)
-    named: dict[str, Box] = {}
-    again = []
-    for name, box in boxes.items():
-        # a row may name the file or its stem
-        key = name if name in images else Path(name).stem
-        again += [name] if key in named else []
-        named[key] = box
-    problems = {
-        "two rows for one image": again,
-        "two images of one name": twice,
-        "image without a row in --boxes": [name for name in images if name not in named],
-        "row without an image": [name for name in named if name not in images],
-    }
-    found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
-    if not images:
-        inner = sorted(place.name for place in folder.iterdir() if place.is_dir())
-        hint = f"; did you mean a folder in it ({_listed(inner)})?" if inner else ""
-        raise DataError(f"{folder}: holds no image; expected files such as .png, .jpg or .tif{hint}")
-    if found:
-        raise DataError(f"{folder}: {'; '.join(found)}")
-    return [Job(name, path, (named[name],)) for name, path in images.items()]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-def _refuse_replacing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: bool) -> None:
-    wanted = [file for job in jobs for file in (job.files(out) if drawn else job.files(out)[:-1])]
-    inputs = {job.image.resolve() for job in jobs}
-    if lost := [str(file) for file in wanted if file.resolve() in inputs]:
-        raise DataError(f"would be written over images that are read: {_listed(lost)}; choose another --out")
-    refuse_existing(overwrite, *wanted)
-
-
-def _doubt(box: Box, shape: Sequence[int]) -> str:
-    """What is odd about a box that can be used all the same."""
-    (x0, y0, x1, y1), (height, width) = box, shape
-    if x1 < x0 or y1 < y0 or x0 >= width or y0 >= height or x1 < 0 or y1 < 0:
-        # refused in words of its own
-        return ""
-    if max(x1 - x0, y1 - y0) < _FEWEST_PX:
-        return (
-            f"the box {box} is smaller than {_FEWEST_PX} pixels; boxes are in pixels of the image, not in shares of it"
-        )
-    if min(x0, y0) < 0 or x1 > width or y1 > height:
-        return f"the box {box} reaches out of the image of {width} x {height} pixels"
-    return ""
-
-
-def _segment(predictor: Predictor, job: Job, out: Path, drawn: bool) -> None:
-    image = read_image(job.image)
-    for box in job.boxes:
-        if note := _doubt(box, image.shape[:2]):
-            click.echo(f"note: {job.image}: {note}", err=True)
-    try:
-        predictor.set_image(image)
-        masks = [predictor.predict(box) for box in job.boxes]
-    except DataError as error:
-        raise DataError(f"{job.image}: {error}") from error
-    *places, picture = job.files(out)
-    for place, mask in zip(places, masks, strict=True):
-        _write(place, mask.astype(np.uint8) * 255)
-    if drawn:
-        _write(picture, overlay(image, masks, list(job.boxes)))
-
-
-def _write(place: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    with atomic_write(place) as temporary:
-        Image.fromarray(pixels).save(temporary)
+    run(**given)

@@ -1,69 +1,52 @@
 """`medcore-prune recover`: fine-tune a pruned model towards the model that it was cut from."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from torch import nn
 
-from .._support.devices import require_device
-from .._support.errors import CheckpointError
-from .._support.files import atomic_write, exclusive, together, write_text_atomic
-from ..checkpoints.pruned import save
-from ..data.splits.beside import split_file
-from ..data.splits.split import Split
-from ..models.fingerprint import model_hash
-from ..pruning.surgery import lineage_of
-from ..training.estimate import recovery_estimate
-from ..training.recover import RecoveryHistory, recover
 from ..training.settings import RecoverySettings
-from .inputs import (
-    PHANTOM_COUNTS,
-    POCKET,
-    ImageOptions,
-    ModelOptions,
-    check_outputs,
-    check_split,
-    data_record,
-    require_own_images,
-    say_estimate,
-    say_notice,
-)
+from .group import Command
 from .options import (
     FILE,
     MODEL,
     MODEL_FILE,
     Whole,
-    data_options,
+    data_option,
     device_option,
-    kind_options,
-    memory_options,
+    learning_rate_option,
+    model_argument,
+    more,
     overwrite_option,
     resume_option,
     seed_option,
-    training_options,
+    split_seed_option,
+    steps_option,
 )
 
-_AVERAGED = 10  # steps: the loss of one says as much of its few images as of the model
 
-
-@click.command(name="recover")
-@click.option(
-    "--pruned", type=MODEL, default="pruned.safetensors", show_default=True, metavar="FILE", help="What prune wrote."
-)
+@click.command(name="recover", cls=Command)
+@model_argument("pruned.safetensors", "FILE")
 @click.option(
     "--teacher",
-    default=POCKET,
+    default="pocket",
     show_default=True,
     type=MODEL,
     metavar=MODEL_FILE,
     help="The model that it was cut from, which it learns from.",
 )
-@kind_options
-@data_options
-@training_options(RecoverySettings.steps, RecoverySettings.batch_size, RecoverySettings.learning_rate)
+@data_option()
+@steps_option(RecoverySettings.steps)
+@device_option
 @click.option(
+    "--out",
+    type=FILE,
+    default=Path("recovered.safetensors"),
+    show_default=True,
+    help="The recovered model, .safetensors.",
+)
+@learning_rate_option(RecoverySettings.learning_rate)
+@more(
     "--validate-every",
     type=Whole(),
     default=RecoverySettings.validate_every,
@@ -71,7 +54,7 @@ _AVERAGED = 10  # steps: the loss of one says as much of its few images as of th
     metavar="N",
     help="Steps between looks at the validation images, which choose the weights; 0 keeps the last.",
 )
-@click.option(
+@more(
     "--patience",
     type=Whole(),
     default=RecoverySettings.patience,
@@ -80,152 +63,23 @@ _AVERAGED = 10  # steps: the loss of one says as much of its few images as of th
     help="Stop after so many looks without a better Boundary F1; 0 for never.",
 )
 @seed_option("Seed of the order of images and of their augmentation.")
-@device_option
-@memory_options
+@split_seed_option
 @resume_option
 @overwrite_option
-@click.option(
-    "--out",
-    type=FILE,
-    default=Path("recovered.safetensors"),
-    show_default=True,
-    help="The recovered model, .safetensors.",
-)
-def command(
-    pruned: str,
-    teacher: str,
-    data: tuple[str, ...],
-    boxes: tuple[str, ...],
-    layout: str,
-    split_seed: int,
-    kind: str,
-    image_size: int | None,
-    device: str,
-    attention: str,
-    checkpointing: bool,
-    resume: bool,
-    overwrite: bool,
-    out: Path,
-    **given: Any,
-) -> None:
+def command(**given: Any) -> None:
     """Fine-tune a pruned model on your images, towards the model that it was cut from.
 
-    It learns that model's masks and features. Steps read the training images of
-    the split beside the pruned file; the weights that are kept are those with
-    the best Boundary F1 on its validation images. A stopped run goes on where
-    it was. The loss curve is written beside the result, as CSV and as a
-    picture.
+    It learns that model's masks and features. Takes pruned.safetensors if none
+    is named. Steps read the training images of the split beside the pruned
+    file; the weights that are kept are those with the best Boundary F1 on its
+    validation images. A stopped run goes on where it was. The loss curve is
+    written beside the result, as CSV and as a picture.
 
     \b
     Example:
-      medcore-prune recover --pruned small.safetensors --steps 4 \\
-          --batch-size 4 --out recovered.safetensors
+      medcore-prune recover small.safetensors --steps 4 \\
+          --out recovered.safetensors
     """
-    require_device(device)
-    if out.suffix != ".safetensors":
-        raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
-    state = out.with_suffix(".state.pt")
-    images = ImageOptions(data, boxes, layout, split_seed)
-    # a run that goes on was allowed to write there when it began
-    allowed = overwrite or (resume and state.exists())
-    check_outputs((pruned, teacher, *images.files()), allowed, out, *_curves(out), state=state)
-    options = ModelOptions(kind, image_size, device, attention, checkpointing)
-    require_own_images(options, images)
-    settings = RecoverySettings(**given)
-    model, whole = options.read(pruned), options.read(teacher)
-    _say_another_teacher(model, whole, Path(pruned).name)
-    start = model_hash(model)
-    roles = images.roles(pruned, PHANTOM_COUNTS)
-    if not images.is_phantom:
-        check_split(roles, out, allowed)
-    train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
-    say_estimate(recovery_estimate(model, whole, settings, images=train, validation_images=validation))
-    with exclusive(out):
-        if not resume:
-            state.unlink(missing_ok=True)
-        history = recover(model, whole, roles, settings, state_path=state)
-        provenance = {**lineage_of(model).provenance, "recovered": _record(start, whole, roles, history)}
-        with together():
-            if not images.is_phantom:
-                roles.save(split_file(out))
-            write_history(history, out)
-            save(model, out, provenance=provenance)
-        state.unlink(missing_ok=True)
-    _say(history)
-    say_notice(images)
-    click.echo(f"written: {out}, and beside it {', '.join(path.name for path in _curves(out))}")
+    from .work.recover import run
 
-
-def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> None:
-    """Say where the file knows what it was cut from and the teacher is something else; some want that."""
-    provenance = lineage_of(model).provenance
-    earlier = provenance.get("before")
-    cuts = [provenance, *(earlier if isinstance(earlier, list) else [])]
-    # a library's caller may have kept anything under these names
-    entries = [cut.get("adapted") for cut in cuts if isinstance(cut, Mapping)]
-    parents = {entry.get("sha256") for entry in entries if isinstance(entry, Mapping)}
-    if parents and model_hash(teacher) not in parents:
-        click.echo(f"note: {pruned} was not cut from this --teacher, whose weights are others", err=True)
-
-
-def _record(start: str, teacher: nn.Module, roles: Split, history: RecoveryHistory) -> dict[str, Any]:
-    return {
-        "from": start,
-        "teacher": model_hash(teacher),
-        "data": data_record(roles),
-        "steps": len(history.frame),
-        "best_step": history.best_step,
-        "validation_before": dict(history.start),
-        "validation_after": dict(history.best),
-    }
-
-
-def _say(history: RecoveryHistory) -> None:
-    losses = history.frame["loss"]
-    count = max(1, min(_AVERAGED, len(losses) // 2))
-    first, last = losses.iloc[:count].mean(), losses.iloc[-count:].mean()
-    click.echo(
-        f"loss {first:.4f} -> {last:.4f} (means of the first and the last {count} of {len(losses)} steps), "
-        f"{history.seconds:.0f} s"
-    )
-    if history.best:
-        before, after = history.start, history.best
-        kept = f"the weights after step {history.best_step} are kept"
-        if history.best_step == 0:
-            kept = "no step was better, so the weights from before recovery are kept"
-        click.echo(
-            f"validation: Boundary F1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> "
-            f"{after['dice']:.4f}; {kept}"
-        )
-    if history.stopped_early:
-        click.echo("stopped early: the validation images did not get any better")
-
-
-def _curves(out: Path) -> tuple[Path, ...]:
-    """The loss and the validation of a recovery as CSV, and the picture of both, beside its model."""
-    return tuple(out.with_suffix(suffix) for suffix in (".loss.csv", ".validation.csv", ".loss.png"))
-
-
-def write_history(history: RecoveryHistory, out: Path) -> None:
-    """Write the loss curve beside a model's file, as CSV and as a picture; each whole or not at all."""
-    from matplotlib.figure import Figure
-
-    losses, validations, picture = _curves(out)
-    write_text_atomic(losses, history.frame.to_csv(index=False))
-    write_text_atomic(validations, history.validations.to_csv(index=False))
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-    axis = figure.subplots()
-    axis.plot(history.frame["step"], history.frame["loss"], color="#e5532d", linewidth=1.6)
-    axis.set_xlabel("step")
-    axis.set_ylabel("loss", color="#e5532d")
-    axis.set_title("Recovery", loc="left", fontsize=11)
-    if len(history.validations):
-        other = axis.twinx()
-        other.plot(history.validations["step"], history.validations["bf1"], color="#3b7dd8", marker="o", markersize=4)
-        other.set_ylabel("validation Boundary F1", color="#3b7dd8")
-        if history.best:
-            kept = history.validations[history.validations["step"] == history.best_step]
-            other.plot(kept["step"], kept["bf1"], color="#3b7dd8", marker="o", markersize=11, fillstyle="none")
-            axis.set_title("Recovery (ringed: the step that was kept)", loc="left", fontsize=11)
-    with atomic_write(picture) as temporary:
-        figure.savefig(temporary, dpi=150)
+    run(**given)

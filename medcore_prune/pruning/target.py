@@ -4,13 +4,16 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .._support.errors import BudgetError
-from .cost import Cost
+
+if TYPE_CHECKING:  # the command line reads targets, and does not wait for torch
+    from .cost import Cost
 
 _TEXT = re.compile(r"([a-z]+)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)
 
-REMOVED: dict[str, Callable[[Cost, Cost], float]] = {
+REMOVED: dict[str, Callable[["Cost", "Cost"], float]] = {
     "params": lambda left, dense: left.params_removed(dense),
     "flops": lambda left, dense: left.flops_removed(dense),
 }
@@ -55,7 +58,7 @@ class Target:
             )
         return cls(found[1], float(found[2]) / 100)
 
-    def reached(self, left: Cost, dense: Cost) -> float:
+    def reached(self, left: "Cost", dense: "Cost") -> float:
         """Share of the target's unit that is gone, in [0, 1]."""
         return REMOVED[self.unit](left, dense)
 

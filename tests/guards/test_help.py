@@ -1,7 +1,10 @@
 """Help as a newcomer reads it: whole at 80 columns, nothing without words, every example a command that parses."""
 
+import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -81,3 +84,23 @@ def test_examples_parse(program: str, name: str) -> None:
     for called, command, *words in shown:
         if called == program:
             parsed(program, command, words).close()
+
+
+# in one process that shows the help of one command after the other: what the first imports, the last has imported
+SHOWN = """
+import json, sys
+from importlib import import_module
+from click.testing import CliRunner
+found = {}
+for program, name in json.loads(sys.argv[1]):
+    cli = import_module(program).cli
+    assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+    found[name] = [module for module in ("torch", "pandas", "skimage", "matplotlib") if module in sys.modules]
+print(json.dumps(found))
+"""
+
+
+def test_no_help_waits_for_torch() -> None:
+    names = [("medcore_prune.commands.cli", name) for name in prune.listed]  # type: ignore[attr-defined]
+    done = subprocess.run([sys.executable, "-c", SHOWN, json.dumps(names)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {name: [] for _, name in names}

@@ -36,16 +36,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 ODD = {
-    "the plan over the model": "prune --adapted whole.safetensors --data a=set --plan-out whole.safetensors",
-    "recovered over the pruned": "recover --pruned small.safetensors --teacher whole.safetensors --data a=set "
+    "the plan over the model": "prune whole.safetensors --data a=set --plan-out whole.safetensors",
+    "recovered over the pruned": "recover small.safetensors --teacher whole.safetensors --data a=set "
     "--out small.safetensors",
-    "recovered over the teacher": "recover --pruned small.safetensors --teacher whole.safetensors --data a=set "
+    "recovered over the teacher": "recover small.safetensors --teacher whole.safetensors --data a=set "
     "--out whole.safetensors",
-    "adapted over the reference": "adapt --reference weights.pth --data a=set --out weights.pth",
-    "a plug-in that ends the program": "prune --adapted whole.safetensors --data a=set --plugin ends.py",
+    "adapted over the reference": "adapt weights.pth --data a=set --out weights.pth",
+    "a plug-in that ends the program": "prune whole.safetensors --data a=set --plugin ends.py",
     "a name that torch does not write": "adapt --data a=set --steps 1 --out model",
     "shares that are no numbers": "adapt --data a=set --steps 1 --fractions nan,0,1 --out x.pth",
-    "a learning rate that is no number": "adapt --data a=set --steps 1 --learning-rate nan --batch-size 2 --out x.pth",
+    "a learning rate that is no number": "adapt --data a=set --steps 1 --learning-rate nan --out x.pth",
     "a pipe as a model": "inspect pipe.safetensors",
     "a device file as a model": "inspect /dev/zero",
     "a pipe as an image": f"predict pipe.safetensors --box {ANYWHERE}",
@@ -73,7 +73,7 @@ def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("box", ["-1e300,-1e300,5,5", "0,0,1e308,1e308", "5,5,5,5"])
 def test_boxes_far_outside_are_drawn(here: Path, box: str) -> None:
-    words = ["predict", "set/images/s0_000000.png", "--box", box, "--pruned", "small.safetensors", "--out", "out"]
+    words = ["predict", "small.safetensors", "set/images/s0_000000.png", "--box", box, "--out", "out"]
     cli(words, standalone_mode=False)
     assert (here / "out" / "s0_000000_overlay.png").is_file()
 

@@ -233,27 +233,14 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = CliRunner().invoke(cli, ["phantoms", "--count", "12", "--size", "48", "--out", "set"])
     assert drawn.exit_code == 0, drawn.output
     data = ["--data", "own=set", "--device", GPU]
-    pair = write_pair(tmp_path)
-    size = ["--image-size", "48"]
-    small = ["--pruned", "small.safetensors", *size]
+    write_pair(tmp_path)
+    pair = ["adapted.pth", "--reference", "reference.pth"]
     for words in (
         ["prune", *pair, "--level", "h50_m70", "--calibration", "4", "--correct", "--out", "small.safetensors", *data],
-        ["recover", *small, "--teacher", "adapted.pth", "--steps", "3", "--out", "r.safetensors", *data],
+        ["recover", "small.safetensors", "--teacher", "adapted.pth", "--steps", "3", "--out", "r.safetensors", *data],
         ["evaluate", "r.safetensors", "--out", "table.csv", *data],
-        ["predict", "set/images/s0_000000.png", "--pruned", "r.safetensors", "--box", "8,8,40,40", "--device", GPU],
-        [
-            "adapt",
-            "--reference",
-            "reference.pth",
-            "--steps",
-            "3",
-            "--batch-size",
-            "2",
-            "--out",
-            "own.pth",
-            *size,
-            *data,
-        ],
+        ["predict", "r.safetensors", "set/images/s0_000000.png", "--box", "8,8,40,40", "--device", GPU],
+        ["adapt", "reference.pth", "--steps", "3", "--out", "own.pth", *data],
     ):
         result = CliRunner().invoke(cli, words, catch_exceptions=False)
         assert result.exit_code == 0, (words, result.output)

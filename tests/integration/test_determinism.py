@@ -35,15 +35,15 @@ import medcore_prune as mp
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.commands.cli import cli
 from medcore_prune.benchmarks.experiments import baselines
-from medcore_prune.commands import evaluate, phantoms, prune, recover
+from medcore_prune.commands.work import evaluate, phantoms, prune, recover
 
-whole, sets = ["--adapted", "whole.safetensors", "--reference", "reference.safetensors"], ["--data", "own=set"]
+whole, sets = ["whole.safetensors", "--reference", "reference.safetensors"], ["--data", "own=set"]
 COMMANDS = (
     (cli, ["phantoms", "--count", "12", "--size", "48", "--out", "set"]),
     (cli, ["prune", *whole, *sets, "--calibration", "4", "--correct", "--cache", "cache", "--plan-out", "plan.json",
            "--out", "small.safetensors"]),
-    (cli, ["recover", "--pruned", "small.safetensors", "--teacher", "whole.safetensors", *sets, "--steps", "4",
-           "--batch-size", "2", "--validate-every", "2", "--out", "recovered.safetensors"]),
+    (cli, ["recover", "small.safetensors", "--teacher", "whole.safetensors", *sets, "--steps", "4",
+           "--validate-every", "2", "--out", "recovered.safetensors"]),
     (cli, ["evaluate", "recovered.safetensors", "small.safetensors", "--against", "whole.safetensors", *sets, "--out",
            "evaluation"]),
     (bench, ["baselines", "--quick", "--images", "1", "--calibration", "1", "--eval-size", "32", "--levels", "h50_m70",

@@ -24,7 +24,8 @@ from medcore_prune.commands.group import run
 from medcore_prune.data.splits.beside import split_file
 import medcore_prune.benchmarks.experiments.baselines, medcore_prune.benchmarks.experiments.levels
 import medcore_prune.benchmarks.report.comparison
-import medcore_prune.commands.predict, medcore_prune.commands.prune, medcore_prune.commands.recover
+import medcore_prune.commands.work.predict, medcore_prune.commands.work.prune
+import medcore_prune.commands.work.recover
 
 model = tiny_sam()
 plan = mp.make_plan(model, "h50_m50")
@@ -38,16 +39,16 @@ locked.mkdir()
 locked.chmod(0o555)
 
 sets = ["--data", "own=set"]
-pruned = ["prune", "--adapted", "whole.safetensors", "--method", "magnitude", "--calibration", "2", *sets]
+pruned = ["prune", "whole.safetensors", "--method", "magnitude", "--calibration", "2", *sets]
 commands = {
     "prune": (cli, [*pruned, "--out", "locked/x.safetensors"]),
     "prune --plan-out": (cli, [*pruned, "--out", "ok/x.safetensors", "--plan-out", "locked/x.json"]),
     "prune --cache": (cli, [*pruned, "--cache", "locked/cache", "--out", "y.safetensors"]),
     "evaluate": (cli, ["evaluate", "small.safetensors", *sets, "--out", "locked/e"]),
-    "recover": (cli, ["recover", "--pruned", "small.safetensors", "--teacher", "whole.safetensors", *sets, "--out",
+    "recover": (cli, ["recover", "small.safetensors", "--teacher", "whole.safetensors", *sets, "--out",
                       "locked/r.safetensors"]),
     "adapt": (cli, ["adapt", *sets, "--steps", "1", "--out", "locked/a.pth"]),
-    "predict": (cli, ["predict", "set/images", "--boxes", "set/boxes.csv", "--pruned", "small.safetensors", "--out",
+    "predict": (cli, ["predict", "small.safetensors", "set/images", "--boxes", "set/boxes.csv", "--out",
                       "locked/p"]),
     "inspect": (cli, ["inspect", "small.safetensors", "--out", "locked/b.png"]),
     "export": (cli, ["export", "small.safetensors", *sets, "--out", "locked/onnx"]),

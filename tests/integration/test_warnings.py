@@ -9,8 +9,6 @@ PRUNES = [
     "prune",
     "--calibration",
     "1",
-    "--verify",
-    "1",
     "--method",
     "medcore",
     "--correct",

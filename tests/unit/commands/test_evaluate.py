@@ -9,7 +9,7 @@ from tiny_samples import TinySamples
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError
 from medcore_prune.commands.cli import cli
-from medcore_prune.commands.evaluate import by_set, comparison, evaluate_all, summary
+from medcore_prune.commands.work.evaluate import by_set, comparison, evaluate_all, summary
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.data.splits.split import Split
 
@@ -72,7 +72,7 @@ def test_as_many_images_as_asked_for_of_folders_too(here: Path) -> None:
 
 
 def test_what_is_not_better_than_a_floor_is_marked() -> None:
-    tables = evaluate_all({"untrained": tiny_sam()}, {"own": TinySamples("own", 3)}, 64, 2.0, 2)
+    tables = evaluate_all({"untrained": tiny_sam()}, {"own": TinySamples("own", 3)}, 64, 2.0, {"untrained": 2})
     rows = {row[0]: row for row in summary(tables).rows}
     # an untrained decoder draws nonsense
     assert rows["untrained"][2].endswith(" *")
@@ -83,7 +83,7 @@ def test_what_is_not_better_than_a_floor_is_marked() -> None:
 
 def test_each_data_set_is_marked_by_its_own_floors() -> None:
     sets = {"easy": TinySamples("easy", 3), "hard": TinySamples("hard", 3)}
-    tables = evaluate_all({"model": tiny_sam()}, sets, 64, 2.0, 2)
+    tables = evaluate_all({"model": tiny_sam()}, sets, 64, 2.0, {"model": 2})
     floors = {name: table.assign(dice=0.5) for name, table in tables.items() if name != "model"}
     dice = tables["model"]["dataset"].map({"easy": 0.6, "hard": 0.4})
     rows = by_set(floors | {"model": tables["model"].assign(dice=dice)}).rows

@@ -10,7 +10,7 @@ import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, MedcorePruneError
 from medcore_prune.checkpoints.sam import save_training_checkpoint
 from medcore_prune.commands.cli import cli
-from medcore_prune.commands.table import bar
+from medcore_prune.commands.work.table import bar
 
 
 def run(*words: str | Path) -> Result:
@@ -55,8 +55,6 @@ def test_checkpoints_of_sam_are_read_too(tmp_path: Path) -> None:
     assert record["params"] == record["params_whole"]
     assert record["level"] == "h0_m0"
     assert json.loads(run("--json").output)["sha256 of the model"] == record["sha256 of the model"]
-    wrong = run(tmp_path / "a.pth", "--model", "vit_b", "--image-size", "64")
-    assert isinstance(wrong.exception, CheckpointError)
 
 
 def test_mistakes(small: Path, tmp_path: Path) -> None:

@@ -11,26 +11,26 @@ from medcore_prune._support.errors import MedcorePruneError, WriteError
 from medcore_prune._support.files import exclusive
 from medcore_prune.commands.cli import COMMANDS, cli
 
-DATA = "--data own=set --image-size 48"
-TRAINED = f"{DATA} --steps 1 --batch-size 2"
-PRUNED = f"prune --adapted model.safetensors {DATA} --method magnitude --verify 1"
-RECOVERED = f"recover --pruned model.safetensors {TRAINED}"
+DATA = "--data own=set"
+TRAINED = f"{DATA} --steps 1"
+ADAPTED = f"adapt {TRAINED} --image-size 48"
+PRUNED = f"prune model.safetensors {DATA} --method magnitude"
+RECOVERED = f"recover model.safetensors {TRAINED}"
 # a file that a command writes, and the command
 WRITTEN = {
-    "adapted.json": f"adapt {TRAINED} --out adapted.pth",
-    "adapted.pth": f"adapt {TRAINED} --out adapted.pth",
+    "adapted.json": f"{ADAPTED} --out adapted.pth",
+    "adapted.pth": f"{ADAPTED} --out adapted.pth",
     "small.safetensors": f"{PRUNED} --out small.safetensors",
     "small.report.md": f"{PRUNED} --out small.safetensors",
     "plan.json": f"{PRUNED} --out other.safetensors --plan-out plan.json",
     "blocks.png": "inspect model.safetensors --out blocks.png",
     "tables/summary.md": f"evaluate model.safetensors {DATA} --eval-size 32 --out tables",
     "tables/images.csv": f"evaluate model.safetensors {DATA} --eval-size 32 --out tables",
-    "recovered.safetensors": f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} "
+    "recovered.safetensors": f"recover model.safetensors --teacher model.safetensors {TRAINED} "
     "--validate-every 0 --out recovered.safetensors",
-    "recovered.loss.csv": f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} "
+    "recovered.loss.csv": f"recover model.safetensors --teacher model.safetensors {TRAINED} "
     "--validate-every 0 --out recovered.safetensors",
-    "masks/s0_000000_mask.png": "predict set/images/s0_000000.png --box 4,5,30,35 --pruned model.safetensors "
-    "--out masks",
+    "masks/s0_000000_mask.png": "predict model.safetensors set/images/s0_000000.png --box 4,5,30,35 --out masks",
     "onnx/encoder.onnx": f"export model.safetensors --part encoder {DATA} --out onnx",
 }
 
@@ -76,14 +76,14 @@ def test_what_is_there_is_replaced_only_where_that_is_asked_for(here: Path, name
 @pytest.mark.parametrize(
     ("prepared", "words"),
     [
-        ("adapted.state.pt", f"adapt {TRAINED} --reference adapted.state.pt --fresh --out adapted.pth"),
+        ("adapted.state.pt", f"adapt adapted.state.pt {TRAINED} --fresh --out adapted.pth"),
         (
             "r.state.pt",
-            f"recover --pruned model.safetensors --teacher r.state.pt {TRAINED} --fresh --out r.safetensors",
+            f"recover model.safetensors --teacher r.state.pt {TRAINED} --fresh --out r.safetensors",
         ),
-        ("r.loss.csv", f"{RECOVERED} --boxes own=r.loss.csv --out r.safetensors"),
-        ("b.csv", f"{PRUNED} --boxes own=b.csv --plan-out b.csv --out s.safetensors"),
-        ("s.split.json", f"{PRUNED} --boxes own=s.split.json --out s.safetensors"),
+        ("r.loss.csv", f"{RECOVERED} --data own.boxes=r.loss.csv --out r.safetensors"),
+        ("b.csv", f"{PRUNED} --data own.boxes=b.csv --plan-out b.csv --out s.safetensors"),
+        ("s.split.json", f"{PRUNED} --data own.boxes=s.split.json --out s.safetensors"),
     ],
 )
 def test_nothing_that_is_read_is_written_over_or_removed(here: Path, prepared: str, words: str) -> None:
@@ -102,22 +102,22 @@ def test_one_file_is_not_asked_for_twice(here: Path) -> None:
 @pytest.mark.parametrize("name", ["z.split.json", "z.loss.csv", "z.state.pt"])
 def test_a_folder_in_the_place_of_a_file_is_said_before_the_work(here: Path, name: str) -> None:
     (here / name).mkdir()
-    result = run(f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} --out z.safetensors")
+    result = run(f"recover model.safetensors --teacher model.safetensors {TRAINED} --out z.safetensors")
     assert f"{name} is a folder, expected the name of a file" in str(result.exception)
     assert "training" not in result.output
 
 
 def test_a_name_that_is_too_long_is_said_before_the_work() -> None:
     name = "a" * 242 + ".safetensors"
-    result = run(f"recover --pruned model.safetensors --teacher model.safetensors {TRAINED} --out {name}")
+    result = run(f"recover model.safetensors --teacher model.safetensors {TRAINED} --out {name}")
     assert "expected a name of at most 255 bytes" in str(result.exception)
     assert "training" not in result.output
 
 
 def test_the_split_of_another_model_is_not_replaced(here: Path) -> None:
-    assert run(f"adapt {TRAINED} --out k.pth").exit_code == 0
+    assert run(f"{ADAPTED} --out k.pth").exit_code == 0
     before = (here / "k.split.json").read_bytes()
-    pruning = "prune --adapted k.pth --reference pocket --image-size 48 --method magnitude --verify 1 --overwrite"
+    pruning = "prune k.pth --reference pocket --method magnitude --overwrite"
     assert run("phantoms --set phantom_polyp_b --seed 9 --count 10 --size 48 --out others").exit_code == 0
     result = run(f"{pruning} --data other=others --out k.safetensors")
     assert str(result.exception) == (
@@ -130,7 +130,7 @@ def test_the_split_of_another_model_is_not_replaced(here: Path) -> None:
     assert (here / "k.split.json").read_bytes() == before
     # a model of another split at the same name
     assert run(f"{pruning} --data own=set --out s.safetensors").exit_code == 0
-    words = "prune --adapted model.safetensors --data own=set --image-size 48 --split-seed 5 --method magnitude"
+    words = "prune model.safetensors --data own=set --split-seed 5 --method magnitude"
     (here / "s.safetensors").unlink()
     (here / "s.report.json").unlink()
     (here / "s.report.md").unlink()
@@ -154,7 +154,7 @@ def test_where_the_model_cannot_be_written_what_is_there_stays(here: Path, monke
     def full(*_: object, **__: object) -> None:
         raise WriteError("small.safetensors cannot be written: No space left on device")
 
-    monkeypatch.setattr("medcore_prune.commands.prune.save", full)
+    monkeypatch.setattr("medcore_prune.commands.work.prune.save", full)
     result = run(f"{words} --split-seed 5 --level h10_m10 --overwrite")
     assert "No space left" in str(result.exception)
     assert {path: path.read_bytes() for path in here.glob("small.*")} == before

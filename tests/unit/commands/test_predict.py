@@ -23,7 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(cli, ["predict", *words, "--pruned", "model.safetensors"])
+    return CliRunner().invoke(cli, ["predict", "model.safetensors", *words])
 
 
 def test_masks_are_those_of_the_predictor_in_the_images_size(here: Path) -> None:

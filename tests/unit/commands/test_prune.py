@@ -13,8 +13,8 @@ import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, CriterionError, DataError, MedcorePruneError, SurgeryError
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.commands.cli import cli
-from medcore_prune.commands.inputs import ModelOptions, read_pair
-from medcore_prune.commands.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
+from medcore_prune.commands.work.inputs import ImageOptions, read_model, read_pair, require_own_images
+from medcore_prune.commands.work.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
 from medcore_prune.data.splits.split import Split
 from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.pruning.level import Level
@@ -55,7 +55,7 @@ def test_the_whole_way_on_a_tiny_model(here: Path) -> None:
 def test_a_cut_that_changes_outputs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_sam()
     plan = mp.make_plan(model, LEVEL)
-    monkeypatch.setattr("medcore_prune.commands.pruning.verify", lambda *_: 0.01)
+    monkeypatch.setattr("medcore_prune.commands.work.pruning.verify", lambda *_: 0.01)
     with pytest.raises(SurgeryError, match=r"differ from the masked model's by 1.0e-02 .* nothing was written"):
         compare(model, plan, {"own": TinySamples("own", 2)}, 2)
 
@@ -63,17 +63,17 @@ def test_a_cut_that_changes_outputs_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_files_report_and_split_lie_beside_the_model(here: Path) -> None:
     first = CliRunner().invoke(cli, ["phantoms", "--count", "12", "--out", "drawn"])
     assert first.exit_code == 0, first.output
-    words = ["--data", "own=drawn", "--method", "magnitude", "--verify", "2"]
+    words = ["--data", "own=drawn", "--method", "magnitude"]
     result = run(*words, "--plan-out", "plan.json", "--out", "a.safetensors")
     assert result.exit_code == 0, result.output
-    assert "masked = removed on 2 images: largest relative difference" in result.output
+    assert "masked = removed on 4 images: largest relative difference" in result.output
     header = read_header(here / "a.safetensors")
     record = json.loads((here / "a.report.json").read_text())
     assert {**record, "medcore_prune": mp.__version__} == header.provenance
     assert mp.Plan.load(here / "plan.json").hash == header.plan.hash == record["plan"]
     assert f"{record['masked_vs_removed']['largest_relative_difference']:.1e}" in (here / "a.report.md").read_text()
     # a second cut takes the split that lies beside the first, and keeps what the first said
-    again = run(*words, "--adapted", "a.safetensors", "--level", "h10_m20", "--out", "b.safetensors")
+    again = run("a.safetensors", *words, "--level", "h10_m20", "--out", "b.safetensors")
     assert again.exit_code == 0, again.output
     assert "split: the one beside a.safetensors" in again.output
     second = read_header(here / "b.safetensors")
@@ -85,7 +85,7 @@ def test_files_report_and_split_lie_beside_the_model(here: Path) -> None:
 
 @pytest.mark.parametrize(("level", "said"), [("h0_m0", True), ("h0_m10", False)])
 def test_a_level_that_cuts_nothing_is_said(level: str, said: bool) -> None:
-    result = run("--level", level, "--method", "magnitude", "--verify", "1")
+    result = run("--level", level, "--method", "magnitude")
     assert result.exit_code == 0, result.output
     assert ("note: nothing is cut: all heads and neurons stay" in result.output) == said
 
@@ -93,32 +93,31 @@ def test_a_level_that_cuts_nothing_is_said(level: str, said: bool) -> None:
 def test_the_reference_follows_a_model_that_was_pruned_before(here: Path) -> None:
     model = mp.zoo.pocket("adapted")
     mp.save(mp.prune(model, mp.make_plan(model, "h40_m30")), here / "a.safetensors")
-    small, base = read_pair(ModelOptions(), "a.safetensors", "pocket")
+    small, base = read_pair("a.safetensors", "pocket", "cpu", None)
     assert base is not None
     mp.require_aligned(small, base)
     assert lineage_of(base).plan == lineage_of(small).plan
-    assert read_pair(ModelOptions(), "a.safetensors", None)[1] is None
+    assert read_pair("a.safetensors", None, "cpu", None)[1] is None
 
 
 def test_half_precision_is_read_to_compute_with(here: Path) -> None:
     model: nn.Module = tiny_sam()
     mp.save(model.half(), here / "half.safetensors")
-    read = ModelOptions().read("half.safetensors")
+    read = read_model("half.safetensors")
     images, boxes, _ = tiny_batch(1)
     assert torch.isfinite(low_res_logits(read, images, boxes)).all()
     with pytest.raises(CheckpointError, match=r"half\.safetensors is for 48 px"):
-        ModelOptions(image_size=2 * TINY.image_size).read("half.safetensors")
+        read_model("half.safetensors", image_size=2 * TINY.image_size)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "vit_b"], "vit_b needs images of yours: give --data"),
         (["--out", "a.pth"], r"ends in \.safetensors"),
         (["--method", "nothing"], "nothing"),
         (["--device", "abacus"], "device abacus: not usable here"),
-        (["--adapted", "nowhere.pth"], "no such file"),
-        (["--boxes", "own=boxes.csv"], "--boxes goes with --data"),
+        (["nowhere.pth"], "no such file"),
+        (["--data", "own.boxes=boxes.csv"], "there is no --data own=DIR"),
         (["--level", "h99_m99", "--method", "random", "--protect", "12"], "cannot protect 12 of 12"),
     ],
 )
@@ -128,6 +127,13 @@ def test_mistakes_are_said_before_anything_is_written(here: Path, words: list[st
     with pytest.raises(MedcorePruneError, match=message):
         raise result.exception
     assert not list(here.glob("*.*"))
+
+
+def test_a_published_model_is_not_pruned_on_drawn_images() -> None:
+    whole = mp.build_sam("vit_b", "meta")
+    with pytest.raises(DataError, match="a vit_b needs images of yours: give --data NAME=DIR"):
+        require_own_images([mp.zoo.pocket("adapted"), whole], ImageOptions())
+    require_own_images([whole], ImageOptions(("own=set",)))
 
 
 def test_two_ways_to_say_how_much_is_a_usage_error() -> None:
@@ -163,7 +169,7 @@ def test_the_input_is_not_overwritten(here: Path) -> None:
     (here / "link.safetensors").symlink_to("a.safetensors")
     for place in ("--out", "--plan-out"):
         for name in ("a.safetensors", "link.safetensors"):
-            result = run("--adapted", "a.safetensors", place, name)
+            result = run("a.safetensors", place, name)
             assert isinstance(result.exception, MedcorePruneError)
             assert "that is read" in str(result.exception)
     assert (here / "a.safetensors").read_bytes() == before
@@ -171,7 +177,7 @@ def test_the_input_is_not_overwritten(here: Path) -> None:
 
 def test_a_calibrated_method_without_a_reference_says_so(here: Path) -> None:
     mp.save(tiny_sam(), here / "a.safetensors")
-    result = run("--adapted", "a.safetensors", "--calibration", "1")
+    result = run("a.safetensors", "--calibration", "1")
     assert isinstance(result.exception, MedcorePruneError)
     assert "reference" in str(result.exception)
     assert not isinstance(result.exception, DataError)

@@ -12,7 +12,7 @@ from medcore_prune._support.errors import CheckpointError, DataError, MedcorePru
 from medcore_prune._support.progress import track
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.commands.cli import cli
-from medcore_prune.commands.recover import _say
+from medcore_prune.commands.work.recover import _say
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.models.fingerprint import model_hash
 from medcore_prune.pruning.surgery import lineage_of
@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WORDS = ("--pruned", "small.safetensors", "--teacher", "whole.safetensors", "--data", "own=set", "--batch-size", "2")
+WORDS = ("small.safetensors", "--teacher", "whole.safetensors", "--data", "own=set")
 
 
 def run(*words: str) -> Result:
@@ -84,12 +84,12 @@ def test_a_stopped_run_goes_on_to_the_same_weights(here: Path, monkeypatch: pyte
     (here / "stopped.safetensors").write_bytes(b"an older run's")
     with monkeypatch.context() as patch:
         patch.setattr("medcore_prune.training.loop.track", stops)
-        patch.setattr("medcore_prune.training.recover._SAVE_EVERY", 1)
+        patch.setattr("medcore_prune.training.settings._SAVE_EVERY", 1)
         stopped = run(*words, "--out", "stopped.safetensors", "--overwrite")
     assert stopped.exit_code != 0
     assert (here / "stopped.state.pt").exists()
     assert (here / "stopped.safetensors").read_bytes() == b"an older run's"
-    monkeypatch.setattr("medcore_prune.training.recover._SAVE_EVERY", 1)
+    monkeypatch.setattr("medcore_prune.training.settings._SAVE_EVERY", 1)
     # starting over would lose the older run's; going on was allowed when it began
     assert "already there" in str(run(*words, "--out", "stopped.safetensors", "--fresh").exception)
     assert (here / "stopped.state.pt").exists()
@@ -103,7 +103,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(here: Path, monkeypatch: pyte
     ("words", "kind", "message"),
     [
         (["--out", "a.pth"], CheckpointError, r"ends in \.safetensors"),
-        (["--pruned", "nowhere.safetensors"], CheckpointError, "no such file"),
+        (["--teacher", "nowhere.safetensors"], CheckpointError, "no such file"),
         (["--learning-rate", "nan"], MedcorePruneError, "learning_rate"),
         (["--data", "own=nowhere"], DataError, "nowhere"),
     ],

@@ -11,28 +11,34 @@ import click
 import torch
 from torch import nn
 
-from .._support.errors import CheckpointError, SurgeryError
-from .._support.progress import track
-from .._support.registry import BUILT_IN, failures_named
-from ..calibration.calibrate import calibrate
-from ..calibration.estimate import calibration_estimate
-from ..calibration.statistics import Statistics
-from ..data.samples import SampleSet, subset_hash
-from ..data.splits.split import Split
-from ..models.families import geometry_of
-from ..models.fingerprint import model_hash
-from ..models.protocol import batch_of
-from ..pruning.cost import Cost, count
-from ..pruning.level import Level
-from ..pruning.plan import Plan
-from ..pruning.planning import plan as make_plan
-from ..pruning.surgery import lineage_of, prune, verify
-from ..pruning.target import Target
-from ..scoring.recipes import baseline_info, get_baseline
-from .inputs import data_record, say_estimate
+from ..._support.errors import CheckpointError, SurgeryError
+from ..._support.progress import track
+from ..._support.registry import BUILT_IN, failures_named
+from ...calibration.calibrate import calibrate
+from ...calibration.estimate import calibration_estimate
+from ...calibration.statistics import Statistics
+from ...data.samples import SampleSet, subset_hash
+from ...data.splits.split import Split
+from ...models.families import geometry_of
+from ...models.fingerprint import model_hash
+from ...models.protocol import batch_of
+from ...pruning.cost import Cost, count
+from ...pruning.level import Level
+from ...pruning.plan import Plan
+from ...pruning.planning import plan as make_plan
+from ...pruning.surgery import lineage_of, prune, verify
+from ...pruning.target import Target
+from ...scoring.recipes import baseline_info, get_baseline
+from .inputs import data_record
+from .memory import fit
 
 LARGEST_DIFFERENCE = 1e-4
 """Relative difference of masked and physically pruned outputs above which nothing is written; rounding is 1e-6."""
+
+_COMPARED = 4
+"""Images that masked and physical removal are compared on."""
+_MOST_IMAGES = 8
+"""Images at a time while calibrating, where there is room."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,6 @@ class PruneSettings:
         seed: Of the calibration draw and of stochastic methods.
         protect: How many of the deepest blocks keep everything; None for the default.
         correct: Calibration images of each set for the training-free correction; 0 for none.
-        batch_size: Images at a time while calibrating.
-        verify: Images that masked and physical removal are compared on.
         cache: Folder of calibration statistics; None for the user's cache.
     """
 
@@ -59,8 +63,6 @@ class PruneSettings:
     seed: int = 0
     protect: int | None = None
     correct: int = 0
-    batch_size: int = 8
-    verify: int = 4
     cache: Path | None = None
 
 
@@ -98,7 +100,7 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
     own = baseline_info(settings.method).origin != BUILT_IN
     with failures_named(settings.method) if own else nullcontext():
         plan = _plan(model, reference, drawn, statistics, settings)
-    difference = compare(model, plan, drawn, settings.verify)
+    difference = compare(model, plan, drawn, _COMPARED)
     small = prune(model, plan)
     before, after = count(model), count(small)
     correction = _correct(small, model, roles, settings)
@@ -114,7 +116,7 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
         "plan": plan.hash,
         "cost": cost_record(before, after),
         "masked_vs_removed": {
-            "images": min(settings.verify, sum(map(len, drawn.values()))),
+            "images": min(_COMPARED, sum(map(len, drawn.values()))),
             "largest_relative_difference": difference,
         },
         "corrected": correction,
@@ -130,16 +132,19 @@ def _statistics(
     needs = get_baseline(settings.method).needs
     if not needs:
         return None
-    sets, batch_size = len(roles.train), settings.batch_size
+    sets = len(roles.train)
     # a smaller set is taken whole
     samples = min(settings.calibration, max(map(len, roles.train.values()), default=0))
     if samples < settings.calibration:
         click.echo(f"note: --calibration {settings.calibration}, but there are {samples} training images", err=True)
-    # without a trial: calibration times its own passes
-    say_estimate(
-        calibration_estimate(
-            model, reference, samples=samples, datasets=sets, batch_size=batch_size, needs=needs, trial=False
-        )
+    batch_size = fit(
+        # without a trial: calibration times its own passes
+        lambda count: calibration_estimate(
+            model, reference, samples=samples, datasets=sets, batch_size=count, needs=needs, trial=False
+        ),
+        _MOST_IMAGES,
+        [model, *([] if reference is None else [reference])],
+        trained=True,
     )
     return calibrate(
         model,
@@ -181,7 +186,7 @@ def _plan(
             protect=settings.protect,
         )
     # measures leverage on the same images; imported here because most runs name a level
-    from ..pruning.automatic import automatic_plan
+    from ...pruning.automatic import automatic_plan
 
     found = automatic_plan(
         model,
@@ -231,7 +236,7 @@ def compare(model: nn.Module, plan: Plan, sets: Mapping[str, SampleSet], most: i
 def _correct(small: nn.Module, teacher: nn.Module, roles: Split, settings: PruneSettings) -> dict[str, Any] | None:
     if not settings.correct:
         return None
-    from ..correction.correct import correct
+    from ...correction.correct import correct
 
     report = correct(small, teacher, roles, samples=settings.correct, seed=settings.seed)
     layers = report.layers

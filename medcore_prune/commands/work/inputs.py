@@ -2,29 +2,27 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import click
 from torch import nn
 
-from .._support.errors import CheckpointError, DataError, WriteError
-from .._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
-from ..checkpoints.header import is_pruned_file
-from ..checkpoints.pruned import load
-from ..checkpoints.sam import load_sam
-from ..data import phantoms
-from ..data.folders.folder import named_folders, parse_named
-from ..data.samples import SampleSet, at_most, subset_hash
-from ..data.splits.beside import refuse_seen, split_beside, split_file
-from ..data.splits.split import Split
-from ..evaluation.estimates import Estimate, require_memory
-from ..models.families import geometry_of
-from ..models.pairs import require_aligned
-from ..models.switches import set_attention, set_checkpointing
-from ..pruning.surgery import lineage_of, prune
-from ..zoo import NOTICE, pocket
-from .options import DEFAULT_ATTENTION
+from ..._support.errors import DataError, WriteError
+from ..._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
+from ...checkpoints.sam import load_checkpoint
+from ...data import phantoms
+from ...data.samples import SampleSet, at_most, subset_hash
+from ...data.splits.beside import refuse_seen, split_beside, split_file
+from ...data.splits.split import Split
+from ...models.families import geometry_of
+from ...models.pairs import require_aligned
+from ...models.sam_shape import kind_of
+from ...models.segment_anything import shape_of
+from ...pruning.surgery import lineage_of, prune
+from ...zoo import NOTICE, pocket
+from .folders import Named, open_data, parse_data
 
 POCKET = "pocket"
 PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
@@ -35,67 +33,46 @@ PHANTOM_TEST = 12
 """Phantoms of each set that `evaluate` reports on."""
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """How model files are read.
+def is_pocket(place: str) -> bool:
+    """Whether a word on the command line is the built-in model, not a file of that name."""
+    return place == POCKET and not Path(place).exists()
 
-    Attributes:
-        kind: A name in `encoders.SHAPES`, for files that do not know it.
-        image_size: Another input side in pixels than the model's own.
-        device: Where models go.
-        attention: How attention is computed, see `set_attention`.
-        checkpointing: Whether backward passes recompute blocks, see `set_checkpointing`.
+
+def read_model(place: str, role: str = "adapted", *, device: str = "cpu", image_size: int | None = None) -> nn.Module:
+    """Load a model from what was named on the command line.
+
+    Args:
+        place: A file of this tool, a SAM or MedSAM checkpoint, or `pocket`.
+        role: Which of the pocket pair `pocket` is.
+        device: Where it goes.
+        image_size: Another input side in pixels than its own.
+
+    Returns:
+        A model in float32.
+
+    Raises:
+        CheckpointError: The file cannot be used, or an image size was asked for that its weights are not of.
     """
-
-    kind: str = POCKET
-    image_size: int | None = None
-    device: str = "cpu"
-    attention: str = DEFAULT_ATTENTION
-    checkpointing: bool = False
-
-    def read(self, place: str, role: str = "adapted") -> nn.Module:
-        """Load a model from what was named on the command line.
-
-        Args:
-            place: A file of this tool, a SAM or MedSAM checkpoint, or `pocket`.
-            role: Which of the pocket pair `pocket` is.
-
-        Returns:
-            A `Sam` in float32.
-
-        Raises:
-            CheckpointError: The file cannot be used, or an image size was asked for that its weights are not of.
-        """
-        return set_checkpointing(set_attention(self._read(place, role), self.attention), self.checkpointing)
-
-    def _read(self, place: str, role: str) -> nn.Module:
-        if place == POCKET and not Path(place).exists():
-            if self.kind != POCKET:
-                raise CheckpointError(f"--model {self.kind} needs a checkpoint: give the file in place of `pocket`")
-            return pocket("reference" if role == "reference" else "adapted", self.device, self.image_size)
-        if not is_pruned_file(place):
-            return load_sam(self.kind, place, device=self.device, image_size=self.image_size)
-        model = load(place, self.device)
-        if self.image_size not in (None, geometry_of(model).image_size):
-            raise CheckpointError(
-                f"{place} is for {geometry_of(model).image_size} px: leave --image-size out, or prune again at another"
-            )
-        # half precision is for storage: segment-anything computes positions in float32
-        return model.float()
+    if is_pocket(place):
+        return pocket("reference" if role == "reference" else "adapted", device, image_size)
+    return load_checkpoint(place, image_size=image_size, device=device)
 
 
-def read_pair(options: ModelOptions, adapted: str, reference: str | None) -> tuple[nn.Module, nn.Module | None]:
-    """Load the model to prune, and the checkpoint that it was fine-tuned from.
+def read_pair(
+    adapted: str, reference: str | None, device: str, image_size: int | None
+) -> tuple[nn.Module, nn.Module | None]:
+    """Load the model to prune, and the checkpoint that it was fine-tuned from, with the same input side.
 
     Where the model was pruned before, the reference is cut by the same plan, so that both still correspond.
 
     Raises:
         MedcorePruneError: A file cannot be used, or the two do not align.
     """
-    model = options.read(adapted)
+    model = read_model(adapted, device=device, image_size=image_size)
     if reference is None and adapted != POCKET:
         return model, None
-    base = options.read(reference or POCKET, "reference")
+    side = geometry_of(model).image_size
+    base = read_model(reference or POCKET, "reference", device=device, image_size=side)
     plan = lineage_of(model).plan
     if plan is not None and lineage_of(base).plan is None and plan.removed("heads") + plan.removed("neurons"):
         base = prune(base, plan)
@@ -108,14 +85,11 @@ class ImageOptions:
     """Which images are read.
 
     Attributes:
-        data, boxes: `NAME=PLACE` words; no data means phantoms.
-        layout: Of the folders.
+        data: `--data` words; none means phantoms.
         split_seed: Of a new split.
     """
 
     data: tuple[str, ...] = ()
-    boxes: tuple[str, ...] = ()
-    layout: str = "auto"
     split_seed: int = 0
 
     @property
@@ -123,21 +97,25 @@ class ImageOptions:
         """Whether the images are drawn by this package."""
         return not self.data
 
+    @cached_property
+    def _named(self) -> dict[str, Named]:
+        return parse_data(self.data)
+
     def sets(self) -> dict[str, SampleSet]:
         """Open the folders.
 
         Raises:
             DataError: Every problem of every folder at once.
         """
-        return named_folders(parse_named(self.data), self.layout, parse_named(self.boxes, "--boxes"))
+        return open_data(self._named)
 
     def files(self) -> list[Path]:
         """The files of boxes.
 
         Raises:
-            DataError: Words that are no `NAME=CSV`.
+            DataError: Words that are not as `--data` takes them.
         """
-        return list(parse_named(self.boxes, "--boxes").values())
+        return [each.boxes for each in self._named.values() if each.boxes is not None]
 
     def roles(self, checkpoint: str, phantom_counts: Mapping[str, int]) -> Split:
         """Return train, validation and test images, and say where the roles come from.
@@ -150,8 +128,6 @@ class ImageOptions:
             DataError: Folders that cannot be used, or a known split that they no longer fit.
         """
         if self.is_phantom:
-            if self.boxes:
-                raise DataError("--boxes goes with --data: phantom images have boxes of their own")
             click.echo(f"images: phantoms ({', '.join(PHANTOM_SETS)}); give --data NAME=DIR for your own", err=True)
             return phantom_split(phantom_counts)
         split, known = split_beside(self.sets(), None if checkpoint == POCKET else checkpoint, self.split_seed)
@@ -194,14 +170,17 @@ def phantom_split(counts: Mapping[str, int]) -> Split:
     return Split(drawn["train"], drawn["validation"], drawn["test"], 0, (0.7, 0.1, 0.2))
 
 
-def require_own_images(options: ModelOptions, images: ImageOptions) -> None:
-    """Refuse to calibrate or train a model of one's own on drawn images.
+def require_own_images(models: Iterable[nn.Module], images: ImageOptions) -> None:
+    """Refuse to calibrate, train or judge a published SAM on drawn images.
 
     Raises:
         DataError: No data for another model than the pocket pair.
     """
-    if options.kind != POCKET and images.is_phantom:
-        raise DataError(f"--model {options.kind} needs images of yours: give --data NAME=DIR; phantoms tell it nothing")
+    if not images.is_phantom:
+        return
+    for kind in (kind_of(shape_of(model)) for model in models):
+        if kind not in (POCKET, "custom"):
+            raise DataError(f"a {kind} needs images of yours: give --data NAME=DIR; phantoms tell it nothing")
 
 
 def say_notice(images: ImageOptions) -> None:
@@ -216,16 +195,6 @@ def data_record(split: Split) -> dict[str, Any]:
         role: {name: {"images": len(part), "sha256": subset_hash(part)} for name, part in sets.items()}
         for role, sets in split.roles().items()
     }
-
-
-def say_estimate(estimate: Estimate) -> None:
-    """Say what long work will take before it starts, and refuse what does not fit into memory.
-
-    Raises:
-        MedcorePruneError: It does not fit; the message says what to do.
-    """
-    click.echo(str(estimate), err=True)
-    require_memory(estimate)
 
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")

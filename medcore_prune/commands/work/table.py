@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._support.errors import MedcorePruneError
-from .._support.files import atomic_write
-from ..pruning.cost import Cost
-from ..pruning.plan import Plan
+from ..._support.errors import MedcorePruneError
+from ..._support.files import atomic_write
+from ...pruning.cost import Cost
+from ...pruning.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,205 @@
+"""Types of option values: read into what the library takes, refused as wrong usage, completed by the shell."""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Literal
+
+import click
+from click.shell_completion import CompletionItem
+
+from .._support.errors import BudgetError
+from ..pruning.level import ONE_TIME_LEVELS, Level
+from ..pruning.target import Target
+
+_SMALLEST_GRID, _LARGEST_GRID = 8, 16384
+_LARGEST_WHOLE = 2**31 - 1
+_METHODS = ("medcore_prune.baselines", "medcore_prune.criteria")
+
+
+class Completed(click.ParamType):
+    """A value of which some words are known; `several` of them may stand with commas.
+
+    Attributes:
+        words: What the shell completes.
+        several: Whether the value is a list with commas.
+        places: What the shell completes beside the words: `file`, `dir`, or nothing.
+    """
+
+    name = "words"
+    words: Sequence[str] = ()
+    several: bool = False
+    places: str | None = None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the value, or the last part of a list."""
+        before, comma, last = incomplete.rpartition(",") if self.several else ("", "", incomplete)
+        found = [CompletionItem(f"{before}{comma}{word}") for word in self.words if word.startswith(last)]
+        return [*found, CompletionItem(incomplete, type=self.places)] if self.places else found
+
+
+class Words(Completed):
+    """Text, some of which is known.
+
+    Args:
+        words: The known words.
+        places: As for `Completed`.
+    """
+
+    def __init__(self, words: Sequence[str], places: str | None = None) -> None:
+        self.words, self.places = words, places
+
+
+class Whole(click.IntRange):
+    """A whole number that can be a count or a seed: what is larger than 2147483647 is refused, which help leaves out.
+
+    Args:
+        least: The smallest that is taken.
+    """
+
+    def __init__(self, least: int = 0) -> None:
+        super().__init__(min=least)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number, or end with a usage error."""
+        number: int = super().convert(value, param, ctx)
+        if number > _LARGEST_WHOLE:
+            self.fail(f"{number} is too large: expected at most {_LARGEST_WHOLE}", param, ctx)
+        return number
+
+
+class OneLevel(Completed):
+    """One level, such as `h50_m70`."""
+
+    name = "level"
+    words = tuple(map(str, ONE_TIME_LEVELS))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
+        """Read the level, or end with a usage error."""
+        try:
+            return Level.parse(value)
+        except BudgetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class TargetType(Completed):
+    """A target, such as `params=60%`."""
+
+    name = "target"
+    words = ("params=60%", "flops=60%")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
+        """Read the target, or end with a usage error."""
+        try:
+            return Target.parse(value)
+        except BudgetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class GridSize(Completed):
+    """Side of the grid that masks are compared on, or `original`."""
+
+    name = "pixels|original"
+    words = ("256", "original")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["original"]:
+        """Read the size, or end with a usage error."""
+        if value == "original":
+            return "original"
+        try:
+            size = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of pixels nor original", param, ctx)
+        if not _SMALLEST_GRID <= size <= _LARGEST_GRID:
+            self.fail(f"{size} pixels: expected {_SMALLEST_GRID} to {_LARGEST_GRID}", param, ctx)
+        return size
+
+
+class BoxType(click.ParamType):
+    """A box in image pixels, `x0,y0,x1,y1`."""
+
+    name = "X0,Y0,X1,Y1"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float, float]:
+        """Read the corners, or end with a usage error."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            x0, y0, x1, y1 = (float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no box: expected four numbers such as 10,20,80,90", param, ctx)
+        return x0, y0, x1, y1
+
+
+class Shares(click.ParamType):
+    """Three shares, such as `0.7,0.1,0.2`."""
+
+    name = "A,B,C"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float]:
+        """Read the shares, or end with a usage error."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            train, validation, test = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"expected three numbers such as 0.7,0.1,0.2, got {value!r}", param, ctx)
+        return train, validation, test
+
+
+class MethodName(Completed):
+    """A method or criterion, or several with commas; whether there is one of the name is looked up later.
+
+    Plug-ins are loaded in between, so that their names are known.
+    """
+
+    name = "method"
+
+    def __init__(self, several: bool = False) -> None:
+        self.several = several
+
+    @property
+    def words(self) -> list[str]:  # type: ignore[override]
+        """The built-in names, which are those of their files: importing them would take seconds."""
+        folders = (import_module(folder).__path__ for folder in _METHODS)
+        return sorted({module.name for folder in folders for module in pkgutil.iter_modules(folder)})
+
+
+class KeyValue(click.ParamType):
+    """`KEY=VALUE` for rare settings, each of its own type.
+
+    Args:
+        known: Key to the type of its value.
+    """
+
+    name = "KEY=VALUE"
+
+    def __init__(self, known: Mapping[str, click.ParamType]) -> None:
+        self.known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Read the pair, or end with a usage error that names the nearest key."""
+        if isinstance(value, tuple):
+            return value
+        key, separator, text = str(value).partition("=")
+        if key not in self.known:
+            near = get_close_matches(key, self.known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(self.known)}"
+            self.fail(f"there is no setting {key!r}: {hint}", param, ctx)
+        if not (separator and text):
+            self.fail(f"{value!r}: expected {key}=VALUE", param, ctx)
+        try:
+            return key, self.known[key].convert(text, None, None)
+        except click.BadParameter as error:
+            self.fail(f"{key}: {error.message}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the key."""
+        return [CompletionItem(f"{key}=") for key in self.known if key.startswith(incomplete)]

@@ -1,0 +1,145 @@
+"""What `medcore-prune adapt` does: split the images, train on them, and write a checkpoint with its record."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import nn
+
+from ..._support.devices import require_device
+from ..._support.errors import CheckpointError
+from ..._support.files import exclusive, together, write_json_atomic
+from ...checkpoints.sam import save_training_checkpoint
+from ...data.samples import SampleSet
+from ...data.splits.beside import after, split_file
+from ...data.splits.split import Split, split
+from ...evaluation.estimates import Estimate
+from ...models.families import geometry_of
+from ...models.protocol import batch_of
+from ...models.sam_shape import kind_of
+from ...models.segment_anything import shape_of
+from ...training.adapt import BLIND_BELOW, adapt, image_dependence
+from ...training.estimate import recovery_estimate
+from ...training.loop import TrainRecord
+from ...training.settings import AdaptSettings, RecoverySettings
+from .inputs import ImageOptions, check_outputs, check_split, is_pocket, read_model
+from .memory import fit
+
+_SUFFIXES = (".pth", ".pt")
+
+
+def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 16) -> torch.Tensor:
+    """Encoder inputs of the first images of each data set."""
+    chosen = [samples[index] for samples in sets.values() for index in range(min(count, len(samples)))]
+    device = next(model.parameters()).device
+    return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).image_size, device)[0]
+
+
+def _at_a_time(model: nn.Module, roles: Split, settings: AdaptSettings) -> int:
+    """Images of a step that go through the model together; what a recovery of it takes is more than adapting does."""
+    training, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
+    likewise = RecoverySettings(
+        steps=settings.steps, batch_size=settings.batch_size, validate_every=settings.validate_every
+    )
+
+    def estimate(count: int) -> Estimate:
+        found = recovery_estimate(model, model, likewise, images=training, validation_images=validation)
+        return replace(found, work="adaptation", batch_size=count)
+
+    return fit(estimate, settings.batch_size, [model], trained=True)
+
+
+def _say_roles(roles: Split) -> None:
+    for role, images in roles.roles().items():
+        if any(len(part) for part in images.values()):
+            click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
+
+
+def _record(roles: Split, settings: AdaptSettings, done: TrainRecord) -> dict[str, Any]:
+    """What a training was told and what came of it, as JSON."""
+    return {
+        "split_seed": roles.seed,
+        "fractions": list(roles.fractions),
+        "settings": asdict(settings),
+        "losses": done.losses,
+        "validations": done.validations,
+        "best_step": done.best_step,
+        "torch": torch.__version__,
+    }
+
+
+def _say_validation(record: TrainRecord) -> None:
+    if record.best_step is None:
+        return
+    losses = {int(each["step"]): each["loss"] for each in record.validations}
+    kept = f"the weights after step {record.best_step} are kept"
+    if record.best_step == 0:
+        kept = "no step was better, so the weights from before it are kept"
+    click.echo(f"validation loss {losses[0]:.4f} -> {losses[record.best_step]:.4f}; {kept}")
+
+
+def _warn_if_blind(dependence: float) -> None:
+    if dependence < BLIND_BELOW:
+        click.echo(
+            f"warning: the embedding hardly changes with the image ({dependence:.4f} of its deviation): the model "
+            "answers with the box alone; start from a trained checkpoint, or lower the learning rate",
+            err=True,
+        )
+
+
+def run(
+    model: str,
+    data: tuple[str, ...],
+    out: Path,
+    image_size: int | None,
+    fractions: tuple[float, float, float],
+    split_seed: int,
+    device: str,
+    resume: bool,
+    overwrite: bool,
+    **given: Any,
+) -> None:
+    """Check everything, split the images, train, and write checkpoint, split and record together."""
+    require_device(device)
+    reference = None if is_pocket(model) else Path(model)
+    if out.suffix not in _SUFFIXES:
+        # said before the training and not after it: torch writes no other names
+        raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(_SUFFIXES)}")
+    state = out.with_suffix(".state.pt")
+    # a run that goes on was allowed to write there when it began
+    allowed = overwrite or (resume and state.exists())
+    images = ImageOptions(data)
+    check_outputs((reference, *images.files()), allowed, out, out.with_suffix(".json"), state=state)
+    roles = after(split(images.sets(), seed=split_seed, fractions=fractions), reference)
+    check_split(roles, out, allowed)
+    settings = AdaptSettings(**given)
+    trained = read_model(model, "reference", device=device, image_size=image_size)
+    at_a_time = _at_a_time(trained, roles, settings)
+    with exclusive(out):
+        if not resume:
+            state.unlink(missing_ok=True)
+        _say_roles(roles)
+        record = adapt(trained, roles.train, roles.validation, settings, state, at_a_time=at_a_time)
+        dependence = image_dependence(trained, _some_images(roles.train, trained))
+        with together():
+            roles.save(split_file(out))
+            write_json_atomic(
+                out.with_suffix(".json"),
+                {
+                    "model": kind_of(shape_of(trained)),
+                    "reference": str(reference) if reference else "pocket pair, reference",
+                    "data": list(data),
+                    "image_dependence": dependence,
+                    **_record(roles, settings, record),
+                },
+            )
+            save_training_checkpoint(out, trained, step=settings.steps)
+        state.unlink(missing_ok=True)
+    last = record.losses[-100:]
+    click.echo(f"mean loss of the last {len(last)} steps: {sum(last) / len(last):.4f}")
+    _say_validation(record)
+    _warn_if_blind(dependence)
+    click.echo(f"written: {out}, {out.with_suffix('.json').name} and {split_file(out).name} beside it")

@@ -1,0 +1,88 @@
+"""`--data` words read and opened: `NAME=DIR`, `NAME=DIR:LAYOUT` and `NAME.boxes=CSV`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from ..._support.errors import DataError, MedcorePruneError
+from ...data.folders.folder import folder, parse_named
+from ...data.folders.layouts import LAYOUTS
+from ...data.samples import SampleSet
+
+_BOXES = ".boxes"
+
+
+@dataclass(frozen=True)
+class Named:
+    """One data set as it is named on the command line.
+
+    Attributes:
+        place: Its folder.
+        layout: How it is laid out; `auto` recognises it.
+        boxes: A CSV file of boxes in place of those of the masks.
+    """
+
+    place: Path
+    layout: str = "auto"
+    boxes: Path | None = None
+
+
+def parse_data(words: Iterable[str]) -> dict[str, Named]:
+    """Read `--data` words.
+
+    A CSV of boxes beside a folder, `Kvasir-SEG.boxes.csv` beside `Kvasir-SEG`, belongs to it.
+
+    Returns:
+        Data set name to what is named, in order.
+
+    Raises:
+        DataError: A word has no name or no place, a name comes twice, or boxes have no folder.
+    """
+    places = parse_named(words)
+    given = {name: place for name, place in places.items() if name.endswith(_BOXES)}
+    sets = {name: _named(place) for name, place in places.items() if name not in given}
+    for name, boxes in given.items():
+        of = name.removesuffix(_BOXES)
+        if of not in sets:
+            raise DataError(f"--data {name}=...: there is no --data {of}=DIR")
+        sets[of] = replace(sets[of], boxes=boxes)
+    return sets
+
+
+def _named(place: Path) -> Named:
+    before, colon, last = str(place).rpartition(":")
+    # the colon may be a drive's, or one in a folder's name
+    if colon and not place.is_dir() and (last in ("auto", *LAYOUTS) or Path(before).is_dir()):
+        return Named(Path(before), last, _beside(Path(before)))
+    return Named(place, boxes=_beside(place))
+
+
+def _beside(place: Path) -> Path | None:
+    boxes = place.parent / f"{place.name}{_BOXES}.csv"
+    return boxes if place.name and boxes.is_file() else None
+
+
+def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
+    """Open folders and check all of them before any work starts; what was noticed goes to standard error.
+
+    Raises:
+        DataError: Every problem of every folder at once.
+    """
+    opened: dict[str, SampleSet] = {}
+    problems = []
+    for name, each in sets.items():
+        try:
+            found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes)
+        except MedcorePruneError as error:
+            problems.append(str(error))
+            continue
+        opened[name] = found
+        for note in found.notes:
+            click.echo(f"{name}: {note}", err=True)
+        if each.boxes is not None and each.boxes == _beside(each.place):
+            click.echo(f"{name}: boxes from {each.boxes}, which lies beside it", err=True)
+    if problems:
+        raise DataError("\n".join(problems))
+    return opened

@@ -1,0 +1,51 @@
+"""What fits into the memory that is there: attention, recomputing and images at a time are chosen by it."""
+
+from collections.abc import Callable, Sequence
+
+import click
+from torch import nn
+
+from ...evaluation.estimates import Estimate, available_bytes, require_memory
+from ...models.families import family_of
+from ...models.switches import set_attention, set_checkpointing
+
+
+def fit(estimate: Callable[[int], Estimate], most: int, models: Sequence[nn.Module], trained: bool = False) -> int:
+    """Say what long work will take before it starts, and set models so that it fits.
+
+    Where memory is short, attention is computed by fused kernels, then fewer images at a time, and where that is not
+    enough blocks are computed twice in backward passes. None of it changes a result but by rounding.
+
+    Args:
+        estimate: What the work takes with so many images at a time, the models being as they are.
+        most: Images at a time where there is room.
+        models: Those that run, changed in place.
+        trained: Whether there are backward passes.
+
+    Returns:
+        Images at a time.
+
+    Raises:
+        MedcorePruneError: It does not fit whatever is done.
+    """
+    found = estimate(most)
+    limit = available_bytes(found.device)
+    if limit is not None and found.memory_bytes > limit:
+        for model in models:
+            if "sdpa" in getattr(family_of(model), "attentions", {}):
+                set_attention(model, "sdpa")
+        found = _smaller(estimate, most, limit)
+        if trained and found.memory_bytes > limit:
+            for model in models:
+                set_checkpointing(model)
+            found = _smaller(estimate, most, limit)
+        click.echo("note: memory is short: slower ways are taken that need less", err=True)
+    click.echo(str(found), err=True)
+    require_memory(found)
+    return found.batch_size
+
+
+def _smaller(estimate: Callable[[int], Estimate], most: int, limit: int) -> Estimate:
+    """The estimate of the most images that fit, or of one."""
+    whole = estimate(most)
+    return estimate(max(1, min(most, whole.largest_batch(limit))))

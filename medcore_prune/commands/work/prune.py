@@ -1,0 +1,152 @@
+"""What `medcore-prune prune` does: check, prune by the steps in `pruning`, write the model and its report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..._support.devices import require_device
+from ..._support.errors import CheckpointError
+from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
+from ..._support.registry import load_plugin
+from ...checkpoints.pruned import save
+from ...data.splits.beside import split_file
+from ...pruning.cost import Cost
+from ...pruning.level import Level
+from ...pruning.target import Target
+from .inputs import (
+    PHANTOM_COUNTS,
+    ImageOptions,
+    check_outputs,
+    check_split,
+    read_pair,
+    require_own_images,
+    say_notice,
+)
+from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
+from .table import Table, blocks_table
+
+
+def report_text(done: Pruned, name: str) -> str:
+    """Write what was cut, what is left, and the proof, as Markdown.
+
+    Args:
+        done: What pruning gave.
+        name: Of the model's file.
+    """
+    record = done.record
+    proof = record["masked_vs_removed"]
+    lines = [
+        f"# {name}",
+        "",
+        f"Level {done.plan.level} by {record['method']}, {record['target'] or 'as asked'}; heads and neurons are gone "
+        "physically.",
+        "",
+        _totals(done.before, done.after).markdown(),
+        "",
+        f"Masked and physically pruned encoder outputs differ by at most {proof['largest_relative_difference']:.1e} of "
+        f"the largest output, over {proof['images']} calibration images.",
+        "",
+        f"Training-free correction: {_correction(record['corrected'])}.",
+        "",
+        _calibration(record["calibration"]).markdown(),
+        "",
+        "## Blocks",
+        "",
+        blocks_table(done.plan, done.after).markdown(),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _correction(corrected: dict[str, Any] | None) -> str:
+    if corrected is None:
+        return "none"
+    residuals = " to ".join(f"{corrected[f'mean_residual_{when}']:.3f}" for when in ("before", "after"))
+    return f"on {sum(corrected['images'].values())} images, mean relative residual of the layers {residuals}"
+
+
+def _totals(before: Cost, after: Cost) -> Table:
+    rows = [
+        ("parameters, M", f"{before.params_m:.3f}", f"{after.params_m:.3f}", f"{after.params_removed(before):.1%}"),
+        ("FLOPs, G", f"{before.flops_g:.3f}", f"{after.flops_g:.3f}", f"{after.flops_removed(before):.1%}"),
+    ]
+    return Table(("image encoder", "before", "after", "off"), rows)
+
+
+def _calibration(sets: dict[str, dict[str, object]]) -> Table:
+    rows = [(name, str(of["images"]), str(of["sha256"])[:16]) for name, of in sets.items()]
+    return Table(("calibration images", "count", "SHA-256"), rows)
+
+
+_DEFAULT_LEVEL = Level.parse("h50_m70")
+_CORRECTION_SAMPLES = 64
+
+
+def run(
+    model: str,
+    reference: str | None,
+    data: tuple[str, ...],
+    split_seed: int,
+    image_size: int | None,
+    device: str,
+    level: Level | None,
+    target: Target | None,
+    plugin: tuple[str, ...],
+    correct: bool,
+    overwrite: bool,
+    plan_out: Path | None,
+    out: Path,
+    **given: Any,
+) -> None:
+    """Check everything, prune, and write the model with its report and split together."""
+    require_device(device)
+    require_writable(given["cache"])
+    _check_out(out)
+    images = ImageOptions(data, split_seed)
+    check_outputs((model, reference, *plugin, *images.files()), overwrite, out, plan_out, *_reports(out))
+    for each in plugin:
+        load_plugin(each)
+    settings = PruneSettings(
+        level=None if target else level or _DEFAULT_LEVEL,
+        target=target,
+        correct=_CORRECTION_SAMPLES if correct else 0,
+        **given,
+    )
+    whole, base = read_pair(model, reference, device, image_size)
+    require_own_images([whole], images)
+    roles = images.roles(model, PHANTOM_COUNTS)
+    if not images.is_phantom:
+        check_split(roles, out, overwrite)
+    with exclusive(out):
+        done = run_pruning(whole, base, roles, settings)
+        record = history_of(
+            whole,
+            {**done.record, "files": {"adapted": Path(model).name, "reference": reference and Path(reference).name}},
+        )
+        with together():
+            if plan_out is not None:
+                done.plan.save(plan_out)
+            if not images.is_phantom:
+                roles.save(split_file(out))
+            _write(done, record, out)
+    say(done)
+    say_notice(images)
+    click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
+
+
+def _reports(out: Path) -> tuple[Path, Path]:
+    return out.with_suffix(".report.json"), out.with_suffix(".report.md")
+
+
+def _write(done: Pruned, record: Mapping[str, Any], out: Path) -> None:
+    as_json, as_text = _reports(out)
+    write_json_atomic(as_json, record)
+    write_text_atomic(as_text, report_text(done, out.name))
+    save(done.model, out, provenance=record)
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".safetensors":
+        raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
