@@ -1,20 +1,18 @@
 """Recovered models kept by content: the same recovery is never computed twice, and a killed one goes on."""
 
 import copy
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .._support.errors import ResultsError
 from .._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from .._support.memo import Memo
 from .._support.records import Record
 from .._support.torch_file import unshared
 from ..data.splits.split import Data
@@ -81,13 +79,17 @@ class RecoveryStore:
         """
         key = self.key(model, teacher, data, settings)
         recovered = copy.deepcopy(model)
-        with self._alone(key):
-            if self.has(key):
-                return recovered, self._load(key, recovered)
-            state = self._place(key) / "state.pt"
-            history = recover(recovered, teacher, data, settings, state_path=state, progress=progress)
-            self._save(key, recovered, history)
-            state.unlink(missing_ok=True)
+        state = self._place(key) / "state.pt"
+        memo = Memo(
+            self._history(key),
+            read=lambda _: self._load(key, recovered),
+            write=lambda _, history: self._save(key, recovered, history),
+            waiting_for="recovery",
+        )
+        history = memo.get_or_make(
+            lambda: recover(recovered, teacher, data, settings, state_path=state, progress=progress)
+        )
+        state.unlink(missing_ok=True)
         return recovered, history
 
     def _place(self, key: str) -> Path:
@@ -121,18 +123,3 @@ class RecoveryStore:
             raise ResultsError(f"{place}: a damaged recovery ({error}): remove the folder to do it again") from error
         model.eval()
         return history
-
-    @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """Hold one key; the lock goes with the process, however that ends."""
-        self._place(key).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._place(key) / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"another process is at the same recovery ({self._place(key)}): waiting for it", file=sys.stderr)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
