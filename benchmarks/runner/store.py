@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..._support.errors import ResultsError
 from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from ..._support.memo import Memo
 from ..._support.records import Number, Record, RecordError, Whole, content_hash
 
 
@@ -34,6 +35,16 @@ def read_arrays(
             return {name: stored[name] for name in names or stored.files}
     except Exception:  # zipfile, zlib, struct and numpy each have errors of their own for damage
         return None
+
+
+def arrays(path: Path, digest: str) -> Memo[Mapping[str, Any]]:
+    """Arrays in an `.npz` file that holds the hash of all that they depend on; others are measured again."""
+
+    def write(path: Path, values: Mapping[str, Any]) -> None:
+        with atomic_write(path) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, digest=digest, **values)
+
+    return Memo(path, partial(read_arrays, digest=digest), write)
 
 
 FORMAT = "medcore_prune.results/1"
@@ -139,23 +150,6 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
     if digest is not None and digest != _digest(record):
         raise ResultsError(f"{path} is damaged (not as it was written): delete this file and run again")
     return record
-
-
-def read_memory(path: Path) -> dict[str, Any]:
-    """Read what a study remembers of an earlier run; nothing where there is no file.
-
-    Raises:
-        ResultsError: Damaged; the message tells which file to delete.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        stored = read_json_file(path)
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} is damaged ({str(error)[:80]}): delete this file and run again") from error
-    if not isinstance(stored, dict):
-        raise ResultsError(f"{path} is damaged (no JSON object): delete this file and run again")
-    return stored
 
 
 RUN_FILE = "run.json"
