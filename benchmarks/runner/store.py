@@ -1,12 +1,10 @@
 """Results as files: one JSON a cell, per-image metrics as CSV, a distinct plan evaluated once, everything resumable."""
 
-import hashlib
 import json
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ import pandas as pd
 
 from ..._support.errors import ResultsError
 from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from ..._support.memo import Memo
+from ..._support.records import Number, Record, RecordError, Whole, content_hash
 
 
 def read_arrays(
@@ -37,6 +37,16 @@ def read_arrays(
         return None
 
 
+def arrays(path: Path, digest: str) -> Memo[Mapping[str, Any]]:
+    """Arrays in an `.npz` file that holds the hash of all that they depend on; others are measured again."""
+
+    def write(path: Path, values: Mapping[str, Any]) -> None:
+        with atomic_write(path) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, digest=digest, **values)
+
+    return Memo(path, partial(read_arrays, digest=digest), write)
+
+
 FORMAT = "medcore_prune.results/1"
 _DIGEST = "content_sha256"
 NO_LEVEL = "none"
@@ -44,7 +54,7 @@ NO_LEVEL = "none"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Record, closed=True):
     """Where a result belongs.
 
     Attributes:
@@ -61,7 +71,7 @@ class Cell:
     method: str
     level: str
     dataset: str
-    seed: int
+    seed: Whole
 
     @property
     def path(self) -> Path:
@@ -70,7 +80,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class CellResult:
+class CellResult(Record, format=FORMAT):
     """One cell of the comparison, with all that is needed to repeat it.
 
     Attributes:
@@ -90,35 +100,16 @@ class CellResult:
 
     cell: Cell
     evaluation: str
-    metrics: Mapping[str, float]
-    empty: Mapping[str, int]
-    images: int
+    metrics: Mapping[str, Number]
+    empty: Mapping[str, Whole]
+    images: Whole
     plan: str = ""
-    cost: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_bytes: int = 0
+    cost: Mapping[str, Number] = field(default_factory=dict)
+    seconds: Mapping[str, Number] = field(default_factory=dict)
+    peak_bytes: Whole = 0
     inputs: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
-        return {"format": FORMAT, **asdict(self)}
-
-
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "evaluation": str,
-    "metrics": dict,
-    "empty": dict,
-    "images": int,
-    "plan": str,
-    "cost": dict,
-    "seconds": dict,
-    "peak_bytes": int,
-    "inputs": dict,
-    "settings": dict,
-    "versions": dict,
-}
 
 
 def write_record(path: Path, value: Mapping[str, Any]) -> None:
@@ -129,8 +120,7 @@ def write_record(path: Path, value: Mapping[str, Any]) -> None:
 
 def _digest(record: Mapping[str, Any]) -> str:
     # through JSON once, so that what is written and what is read have the same keys in the same order
-    plain = json.loads(json.dumps(record))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return content_hash(json.loads(json.dumps(record)))
 
 
 def read_json(path: Path, root: Path) -> dict[str, Any]:
@@ -160,40 +150,6 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
     if digest is not None and digest != _digest(record):
         raise ResultsError(f"{path} is damaged (not as it was written): delete this file and run again")
     return record
-
-
-def read_memory(path: Path) -> dict[str, Any]:
-    """Read what a study remembers of an earlier run; nothing where there is no file.
-
-    Raises:
-        ResultsError: Damaged; the message tells which file to delete.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        stored = read_json_file(path)
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} is damaged ({str(error)[:80]}): delete this file and run again") from error
-    if not isinstance(stored, dict):
-        raise ResultsError(f"{path} is damaged (no JSON object): delete this file and run again")
-    return stored
-
-
-def parse_cell(record: Mapping[str, Any], path: Path) -> CellResult:
-    """Turn a stored object into a `CellResult`.
-
-    Raises:
-        ResultsError: An entry is missing or of the wrong type; the message tells which file to delete.
-    """
-    place = record.get("cell")
-    wrong = [name for name, kind in _TYPES.items() if not isinstance(record.get(name), kind)]
-    if not isinstance(place, dict) or set(place) != {f.name for f in fields(Cell)}:
-        wrong.insert(0, "cell")
-    elif not all(isinstance(v, int | float) and math.isfinite(v) for v in (record.get("metrics") or {}).values()):
-        wrong.append("metrics")
-    if wrong or not isinstance(place, dict):
-        raise ResultsError(f"{path} is damaged (wrong or missing: {', '.join(wrong)}): delete this file and run again")
-    return CellResult(cell=Cell(**place), **{name: record[name] for name in _TYPES})
 
 
 RUN_FILE = "run.json"
@@ -231,7 +187,7 @@ class Evaluation:
 
 def evaluation_key(**what: Any) -> str:
     """Hash what an evaluation depends on: masks (a plan's hash or a floor), model, data, settings."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+    return content_hash(what)[:24]
 
 
 class ResultStore:
@@ -320,7 +276,7 @@ class ResultStore:
 
     def write(self, result: CellResult) -> None:
         """Store a cell."""
-        write_record(self.root / result.cell.path, result.to_json())
+        write_record(self.root / result.cell.path, result.values())
 
     def read(self, cell: Cell) -> CellResult:
         """Read a cell.
@@ -331,7 +287,13 @@ class ResultStore:
         return self._read(self.root / cell.path)
 
     def _read(self, path: Path) -> CellResult:
-        result = parse_cell(read_json(path, self.root), path)
+        try:
+            result = CellResult.of(read_json(path, self.root))
+        except RecordError as error:
+            wrong = ", ".join(error.names)
+            raise ResultsError(
+                f"{path} is damaged (wrong or missing: {wrong}; {error}): delete this file and run again"
+            ) from error
         if self.root / result.cell.path != path:
             raise ResultsError(f"{path} holds the result of {result.cell.path}: delete this file and run again")
         return result

@@ -15,6 +15,7 @@ import click
 from torch import nn
 
 from ..._support.files import write_json_atomic, write_text_atomic
+from ..._support.memo import Ledger
 from ..._support.progress import track
 from ...calibration.calibrate import calibrate
 from ...calibration.statistics import Statistics
@@ -34,7 +35,6 @@ from ...zoo import NOTICE
 from ..report.tables import Grid
 from ..runner.inputs import Inputs, load_inputs
 from ..runner.settings import COUNTS, LevelList, Settings, count_option, joined, methods_option, page_option
-from ..runner.store import read_memory
 
 METHODS = ("random", "medcore")
 LEVELS = tuple(Level.parse(text) for text in ("h50_m70", "h70_m70", "h84_m95"))
@@ -84,23 +84,6 @@ class Outcome:
     seconds: float | None = None
 
 
-class _Cells:
-    """Outcomes so far; a killed run finds them again, those of other models or images are dropped."""
-
-    def __init__(self, place: Path, belongs_to: Mapping[str, Any]) -> None:
-        self._place, self._belongs_to = place, dict(belongs_to)
-        stored = read_memory(place)
-        self._known: dict[str, Any] = stored["cells"] if stored.get("inputs") == self._belongs_to else {}
-
-    def get(self, key: str) -> Outcome | None:
-        return Outcome(**self._known[key]) if key in self._known else None
-
-    def put(self, key: str, outcome: Outcome) -> Outcome:
-        self._known[key] = asdict(outcome)
-        write_json_atomic(self._place, {"inputs": self._belongs_to, "cells": self._known})
-        return outcome
-
-
 def _complete(samples: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """Fill up with the defaults, which a stored cell has to agree with."""
     return {**asdict(CorrectionSettings()), "samples": samples, **options}
@@ -118,7 +101,7 @@ class Study:
 
     def __init__(self, inputs: Inputs, place: Path, calibration: int, cache: Path | None = None) -> None:
         self.inputs, self._calibration, self._cache = inputs, calibration, cache
-        self._cells = _Cells(place, {**inputs.hashes, "images": calibration})
+        self._cells = Ledger(place, {**inputs.hashes, "images": calibration}, "cells")
 
     @cached_property
     def _sets(self) -> list[EvaluationSet]:
@@ -126,12 +109,11 @@ class Study:
 
     def run(self, methods: Sequence[str], levels: Sequence[Level], variants: Sequence[str]) -> list[Outcome]:
         """Return the unpruned model's outcome, then one a method, level and variant."""
-        outcomes = [self._cells.get(UNPRUNED) or self._cells.put(UNPRUNED, self._judge(self.inputs.adapted, UNPRUNED))]
+        whole = self._cells.get_or_make(UNPRUNED, lambda: asdict(self._judge(self.inputs.adapted, UNPRUNED)))
         statistics = self._statistics(methods)
         jobs = [(plan, variant) for plan in self._plans(methods, levels, statistics) for variant in variants]
-        return outcomes + [
-            self._outcome(plan, variant) for plan, variant in track(jobs, "correction study", total=len(jobs))
-        ]
+        outcomes = [self._outcome(plan, variant) for plan, variant in track(jobs, "correction study", total=len(jobs))]
+        return [Outcome(**whole), *outcomes]
 
     def _statistics(self, methods: Sequence[str]) -> Statistics | None:
         needs = frozenset[Any]().union(*(get_baseline(method).needs for method in methods))
@@ -155,15 +137,17 @@ class Study:
     def _outcome(self, plan: Plan, variant: str) -> Outcome:
         rounds = [_complete(self._calibration, options) for options in VARIANTS[variant]]
         key = f"{plan.hash} {json.dumps(rounds, sort_keys=True)}"
-        if known := self._cells.get(key):
-            # methods that agree on what goes share a cell
-            return replace(known, method=plan.criterion, level=plan.level, variant=variant)
+        stored = self._cells.get_or_make(key, lambda: asdict(self._corrected(plan, variant, rounds)))
+        # methods that agree on what goes share a cell
+        return replace(Outcome(**stored), method=plan.criterion, level=plan.level, variant=variant)
+
+    def _corrected(self, plan: Plan, variant: str, rounds: Sequence[Mapping[str, Any]]) -> Outcome:
         small = prune(self.inputs.adapted, plan)
         drawn = self.inputs.calibration(0)
         reports = [correct(small, self.inputs.adapted, drawn, progress=False, **options) for options in rounds]
         error = reports[-1].stream_error if reports else None
         seconds = sum(report.seconds for report in reports) if reports else None
-        return self._cells.put(key, self._judge(small, variant, plan, error, seconds))
+        return self._judge(small, variant, plan, error, seconds)
 
     def _judge(
         self,

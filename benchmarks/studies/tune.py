@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..._support.files import write_json_atomic, write_text_atomic
+from ..._support.memo import Ledger
 from ..._support.progress import track
 from ...calibration.calibrate import calibrate
 from ...calibration.statistics import Statistics
@@ -28,7 +29,6 @@ from ...zoo import NOTICE
 from ..report.tables import Grid
 from ..runner.inputs import Inputs, load_inputs
 from ..runner.settings import COUNTS, Settings, count_option, page_option
-from ..runner.store import read_memory
 
 Trial = Mapping[str, Any]
 
@@ -108,17 +108,15 @@ class _Judge:
     def __init__(self, inputs: Inputs, place: Path) -> None:
         self.model = inputs.adapted
         self.sets = [EvaluationSet(samples, inputs.image_size) for samples in inputs.sets.values()]
-        self._place, self._inputs = place, dict(inputs.hashes)
-        stored = read_memory(place)
-        self._known: dict[str, float] = stored.get("bf1", {}) if stored.get("inputs") == self._inputs else {}
+        self._scores = Ledger(place, inputs.hashes, "bf1")
 
     def bf1(self, plan: Plan) -> float:
-        if plan.hash not in self._known:
-            small = prune(self.model, plan)
-            means = [macro_average(score(predict(small, images), images))["bf1"] for images in self.sets]
-            self._known[plan.hash] = float(sum(means) / len(means))
-            write_json_atomic(self._place, {"inputs": self._inputs, "bf1": self._known})
-        return self._known[plan.hash]
+        return float(self._scores.get_or_make(plan.hash, lambda: self._measured(plan)))
+
+    def _measured(self, plan: Plan) -> float:
+        small = prune(self.model, plan)
+        means = [macro_average(score(predict(small, images), images))["bf1"] for images in self.sets]
+        return float(sum(means) / len(means))
 
 
 def _try(method: str, trial: Trial, inputs: Inputs, statistics: Statistics, judge: _Judge) -> Outcome:

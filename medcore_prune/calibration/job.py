@@ -1,10 +1,8 @@
 """One piece of calibration: some samples of one data set through one model, kept in files that survive a kill."""
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import DataError, StatisticsError
+from .._support.records import content_hash
 from ..data.masks import resize_mask
 from ..data.samples import SampleSet
 from ..models.families import geometry_of
@@ -65,9 +64,8 @@ class Job:
     @cached_property
     def folder(self) -> Path:
         """Named by everything that the numbers of all collectors depend on."""
-        fields = {name: value for name, value in asdict(self.header).items() if name != "reference_hash"}
-        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-        return self.cache / f"{self.header.role}-{digest[:24]}"
+        fields = {name: value for name, value in self.header.values().items() if name != "reference_hash"}
+        return self.cache / f"{self.header.role}-{content_hash(fields)[:24]}"
 
     def header_of(self, collector: str) -> Header:
         """What the file of a collector says; some sums depend on the reference as well, the others serve any."""

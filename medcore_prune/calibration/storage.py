@@ -10,9 +10,9 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .._support.errors import StatisticsError
 from .._support.files import atomic_write, parse_json, read_json_file, write_json_atomic
+from .._support.records import Flag, FormatError, Number, Record, Whole
 from .collector import Need, layout_of
 
 FORMAT = 2
@@ -28,7 +29,7 @@ _KEY = "medcore_prune"
 
 
 @dataclass(frozen=True)
-class Header:
+class Header(Record, closed=True):
     """What a part was summed over.
 
     Attributes:
@@ -48,9 +49,9 @@ class Header:
     dataset: str = ""
     samples: tuple[tuple[str, str], ...] = ()
     losses: tuple[str, ...] = ("plain", "band")
-    band_radius_px: float = 3.0
+    band_radius_px: Number = 3.0
     model_hash: str = ""
-    mixed_precision: bool = False
+    mixed_precision: Flag = False
     reference_hash: str = ""
 
     @property
@@ -65,13 +66,15 @@ class Header:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-_TEXTS = ("kind", "role", "dataset", "model_hash", "reference_hash")
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(_TEXTS, (str,)),
-    "band_radius_px": (float, int),
-    "mixed_precision": (bool,),
-}
-"""Types of a header's plain fields, for those that come from a file."""
+@dataclass(frozen=True)
+class _Content(Record, format=FORMAT):
+    """What a file says of itself; the count and the hash of the data are for whoever looks into it."""
+
+    header: Header
+    count: int
+    data_hash: str
+    progress: Whole
+    checksums: Mapping[str, Whole]
 
 
 class Part(Protocol):
@@ -134,7 +137,8 @@ class FilePart:
             raise StatisticsError(
                 f"{self.path}: damaged or truncated ({_first_line(error)}): remove it and calibrate again"
             ) from error
-        self.header, self.progress, self._checksums = _parse(self.path, metadata)
+        content = _content(self.path, metadata)
+        self.header, self.progress, self._checksums = content.header, content.progress, content.checksums
         self.digest = hashlib.sha256(metadata[_KEY].encode()).hexdigest()
         self._checked: set[str] = set()
 
@@ -163,39 +167,26 @@ class FilePart:
 def write_part(path: str | os.PathLike[str], header: Header, tensors: Mapping[str, Tensor], progress: int = -1) -> None:
     """Write a part of float32 or float64 tensors, whole or not at all; `progress` is samples done, -1 for all."""
     on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    content = {
-        "format": FORMAT,
-        "header": asdict(header),
-        "count": header.count,
-        "data_hash": header.data_hash,
-        "progress": progress,
-        "checksums": {key: _checksum(value) for key, value in on_cpu.items()},
-    }
+    checksums = {key: _checksum(value) for key, value in on_cpu.items()}
+    content = _Content(header, header.count, header.data_hash, progress, checksums)
     with atomic_write(path) as temporary:
-        save_file(on_cpu, temporary, metadata={_KEY: json.dumps(content)})
+        save_file(on_cpu, temporary, metadata={_KEY: json.dumps(content.values())})
 
 
 def _checksum(value: Tensor) -> int:
     return zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _parse(path: Path, metadata: Mapping[str, str]) -> tuple[Header, int, dict[str, int]]:
+def _content(path: Path, metadata: Mapping[str, str]) -> _Content:
     if _KEY not in metadata:
         raise StatisticsError(f"{path}: expected calibration statistics, got another safetensors file")
     try:
-        content: dict[str, Any] = parse_json(metadata[_KEY])
-        if content["format"] != FORMAT:
-            raise StatisticsError(
-                f"{path}: expected format {FORMAT}, got {content['format']}: calibrate again with this version"
-            )
-        fields = content["header"]
-        fields["samples"] = tuple((str(name), str(digest)) for name, digest in fields["samples"])
-        fields["losses"] = tuple(map(str, fields["losses"]))
-        header = Header(**fields)
-        if wrong := [name for name, kind in _KINDS.items() if type(getattr(header, name)) not in kind]:
-            raise ValueError(f"{', '.join(wrong)} cannot be")
-        return header, int(content["progress"]), dict(content["checksums"])
-    except (KeyError, TypeError, ValueError) as error:
+        return _Content.of(parse_json(metadata[_KEY]), "the header")
+    except FormatError as error:
+        raise StatisticsError(
+            f"{path}: expected format {FORMAT}, got {error.found}: calibrate again with this version"
+        ) from error
+    except ValueError as error:
         raise StatisticsError(
             f"{path}: the header is not one of this package's ({_first_line(error)}): calibrate again"
         ) from error
@@ -233,7 +224,13 @@ def memory_part(need: Need, dataset: str, means: Mapping[str, Tensor], count: in
 
 
 INDEX = "index.json"
-FOLDER_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class _Index(Record, format=1):
+    """Which files a folder of statistics consists of, each with the `digest` that it had."""
+
+    files: Mapping[str, str]
 
 
 def save_parts(folder: str | Path, parts: Iterable[Part]) -> None:
@@ -256,7 +253,7 @@ def save_parts(folder: str | Path, parts: Iterable[Part]) -> None:
             write_part(path, header, {key: part.tensor(key) for key in part.names})
             written[path.name] = ""
             written[path.name] = FilePart(path).digest
-        write_json_atomic(place / INDEX, {"format": FOLDER_FORMAT, "files": written})
+        write_json_atomic(place / INDEX, _Index(written).values())
     except BaseException:
         for name in written:
             (place / name).unlink(missing_ok=True)
@@ -290,13 +287,10 @@ def _files(place: Path) -> set[str]:
     return {path.name for path in place.glob("*.safetensors") if not path.name.startswith(".")}
 
 
-def _index(path: Path) -> dict[str, str]:
+def _index(path: Path) -> Mapping[str, str]:
     try:
-        content = read_json_file(path)
-        if content["format"] != FOLDER_FORMAT:
-            raise ValueError(f"format {content['format']}, expected {FOLDER_FORMAT}")
-        return {str(name): str(digest) for name, digest in content["files"].items()}
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        return _Index.of(read_json_file(path)).files
+    except (OSError, ValueError) as error:
         raise StatisticsError(
             f"{path}: no index of statistics ({_first_line(error)}): copy the folder again, or save anew"
         ) from error

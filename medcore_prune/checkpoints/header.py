@@ -14,17 +14,16 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Annotated, Any
 
 from safetensors import SafetensorError, safe_open
 
 from .._support.errors import BudgetError, CheckpointError
 from .._support.files import parse_json
+from .._support.records import Record, RecordError, Whole, matching, within
 from ..models.sam_shape import SHAPES, SamShape, whole_sizes
 from ..pruning.plan import Plan
 
@@ -45,28 +44,34 @@ PROTOCOL: Mapping[str, Any] = {
 
 PIXEL_SCALE = ("pixel_mean", "pixel_std")
 
-# far above any SAM; a damaged or hostile header must not ask for more
-_LIMITS = {
-    "image_size": 1 << 14,
-    "patch_size": 1 << 10,
-    "embed_dim": 1 << 14,
-    "depth": 1 << 8,
-    "num_heads": 1 << 10,
-    "window": 1 << 10,
-    "out_channels": 1 << 13,
-    "decoder_heads": 1 << 8,
-    "decoder_mlp_dim": 1 << 16,
-    "iou_hidden_dim": 1 << 14,
-}
-_ENTRIES: Mapping[str, type | tuple[type, ...]] = {
-    "format": str,
-    "kind": str,
-    "shape": (dict, NoneType),
-    "plan": dict,
-    "protocol": dict,
-    "provenance": dict,
-}
-_HASH = re.compile(r"[0-9a-f]{64}")
+
+@dataclass(frozen=True)
+class _Content(Record, format=FORMAT):
+    """What stands in the file."""
+
+    kind: str
+    shape: Mapping[str, Any] | None
+    plan: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    model_hash: Annotated[str, matching("[0-9a-f]{64}", "SHA-256")]
+
+
+@dataclass(frozen=True)
+class _Shape(Record, closed=True):
+    """The sizes of a SAM, each far below what a damaged or hostile header could ask for."""
+
+    image_size: Annotated[int, within(1, 1 << 14, whole=True)]
+    patch_size: Annotated[int, within(1, 1 << 10, whole=True)]
+    embed_dim: Annotated[int, within(1, 1 << 14, whole=True)]
+    depth: Annotated[int, within(1, 1 << 8, whole=True)]
+    num_heads: Annotated[int, within(1, 1 << 10, whole=True)]
+    global_blocks: tuple[Whole, ...]
+    window: Annotated[int, within(1, 1 << 10, whole=True)]
+    out_channels: Annotated[int, within(1, 1 << 13, whole=True)]
+    decoder_heads: Annotated[int, within(1, 1 << 8, whole=True)]
+    decoder_mlp_dim: Annotated[int, within(1, 1 << 16, whole=True)]
+    iou_hidden_dim: Annotated[int, within(1, 1 << 14, whole=True)]
 
 
 @dataclass(frozen=True)
@@ -97,15 +102,8 @@ class PrunedHeader:
         Raises:
             CheckpointError: The provenance is no JSON.
         """
-        content = {
-            "format": FORMAT,
-            "kind": self.kind,
-            "shape": None if self.shape is None else dict(self.shape),
-            "plan": json.loads(self.plan.to_json()),
-            "protocol": dict(self.protocol),
-            "provenance": dict(self.provenance),
-            "model_hash": self.model_hash,
-        }
+        plan = json.loads(self.plan.to_json())
+        content = _Content(self.kind, self.shape, plan, self.protocol, self.provenance, self.model_hash).values()
         try:
             text = json.dumps(content, sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -127,16 +125,15 @@ class PrunedHeader:
         """
         content = _content(path, metadata)
         try:
-            shape = _shape(content["shape"]) if is_sam_kind(content["kind"]) and content["shape"] is not None else None
-            plan = Plan.from_json(json.dumps(content["plan"]))
+            shape = _shape(content.shape) if is_sam_kind(content.kind) and content.shape is not None else None
+            plan = Plan.from_json(json.dumps(content.plan))
         except BudgetError as error:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
         if shape is not None and [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
             raise CheckpointError(f"{path}: the header's plan is for other sizes than its shape: write the file anew")
         if shape is not None:
-            _check_pixel_scale(path, content["protocol"])
-        kept = {name: content[name] for name in ("kind", "shape", "provenance", "protocol", "model_hash")}
-        return cls(plan=plan, **kept)
+            _check_pixel_scale(path, content.protocol)
+        return cls(content.kind, content.shape, plan, content.provenance, content.model_hash, content.protocol)
 
 
 def is_sam_kind(kind: str) -> bool:
@@ -159,7 +156,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _content(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _content(path: str | Path, metadata: Mapping[str, str]) -> _Content:
     if KEY not in metadata:
         raise CheckpointError(
             f"{path}: expected a file that medcore_prune.save wrote, got another safetensors file: weights of SAM or "
@@ -169,19 +166,16 @@ def _content(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if len(text) > MAX_HEADER_BYTES:
         raise CheckpointError(f"{path}: a header of {len(text)} bytes, expected at most {MAX_HEADER_BYTES}")
     try:
-        content = parse_json(text)
+        values = parse_json(text)
     except ValueError as error:
         raise CheckpointError(f"{path}: the header is no JSON ({str(error)[:80]}): write the file anew") from error
-    _check_format(path, content)
+    _check_format(path, values)
     if metadata.get(DIGEST_KEY) != _digest(text):
         raise CheckpointError(f"{path}: the header was changed after it was written: write the file anew with save")
-    for name, kind in {**_ENTRIES, "model_hash": str}.items():
-        if name not in content or not isinstance(content[name], kind):
-            expected = getattr(kind, "__name__", "mapping or null")
-            raise CheckpointError(f"{path}: the header lacks {name!r}, or it is no {expected}")
-    if not _HASH.fullmatch(content["model_hash"]):
-        raise CheckpointError(f"{path}: the header's model_hash is no SHA-256")
-    return content
+    try:
+        return _Content.of(values, "the header")
+    except RecordError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _check_pixel_scale(path: str | Path, protocol: Mapping[str, Any]) -> None:
@@ -202,16 +196,13 @@ def _check_format(path: str | Path, content: Any) -> None:
 
 
 def _shape(fields: Mapping[str, Any]) -> SamShape:
-    """Check sizes against what is sane before anything is built from them."""
-    if set(fields) != {*_LIMITS, "global_blocks"}:
-        raise BudgetError(f"expected the sizes {', '.join((*_LIMITS, 'global_blocks'))}, got {', '.join(fields)[:200]}")
-    for name, most in _LIMITS.items():
-        value = fields[name]
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise BudgetError(f"{name} is {str(value)[:20]}, expected a whole number from 1 to {most}")
-    blocks = fields["global_blocks"]
-    if not isinstance(blocks, list) or not all(isinstance(b, int) and 0 <= b < fields["depth"] for b in blocks):
-        raise BudgetError(f"global_blocks is {str(blocks)[:60]}, expected numbers of blocks")
-    if fields["image_size"] % fields["patch_size"] or fields["embed_dim"] % fields["num_heads"]:
+    """Check sizes before anything is built from them."""
+    try:
+        sizes = _Shape.of(fields, "the shape")
+    except RecordError as error:
+        raise BudgetError(f"expected the sizes of a SAM: {error}") from error
+    if not all(0 <= block < sizes.depth for block in sizes.global_blocks):
+        raise BudgetError(f"global_blocks is {str(sizes.global_blocks)[:60]}, expected numbers of blocks")
+    if sizes.image_size % sizes.patch_size or sizes.embed_dim % sizes.num_heads:
         raise BudgetError("the patch does not divide the image size, or the heads do not divide embed_dim")
-    return SamShape(**{**fields, "global_blocks": tuple(blocks)})
+    return SamShape(**vars(sizes))

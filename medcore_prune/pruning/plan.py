@@ -1,7 +1,6 @@
 """A pruning plan as plain data: what each block keeps, by original index, and why."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from torch import nn
 
 from .._support.errors import BudgetError, SurgeryError
 from .._support.files import write_text_atomic
+from .._support.records import FormatError, Record, RecordError, Whole, content_hash
 from ..models.families import blocks_of
 
 MAX_UNITS = 1 << 20  # far above any encoder; a damaged or hostile file must not eat memory
@@ -90,87 +90,6 @@ def from_text(text: str, size: int, what: str) -> tuple[int, ...]:
 FORMAT = "medcore_prune.plan/1"
 MAX_BLOCKS = 1024
 MAX_BYTES = 1 << 26
-
-_REQUIRED = {"format": str, "level": str, "blocks": list}
-_OPTIONAL = {"criterion": str, "quotas": str, "protected": list, "only": (list, type(None)), "notes": dict}
-_DERIVED = {"effective": dict}  # for the reader of the file; computed from the blocks, never read back
-_BLOCK = {"block": int, "heads": int, "neurons": int, "keep_heads": str, "keep_neurons": str}
-
-
-def encode(fields: Mapping[str, Any]) -> str:
-    """Write the fields of a plan, blocks as mappings with tuples of indices, as JSON text.
-
-    A block's heads and its neurons take a line each, so that a diff shows what moved.
-    """
-    blocks = [encode_block(block) for block in fields["blocks"]]
-    return json.dumps({"format": FORMAT, **fields, "blocks": blocks}, indent=1, allow_nan=False) + "\n"
-
-
-def encode_block(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the indices of one block into ranges."""
-    return {name: to_text(value) if isinstance(value, tuple) else value for name, value in block.items()}
-
-
-def decode(text: str) -> dict[str, Any]:
-    """Read what `encode` wrote, or a careful edit of it.
-
-    Returns:
-        The fields, blocks as mappings with tuples of indices.
-
-    Raises:
-        BudgetError: No JSON, another format, entries missing, unknown or of the wrong type, or indices that do not
-            exist.
-    """
-    record = _parse(text)
-    if isinstance(record, dict) and record.get("format") != FORMAT:
-        raise BudgetError(
-            f"plan format is {str(record.get('format'))[:40]!r}: this version reads {FORMAT!r}; make the plan again"
-        )
-    _check_entries(record, _REQUIRED, _OPTIONAL | _DERIVED, "the plan")
-    if len(record["blocks"]) > MAX_BLOCKS:
-        raise BudgetError(f"the plan lists {len(record['blocks'])} blocks: at most {MAX_BLOCKS} are read")
-    fields = {name: value for name, value in record.items() if name != "format" and name not in _DERIVED}
-    for name in ("protected", "only"):
-        if fields.get(name) is not None:
-            fields[name] = tuple(fields[name])
-    return {**fields, "blocks": [_decode_block(entry, place) for place, entry in enumerate(record["blocks"])]}
-
-
-def _decode_block(entry: Any, place: int) -> dict[str, Any]:
-    _check_entries(entry, _BLOCK, {}, f"block {place} of the plan")
-    block = dict(entry)
-    for family in ("heads", "neurons"):
-        what = f"block {place}, {family}"
-        check_size(entry[family], what)
-        block[f"keep_{family}"] = from_text(entry[f"keep_{family}"], entry[family], what)
-    return block
-
-
-def _parse(text: str) -> Any:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON number")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise BudgetError(f"not a plan: expected JSON ({str(error)[:80]})") from error
-
-
-def _check_entries(record: Any, required: Mapping[str, Any], optional: Mapping[str, Any], what: str) -> None:
-    if not isinstance(record, dict):
-        raise BudgetError(f"{what} is {type(record).__name__}: expected an object with {', '.join(required)}")
-    missing = sorted(required.keys() - record.keys())
-    unknown = sorted(str(name)[:40] for name in record.keys() - required.keys() - optional.keys())
-    if missing or unknown:
-        raise BudgetError(f"{what} lacks {missing or 'nothing'} and has unknown entries {unknown[:5] or 'none'}")
-    kinds = {**optional, **required}
-    for name, value in record.items():
-        if not isinstance(value, kinds[name]) or isinstance(value, bool):
-            raise BudgetError(f"{what}: {name!r} is {type(value).__name__}, expected {_kind_name(kinds[name])}")
-
-
-def _kind_name(kind: Any) -> str:
-    return " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
 
 
 @dataclass(frozen=True)
@@ -264,8 +183,7 @@ class Plan:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over sizes and kept indices alone, equal for plans that cut the same, whatever led to them."""
-        blocks = [encode_block(dict(vars(block))) for block in self.blocks]
-        return hashlib.sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest()
+        return content_hash([_StoredBlock.of_plan(block).values() for block in self.blocks])
 
     def check_fits(self, model: nn.Module) -> None:
         """Check that the plan was made for blocks of `model`'s sizes.
@@ -311,10 +229,11 @@ class Plan:
 
     def to_json(self) -> str:
         """Write the plan as JSON text, the effective fractions beside the nominal level."""
+        about = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         effective = {family: round(self.effective_fraction(family), 6) for family in ("heads", "neurons")}
-        blocks = [dict(vars(block)) for block in self.blocks]
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "blocks"}
-        return encode({**fields, "notes": dict(self.notes), "effective": effective, "blocks": blocks})
+        blocks = tuple(_StoredBlock.of_plan(block).values() for block in self.blocks)
+        stored = _StoredPlan(**{**about, "effective": effective, "blocks": blocks})
+        return json.dumps(stored.values(), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
@@ -323,9 +242,20 @@ class Plan:
         Raises:
             BudgetError: It is no plan, or one whose entries, sizes or indices cannot be.
         """
-        fields = decode(text)
-        blocks = tuple(BlockPlan(**block) for block in fields.pop("blocks"))
-        return cls(blocks=blocks, **fields)
+        try:
+            stored = _StoredPlan.of(_parse(text), "the plan")
+            if len(stored.blocks) > MAX_BLOCKS:
+                raise BudgetError(f"the plan lists {len(stored.blocks)} blocks: at most {MAX_BLOCKS} are read")
+            found = [_StoredBlock.of(entry, f"block {i} of the plan") for i, entry in enumerate(stored.blocks)]
+        except FormatError as error:
+            raise BudgetError(
+                f"plan format is {error.found!r}: this version reads {FORMAT!r}; make the plan again"
+            ) from error
+        except RecordError as error:
+            raise BudgetError(str(error)) from error
+        blocks = tuple(block.plan(f"block {i}") for i, block in enumerate(found))
+        about = stored.criterion, stored.quotas, stored.protected, stored.only, stored.notes
+        return cls(stored.level, blocks, *about)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file, whole or not at all."""
@@ -348,6 +278,55 @@ class Plan:
             ) from error
         except (UnicodeDecodeError, BudgetError) as error:
             raise BudgetError(f"cannot read plan {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _StoredBlock(Record, closed=True):
+    """A block in a plan file: what stays is a line of ranges for each family, so that a diff shows what moved."""
+
+    block: Whole
+    heads: Whole
+    neurons: Whole
+    keep_heads: str
+    keep_neurons: str
+
+    @classmethod
+    def of_plan(cls, block: BlockPlan) -> "_StoredBlock":
+        kept = to_text(block.keep_heads), to_text(block.keep_neurons)
+        return cls(block.block, block.heads, block.neurons, *kept)
+
+    def plan(self, what: str) -> BlockPlan:
+        # sizes first: they bound the memory that ranges can ask for
+        check_size(self.heads, f"{what}, heads")
+        check_size(self.neurons, f"{what}, neurons")
+        heads = from_text(self.keep_heads, self.heads, f"{what}, heads")
+        return BlockPlan(
+            self.block, self.heads, self.neurons, heads, from_text(self.keep_neurons, self.neurons, f"{what}, neurons")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StoredPlan(Record, format=FORMAT, closed=True):
+    """A plan file; `effective` is for its reader, computed from the blocks, and never read back."""
+
+    level: str
+    criterion: str = ""
+    quotas: str = ""
+    protected: tuple[Any, ...] = ()
+    only: tuple[Any, ...] | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    effective: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[Any, ...]
+
+
+def _parse(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise BudgetError(f"not a plan: expected JSON ({str(error)[:80]})") from error
 
 
 def replay(plan: Plan | str | os.PathLike[str], model: nn.Module) -> Plan:

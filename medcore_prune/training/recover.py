@@ -6,8 +6,6 @@ reset to the reference.
 """
 
 import copy
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +18,7 @@ from torch import nn
 
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
+from .._support.records import Flag, Number, Record, Whole, content_hash
 from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
@@ -32,6 +31,30 @@ from .loop import TrainRecord, learning_rate_at, train
 from .objective import RecoveryObjective
 from .pool import Augmentation, Batch, Pool
 from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class _StoredTable(Record):
+    """A table by rows, as sorted keys must not sort its columns."""
+
+    columns: tuple[str, ...]
+    data: tuple[tuple[Number, ...], ...]
+
+    @classmethod
+    def of_frame(cls, frame: pd.DataFrame) -> "_StoredTable":
+        return cls(tuple(map(str, frame)), tuple(frame.itertuples(index=False, name=None)))
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame([list(row) for row in self.data], columns=list(self.columns))
+
+
+@dataclass(frozen=True)
+class _StoredHistory(Record):
+    frame: _StoredTable
+    validations: _StoredTable
+    best_step: Whole | None
+    stopped_early: Flag
+    seconds: Number
 
 
 @dataclass(frozen=True)
@@ -82,33 +105,19 @@ class RecoveryHistory:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values from which `from_dict` makes the history again, to the last digit."""
-        return {
-            "frame": _split(self.frame),
-            "validations": _split(self.validations),
-            "best_step": self.best_step,
-            "stopped_early": self.stopped_early,
-            "seconds": self.seconds,
-        }
+        tables = _StoredTable.of_frame(self.frame), _StoredTable.of_frame(self.validations)
+        return _StoredHistory(*tables, self.best_step, self.stopped_early, self.seconds).values()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RecoveryHistory":
         """Read what `to_dict` gave.
 
         Raises:
-            KeyError: An entry is missing.
+            RecordError: Entries that are missing or cannot be.
         """
-        return cls(
-            pd.DataFrame(**values["frame"]),
-            pd.DataFrame(**values["validations"]),
-            values["best_step"],
-            bool(values["stopped_early"]),
-            float(values["seconds"]),
-        )
-
-
-def _split(table: pd.DataFrame) -> dict[str, Any]:
-    # sorted keys must not sort the columns
-    return {"columns": list(table), "data": [list(row) for row in table.itertuples(index=False)]}
+        stored = _StoredHistory.of(values, "the history")
+        tables = stored.frame.frame(), stored.validations.frame()
+        return cls(*tables, stored.best_step, stored.stopped_early, stored.seconds)
 
 
 METHOD_VERSION = 1
@@ -199,7 +208,7 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
         "validation": [subset_hash(samples) for samples in roles.validation.values()],
         "settings": asdict(settings),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return content_hash(parts)
 
 
 def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings) -> float:

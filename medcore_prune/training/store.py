@@ -1,24 +1,32 @@
 """Recovered models kept by content: the same recovery is never computed twice, and a killed one goes on."""
 
 import copy
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .._support.errors import ResultsError
 from .._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from .._support.memo import Memo
+from .._support.records import Record
 from .._support.torch_file import unshared
 from ..data.splits.split import Data
 from .recover import RecoveryHistory, recover, recovery_key
 from .settings import DEFAULT_RECOVERY, RecoverySettings
 
-_FORMAT = 1
+
+@dataclass(frozen=True)
+class _Entry(Record, format=1):
+    """What `history.json` holds."""
+
+    key: str
+    weights_sha256: str
+    history: Mapping[str, Any]
 
 
 class RecoveryStore:
@@ -71,13 +79,17 @@ class RecoveryStore:
         """
         key = self.key(model, teacher, data, settings)
         recovered = copy.deepcopy(model)
-        with self._alone(key):
-            if self.has(key):
-                return recovered, self._load(key, recovered)
-            state = self._place(key) / "state.pt"
-            history = recover(recovered, teacher, data, settings, state_path=state, progress=progress)
-            self._save(key, recovered, history)
-            state.unlink(missing_ok=True)
+        state = self._place(key) / "state.pt"
+        memo = Memo(
+            self._history(key),
+            read=lambda _: self._load(key, recovered),
+            write=lambda _, history: self._save(key, recovered, history),
+            waiting_for="recovery",
+        )
+        history = memo.get_or_make(
+            lambda: recover(recovered, teacher, data, settings, state_path=state, progress=progress)
+        )
+        state.unlink(missing_ok=True)
         return recovered, history
 
     def _place(self, key: str) -> Path:
@@ -94,36 +106,20 @@ class RecoveryStore:
         with atomic_write(weights) as temporary:
             state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
             save_file(unshared(state), temporary)
-        entry = {"format": _FORMAT, "key": key, "weights_sha256": sha256_of(weights), "history": history.to_dict()}
-        write_json_atomic(self._history(key), entry)
+        write_json_atomic(self._history(key), _Entry(key, sha256_of(weights), history.to_dict()).values())
 
     def _load(self, key: str, model: nn.Module) -> RecoveryHistory:
         """Read a finished recovery into `model`, nothing where a file is damaged."""
         place = self._place(key)
         try:
-            entry = read_json_file(self._history(key))
-            if (entry["format"], entry["key"]) != (_FORMAT, key):
-                raise ValueError("of another format or another recovery")
-            if entry["weights_sha256"] != sha256_of(self._weights(key)):
+            entry = _Entry.of(read_json_file(self._history(key)))
+            if entry.key != key:
+                raise ValueError("of another recovery")
+            if entry.weights_sha256 != sha256_of(self._weights(key)):
                 raise ValueError("the weights are not those that were written")
-            history = RecoveryHistory.from_dict(entry["history"])
+            history = RecoveryHistory.from_dict(entry.history)
             model.load_state_dict(load_file(self._weights(key)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ResultsError(f"{place}: a damaged recovery ({error}): remove the folder to do it again") from error
         model.eval()
         return history
-
-    @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """Hold one key; the lock goes with the process, however that ends."""
-        self._place(key).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._place(key) / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"another process is at the same recovery ({self._place(key)}): waiting for it", file=sys.stderr)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()

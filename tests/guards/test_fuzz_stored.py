@@ -19,8 +19,9 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
+from medcore_prune._support.memo import Ledger
 from medcore_prune.benchmarks.experiments.levels import read_sensitivity
-from medcore_prune.benchmarks.runner.store import ResultStore, read_arrays, read_memory
+from medcore_prune.benchmarks.runner.store import ResultStore, read_arrays
 from medcore_prune.calibration.storage import _KEY as STATISTICS_KEY
 from medcore_prune.calibration.storage import FilePart
 from medcore_prune.checkpoints.header import DIGEST_KEY
@@ -53,6 +54,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SMALL = mp.prune(tiny_sam(), mp.make_plan(tiny_sam(), "h50_m70"))
 SETTINGS = RecoverySettings(steps=1, batch_size=2, validate_every=0)
+
+
+def read_ledger(path: Path) -> Ledger:
+    return Ledger(path, {}, "cells")
 
 
 def _images() -> mp.data.Split:
@@ -147,7 +152,7 @@ def test_a_header_with_another_value_somewhere(
     tolerant(read, path)
 
 
-@pytest.mark.parametrize("read", [read_sensitivity, read_memory, mp.Plan.load])
+@pytest.mark.parametrize("read", [read_sensitivity, read_ledger, mp.Plan.load])
 @quick
 @given(value=json_values)
 def test_any_json(tmp_path: Path, read: Read, value: Any) -> None:
@@ -155,7 +160,7 @@ def test_any_json(tmp_path: Path, read: Read, value: Any) -> None:
     tolerant(read, path)
 
 
-@pytest.mark.parametrize("read", [read_sensitivity, read_memory, mp.Plan.load])
+@pytest.mark.parametrize("read", [read_sensitivity, read_ledger, mp.Plan.load])
 def test_json_nested_without_end(tmp_path: Path, read: Read) -> None:
     (path := tmp_path / "file.json").write_text("[" * 200_000)
     with pytest.raises(mp.MedcorePruneError):

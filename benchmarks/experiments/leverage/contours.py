@@ -12,7 +12,6 @@ from scipy.stats import rankdata
 from torch import nn
 
 from ...._support.errors import ResultsError
-from ...._support.files import atomic_write
 from ...._support.progress import track
 from ....data.samples import SampleSet, Subset
 from ....evaluation.contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
@@ -24,7 +23,7 @@ from ....models.protocol import input_logits, low_res_logits
 from ....pruning.level import Level
 from ....pruning.plan import Plan
 from ....pruning.surgery import masked
-from ...runner.store import read_arrays
+from ...runner.store import arrays, read_arrays
 from .summary import MOST_DRAWS, Sampled, span
 
 SIZES = (0.01, 0.02, 0.05, 0.10, 0.20)
@@ -73,25 +72,29 @@ def measure_contours(
         The file: `step`, `image`, `predicted`, `measured`, a value a point; `datasets`, `groups`, an image; and under
         `picture_*` one whole image with all points.
     """
-    path = root / "analysis" / FILE
-    if read_arrays(path, digest) is None:
-        samples = {n: Subset(each, tuple(range(min(IMAGES, len(each)))), n) for n, each in sets.items()}
-        columns: dict[str, list[Any]] = {name: [] for name in ("step", "image", "predicted", "measured")}
-        picture: dict[str, Any] = {}
-        images = [(name, each, place) for name, each in samples.items() for place in range(len(each))]
-        for number, (name, each, place) in enumerate(track(images, "moving contours", total=len(images))):
-            one = EvaluationSet(Subset(each, (place,), name), geometry_of(model).image_size, GRID_PX)
-            maps = _maps(model, plans, one)
-            _add(columns, maps, number)
-            picture = picture or _picture(maps, one)
-        about = {
-            "datasets": np.array([name for name, _, _ in images]),
-            "groups": np.array([each.groups[place] for _, each, place in images]),
-        }
-        points = {name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()}
-        with atomic_write(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, digest=digest, **about, **points, **picture)
-    return path
+    memo = arrays(root / "analysis" / FILE, digest)
+    memo.get_or_make(lambda: _measured(model, plans, sets))
+    return memo.path
+
+
+def _measured(
+    model: nn.Module, plans: Mapping[Level, Plan], sets: Mapping[str, SampleSet]
+) -> dict[str, npt.NDArray[Any]]:
+    samples = {n: Subset(each, tuple(range(min(IMAGES, len(each)))), n) for n, each in sets.items()}
+    columns: dict[str, list[Any]] = {name: [] for name in ("step", "image", "predicted", "measured")}
+    picture: dict[str, Any] = {}
+    images = [(name, each, place) for name, each in samples.items() for place in range(len(each))]
+    for number, (name, each, place) in enumerate(track(images, "moving contours", total=len(images))):
+        one = EvaluationSet(Subset(each, (place,), name), geometry_of(model).image_size, GRID_PX)
+        maps = _maps(model, plans, one)
+        _add(columns, maps, number)
+        picture = picture or _picture(maps, one)
+    about = {
+        "datasets": np.array([name for name, _, _ in images]),
+        "groups": np.array([each.groups[place] for _, each, place in images]),
+    }
+    points = {name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()}
+    return {**about, **points, **picture}
 
 
 def read_contours(root: Path) -> dict[str, npt.NDArray[Any]]:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ...._support.files import atomic_write
 from ...._support.progress import track
 from ....data.masks import resize_mask
 from ....data.samples import SampleSet, Subset
@@ -32,7 +31,7 @@ from ....pruning.plan import Plan
 from ....pruning.surgery import masked
 from ...runner.evaluate import POSTPROCESS
 from ...runner.settings import Settings
-from ...runner.store import read_arrays
+from ...runner.store import arrays
 from .steps import Step, StepGrid, valid_steps
 
 BANDS = {f"{around}_{px}": (around, px) for around in ("truth", "predicted") for px in BAND_PX}
@@ -134,14 +133,13 @@ def sweep(model: nn.Module, cells: Cells, sets: Mapping[str, SampleSet], setting
     Returns:
         The parts' files.
     """
-    parts = list(parts_of(sets))
-    todo = [part for part in parts if read_arrays(part.path(root), cells.digest) is None]
+    parts = [(part, arrays(part.path(root), cells.digest)) for part in parts_of(sets)]
+    todo = [(part, memo) for part, memo in parts if memo.get() is None]
     done = len(parts) - len(todo)
-    for part in track(todo, f"{len(cells.distinct)} pruned models on {_PART} images", total=len(parts), done=done):
-        found = measure(model, cells, part.samples, settings)
-        with atomic_write(part.path(root)) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, digest=cells.digest, dataset=part.dataset, **found)
-    return [part.path(root) for part in parts]
+    named = f"{len(cells.distinct)} pruned models on {_PART} images"
+    for part, memo in track(todo, named, total=len(parts), done=done):
+        memo.put({"dataset": part.dataset, **measure(model, cells, part.samples, settings)})
+    return [memo.path for _, memo in parts]
 
 
 def measure(model: nn.Module, cells: Cells, samples: SampleSet, settings: Settings) -> dict[str, npt.NDArray[Any]]:

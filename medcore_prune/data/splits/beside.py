@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..._support.errors import DataError
 from ..samples import SampleSet, image_hashes
-from .manifest import LOOKS, ROLES, SEEN, read_manifest
+from .manifest import ROLES, Manifest, read_manifest
 from .near_duplicates import Look, looks_of, warn_between
 from .split import Split, load_split, split
 
@@ -50,7 +49,7 @@ def after(made: Split, checkpoint: str | Path | None) -> Split:
         return made
     for role in (made.validation, made.test):
         refuse_seen(role, checkpoint)
-    return replace(made, seen=read_manifest(split_file(checkpoint))[SEEN])
+    return replace(made, seen=read_manifest(split_file(checkpoint)).seen)
 
 
 def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> None:
@@ -65,13 +64,13 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
     if checkpoint is None or not split_file(checkpoint).is_file():
         return
     stored = read_manifest(split_file(checkpoint))
-    # manifests without `SEEN` know samples alone
-    trained = {digest for samples in stored["train"].values() for digest in samples.values()}
+    # manifests without `seen` know samples alone
+    trained = {digest for samples in stored.train.values() for digest in samples.values()}
     seen = [
         f"{name}/{sample}"
         for name, samples in chosen.items()
         for sample, whole, image in zip(samples.ids, samples.hashes(), image_hashes(samples), strict=True)
-        if whole in trained or image in stored[SEEN]
+        if whole in trained or image in stored.seen
     ]
     if seen:
         more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
@@ -79,15 +78,15 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
             f"{checkpoint} was trained on {', '.join(seen[:_SHOWN])}{more}: use the split that it was made with, the "
             "same --data and --split-seed"
         )
-    known = {name: {d for role in ROLES for d in stored[role].get(name, {}).values()} for name in chosen}
+    known = {name: {d for role in ROLES for d in stored.role(role).get(name, {}).values()} for name in chosen}
     others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known[name]}
     warn_between(_looks_of_train(stored, str(checkpoint)), looks_of("reported", others))
 
 
-def _looks_of_train(stored: Mapping[str, Any], checkpoint: str) -> list[Look]:
+def _looks_of_train(stored: Manifest, checkpoint: str) -> list[Look]:
     return [
         Look(f"{dataset}/{sample} (trained on, {checkpoint})", digest)
-        for dataset, samples in stored[LOOKS].items()
+        for dataset, samples in stored.perceptual.items()
         for sample, digest in samples.items()
-        if sample in stored["train"].get(dataset, {})
+        if sample in stored.train.get(dataset, {})
     ]

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
 from ..._support.errors import DataError
 from ..._support.files import write_json_atomic
 from ..masks import resize_mask
 from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes
-from .manifest import FORMAT, LOOKS, ROLES, SEEN, abridged, differences, read_manifest
+from .manifest import ROLES, Manifest, abridged, differences, read_manifest
 from .near_duplicates import warn_between_roles
 
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -84,7 +84,7 @@ class Split:
 
         The images of the training part, and `seen`, are written as those that whoever comes next has seen.
         """
-        write_json_atomic(path, self._manifest())
+        write_json_atomic(path, self._manifest().values())
 
     def is_stored(self, path: str | os.PathLike[str]) -> bool:
         """Whether a file holds this very split.
@@ -94,7 +94,7 @@ class Split:
         """
         return read_manifest(Path(path)) == self._manifest()
 
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self) -> Manifest:
         roles = {
             role: {name: dict(zip(part.ids, part.hashes(), strict=True)) for name, part in parts.items()}
             for role, parts in self.roles().items()
@@ -108,9 +108,7 @@ class Split:
             for name, part in self.train.items()
             for sample, digest in zip(part.ids, image_hashes(part), strict=True)
         }
-        seen = {**self.seen, **trained}
-        about = {"format": FORMAT, "seed": self.seed, "fractions": list(self.fractions), LOOKS: looks, SEEN: seen}
-        return {**about, **roles}
+        return Manifest(self.seed, self.fractions, **roles, perceptual=looks, seen={**self.seen, **trained})
 
     @staticmethod
     def stored_hashes(path: str | os.PathLike[str], role: str | None = None) -> dict[str, set[str]]:
@@ -129,7 +127,7 @@ class Split:
         stored = read_manifest(Path(path))
         found: dict[str, set[str]] = {}
         for each in ROLES if role is None else (role,):
-            for name, samples in stored[each].items():
+            for name, samples in stored.role(each).items():
                 found.setdefault(name, set()).update(samples.values())
         return found
 
@@ -324,14 +322,14 @@ def load_split(path: Path, sets: Mapping[str, SampleSet], some: bool = False) ->
         DataError: As there.
     """
     stored = read_manifest(path)
-    names = {name for role in ROLES for name in stored[role]}
+    names = {name for role in ROLES for name in stored.role(role)}
     absent = set(sets) - names if some else names ^ set(sets)
     if absent:
         raise DataError(f"{path}: expected the same data sets, differ in {', '.join(sorted(absent))}")
     problems: list[str] = []
     parts: dict[str, dict[str, SampleSet]] = {role: {} for role in ROLES}
     for name, samples in sets.items():
-        wanted = {role: stored[role].get(name, {}) for role in ROLES}
+        wanted = {role: stored.role(role).get(name, {}) for role in ROLES}
         problems += differences(name, samples, wanted)
         position = {sample: index for index, sample in enumerate(samples.ids)}
         for role in ROLES:
@@ -342,6 +340,4 @@ def load_split(path: Path, sets: Mapping[str, SampleSet], some: bool = False) ->
         raise DataError(f"{path}: the data are no longer those of the split: {'; '.join(problems)}")
     check_roles(parts)
     warn_between_roles(parts)
-    low, middle, high = stored["fractions"]
-    fractions = (low, middle, high)
-    return Split(parts["train"], parts["validation"], parts["test"], stored["seed"], fractions, stored[SEEN])
+    return Split(parts["train"], parts["validation"], parts["test"], stored.seed, stored.fractions, stored.seen)

@@ -109,7 +109,7 @@ def edited_block(**changes: object) -> str:
         (edited(blocks=[5]), "block 0 of the plan is int"),
         (edited(protected=["a"]), "protected blocks: a is str"),
         (edited(protected=None), "'protected' is NoneType, expected list"),
-        (edited(only=3), "'only' is int, expected list or NoneType"),
+        (edited(only=3), "'only' is int, expected list"),
         (edited_block(heads=True), "'heads' is bool, expected int"),
         (edited_block(heads=0), "block 0, heads: expected 1 to 1048576 of them, got 0"),
         (edited_block(neurons=10**12), "block 0, neurons: expected 1 to 1048576"),

@@ -69,7 +69,7 @@ def test_a_damaged_cell_is_named_with_what_to_do(tmp_path: Path, content: str) -
 @pytest.mark.parametrize("broken", ["cell", "metrics", "evaluation", "images"])
 def test_a_cell_without_an_entry_is_damaged(tmp_path: Path, broken: str) -> None:
     store = ResultStore.create(tmp_path, RUN)
-    record = _result().to_json()
+    record = _result().values()
     del record[broken]
     path = tmp_path / CELL.path
     path.parent.mkdir(parents=True)
