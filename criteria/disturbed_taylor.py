@@ -21,7 +21,7 @@ NOISE_STD = 0.01
 
 
 @register_criterion("disturbed_taylor", source="SlimSAM, Chen et al. 2024, arXiv 2312.05284")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DisturbedTaylor(Criterion):
     """First-order Taylor importance of an embedding's distance to itself with noise on it; reads images, no labels.
 

@@ -50,7 +50,7 @@ def taylor_scores(group: StructuredGroup, gradient_of: LayerValues) -> Tensor:
 
 
 @register_criterion("taylor", source="torch-pruning's GroupTaylorImportance; Molchanov et al. 2019, arXiv 1906.10771")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Taylor(Criterion):
     """First-order Taylor importance as torch-pruning computes it, on the gradient of the mean calibration loss.
 

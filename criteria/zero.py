@@ -26,7 +26,7 @@ def zero_intervention(group: StructuredGroup, fisher_of: LayerValues) -> Tensor:
 @register_criterion("zero", source="Michel et al. 2019, arXiv 1905.10650; Theis et al. 2018, arXiv 1801.05787")
 @dataclass(frozen=True)
 class Zero(OverDatasets):
-    """Fisher cost of setting a unit to zero: I_zero of Eq. 5 with the Fisher of Eq. 10; settings of `Aggregated`."""
+    """Fisher cost of setting a unit to zero: I_zero of Eq. 5 with the Fisher of Eq. 10."""
 
     needs = frozenset({Need.FISHER})
 

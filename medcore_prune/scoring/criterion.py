@@ -77,14 +77,6 @@ class Criterion(tp.importance.Importance):
                 f"and read self.inputs.{given[0]} when it scores; `needs` and `reads` name what it must have"
             )
 
-    def __new__(cls, *settings: Any, **named: Any) -> Self:
-        if any(isinstance(each, Statistics | nn.Module) for each in settings) or not named.keys().isdisjoint(INPUTS):
-            raise CriterionError(
-                f"{cls.__name__} takes settings alone: give what it reads to build_criterion, as in "
-                f"mp.build_criterion({cls._name or cls.__name__!r}, statistics=statistics)"
-            )
-        return super().__new__(cls)
-
     @property
     def needs(self) -> frozenset[Need]:
         return frozenset()

@@ -13,7 +13,7 @@ from .aggregation import Aggregation, Aggregator, Population
 from .criterion import Criterion
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Aggregated(Criterion):
     """Scores of each data set by itself, joined to one a unit.
 

@@ -179,13 +179,17 @@ def test_a_constructor_that_takes_inputs_is_told_where_they_are() -> None:
             model: object = None
 
 
-def test_inputs_are_no_settings() -> None:
+@pytest.mark.parametrize("name", available_criteria())
+def test_inputs_are_no_settings(name: str) -> None:
     inputs = micro_world().inputs
-    for given in ([inputs["statistics"]], [inputs["model"]]):
-        with pytest.raises(CriterionError, match=r"Medcore takes settings alone: .*mp\.build_criterion\('medcore'"):
-            get_criterion("medcore")(*given)
-    with pytest.raises(CriterionError, match="Random takes settings alone"):
-        get_criterion("random")(seed=1)
+    with pytest.raises((CriterionError, TypeError)):
+        get_criterion(name)(inputs["statistics"])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'seed'"):
+        get_criterion(name)(seed=1)
+
+
+def test_a_plain_class_has_no_settings() -> None:
+    assert (Place().settings, Place().to_json()) == ({}, {"criterion": "Place", "settings": {}})
 
 
 def test_statistics_that_it_does_not_name_are_not_handed_out() -> None:

@@ -98,6 +98,7 @@ FINGERPRINTS = {
     "residual": "bc01961d2f8eb4b774ab45d9a0de93d4567c39b0c4c4f3957d481d6a7274ef0d",
     "exact": "6cddf0b839beaaff12b0ccbadfe1afe6cc7d977ac3635271fc11c0aa69c25a16",
     "random": "5d945198cf4c5512df9b268425701e0fc5989baeba321d541369e459bb769bc5",
+    "zero": "b20fc4d019ec7fa9a6f5812a5a17386468803904c842d7a4af73e5d5611a6706",
     "wanda": "2c840e56bc1cb0b23ddb5e668417d70c018ed759663ad7cbcdf84d660f53a0d7",
 }
 
