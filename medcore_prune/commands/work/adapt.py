@@ -19,13 +19,11 @@ from ...data.splits.split import Split, split
 from ...evaluation.estimates import Estimate
 from ...models.families import geometry_of
 from ...models.protocol import batch_of
-from ...models.sam_shape import kind_of
-from ...models.segment_anything import shape_of
 from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
 from ...training.loop import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
-from .inputs import ImageOptions, check_outputs, check_split, is_pocket, read_model
+from .inputs import ImageOptions, check_outputs, check_split, is_pocket, model_kind, read_model
 from .memory import fit
 
 _SUFFIXES = (".pth", ".pt")
@@ -129,7 +127,7 @@ def run(
             write_json_atomic(
                 out.with_suffix(".json"),
                 {
-                    "model": kind_of(shape_of(trained)),
+                    "model": model_kind(trained),
                     "reference": str(reference) if reference else "pocket pair, reference",
                     "data": list(data),
                     "image_dependence": dependence,

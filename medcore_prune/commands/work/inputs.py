@@ -11,12 +11,13 @@ from torch import nn
 
 from ..._support.errors import DataError, WriteError
 from ..._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
+from ...checkpoints.pruned import SAM
 from ...checkpoints.sam import load_checkpoint
 from ...data import phantoms
 from ...data.samples import SampleSet, at_most, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside, split_file
 from ...data.splits.split import Split
-from ...models.families import geometry_of
+from ...models.families import family_of, geometry_of
 from ...models.pairs import require_aligned
 from ...models.sam_shape import kind_of
 from ...models.segment_anything import shape_of
@@ -56,6 +57,12 @@ def read_model(place: str, role: str = "adapted", *, device: str = "cpu", image_
     if is_pocket(place):
         return pocket("reference" if role == "reference" else "adapted", device, image_size)
     return load_checkpoint(place, image_size=image_size, device=device)
+
+
+def model_kind(model: nn.Module) -> str:
+    """What a model is called: a SAM by its shape, `custom` where that is no known one, others by their family."""
+    family = family_of(model).name
+    return kind_of(shape_of(model)) if family == SAM else family
 
 
 def read_pair(
@@ -178,7 +185,7 @@ def require_own_images(models: Iterable[nn.Module], images: ImageOptions) -> Non
     """
     if not images.is_phantom:
         return
-    for kind in (kind_of(shape_of(model)) for model in models):
+    for kind in map(model_kind, models):
         if kind not in (POCKET, "custom"):
             raise DataError(f"a {kind} needs images of yours: give --data NAME=DIR; phantoms tell it nothing")
 

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from torch import nn
 
-from ..._support.errors import MedcorePruneError
+from ..._support.errors import CheckpointError, MedcorePruneError
 from ..._support.files import refuse_existing, require_writable
 from ...checkpoints.header import is_pruned_file
 from ...checkpoints.pruned import load
-from ...models.families import geometry_of
+from ...models.families import can_build, family_of, geometry_of, untrained
 from ...models.fingerprint import model_hash
-from ...models.sam_shape import kind_of
-from ...models.segment_anything import build_sam, shape_of
 from ...pruning.cost import Cost, count
 from ...pruning.plan import Plan
 from ...pruning.planning import make_plan
 from ...pruning.surgery import Lineage, lineage_of
-from .inputs import read_model
+from .inputs import model_kind, read_model
 from .table import blocks_table, draw_blocks
 
 _WIDTH = 100
@@ -42,13 +41,12 @@ def run(
     refuse_existing(overwrite, out)
     # half precision is shown as it is stored
     loaded = load(model) if is_pruned_file(model) else read_model(model)
-    shape, lineage = shape_of(loaded), lineage_of(loaded)
-    whole = build_sam(shape, "meta")
+    lineage, whole = lineage_of(loaded), _unpruned(loaded)
     plan = lineage.plan or make_plan(whole, "h0_m0")
     before, after = count(whole, convention=convention), count(loaded, convention=convention)
     facts = {
         "file": model,
-        "kind": kind_of(shape),
+        "kind": model_kind(loaded),
         "image_size": geometry_of(loaded).image_size,
         "precision": str(next(loaded.parameters()).dtype).removeprefix("torch."),
         "sha256 of the model": model_hash(loaded),
@@ -61,6 +59,14 @@ def run(
     if out is not None:
         draw_blocks(plan, f"{Path(model).name}: {plan.level}", out)
         click.echo(f"drawn: {out}", err=as_json)
+
+
+def _unpruned(model: nn.Module) -> nn.Module:
+    """The model that this one was cut from, on the meta device."""
+    family = family_of(model)
+    if not can_build(family):
+        raise CheckpointError(f"models of the family {family.name} are built by their own library: mp.load(into=) does")
+    return untrained(lambda: family.build(family.settings(model)), "meta", seed=0)
 
 
 def _record(facts: Mapping[str, Any], before: Cost, after: Cost, plan: Plan, lineage: Lineage) -> dict[str, Any]:

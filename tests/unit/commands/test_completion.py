@@ -53,7 +53,7 @@ def test_every_command_completes() -> None:
             assert "--help" in completed(f"{program} {name} --")
 
 
-def test_the_names_of_methods_are_those_of_their_files() -> None:
+def test_the_names_of_methods_are_those_that_are_registered() -> None:
     own = {name for name in available_baselines(include_slow=True) if baseline_info(name).origin == BUILT_IN}
     own |= {name for name in available_criteria() if criteria.info(name).origin == BUILT_IN}
     assert set(MethodName().words) == own
