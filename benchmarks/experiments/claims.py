@@ -15,7 +15,7 @@ from ..._support.files import write_json_atomic
 from ...data.folders.folder import parse_named
 from ...evaluation.intervals import Array, Interval, holm, interval, p_value
 from ...pruning.level import Level
-from ..report.page import Section, write_report
+from ..report.page import Page, Section, write_page
 from ..report.plots.landscape import lost
 from ..report.summary import SIGNIFICANT, Place, Summary, summarise
 from ..report.tables import Grid
@@ -402,12 +402,12 @@ def command(results: tuple[str, ...], out: Path) -> None:
     found = {name: findings(of_experiments) for name, of_experiments in stores.items()}
     notices = {name: _notice(of_experiments) for name, of_experiments in stores.items()}
     write_json_atomic(out / "claims.json", _record(found))
+    tables = {name: measured(each, name) for name, each in found.items()}
     sections = [Section("Verdicts", grids=[verdicts(found)])]
-    sections += [
-        Section(f"Measured: {name}", text=[notices[name]], grids=[measured(each, name)]) for name, each in found.items()
-    ]
+    sections += [Section(f"Measured: {name}", [notices[name]], [table]) for name, table in tables.items()]
     run = {"notice": "; ".join(dict.fromkeys(notices.values())), "results": {n: str(f) for n, f in named.items()}}
-    write_report(out, run, versions(), "The paper's claims", [_LEAD], sections, show=1 + len(found))
+    page = Page("The paper's claims", [_LEAD], sections, [*sections[0].grids, *tables.values()])
+    write_page(out, page, run, versions())
 
 
 def _notice(stores: Mapping[str, ResultStore]) -> str:
