@@ -220,7 +220,7 @@ def command(
     Example:
       medcore-bench correction-study --methods medcore --levels h70_m70
     """
-    chosen = {"adapted": adapted, "reference": reference, "data": parse_named(data)}
+    chosen: dict[str, Any] = {"adapted": adapted, "reference": reference, "data": parse_named(data)}
     study = Study.load(out, device, cache, images, calibration, **chosen)
     so_far = out.with_suffix(".cells.json")
     outcomes = Cells(study, so_far).run(methods, levels, variants)
