@@ -1,7 +1,14 @@
 """`medcore-bench`: one command an experiment."""
 
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
 import click
 
+from .._support.registry import load_plugin
 from ..commands.group import LazyGroup, Listed, run
 
 COMMANDS = {
@@ -42,7 +49,7 @@ COMMANDS = {
         "List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from)",
     ),
     "report": Listed(
-        f"{__package__}.report.comparison",
+        f"{__package__}.report.command",
         "Render the results in DIR again: tables, figures, report.html",
     ),
     "claims": Listed(
@@ -65,7 +72,61 @@ COMMANDS = {
 """The commands: experiments, then what reads their results, then the studies that settled the defaults."""
 
 
-@click.group(cls=LazyGroup, listed=COMMANDS)
+_GROUP = "medcore_prune.experiments"
+_REGISTRY = f"{__package__}.runner.experiment"
+
+
+def installed() -> dict[str, Listed]:
+    """Experiments of other packages, known by what these packages say of themselves; none is imported."""
+    found = {}
+    for point in entry_points(group=_GROUP):
+        owner = point.dist.name if point.dist is not None else point.module
+        if point.name not in COMMANDS:
+            found[point.name] = Listed(point.module, f"An experiment of {owner}")
+    return found
+
+
+class Bench(LazyGroup):
+    """The commands of this package, then experiments that are installed or named with `--plugin`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.installed = installed()
+        super().__init__(*args, listed={**COMMANDS, **self.installed}, **kwargs)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; a name that is not known may be what a plug-in among its options registers."""
+        if args[0] not in self.listed and not ctx.resilient_parsing:
+            for plugin in _plugins(args[1:]):
+                load_plugin(plugin)
+        return super().resolve_command(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, or make that of a registered experiment."""
+        if cmd_name in self.listed.keys() - self.installed.keys():
+            return super().get_command(ctx, cmd_name)
+        experiments = _registered(everything=cmd_name in self.installed)
+        return experiments[cmd_name].command() if cmd_name in experiments else None
+
+
+def _registered(everything: bool) -> Mapping[str, Any]:
+    """Experiments by name; where no plug-in can have registered any, what they run on is not imported to see so."""
+    if not everything and _REGISTRY not in sys.modules:
+        return {}
+    experiments = import_module(_REGISTRY).experiments
+    return {name: experiments.get(name) for name in experiments.available()}
+
+
+def _plugins(words: Sequence[str]) -> Iterator[str]:
+    """What `--plugin` names in a command's words."""
+    for place, word in enumerate(words):
+        option, given, value = word.partition("=")
+        if option == "--plugin" and (given or words[place + 1 :]):
+            yield value if given else words[place + 1]
+
+
+@click.group(cls=Bench)
 @click.version_option(package_name="medcore-prune")
 def cli() -> None:
     """Compare pruning criteria on SAM and MedSAM image encoders.

@@ -1,8 +1,8 @@
 """`medcore-bench ablation`: the paper's Table 3, MedCore without one of its parts at a time."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 import click
 
@@ -10,20 +10,20 @@ from ...commands.options import Whole
 from ...pruning.level import Level
 from ...scoring.recipes import get_baseline
 from ...training.cascade import Cascaded, cascade, second_pass
-from ..report.page import Picture, Section, render_experiment
+from ...training.settings import RecoverySettings
+from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.comparison import forest
 from ..report.summary import Summary, summarise
 from ..report.tables import Grid, comparison, differences, number, span
-from ..runner.evaluate import Evaluator, digest, duration, seconds_an_image
-from ..runner.experiment import begin, calibrated, experiment_options, running
-from ..runner.jobs import make_jobs
+from ..runner.evaluate import duration, seconds_an_image
+from ..runner.experiment import Experiment, register_experiment
+from ..runner.jobs import Job, make_jobs
 from ..runner.methods import Method
 from ..runner.recover import Item, Maker, recovery_settings
 from ..runner.settings import Settings
 from ..runner.store import ResultStore
 
-NAME = "ablation"
 LEVELS = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without_boundary_fisher": {"lambda_b": 0.0},
@@ -47,15 +47,9 @@ def variants(settings: Settings) -> list[Method]:
     ]
 
 
-@click.command(name=NAME)
-@experiment_options(NAME, levels=LEVELS, subject=FULL, gallery=False, correct=False)
-@click.option(
-    "--sequential",
-    is_flag=True,
-    help=f"Recover each variant at {FIRST}, cut it again at {SECOND} and recover it: the paper's last column.",
-)
-@click.option("--steps", type=Whole(1), metavar="N", help="Steps of a recovery under --sequential.")
-def command(settings: Settings, sequential: bool, steps: int | None) -> None:
+@register_experiment("ablation")
+@dataclass
+class Ablation(Experiment):
     """Take MedCore apart: without the boundary Fisher, the reset, or the variance over data sets.
 
     The boundary Fisher weighs errors at contours more, the reset asks what
@@ -67,23 +61,45 @@ def command(settings: Settings, sequential: bool, steps: int | None) -> None:
     Example:
       medcore-bench ablation --quick --levels h70_m70
     """
-    with running(settings):
-        methods = variants(settings)
-        inputs, store = begin(settings, NAME, methods=methods, modes=MODES)
-        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
-        masks = (len(methods) * len(settings.levels) * settings.seeds + 1) * sum(map(len, inputs.sets.values()))
-        click.echo(f"{masks} masks, about {duration(masks * seconds_an_image(evaluator))} after calibration")
-        evaluator.run_unpruned()
-        needs = frozenset().union(*(method.needs for method in methods))
-        statistics = calibrated(inputs, store, settings, needs)
-        evaluator.samples_of.update({draw: digest(each) for draw, each in statistics.items()})
-        evaluator.run(make_jobs(methods, inputs, statistics, settings, store, ("own",), NAME))
-        if sequential:
-            maker = Maker(inputs, settings, store, evaluator, recovery_settings(settings, steps))
-            items = sequential_items(methods, maker)
-            maker.announce(items, inputs.roles)
-            maker.run(items)
-        render(store)
+
+    options = (
+        click.option(
+            "--sequential",
+            is_flag=True,
+            help=f"Recover each variant at {FIRST}, cut it again at {SECOND} and recover it: the paper's last column.",
+        ),
+        click.option("--steps", type=Whole(1), metavar="N", help="Steps of a recovery under --sequential."),
+    )
+    levels = LEVELS
+    fixed: ClassVar = {"subject": FULL, "gallery": False, "correct": False}
+    modes = MODES
+
+    sequential: bool
+    steps: int | None
+
+    def choose(self) -> list[Method]:
+        return variants(self.settings)
+
+    def announced(self) -> Iterator[str]:
+        masks = (len(self.methods) * len(self.settings.levels) * self.settings.seeds + 1) * self.images
+        yield f"{masks} masks, about {duration(masks * seconds_an_image(self.evaluator))} after calibration"
+
+    def jobs(self) -> list[Job]:
+        settings = self.settings
+        return make_jobs(self.methods, self.inputs, self.statistics, settings, self.store, ("own",), self.name)
+
+    def recovery(self) -> RecoverySettings:
+        return recovery_settings(self.settings, self.steps)
+
+    def items(self) -> list[Item]:
+        return sequential_items(self.methods, self.maker) if self.sequential else []
+
+    @staticmethod
+    def page(store: ResultStore) -> Page:
+        return page(store)
+
+
+command = Ablation.command()
 
 
 def sequential_items(methods: Sequence[Method], maker: Maker) -> list[Item]:
@@ -111,8 +127,8 @@ def sequential_items(methods: Sequence[Method], maker: Maker) -> list[Item]:
     return [item(method) for method in methods]
 
 
-def render(store: ResultStore) -> None:
-    """Write the report from what is stored."""
+def page(store: ResultStore) -> Page:
+    """Lay out what is stored."""
     summary = summarise(store, FULL)
     lead = [
         "MedCore with one part taken away at a time; one-time pruning, own quotas, no fine-tuning. "
@@ -134,7 +150,7 @@ def render(store: ResultStore) -> None:
         ),
         Section("All metrics", grids=[comparison(summary, mode) for mode in summary.modes]),
     ]
-    render_experiment(store, "What each part of MedCore contributes", lead, sections)
+    return Page("What each part of MedCore contributes", lead, sections, sections[0].grids[:1])
 
 
 def bf1_table(summary: Summary) -> Grid:

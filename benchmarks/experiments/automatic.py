@@ -2,15 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import click
 
 from ..._support.errors import MedcorePruneError, ResultsError
-from ..._support.files import write_text_atomic
 from ...calibration.statistics import Statistics
-from ...commands.options import Whole
 from ...data.samples import SampleSet, Subset
 from ...evaluation.evaluate import EvaluationSet
 from ...evaluation.leverage import BAND_PX, GRID_PX
@@ -24,16 +22,15 @@ from ...pruning.target import REMOVED, Target
 from ...scoring.criterion import unit_scores
 from ..report import tables
 from ..report.comparison import comparison_frame
-from ..report.page import Picture, Section, render_experiment
+from ..report.page import Page, Picture, Section
 from ..report.plots.automatic import budget, path_picture
 from ..report.summary import Summary, summarise
 from ..report.tables import Grid
-from ..runner.evaluate import Evaluator, digest
-from ..runner.experiment import begin, calibrated, experiment_options, running
+from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs
 from ..runner.jobs import Job, plan_path
-from ..runner.methods import Method, choose_methods
-from ..runner.settings import Settings, method_option
+from ..runner.methods import Method
+from ..runner.settings import Settings, count_option, method_option
 from ..runner.store import ResultStore
 
 NAME = "automatic"
@@ -53,26 +50,9 @@ _LEAD = (
 )
 
 
-@click.command(name=NAME)
-@experiment_options(NAME, levels=COMPARISON_LEVELS, gallery=False)
-@method_option
-@click.option(
-    "--samples",
-    type=Whole(1),
-    default=SAMPLES,
-    show_default=True,
-    metavar="N",
-    help="Images of each set that the search looks at.",
-)
-@click.option(
-    "--chunk",
-    type=float,
-    default=CHUNK,
-    show_default=True,
-    metavar="SHARE",
-    help="Share of all heads, or of all neurons, that goes in a step of the search.",
-)
-def command(settings: Settings, method: str, samples: int, chunk: float) -> None:
+@register_experiment(NAME)
+@dataclass
+class Automatic(Experiment):
     """Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs.
 
     The split is what `medcore-prune prune --target` uses: at each step, the
@@ -83,34 +63,57 @@ def command(settings: Settings, method: str, samples: int, chunk: float) -> None
     Example:
       medcore-bench automatic --quick --levels h50_m70
     """
-    if settings.seeds != 1:
-        raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")
-    settings = replace(settings, methods=(method,), subject=AUTOMATIC)
-    with running(settings):
-        (chosen,) = choose_methods(settings)
-        inputs, store = _begin(settings, chosen, samples, chunk)
-        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
-        evaluator.run_unpruned()
-        statistics = calibrated(inputs, store, settings, chosen.needs)
-        evaluator.samples_of.update({draw: digest(each) for draw, each in statistics.items()})
-        jobs, paths = plan_all(inputs, settings, chosen, statistics.get(0), samples, chunk)
-        store.write_analysis("paths", paths)
-        for job in jobs:
-            job.plan.save(plan_path(store, job.plan.hash))
-        evaluator.run(jobs)
-        render(store)
 
-
-def _begin(settings: Settings, method: Method, samples: int, chunk: float) -> tuple[Inputs, ResultStore]:
-    about = method.describe()
-    both = {
-        FIXED: {**about, "description": f"{method.name} at the paper's level"},
-        AUTOMATIC: {**about, "description": f"{method.name}, split by marginal boundary leverage"},
-    }
-    identity = {"method": method.fingerprint, "samples": samples, "chunk": chunk}
-    return begin(
-        settings, NAME, methods=[method], modes=MODES, identity=identity, about={"methods": both, "scores": method.name}
+    options = (
+        method_option,
+        count_option("--samples", SAMPLES, "Images of each set that the search looks at."),
+        click.option(
+            "--chunk",
+            type=float,
+            default=CHUNK,
+            show_default=True,
+            metavar="SHARE",
+            help="Share of all heads, or of all neurons, that goes in a step of the search.",
+        ),
     )
+    levels = COMPARISON_LEVELS
+    fixed: ClassVar = {"gallery": False}
+    modes = MODES
+
+    method: str
+    samples: int
+    chunk: float
+
+    def __post_init__(self) -> None:
+        if self.settings.seeds != 1:
+            raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")
+        self.settings = replace(self.settings, methods=(self.method,), subject=AUTOMATIC)
+
+    def identity(self) -> dict[str, Any]:
+        return {"method": self.methods[0].fingerprint, "samples": self.samples, "chunk": self.chunk}
+
+    def about(self) -> dict[str, Any]:
+        name, about = self.methods[0].name, self.methods[0].describe()
+        both = {
+            FIXED: {**about, "description": f"{name} at the paper's level"},
+            AUTOMATIC: {**about, "description": f"{name}, split by marginal boundary leverage"},
+        }
+        return {"methods": both, "scores": name}
+
+    def jobs(self) -> list[Job]:
+        statistics, method = self.statistics.get(0), self.methods[0]
+        jobs, paths = plan_all(self.inputs, self.settings, method, statistics, self.samples, self.chunk)
+        self.store.write_analysis("paths", paths)
+        for job in jobs:
+            job.plan.save(plan_path(self.store, job.plan.hash))
+        return jobs
+
+    @staticmethod
+    def page(store: ResultStore) -> Page:
+        return page(store)
+
+
+command = Automatic.command()
 
 
 def plan_all(
@@ -183,8 +186,8 @@ def _path(found: AutomaticPlan) -> dict[str, Any]:
     return {"target": str(found.target), "steps": steps, "columns": columns, "rows": rows}
 
 
-def render(store: ResultStore) -> None:
-    """Write the report from what is stored.
+def page(store: ResultStore) -> Page:
+    """Lay out what is stored.
 
     Raises:
         ResultsError: The run is not finished.
@@ -193,7 +196,6 @@ def render(store: ResultStore) -> None:
     if paths is None:
         raise ResultsError(f"{store.root} holds no finished split yet: run the same command again to go on")
     summary = summarise(store)
-    write_text_atomic(store.root / "automatic.csv", comparison_frame(summary).to_csv(index=False, lineterminator="\n"))
     notice = str(store.run.get("notice", ""))
     pictures = {
         "path": Picture(_CAPTIONS["path"], lambda theme: path_picture(paths, theme)),
@@ -202,13 +204,14 @@ def render(store: ResultStore) -> None:
     modes = [mode for mode in MODES if mode in summary.modes]
     against = [tables.differences(summary, mode) for mode in modes]
     details = [tables.comparison(summary, mode) for mode in modes]
+    shown = [splits(paths, summary, notice), *against]
     sections = [
-        Section("Automatic against fixed", grids=[splits(paths, summary, notice), *against], figures=pictures),
+        Section("Automatic against fixed", grids=shown, figures=pictures),
         Section("All metrics", grids=details, folded=True),
         Section("The paths", grids=_path_grids(paths, notice), folded=True),
     ]
     lead = [f"Scores: {store.run.get('scores', '')}. {_LEAD}"]
-    render_experiment(store, "The automatic split", lead, sections, show=1 + len(against))
+    return Page("The automatic split", lead, sections, shown, {NAME: comparison_frame(summary)})
 
 
 def splits(paths: Mapping[str, Any], summary: Summary, notice: str) -> Grid:

@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,11 @@ from ...correction.settings import CorrectionSettings
 from ...pruning.level import COMPARISON_LEVELS
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
-from ..report.comparison import render
+from ..report import comparison
 from ..report.gallery import make_gallery
-from ..runner.evaluate import Evaluator, amount, describe, digest, duration, estimated_seconds
-from ..runner.experiment import begin, calibrated, experiment_options, running
+from ..report.page import Page, write_results
+from ..runner.evaluate import amount, describe, digest, duration, estimated_seconds
+from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs, Sets, sample_hash
 from ..runner.jobs import EXPERIMENT, Job, Treatment, make_jobs
 from ..runner.methods import Method, choose_methods
@@ -66,61 +67,93 @@ def corrected_jobs(jobs: Sequence[Job], methods: Sequence[Method], inputs: Input
     return [replace(job, mode=CORRECTED, treatment=treatments[job.seed % settings.seeds]) for job in chosen]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A comparison whose inputs have been loaded and checked.
+@register_experiment(EXPERIMENT)
+@dataclass
+class Baselines(Experiment):
+    """Compare pruning methods on the same groups, levels, images and seeds, with no recovery.
 
-    Attributes:
-        settings: What was asked for.
-        methods: What takes part, in the order of the tables.
-        inputs: Models and data.
-        store: Where results go.
+    Without options: the built-in pair on drawn polyps, in a few minutes.
+    Results are kept as files; run the same command again to go on after an
+    interruption, or with more methods and levels.
+
+    \b
+    Example:
+      medcore-bench baselines --quick --methods magnitude,medcore
     """
 
-    settings: Settings
-    methods: Sequence[Method]
-    inputs: Inputs
-    store: ResultStore
+    options = (
+        click.option(
+            "--methods",
+            "names",
+            type=MethodName(several=True),
+            metavar="METHOD,...",
+            help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
+        ),
+        click.option(
+            "--compare",
+            "subject",
+            type=MethodName(),
+            default=SUBJECT,
+            show_default=True,
+            metavar="METHOD",
+            help="The method that each other one is compared with.",
+        ),
+        click.option(
+            "--correct/--no-correct",
+            default=True,
+            show_default=True,
+            help="Evaluate every pruned model after the training-free correction too.",
+        ),
+        click.option(
+            "--gallery/--no-gallery", default=True, show_default=True, help="Keep and show pictures of the images."
+        ),
+    )
+    levels = COMPARISON_LEVELS
+    modes = MODES
 
-    @classmethod
-    def prepare(cls, settings: Settings) -> "Comparison":
-        """Load and check everything, so that what is wrong with the inputs is said before any work starts.
+    names: str | None
 
-        Raises:
-            MedcorePruneError: Methods, models, data or earlier results that cannot be used.
-        """
-        methods = choose_methods(settings)
+    def __post_init__(self) -> None:
+        names = (name.strip() for name in (self.names or "").split(","))
+        self.settings = replace(self.settings, methods=tuple(filter(None, names)))
+
+    def choose(self) -> list[Method]:
+        methods, subject = choose_methods(self.settings), self.settings.subject
         names = [method.name for method in methods]
-        if settings.subject not in (*names, Settings.subject):
-            raise MedcorePruneError(f"--compare: {unknown_name('method of this comparison', settings.subject, names)}")
-        inputs, store = begin(settings, EXPERIMENT, methods=methods, modes=MODES)
-        return cls(settings, methods, inputs, store)
+        if subject not in (*names, SUBJECT):
+            raise MedcorePruneError(f"--compare: {unknown_name('method of this comparison', subject, names)}")
+        return methods
 
-    def run(self) -> None:
-        """Do what is not stored yet.
-
-        Raises:
-            MedcorePruneError: A criterion failed, or a stored file is damaged.
-        """
-        settings, inputs = self.settings, self.inputs
-        work = amount(self.methods, inputs, settings, [result.cell for result in self.store.cells()])
-        for line in describe(self.methods, inputs, settings, work):
-            click.echo(line)
-        evaluator = Evaluator(inputs, settings, self.store)
+    def announced(self) -> Iterator[str]:
+        work = amount(self.methods, self.inputs, self.settings, [result.cell for result in self.store.cells()])
+        yield from describe(self.methods, self.inputs, self.settings, work)
         if work.stored < work.cells:
-            click.echo(f"about {duration(estimated_seconds(evaluator, self.methods, work))} if nothing is stored yet")
-        evaluator.run_unpruned()
-        needs = frozenset().union(*(method.needs for method in self.methods))
-        statistics = calibrated(inputs, self.store, settings, needs)
-        jobs = make_jobs(self.methods, inputs, statistics, settings, self.store)
-        if settings.correct:
-            jobs += corrected_jobs(jobs, self.methods, inputs, settings)
-        evaluator.samples_of.update({number: digest(each) for number, each in statistics.items()})
-        evaluator.run(jobs)
-        if statistics:
-            self._analyse(statistics[0], jobs)
-        if settings.gallery:
-            make_gallery(evaluator, jobs)
+            seconds = estimated_seconds(self.evaluator, self.methods, work)
+            yield f"about {duration(seconds)} if nothing is stored yet"
+
+    def jobs(self) -> list[Job]:
+        jobs = make_jobs(self.methods, self.inputs, self.statistics, self.settings, self.store)
+        if self.settings.correct:
+            jobs += corrected_jobs(jobs, self.methods, self.inputs, self.settings)
+        return jobs
+
+    def measure(self) -> None:
+        """Evaluate what is not pruned, then the plans; look into the scores, and keep pictures."""
+        self.evaluator.run_unpruned()
+        jobs = self.jobs()
+        self.evaluator.run(jobs)
+        if self.statistics:
+            self._analyse(self.statistics[0], jobs)
+        if self.settings.gallery:
+            make_gallery(self.evaluator, jobs)
+
+    @staticmethod
+    def page(store: ResultStore) -> Page:
+        return comparison.page(store)
+
+    def show(self) -> None:
+        """Write the page, with pictures if they were asked for."""
+        write_results(self.store, comparison.page(self.store, gallery=self.settings.gallery))
 
     def _analyse(self, statistics: Statistics, jobs: Sequence[Job]) -> None:
         """Correlate scores with exact interventions, and with those of fewer samples."""
@@ -167,44 +200,4 @@ class Comparison:
             self.store.write_analysis(name, kept)
 
 
-@click.command(name="baselines")
-@experiment_options("baselines", levels=COMPARISON_LEVELS)
-@click.option(
-    "--methods",
-    "names",
-    type=MethodName(several=True),
-    metavar="METHOD,...",
-    help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
-)
-@click.option(
-    "--compare",
-    "subject",
-    type=MethodName(),
-    default=SUBJECT,
-    show_default=True,
-    metavar="METHOD",
-    help="The method that each other one is compared with.",
-)
-@click.option(
-    "--correct/--no-correct",
-    default=True,
-    show_default=True,
-    help="Evaluate every pruned model after the training-free correction too.",
-)
-@click.option("--gallery/--no-gallery", default=True, show_default=True, help="Keep and show pictures of the images.")
-def command(settings: Settings, names: str | None) -> None:
-    """Compare pruning methods on the same groups, levels, images and seeds, with no recovery.
-
-    Without options: the built-in pair on drawn polyps, in a few minutes.
-    Results are kept as files; run the same command again to go on after an
-    interruption, or with more methods and levels.
-
-    \b
-    Example:
-      medcore-bench baselines --quick --methods magnitude,medcore
-    """
-    settings = replace(settings, methods=tuple(name.strip() for name in (names or "").split(",") if name.strip()))
-    with running(settings):
-        comparison = Comparison.prepare(settings)
-        comparison.run()
-        render(comparison.store, gallery=settings.gallery, subject=settings.subject)
+command = Baselines.command()

@@ -1,12 +1,12 @@
 """`medcore-bench landscape`: Boundary F1 over head and MLP compression (the paper's Section 5.3 and Figure 3)."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import click
 import pandas as pd
 
-from ..._support.files import write_text_atomic
 from ...calibration.statistics import Statistics
 from ...evaluation.memory import measured
 from ...models.families import blocks_of
@@ -14,20 +14,19 @@ from ...pruning.level import Level
 from ...pruning.planning import make_plan
 from ...scoring.criterion import unit_scores
 from ..report.comparison import comparison_frame
-from ..report.page import Picture, Section, render_experiment
+from ..report.page import Page, Picture, Section
 from ..report.plots.landscape import block_losses, heat_maps, lost, map_modes, slices, surface
 from ..report.summary import Row, Summary, summarise
 from ..report.tables import Grid, number, percent, span
-from ..runner.evaluate import Evaluator, digest, duration, seconds_an_image
-from ..runner.experiment import begin, calibrated, experiment_options, running
+from ..runner.evaluate import duration, seconds_an_image
+from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs
 from ..runner.jobs import Job, keep_plan, make_jobs
-from ..runner.methods import Method, choose_methods
-from ..runner.settings import CORRECTED, MODES, Settings, method_option
+from ..runner.methods import Method
+from ..runner.settings import CORRECTED, MODES, method_option
 from ..runner.store import ResultStore
 from .baselines import corrected_jobs
 
-NAME = "landscape"
 HEADS = (0, 30, 40, 50, 60, 70, 80, 84)
 NEURONS = (0, 30, 50, 70, 80, 90, 95)
 LEVELS = tuple(Level(h / 100, m / 100) for h in HEADS for m in NEURONS if h or m)
@@ -36,19 +35,11 @@ PAPER_PAIR = (("h30_m80", 0.376), ("h50_m70", 0.408))
 BLOCKS = "blocks"
 BLOCK_LEVEL = Level.parse("h84_m95")
 """The paper's strongest level, of one block alone."""
-_TITLES = {mode: MODES[mode] for mode in ("own", CORRECTED)} | {BLOCKS: f"one block at {BLOCK_LEVEL}"}
 
 
-@click.command(name=NAME)
-@experiment_options(NAME, levels=LEVELS, gallery=False)
-@method_option
-@click.option(
-    "--correct/--no-correct",
-    default=False,
-    show_default=True,
-    help="Draw it after the training-free correction too.",
-)
-def command(settings: Settings, method: str) -> None:
+@register_experiment("landscape")
+@dataclass
+class Landscape(Experiment):
     """Map Boundary F1 over the share of heads and of MLP neurons that go, without recovery.
 
     A heat map with lines of equal parameters, and slices at fixed MLP
@@ -58,22 +49,43 @@ def command(settings: Settings, method: str) -> None:
     Example:
       medcore-bench landscape --quick
     """
-    settings = replace(settings, methods=(method,), subject=method)
-    with running(settings):
-        methods = choose_methods(settings)
-        inputs, store = begin(settings, NAME, methods=methods, modes=_TITLES)
-        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
-        models = len(settings.levels) * (2 if settings.correct else 1)
-        masks = models * len(methods[0].seeds) * sum(map(len, inputs.sets.values()))
-        click.echo(f"{models} pruned models, {masks} masks, about {duration(masks * seconds_an_image(evaluator))}")
-        evaluator.run_unpruned()
-        statistics = calibrated(inputs, store, settings, methods[0].needs)
-        evaluator.samples_of.update({draw: digest(each) for draw, each in statistics.items()})
-        jobs = make_jobs(methods, inputs, statistics, settings, store, ("own",), NAME)
+
+    options = (
+        method_option,
+        click.option(
+            "--correct/--no-correct",
+            default=False,
+            show_default=True,
+            help="Draw it after the training-free correction too.",
+        ),
+    )
+    levels = LEVELS
+    fixed: ClassVar = {"gallery": False}
+    modes: ClassVar = {mode: MODES[mode] for mode in ("own", CORRECTED)} | {BLOCKS: f"one block at {BLOCK_LEVEL}"}
+
+    method: str
+
+    def __post_init__(self) -> None:
+        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
+
+    def announced(self) -> Iterator[str]:
+        models = len(self.settings.levels) * (2 if self.settings.correct else 1)
+        masks = models * len(self.methods[0].seeds) * self.images
+        yield f"{models} pruned models, {masks} masks, about {duration(masks * seconds_an_image(self.evaluator))}"
+
+    def jobs(self) -> list[Job]:
+        inputs, settings, methods = self.inputs, self.settings, self.methods
+        jobs = make_jobs(methods, inputs, self.statistics, settings, self.store, ("own",), self.name)
         if settings.correct:
             jobs += corrected_jobs(jobs, methods, inputs, settings)
-        evaluator.run([*jobs, *block_jobs(inputs, statistics[0] if statistics else None, methods[0], store)])
-        render(store)
+        return jobs + block_jobs(inputs, self.statistics.get(0), methods[0], self.store)
+
+    @staticmethod
+    def page(store: ResultStore) -> Page:
+        return page(store)
+
+
+command = Landscape.command()
 
 
 def block_jobs(inputs: Inputs, statistics: Statistics | None, method: Method, store: ResultStore) -> list[Job]:
@@ -86,15 +98,13 @@ def block_jobs(inputs: Inputs, statistics: Statistics | None, method: Method, st
         plan = make_plan(inputs.adapted, BLOCK_LEVEL, scores=scores, only=(block,), criterion_name=method.name)
         keep_plan(store, plan)
         name = f"block_{block:02d}"
-        jobs.append(Job(name, BLOCKS, str(BLOCK_LEVEL), 0, plan, scoring, method.fingerprint, experiment=NAME))
+        jobs.append(Job(name, BLOCKS, str(BLOCK_LEVEL), 0, plan, scoring, method.fingerprint, experiment="landscape"))
     return jobs
 
 
-def render(store: ResultStore) -> None:
-    """Write the report from what is stored."""
+def page(store: ResultStore) -> Page:
+    """Lay out what is stored."""
     summary = summarise(store)
-    frame = comparison_frame(summary)
-    write_text_atomic(store.root / "landscape.csv", frame.to_csv(index=False, lineterminator="\n"))
     pictures = {
         "landscape": Picture(
             "BF1 over the share of heads (across) and of MLP neurons (up) that was asked to go. Lines: encoder "
@@ -120,7 +130,8 @@ def render(store: ResultStore) -> None:
         Section("All levels", grids=[grid_table(summary, mode) for mode in map_modes(summary)], folded=True),
     ]
     lead = [f"Pruned by {summary.subject} at every pair of head and MLP compression, no fine-tuning."]
-    render_experiment(store, "The compression landscape", lead, sections)
+    frames = {"landscape": comparison_frame(summary)}
+    return Page("The compression landscape", lead, sections, sections[1].grids, frames)
 
 
 def pair_table(summary: Summary) -> Grid:

@@ -1,10 +1,10 @@
 """`medcore-bench main`: the paper's Table 1, one-time and sequential compression with recovery."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from torch import nn
@@ -15,16 +15,14 @@ from ...evaluation.intervals import Interval
 from ...pruning.level import Level
 from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
 from ...training.settings import RecoverySettings
-from ..report.page import Picture, Section, render_experiment
+from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves, size_against_contour
 from ..report.summary import HIGHER_IS_BETTER, Place, Row, Summary, summarise
 from ..report.tables import BELOW_FLOOR, METRIC_NAMES, Grid, footer, label, number, span
-from ..runner.evaluate import Evaluator
-from ..runner.experiment import begin, experiment_options, running
-from ..runner.methods import choose_methods
-from ..runner.recover import Item, Maker, records, recovery_settings, unpruned
-from ..runner.settings import SUBJECT, LevelList, Settings, joined, method_option, steps_option
+from ..runner.experiment import Experiment, register_experiment
+from ..runner.recover import Item, records, recovery_settings, unpruned
+from ..runner.settings import SUBJECT, LevelList, joined, method_option, steps_option
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
 
 UNPRUNED_RECOVERED = "unpruned_recovered"
@@ -34,8 +32,8 @@ _LEAD = (
 )
 
 
-def render(store: ResultStore) -> None:
-    """Write the report from what is stored."""
+def page(store: ResultStore) -> Page:
+    """Lay out what is stored."""
     summary = summarise(store)
     made = records(store)
     pictures = {
@@ -52,12 +50,13 @@ def render(store: ResultStore) -> None:
             lambda theme: loss_curves(made, theme),
         )
     }
+    shown = [table(summary, made), paper_grid(1)]
     sections = [
-        Section("Compression with recovery", figures=pictures, grids=[table(summary, made), paper_grid(1)]),
+        Section("Compression with recovery", figures=pictures, grids=shown),
         Section("What recovery and correction add", grids=[gains(summary)]),
         Section("Recoveries", figures=curves, grids=[recoveries(made)]),
     ]
-    render_experiment(store, "Compression with recovery", [_LEAD], sections, show=2)
+    return Page("Compression with recovery", [_LEAD], sections, shown)
 
 
 def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
@@ -167,7 +166,6 @@ def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
     return Grid("Recoveries", columns, rows, left=2)
 
 
-NAME = "main"
 ONE_TIME = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
 SEQUENTIAL = tuple(map(Level.parse, ("h60_m70", "h72_m84", "h84_m95")))
 FIRST = Level.parse("h70_m95")
@@ -182,31 +180,69 @@ MODES = {
 _SHARE = 4
 
 
-@dataclass(frozen=True)
-class Work:
-    """What `main` makes, from the options.
+@register_experiment("main")
+@dataclass
+class Main(Experiment):
+    """Compress with recovery, one-time and sequential, and measure contours, size, latency and memory.
 
-    Attributes:
-        maker: Makes and evaluates.
-        method: Whose scores choose what goes.
-        fingerprint: Of that method's code and settings.
-        schedule: `one-shot` or `cascade`, of the recovered models.
-        one_time, sequential: Levels.
+    Recovery is fine-tuning towards the unpruned model. That model is shown
+    after the same recovery too, so that what fine-tuning gains is not credited
+    to pruning. On the built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench main --quick --one-time h50_m70 --no-sequential
     """
 
-    maker: Maker
+    options = (
+        method_option,
+        click.option(
+            "--one-time",
+            type=LevelList(),
+            default=joined(ONE_TIME),
+            help=f"Levels, each reached in one go.  [default: {joined(ONE_TIME, ', ')}]",
+        ),
+        click.option(
+            "--sequential",
+            type=LevelList(),
+            default=joined(SEQUENTIAL),
+            help="Levels reached by a second pass over a recovered model, on the blocks that the first left whole.  "
+            f"[default: {joined(SEQUENTIAL, ', ')}]",
+        ),
+        click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out."),
+        click.option(
+            "--schedule",
+            type=click.Choice(["one-shot", "cascade"]),
+            default="cascade",
+            show_default=True,
+            help="Cut heads and MLP together, or heads first, with a short recovery and new scores in between.",
+        ),
+        steps_option,
+    )
+    fixed: ClassVar = {"subject": SUBJECT, "gallery": False}
+    modes = MODES
+
     method: str
-    fingerprint: str
+    one_time: tuple[Level, ...]
+    sequential: tuple[Level, ...]
+    no_sequential: bool
     schedule: str
-    one_time: Sequence[Level]
-    sequential: Sequence[Level]
+    steps: int | None
+
+    def __post_init__(self) -> None:
+        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
+
+    def recovery(self) -> RecoverySettings:
+        return recovery_settings(self.settings, self.steps)
+
+    def identity(self) -> dict[str, Any]:
+        return {"recovery": asdict(self.recovery()), "schedule": self.schedule}
 
     def items(self) -> list[Item]:
-        """All models, the mildest first."""
         return [self._unpruned(), *self._one_time(), *self._sequential()]
 
     def _options(self, **more: Any) -> dict[str, Any]:
-        settings, inputs = self.maker.settings, self.maker.inputs
+        settings, inputs = self.settings, self.inputs
         return {
             "criterion": self.method,
             "reference": inputs.reference,
@@ -218,7 +254,7 @@ class Work:
         }
 
     def _unpruned(self) -> Item:
-        inputs, recovery = self.maker.inputs, self.maker.recovery
+        inputs, recovery = self.inputs, self.recovery()
 
         def make() -> Cascaded:
             model, history = self.maker.recoveries.recover(
@@ -230,7 +266,7 @@ class Work:
         return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, {"recovery": asdict(recovery)}, recovery.steps, 1)
 
     def _corrector(self) -> Correct:
-        samples = self.maker.settings.counts.correction
+        samples = self.settings.counts.correction
 
         def apply(model: nn.Module, teacher: nn.Module, data: Split) -> None:
             correct(model, teacher, data, samples=samples, progress=False)
@@ -238,8 +274,8 @@ class Work:
         return apply
 
     def _one_time(self) -> Iterator[Item]:
-        recovery = self.maker.recovery
-        quarter = recovery_settings(self.maker.settings, max(1, recovery.steps // _SHARE))
+        recovery = self.recovery()
+        quarter = recovery_settings(self.settings, max(1, recovery.steps // _SHARE))
         ways: Mapping[str, tuple[dict[str, Any], int, int]] = {
             "cut": ({"schedule": "one-shot", "recovery": None}, 0, 0),
             "corrected": ({"schedule": "one-shot", "recovery": None, "correct": self._corrector()}, 0, 0),
@@ -255,7 +291,7 @@ class Work:
 
     def _item(self, mode: str, level: Level, options: dict[str, Any], steps: int, count: int) -> Item:
         def make() -> Cascaded:
-            return cascade(self.maker.inputs.adapted, level, **self._options(**options))
+            return cascade(self.inputs.adapted, level, **self._options(**options))
 
         return Item(mode, self.method, str(level), make, self._recipe(options), steps, count)
 
@@ -264,8 +300,8 @@ class Work:
         plain = {name: value for name, value in options.items() if name != "correct"}
         recovery = plain.get("recovery")
         plain["recovery"] = None if recovery is None else asdict(recovery)
-        plain["correction"] = self.maker.settings.counts.correction if "correct" in options else 0
-        return {**plain, "method": self.fingerprint}
+        plain["correction"] = self.settings.counts.correction if "correct" in options else 0
+        return {**plain, "method": self.methods[0].fingerprint}
 
     def _work(self, recovery: RecoverySettings) -> tuple[int, int]:
         """Optimiser steps and recoveries that one pass takes: the cascade recovers after the heads too."""
@@ -273,14 +309,14 @@ class Work:
         return recovery.steps + short, 1 + bool(short)
 
     def _sequential(self) -> Iterator[Item]:
-        recovery = self.maker.recovery
+        recovery = self.recovery()
         options = {"schedule": self.schedule, "recovery": recovery}
 
         @cache
         def first() -> Cascaded:
-            return cascade(self.maker.inputs.adapted, FIRST, **self._options(**options))
+            return cascade(self.inputs.adapted, FIRST, **self._options(**options))
 
-        for level in self.sequential:
+        for level in () if self.no_sequential else self.sequential:
 
             def make(level: Level = level) -> Cascaded:
                 return second_pass(first(), level, **self._options(**options))
@@ -289,63 +325,9 @@ class Work:
             # the first recovery is that of the one-time level, which is shared
             yield Item("sequential", self.method, str(level), make, recipe, *self._work(recovery))
 
+    @staticmethod
+    def page(store: ResultStore) -> Page:
+        return page(store)
 
-@click.command(name=NAME)
-@experiment_options(NAME, subject=SUBJECT, gallery=False)
-@method_option
-@click.option(
-    "--one-time",
-    type=LevelList(),
-    default=joined(ONE_TIME),
-    help=f"Levels, each reached in one go.  [default: {joined(ONE_TIME, ', ')}]",
-)
-@click.option(
-    "--sequential",
-    type=LevelList(),
-    default=joined(SEQUENTIAL),
-    help="Levels reached by a second pass over a recovered model, on the blocks that the first left whole.  "
-    f"[default: {joined(SEQUENTIAL, ', ')}]",
-)
-@click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out.")
-@click.option(
-    "--schedule",
-    type=click.Choice(["one-shot", "cascade"]),
-    default="cascade",
-    show_default=True,
-    help="Cut heads and MLP together, or heads first, with a short recovery and new scores in between.",
-)
-@steps_option
-def command(
-    settings: Settings,
-    method: str,
-    one_time: tuple[Level, ...],
-    sequential: tuple[Level, ...],
-    no_sequential: bool,
-    schedule: str,
-    steps: int | None,
-) -> None:
-    """Compress with recovery, one-time and sequential, and measure contours, size, latency and memory.
 
-    Recovery is fine-tuning towards the unpruned model. That model is shown
-    after the same recovery too, so that what fine-tuning gains is not credited
-    to pruning. On the built-in pair and drawn polyps by default.
-
-    \b
-    Example:
-      medcore-bench main --quick --one-time h50_m70 --no-sequential
-    """
-    settings = replace(settings, methods=(method,), subject=method)
-    recovery = recovery_settings(settings, steps)
-    with running(settings):
-        methods = choose_methods(settings)
-        identity = {"recovery": asdict(recovery), "schedule": schedule}
-        inputs, store = begin(settings, NAME, methods=methods, modes=MODES, identity=identity)
-        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
-        maker = Maker(inputs, settings, store, evaluator, recovery)
-        items = Work(
-            maker, method, methods[0].fingerprint, schedule, one_time, () if no_sequential else sequential
-        ).items()
-        maker.announce(items, inputs.roles)
-        evaluator.run_unpruned()
-        maker.run(items)
-        render(store)
+command = Main.command()

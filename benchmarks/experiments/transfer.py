@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from matplotlib.figure import Figure
@@ -12,17 +12,16 @@ from matplotlib.figure import Figure
 from ...data.splits.split import Split
 from ...pruning.level import Level
 from ...training.cascade import Cascaded, Stage, cascade
-from ..report.page import Picture, Section, render_experiment
+from ...training.settings import RecoverySettings
+from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves
 from ..report.plots.style import Theme
 from ..report.summary import Row, Summary, summarise
 from ..report.tables import BELOW_FLOOR, Grid, label, number, span
-from ..runner.evaluate import Evaluator
-from ..runner.experiment import begin, experiment_options, running
-from ..runner.methods import choose_methods
-from ..runner.recover import Item, Maker, records, recovery_settings, unpruned
-from ..runner.settings import SUBJECT, Settings, method_option, steps_option
+from ..runner.experiment import Experiment, register_experiment
+from ..runner.recover import Item, records, recovery_settings, unpruned
+from ..runner.settings import SUBJECT, method_option, steps_option
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
 from .main import UNPRUNED_RECOVERED, difference, recoveries
 
@@ -38,8 +37,8 @@ _LEAD = (
 )
 
 
-def render(store: ResultStore) -> None:
-    """Write the report from what is stored."""
+def page(store: ResultStore) -> Page:
+    """Lay out what is stored."""
     made = records(store)
     of_sets = {name: summarise(store, datasets=[name]) for name in store.run["data"]}
     pictures = {
@@ -59,7 +58,7 @@ def render(store: ResultStore) -> None:
         Section("What a shared plan costs", grids=[shared(of_sets)]),
         Section("Recoveries", figures=curves, grids=[recoveries(made)]),
     ]
-    render_experiment(store, "The same pipeline on other modalities", [_LEAD], sections, show=1)
+    return Page("The same pipeline on other modalities", [_LEAD], sections, sections[0].grids[:1])
 
 
 def table(of_sets: dict[str, Summary]) -> Grid:
@@ -138,78 +137,98 @@ def modalities(of_sets: dict[str, Summary], theme: Theme) -> Figure:
     return figure
 
 
-NAME = "transfer"
 SETS = ("phantom_polyp_a", "phantom_ultrasound", "phantom_skin")
 LEVELS = tuple(map(Level.parse, ("h50_m70", "h70_m70", "h70_m95", "h80_m95")))
 
 
-@dataclass(frozen=True)
-class Work:
-    """What `transfer` makes, from the options.
+@register_experiment("transfer")
+@dataclass
+class Transfer(Experiment):
+    """Compress for several modalities with one plan a level, calibrated over all, recovered on each.
 
-    Attributes:
-        maker: Makes and evaluates.
-        method: Whose scores choose what goes.
-        fingerprint: Of that method's code and settings.
-        levels: What is asked to go.
-        own_plans: Whether each modality gets a plan of its own too.
+    Beside it, a plan for each modality by itself: what sharing a plan costs. On
+    drawn polyp, ultrasound and skin images by default.
+
+    \b
+    Example:
+      medcore-bench transfer --quick --levels h50_m70
     """
 
-    maker: Maker
+    options = (
+        method_option,
+        steps_option,
+        click.option(
+            "--own-plans/--no-own-plans",
+            default=True,
+            show_default=True,
+            help="Plan for each modality by itself as well.",
+        ),
+    )
+    levels = LEVELS
+    default_data = "drawn polyp, ultrasound and skin images"
+    fixed: ClassVar = {"phantom_sets": SETS, "subject": SUBJECT, "gallery": False}
+    modes = MODES
+
     method: str
-    fingerprint: str
-    levels: Sequence[Level]
+    steps: int | None
     own_plans: bool
 
+    def __post_init__(self) -> None:
+        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
+
+    def recovery(self) -> RecoverySettings:
+        return recovery_settings(self.settings, self.steps)
+
+    def identity(self) -> dict[str, Any]:
+        return {"recovery": asdict(self.recovery())}
+
     def items(self) -> list[Item]:
-        """All models: the unpruned one recovered on each modality, then level by level."""
-        names = list(self.maker.inputs.sets)
+        names = list(self.inputs.sets)
         found = [self._unpruned(name) for name in names]
-        for level in self.levels:
+        for level in self.settings.levels:
             found += self._of_level(level, names)
         return found
 
     def _split(self, name: str) -> Split:
         """The images of one modality, by role."""
-        roles = self.maker.inputs.roles
+        roles = self.inputs.roles
         train, validation, test = ({name: part[name]} for part in (roles.train, roles.validation, roles.test))
         return Split(train, validation, test, roles.seed, roles.fractions)
 
     def _recovered(self, start: Cascaded, name: str) -> Cascaded:
         """Fine-tune what was cut on one modality alone."""
-        adapted = self.maker.inputs.adapted
-        model, history = self.maker.recoveries.recover(start.model, adapted, self._split(name), self.maker.recovery)
+        adapted = self.inputs.adapted
+        model, history = self.maker.recoveries.recover(start.model, adapted, self._split(name), self.recovery())
         stage = Stage("recovery", start.plan, history, history.seconds)
         return replace(start, model=model, stages=(*start.stages, stage))
 
     def _unpruned(self, name: str) -> Item:
         def make() -> Cascaded:
-            return self._recovered(unpruned(copy.deepcopy(self.maker.inputs.adapted)), name)
+            return self._recovered(unpruned(copy.deepcopy(self.inputs.adapted)), name)
 
-        recovery = self.maker.recovery
+        recovery = self.recovery()
         recipe = {"recovery": asdict(recovery)}
         return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, recipe, recovery.steps, 1, (name,))
 
     def _cut(self, level: Level, data: Split) -> Cascaded:
-        maker = self.maker
         return cascade(
-            maker.inputs.adapted,
+            self.inputs.adapted,
             level,
             criterion=self.method,
-            reference=maker.inputs.reference,
+            reference=self.inputs.reference,
             data=data,
             schedule="one-shot",
             recovery=None,
-            samples=maker.settings.counts.calibration,
-            cache_dir=maker.settings.calibration_folder,
+            samples=self.settings.counts.calibration,
+            cache_dir=self.settings.calibration_folder,
         )
 
     def _of_level(self, level: Level, names: Sequence[str]) -> Iterator[Item]:
-        steps = self.maker.recovery.steps
+        steps = self.recovery().steps
 
         @cache
         def joint() -> Cascaded:
-            return self._cut(level, self.maker.inputs.roles)
+            return self._cut(level, self.inputs.roles)
 
         yield self._item("joint_cut", level, joint, ())
         for name in names:
@@ -222,47 +241,12 @@ class Work:
             yield self._item("own", level, own, (name,), steps)
 
     def _item(self, mode: str, level: Level, make: Any, datasets: tuple[str, ...], steps: int = 0) -> Item:
-        recipe = {"method": self.fingerprint, "recovery": asdict(self.maker.recovery) if steps else None}
+        recipe = {"method": self.methods[0].fingerprint, "recovery": asdict(self.recovery()) if steps else None}
         return Item(mode, self.method, str(level), make, recipe, steps, int(bool(steps)), datasets)
 
+    @staticmethod
+    def page(store: ResultStore) -> Page:
+        return page(store)
 
-@click.command(name=NAME)
-@experiment_options(
-    NAME,
-    levels=LEVELS,
-    default_data="drawn polyp, ultrasound and skin images",
-    phantom_sets=SETS,
-    subject=SUBJECT,
-    gallery=False,
-)
-@method_option
-@steps_option
-@click.option(
-    "--own-plans/--no-own-plans",
-    default=True,
-    show_default=True,
-    help="Plan for each modality by itself as well.",
-)
-def command(settings: Settings, method: str, steps: int | None, own_plans: bool) -> None:
-    """Compress for several modalities with one plan a level, calibrated over all, recovered on each.
 
-    Beside it, a plan for each modality by itself: what sharing a plan costs. On
-    drawn polyp, ultrasound and skin images by default.
-
-    \b
-    Example:
-      medcore-bench transfer --quick --levels h50_m70
-    """
-    settings = replace(settings, methods=(method,), subject=method)
-    recovery = recovery_settings(settings, steps)
-    with running(settings):
-        methods = choose_methods(settings)
-        identity = {"recovery": asdict(recovery)}
-        inputs, store = begin(settings, NAME, methods=methods, modes=MODES, identity=identity)
-        evaluator = Evaluator(inputs, settings, store, experiment=NAME)
-        maker = Maker(inputs, settings, store, evaluator, recovery)
-        items = Work(maker, method, methods[0].fingerprint, settings.levels, own_plans).items()
-        maker.announce(items, inputs.roles)
-        evaluator.run_unpruned()
-        maker.run(items)
-        render(store)
+command = Transfer.command()

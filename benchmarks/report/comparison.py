@@ -1,25 +1,18 @@
-"""`medcore-bench report`: tables, figures and one self-contained page, from stored files only."""
+"""The comparison of pruning methods as a page: its tables, figures and CSV files."""
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import click
 import pandas as pd
 
 from ..._support.errors import ResultsError
-from ..._support.files import write_text_atomic
-from ..._support.registry import unknown_name
-from ...commands.options import MethodName
 from ...models.groups import FAMILY_NAMES
-from ..cli import COMMANDS
-from ..runner.jobs import EXPERIMENT
 from ..runner.store import NO_LEVEL, ResultStore
 from . import tables
-from .page import Draw, drawn, page
+from .gallery import shown
+from .page import Page, Picture, Section
 from .plots import comparison as plots
-from .plots.style import THEMES
+from .plots.style import looks
 from .summary import HIGHER_IS_BETTER, METRICS, Summary, summarise
 from .tables import Grid, percent
 
@@ -175,48 +168,23 @@ def difference_frame(summary: Summary) -> pd.DataFrame:
 
 
 _TERMINAL_INTERVALS = ("bf1", "hd95_px")
-
-
-@click.command(name="report")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
-@click.option(
-    "--compare",
-    type=MethodName(),
-    metavar="METHOD",
-    help="The method that each other one is compared with.  [default: as in the run]",
+_LEAD = (
+    "Image encoder heads and MLP neurons removed without any recovery, on the same groups, levels, images and seeds; "
+    "judged by the contour."
 )
-@click.option("--gallery/--no-gallery", default=True, show_default=True, help="Show pictures of the images.")
-def command(folder: Path, compare: str | None, gallery: bool) -> None:
-    """Render the results in DIR again: tables, figures, report.html.
-
-    Nothing is computed anew.
-
-    \b
-    Example:
-      medcore-bench report medcore-results/baselines
-    """
-    store = ResultStore.open(folder)
-    experiment = str(store.run.get("identity", {}).get("experiment", EXPERIMENT))
-    if experiment not in COMMANDS:
-        raise ResultsError(f"{folder} holds results of {experiment!r}, which this version does not know")
-    if experiment != EXPERIMENT:
-        import_module(COMMANDS[experiment].module).render(store)
-        return
-    if compare is not None and compare not in store.run.get("methods", {}):
-        raise ResultsError(unknown_name("method of these results", compare, sorted(store.run.get("methods", {}))))
-    render(store, gallery=gallery, subject=compare)
+_GALLERY = (
+    "Images of each data set, from the best to the worst contour of the unpruned model; own quotas, first seed. "
+    "Contours are shown on the part around the box."
+)
 
 
-def render(store: ResultStore, *, gallery: bool = True, subject: str | None = None) -> Path:
-    """Write `report.html`, `report.md`, `*.csv` and `figures/` into the results folder, and print the tables.
+def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None) -> Page:
+    """Lay the comparison out.
 
     Args:
         store: The results.
         gallery: Whether the page shows pictures of the images, where the run kept some.
         subject: The method that is compared with each other one; by default the run's own.
-
-    Returns:
-        The page.
 
     Raises:
         ResultsError: A stored file is damaged, or there is no finished row yet.
@@ -224,79 +192,100 @@ def render(store: ResultStore, *, gallery: bool = True, subject: str | None = No
     summary = summarise(store, subject)
     if not summary.rows:
         raise ResultsError(f"{store.root} holds no finished row yet: run the comparison again to go on")
-    for name, frame in _frames(summary).items():
-        write_text_atomic(store.root / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
-    details = _details(store, summary)
-    figures = _figures(store, summary)
-    pictures = {
-        name: {theme: text for theme in THEMES if (text := drawn(draw, theme, summary.notice)) is not None}
-        for name, draw in figures.items()
-    }
-    pictures = {name: themes for name, themes in pictures.items() if themes}
-    for name, themes in pictures.items():
-        write_text_atomic(store.root / "figures" / f"{name}.svg", themes["light"])
-    write_text_atomic(store.root / "report.md", _markdown(store, summary, details, list(pictures)))
-    path = store.root / "report.html"
-    write_text_atomic(path, page(store, summary, details, pictures, gallery=gallery))
-    _show(summary, path)
-    return path
-
-
-def _frames(summary: Summary) -> dict[str, pd.DataFrame]:
-    return {
-        "comparison": comparison_frame(summary),
-        "by_dataset": dataset_frame(summary),
-        "differences": difference_frame(summary),
-    }
-
-
-def _figures(store: ResultStore, summary: Summary) -> dict[str, Draw]:
-    stability = store.analysis("stability")
-    plans = plots.read_plans(store)
-    return {
-        "compression": lambda theme: plots.compression(summary, theme),
-        "differences": lambda theme: plots.forest(summary, theme),
-        "removed": lambda theme: plots.removed_map(plans, summary, theme),
-        "stability": lambda theme: plots.stability(stability, summary, theme) if stability else None,
-    }
-
-
-def _details(store: ResultStore, summary: Summary) -> dict[str, list[Grid]]:
-    """The tables beside the main ones, by section."""
-    agreement, stability = store.analysis("agreement"), store.analysis("stability")
-    order = summary.methods
-    cost = cost_grid(store, order)
-    return {
-        "differences": [tables.differences(summary, mode) for mode in summary.modes if summary.differences],
-        "by data set": [tables.by_dataset(summary, metric) for metric in HIGHER_IS_BETTER],
-        "agreement": [agreement_grid(agreement, order)] if agreement else [],
-        "stability": [stability_grid(stability, order)] if stability else [],
-        "cost": [cost] if cost else [],
-    }
-
-
-_CAPTIONS = {
-    "compression": "BF1 and HD95 against compression",
-    "differences": "Differences from each method, own quotas",
-    "removed": "What each method removed: blocks across, heads down, share of neurons as bars below",
-    "stability": "Stability of rankings",
-}
-
-
-def _markdown(store: ResultStore, summary: Summary, details: dict[str, list[Grid]], drawn: list[str]) -> str:
     run = store.run
-    parts = [f"# Comparison of pruning methods\n\n**{summary.notice}**\n" if summary.notice else "# Comparison\n"]
-    parts.append(f"Adapted model: {run.get('adapted')}; reference: {run.get('reference') or 'none'}.\n")
-    parts += [tables.comparison(summary, mode).markdown() for mode in summary.modes]
-    parts.append(tables.ranks(summary).markdown())
-    parts += [f"![{_CAPTIONS[name]}](figures/{name}.svg)\n\n{_CAPTIONS[name]}\n" for name in drawn]
-    parts += [grid.markdown() for grids in details.values() for grid in grids]
-    return "\n".join(parts)
+    models = f"Adapted model: {run.get('adapted')}; reference: {run.get('reference') or 'none'}."
+    drawn = f", over {summary.calibration_draws} calibration draws" if summary.calibration_draws > 1 else ""
+    counted = f"{len(summary.methods)} methods × {len(summary.levels)} levels"
+    ranks = [tables.ranks(summary)] if summary.ranks else []
+    return Page(
+        "Comparison of pruning methods",
+        [_LEAD, models],
+        list(_sections(store, summary, gallery)),
+        [*(tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS) for mode in summary.modes), *ranks],
+        {
+            "comparison": comparison_frame(summary),
+            "by_dataset": dataset_frame(summary),
+            "differences": difference_frame(summary),
+        },
+        [(counted, f"in two quota modes, after two floors{drawn}")],
+        summary.subject,
+        {name: look.swatch for name, look in looks(summary.methods, summary.subject).items()},
+    )
 
 
-def _show(summary: Summary, path: Path) -> None:
-    for mode in summary.modes:
-        tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS).show()
-    if summary.ranks:
-        tables.ranks(summary).show()
-    click.echo(f"report: {path}  (tables: {path.with_suffix('.md')}, {path.parent / 'comparison.csv'})")
+def _sections(store: ResultStore, summary: Summary, gallery: bool) -> Iterator[Section]:
+    subject, order = summary.subject, summary.methods
+    absent = [] if summary.ranks else [f"{subject} did not take part."]
+    yield Section(f"Where {subject} stands", absent, [tables.ranks(summary)] if summary.ranks else [])
+    curves = (
+        "Macro averages. Lines: methods; dashed: floors that use no network. The band is the 95 % interval of "
+        f"{subject}. {summary.notice}"
+    )
+    drawn = Picture(curves, lambda theme: plots.compression(summary, theme))
+    yield Section("Contours against compression", figures={"compression": drawn})
+    modes = summary.modes
+    marks = (
+        "Macro average over data sets; small: 95 % interval. Underlined: best of its level, corrected models apart. "
+        "▼: worse than a floor."
+    )
+    yield Section("Table", [marks], [tables.comparison(summary, mode) for mode in modes], tabs=list(modes.values()))
+    by_set = [tables.by_dataset(summary, metric) for metric in HIGHER_IS_BETTER]
+    yield Section("By data set", grids=by_set, folded=True)
+    if summary.differences:
+        yield _differences(summary)
+    yield Section("What each method removed", figures={"removed": _map(store, summary)})
+    if gallery and (pictures := shown(store, summary)):
+        yield Section("Gallery", [_GALLERY], html=pictures)
+    yield from _trust(store, summary)
+    cost = cost_grid(store, order)
+    yield Section("Cost", grids=[cost] if cost else [])
+    yield Section("Methods", grids=[methods_grid(store.run.get("methods", {}), order)])
+
+
+def _differences(summary: Summary) -> Section:
+    subject = summary.subject
+    caption = (
+        f"{subject} minus each method, own quotas, with paired 95 % intervals. Filled and coloured: {subject} is "
+        "better; filled and dark: worse; hollow: not significant. HD95: negative is better."
+    )
+    drawn = Picture(caption, lambda theme: plots.forest(summary, theme))
+    grids = [tables.differences(summary, mode) for mode in summary.modes]
+    return Section("Differences", grids=grids, figures={"differences": drawn}, folded=True)
+
+
+def _map(store: ResultStore, summary: Summary) -> Picture:
+    plans = plots.read_plans(store)
+    caption = (
+        "Own quotas, first seed. A square is a head: blocks across from shallow to deep, heads down; filled squares "
+        "went. Bars below: share of each block's neurons that went. The deepest blocks are protected."
+    )
+    return Picture(caption, lambda theme: plots.removed_map(plans, summary, theme))
+
+
+def _trust(store: ResultStore, summary: Summary) -> Iterator[Section]:
+    """How far the scores can be trusted."""
+    agreement, steady = store.analysis("agreement"), store.analysis("stability")
+    absent = [] if agreement or steady else ["No method that reads calibration statistics took part."]
+    yield Section("Agreement", absent, [agreement_grid(agreement, summary.methods)] if agreement else [])
+    if steady:
+        caption = (
+            "Rank correlation of the scores from the first n calibration samples with the scores from all of them, "
+            "mean over blocks."
+        )
+        drawn = Picture(caption, lambda theme: plots.stability(steady, summary, theme))
+        grids = [stability_grid(steady, summary.methods)]
+        yield Section("Stability", grids=grids, figures={"stability": drawn}, folded=True)
+
+
+def methods_grid(known: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> Grid:
+    """What each method is, from what the run noted about it."""
+    rows = []
+    for name in order:
+        about = known.get(name, {})
+        tau = about.get("tau")
+        quotas = about.get("quotas", "") + ("" if tau is None else f", tau {tau}")
+        settings = ", ".join(f"{key} {value}".replace("'", "") for key, value in about.get("settings", {}).items())
+        source = about.get("source", "") or about.get("origin", "")
+        rows.append([name, about.get("description", "").replace("`", ""), source, quotas, settings])
+    columns = ["method", "what", "source", "own quotas", "settings"]
+    return Grid("Methods", columns, rows, left=1, methods=order)

@@ -1,11 +1,14 @@
 """Pictures for the report: a few images as small PNGs, and everybody's contours on them as lines in one JSON file."""
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from markupsafe import Markup
 from skimage import io, measure, transform
 
 from ..._support.files import atomic_write
@@ -17,10 +20,13 @@ from ...pruning.surgery import prune
 from ..runner.evaluate import POSTPROCESS, UNPRUNED, Evaluator
 from ..runner.jobs import Job
 from ..runner.store import ResultStore
+from .page import environment
+from .summary import Summary
 
 ANALYSIS = "gallery"
 _LONGEST_SIDE_PX = 256
 _MODE, _SEED = "own", 0
+_ROOM = 1.7  # sides of a picture's view to the longer side of the box
 
 
 def choose(evaluator: Evaluator, dataset: str) -> list[int]:
@@ -108,14 +114,7 @@ def _add(pictures: list[dict[str, Any]], rows: pd.DataFrame, key: str, name: str
 
 
 def contours(mask: npt.NDArray[np.bool_]) -> list[list[list[float]]]:
-    """Trace the outlines of a mask.
-
-    Args:
-        mask: (H, W) bool.
-
-    Returns:
-        Closed lines of (x, y) points, as shares of width and height.
-    """
+    """Trace the outlines of a mask, (H, W) bool: closed lines of (x, y) points, as shares of width and height."""
     height, width = mask.shape
     # a frame of background closes outlines at the border
     lines = measure.find_contours(np.pad(mask, 1).astype(float), 0.5)
@@ -124,3 +123,43 @@ def contours(mask: npt.NDArray[np.bool_]) -> list[list[list[float]]]:
     return [
         [[round(float(x - 0.5) / width, 4), round(float(y - 0.5) / height, 4)] for y, x in line] for line in thinned
     ]
+
+
+def shown(store: ResultStore, summary: Summary) -> Markup:
+    """Draw the stored pictures with everybody's contours, a tab a level; empty where the run kept none."""
+    found = store.analysis(ANALYSIS)
+    if not found or not found["pictures"]:
+        return Markup()
+    keys = {key for picture in found["pictures"] for key in picture["predicted"]}
+    methods = [method for method in summary.methods if any(key.endswith(f"/{method}") for key in keys)]
+    pictures = []
+    for picture in found["pictures"]:
+        # whatever the record says, nothing else than the gallery gets into the page
+        image = (store.root / "gallery" / Path(picture["file"]).name).read_bytes()
+        uri = "data:image/png;base64," + base64.b64encode(image).decode()
+        pictures.append({**picture, "uri": uri, "view": _view(picture["box"], picture["size"])})
+    templates = environment()
+    templates.filters["path"] = _path
+    gallery = templates.get_template("gallery.html.j2")
+    text = gallery.render(
+        pictures=pictures, methods=methods, levels=summary.levels, subject=summary.subject, unpruned=UNPRUNED
+    )
+    return Markup(text)  # the template has escaped what it shows
+
+
+def _view(box: Sequence[float], size: Sequence[int]) -> str:
+    """View box of a square around the object, so that its contour can be judged."""
+    width, height = size
+    x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+    side = min(_ROOM * max(x1 - x0, y1 - y0), width, height)
+    left = min(max((x0 + x1 - side) / 2, 0), width - side)
+    top = min(max((y0 + y1 - side) / 2, 0), height - side)
+    return f"{left:.1f} {top:.1f} {side:.1f} {side:.1f}"
+
+
+def _path(lines: Sequence[Sequence[Sequence[float]]], size: Sequence[int]) -> str:
+    """Write contours, given as shares of width and height, as the path of an SVG of that size."""
+    width, height = size
+    return " ".join(
+        "M" + " ".join(f"{x * width:.1f},{y * height:.1f}" for x, y in line) + "Z" for line in lines if line
+    )

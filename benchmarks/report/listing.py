@@ -6,6 +6,7 @@ from ..._support.registry import BUILT_IN, load_plugin
 from ...commands.options import plugin_option
 from ...scoring.recipes import Baseline, available_baselines, baseline_info
 from ...scoring.registry import available_criteria, criterion_info
+from ..runner.experiment import experiments
 from .tables import Grid
 
 _COLUMNS = ("name", "cost", "reads", "source", "what")
@@ -28,6 +29,8 @@ def command(plugin: tuple[str, ...]) -> None:
         load_plugin(each)
     methods().show()
     criteria().show()
+    if (added := added_experiments()).rows:
+        added.show()
 
 
 def methods() -> Grid:
@@ -58,6 +61,17 @@ def criteria() -> Grid:
             ]
         )
     return Grid("Criteria", _COLUMNS, rows, left=len(_COLUMNS))
+
+
+def added_experiments() -> Grid:
+    """Experiments from outside the package; its own are the commands that `--help` lists."""
+    rows = []
+    for name in experiments.available():
+        entry = experiments.info(name)
+        if entry.origin != BUILT_IN:
+            what = (entry.value.__doc__ or "").strip().split("\n")[0].rstrip(".")
+            rows.append([name, _source(entry.source, entry.origin), what])
+    return Grid("Experiments besides those of --help", ("name", "source", "what"), rows, left=3)
 
 
 def _reads(needs: frozenset[object], images: bool) -> str:

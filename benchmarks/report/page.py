@@ -1,4 +1,4 @@
-"""The report of an experiment as sections of text, tables and figures: HTML, Markdown and SVG files from one list."""
+"""The page of an experiment: sections of text, tables and pictures give HTML, Markdown, SVG and CSV files."""
 
 import base64
 import json
@@ -9,152 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ..._support.files import write_text_atomic
-from ..runner.store import UNPRUNED, ResultStore
-from .gallery import ANALYSIS
-from .plots.style import THEMES, Theme, looks, svg, themed
-from .summary import HIGHER_IS_BETTER, METRICS, Row, Summary
-from .tables import METRIC_NAMES, Grid, footer, label, number, percent, ranks, rows_of, span
+from ..runner.store import ResultStore
+from .plots.style import THEMES, Theme, svg, themed
+from .tables import BELOW_FLOOR, Grid
 
-_ROOM = 1.7  # sides of a picture's view to the longer side of the box
 _TEMPLATES = files(__package__) / "templates"
-
-
-def environment() -> Environment:
-    """Return what renders the templates: values escaped, the package's own style sheet at hand as `css`."""
-    found = Environment(
-        loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    found.filters |= {"data_uri": _svg_uri, "path": _path}
-    found.globals["css"] = Markup(_read("report.css"))  # the package's own file
-    return found
-
-
-def page(
-    store: ResultStore,
-    summary: Summary,
-    details: Mapping[str, Sequence[Grid]],
-    figures: Mapping[str, Mapping[str, str]],
-    *,
-    gallery: bool,
-) -> str:
-    """Render the page.
-
-    Args:
-        store: The results, for what the run says of itself and for its pictures.
-        summary: The main tables.
-        details: Other tables by section.
-        figures: Figure name to theme to SVG.
-        gallery: Whether to show pictures of the images.
-    """
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            run=store.run,
-            about=json.dumps(store.run, indent=2, sort_keys=True),
-            versions=run_versions(store),
-            summary=summary,
-            modes=summary.modes,
-            metrics=METRIC_NAMES,
-            sections={mode: _sections(summary, mode) for mode in summary.modes},
-            footers={mode: footer(summary, mode) for mode in summary.modes},
-            ranks=ranks(summary) if summary.ranks else None,
-            details=details,
-            figures=figures,
-            gallery=_gallery(store, summary) if gallery else None,
-            swatches={name: look.swatch for name, look in looks(summary.methods, summary.subject).items()},
-            unpruned=UNPRUNED,
-        )
-    )
-
-
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _svg_uri(text: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
-
-
-def run_versions(store: ResultStore) -> dict[str, str]:
-    """Versions that the first stored cell was made with."""
-    cells = store.cells()
-    return dict(cells[0].versions) if cells else {}
-
-
-def _sections(summary: Summary, mode: str) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Levels with their rows as the table shows them."""
-    levels = [("not pruned", summary.unpruned_rows)]
-    levels += [(level, rows_of(summary, mode, level)) for level in summary.levels]
-    return [(title, _rows(rows, summary)) for title, rows in levels if rows]
-
-
-def _rows(rows: Sequence[Row], summary: Summary) -> list[dict[str, Any]]:
-    best = {}
-    for metric in HIGHER_IS_BETTER:
-        for mode in {row.mode for row in rows}:
-            values = [row.metrics[metric].value for row in rows if row.mode == mode]
-            best[mode, metric] = max(values) if METRICS[metric] else min(values)
-    return [
-        {
-            "method": row.method,
-            "label": label(row),
-            "is_subject": row.method == summary.subject,
-            "params": percent(row.cost.get("params_removed")),
-            "flops": percent(row.cost.get("flops_removed")),
-            "cells": [
-                {
-                    "value": number(metric, row.metrics[metric].value),
-                    "span": span(metric, row.metrics[metric]),
-                    "below": metric in row.below_floor,
-                    "best": row.level in summary.levels and row.metrics[metric].value == best[row.mode, metric],
-                }
-                for metric in HIGHER_IS_BETTER
-            ],
-        }
-        for row in rows
-    ]
-
-
-def _gallery(store: ResultStore, summary: Summary) -> dict[str, Any] | None:
-    """Pictures with everybody's contours, ready to be drawn; None where the run kept none."""
-    found = store.analysis(ANALYSIS)
-    if not found or not found["pictures"]:
-        return None
-    keys = {key for picture in found["pictures"] for key in picture["predicted"]}
-    methods = [method for method in summary.methods if any(key.endswith(f"/{method}") for key in keys)]
-    pictures = []
-    for picture in found["pictures"]:
-        # whatever the record says, nothing else than the gallery gets into the page
-        image = (store.root / "gallery" / Path(picture["file"]).name).read_bytes()
-        uri = "data:image/png;base64," + base64.b64encode(image).decode()
-        pictures.append({**picture, "uri": uri, "view": _view(picture["box"], picture["size"])})
-    return {"pictures": pictures, "methods": methods, "levels": summary.levels}
-
-
-def _view(box: Sequence[float], size: Sequence[int]) -> str:
-    """View box of a square around the object, so that its contour can be judged."""
-    width, height = size
-    x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
-    side = min(_ROOM * max(x1 - x0, y1 - y0), width, height)
-    left = min(max((x0 + x1 - side) / 2, 0), width - side)
-    top = min(max((y0 + y1 - side) / 2, 0), height - side)
-    return f"{left:.1f} {top:.1f} {side:.1f} {side:.1f}"
-
-
-def _path(lines: Sequence[Sequence[Sequence[float]]], size: Sequence[int]) -> str:
-    """Write contours, given as shares of width and height, as the path of an SVG of that size."""
-    width, height = size
-    return " ".join(
-        "M" + " ".join(f"{x * width:.1f},{y * height:.1f}" for x, y in line) + "Z" for line in lines if line
-    )
-
-
 Draw = Callable[[Theme], Figure | None]
 
 
@@ -173,7 +38,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report under one heading.
+    """A part of a page under one heading.
 
     Attributes:
         title: The heading.
@@ -181,6 +46,8 @@ class Section:
         grids: Tables.
         figures: File name to figure.
         folded: Whether the page shows its tables only when asked to.
+        tabs: A name for each table, where the page shows one of them at a time.
+        html: What the page alone shows besides, after the text.
     """
 
     title: str
@@ -188,6 +55,8 @@ class Section:
     grids: Sequence[Grid] = ()
     figures: Mapping[str, Picture] = field(default_factory=dict)
     folded: bool = False
+    tabs: Sequence[str] = ()
+    html: str = ""
 
     @property
     def anchor(self) -> str:
@@ -195,94 +64,139 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
 
-def drawn(draw: Draw, theme: str, notice: str) -> str | None:
-    """Draw a figure as SVG text, with the run's notice below it; None where there is nothing to draw."""
-    with themed(THEMES[theme]):
-        figure = draw(THEMES[theme])
-        if figure is None:
-            return None
-        figure.text(0.005, -0.012, notice, color=THEMES[theme].faint, fontsize=7.5, va="top")
-        return svg(figure)
+@dataclass(frozen=True)
+class Page:
+    """All that is shown of some results.
 
-
-def render_experiment(
-    store: ResultStore, title: str, lead: Sequence[str], sections: Sequence[Section], *, show: int = 1
-) -> Path:
-    """Write `report.html`, `report.md` and `figures/` into the results folder, and print the first tables.
-
-    Args:
-        store: The results, for what the run says of itself.
-        title: Heading of the report.
+    Attributes:
+        title: Heading.
         lead: Paragraphs below it.
         sections: The parts, in order.
-        show: How many tables, from the first, are printed.
-
-    Returns:
-        The page.
+        printed: Tables that go to the terminal too.
+        frames: Name of a CSV file to its rows.
+        facts: Figures of the run with what they count, beside those that its record holds.
+        subject: The method whose rows stand out.
+        swatches: Method to the CSS of the square before its name.
     """
-    return write_report(store.root, store.run, run_versions(store), title, lead, sections, show=show)
+
+    title: str
+    lead: Sequence[str]
+    sections: Sequence[Section]
+    printed: Sequence[Grid] = ()
+    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    facts: Sequence[tuple[str, str]] = ()
+    subject: str = ""
+    swatches: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_report(
-    root: Path,
-    run: Mapping[str, Any],
-    versions: Mapping[str, str],
-    title: str,
-    lead: Sequence[str],
-    sections: Sequence[Section],
-    *,
-    show: int = 1,
-) -> Path:
-    """Write the report of something that a run record describes; see `render_experiment`.
+def write_results(store: ResultStore, page: Page) -> Path:
+    """Write the page of stored results into their folder; see `write_page`."""
+    cells = store.cells()
+    return write_page(store.root, page, store.run, dict(cells[0].versions) if cells else {})
 
-    Args:
-        root: Where to.
-        run: The record: its `notice`, and whatever else the page's last section lists.
-        versions: Packages to their versions.
-        title, lead, sections, show: As for `render_experiment`.
 
-    Returns:
-        The page.
+def write_page(root: Path, page: Page, run: Mapping[str, Any], versions: Mapping[str, str]) -> Path:
+    """Write `report.html`, `report.md`, the CSV files and `figures/`, and print what is to be printed.
+
+    `run` is the record of what ran: its `notice` stands on everything, its `identity` makes the facts, the rest is
+    listed last.
     """
     notice = str(run.get("notice", ""))
-    pictures: dict[str, dict[str, str]] = {}
-    for section in sections:
-        for name, picture in section.figures.items():
-            themes = {theme: text for theme in THEMES if (text := drawn(picture.draw, theme, notice)) is not None}
-            if themes:
-                pictures[name] = themes
+    for name, frame in page.frames.items():
+        write_text_atomic(root / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    pictures = {
+        name: drawn
+        for section in page.sections
+        for name, picture in section.figures.items()
+        if (drawn := _drawn(picture.draw, notice))
+    }
     for name, themes in pictures.items():
         write_text_atomic(root / "figures" / f"{name}.svg", themes["light"])
-    write_text_atomic(root / "report.md", _markdown(title, notice, lead, sections, pictures))
-    page = environment().get_template("experiment.html.j2")
-    path = root / "report.html"
-    text = page.render(
-        title=title,
-        lead=lead,
-        sections=sections,
-        figures=pictures,
-        notice=notice,
-        run=run,
-        about=json.dumps(run, indent=2, sort_keys=True),
-        versions=versions,
+    write_text_atomic(root / "report.md", _markdown(page, notice, pictures))
+    text = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            figures=pictures,
+            notice=notice,
+            run=run,
+            facts=[*_facts(run), *page.facts],
+            about=json.dumps(run, indent=2, sort_keys=True),
+            versions=versions,
+        )
     )
+    path = root / "report.html"
     write_text_atomic(path, text)
-    for grid in [grid for section in sections for grid in section.grids][:show]:
+    for grid in page.printed:
         grid.show()
-    click.echo(f"report: {path}  (tables: {path.with_suffix('.md')})")
+    tables = [path.with_suffix(".md"), *(root / f"{name}.csv" for name in list(page.frames)[:1])]
+    click.echo(f"report: {path}  (tables: {', '.join(map(str, tables))})")
     return path
 
 
-def _markdown(
-    title: str, notice: str, lead: Sequence[str], sections: Sequence[Section], pictures: Mapping[str, object]
-) -> str:
-    parts = [f"# {title}\n", *([f"**{notice}**\n"] if notice else []), *(f"{text}\n" for text in lead)]
-    for section in sections:
+def _drawn(draw: Draw, notice: str) -> dict[str, str]:
+    """Theme to SVG text, with the notice below the figure; empty where there is nothing to draw."""
+    found = {}
+    for name, theme in THEMES.items():
+        with themed(theme):
+            figure = draw(theme)
+            if figure is None:
+                return {}
+            figure.text(0.005, -0.012, notice, color=theme.faint, fontsize=7.5, va="top")
+            found[name] = svg(figure)
+    return found
+
+
+def _facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the head of the page says of a run: figure and what it counts."""
+    identity = run.get("identity")
+    if not identity:
+        return []
+    against = f", against {run['reference']}" if run.get("reference") else ""
+    data = run.get("data", {})
+    sets = ", ".join(f"{name}: {count['images']} in {count['groups']} groups" for name, count in data.items())
+    return [
+        (f"{identity['model']}, {identity['image_size']} px", f"{run.get('adapted', '')}{against}"),
+        (f"{sum(count['images'] for count in data.values())} {identity['role']} images", sets),
+        (f"{identity['calibration_samples']} calibration images", "of each data set"),
+    ]
+
+
+def _markdown(page: Page, notice: str, pictures: Mapping[str, object]) -> str:
+    parts = [f"# {page.title}\n", *([f"**{notice}**\n"] if notice else []), *(f"{text}\n" for text in page.lead)]
+    for section in page.sections:
+        shown = {name: picture.caption for name, picture in section.figures.items() if name in pictures}
+        if section.html and not (section.grids or shown):
+            continue  # nothing that Markdown could show
         parts += [f"## {section.title}\n", *(f"{text}\n" for text in section.text)]
-        parts += [
-            f"![{picture.caption}](figures/{name}.svg)\n\n{picture.caption}\n"
-            for name, picture in section.figures.items()
-            if name in pictures
-        ]
+        parts += [f"![{caption}](figures/{name}.svg)\n\n{caption}\n" for name, caption in shown.items()]
         parts += [grid.markdown() for grid in section.grids]
     return "\n".join(parts)
+
+
+def environment() -> Environment:
+    """Return what renders the templates: values escaped, the package's own style sheet at hand as `css`."""
+    found = Environment(
+        loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters |= {"data_uri": _svg_uri, "cell": _cell}
+    found.tests["below"] = lambda text: text.startswith(BELOW_FLOOR)
+    found.globals["css"] = Markup(_read("report.css"))  # the package's own file
+    return found
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _svg_uri(text: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def _cell(text: str) -> Markup:
+    """Write the cell of a table, an interval after its value small and below it."""
+    value, bracket, interval = text.partition(" [")
+    if bracket and interval.endswith("]"):
+        return Markup("<b>{}</b><small>[{}</small>").format(value, interval)
+    return escape(text)

@@ -1,7 +1,7 @@
 """The summary as tables for the terminal and Markdown."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -27,6 +27,8 @@ class Grid:
         footer: Lines below.
         sections: Numbers of the rows that a rule is drawn above, in the terminal.
         left: How many columns, from the first, are aligned left; the others right.
+        methods: The method of each row, which the page gives its colour.
+        best: Row and column of the cells that the page underlines.
     """
 
     title: str
@@ -35,6 +37,8 @@ class Grid:
     footer: Sequence[str] = ()
     sections: Collection[int] = ()
     left: int = 1
+    methods: Sequence[str] = ()
+    best: Collection[tuple[int, int]] = ()
 
     def markdown(self) -> str:
         """Write title, table and footer as Markdown."""
@@ -101,21 +105,20 @@ def rows_of(summary: Summary, mode: str, level: str) -> list[Row]:
 
 
 def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(HIGHER_IS_BETTER)) -> Grid:
-    """The main table of one quota mode: the paper's Table 5 with intervals, after floors and unpruned model.
+    """The main table of one quota mode: the paper's Table 5, after floors and unpruned model.
 
-    Args:
-        summary: What to show.
-        mode: Quota mode.
-        intervals: Metrics whose intervals are shown.
+    `intervals` names the metrics that are shown with theirs.
     """
+    of_levels = {"none": summary.unpruned_rows}
+    of_levels |= {level: rows_of(summary, mode, level) for level in summary.levels}
     rows: list[list[str]] = []
-    sections = []
-    for level, of_level in [
-        ("none", summary.unpruned_rows),
-        *((level, rows_of(summary, mode, level)) for level in summary.levels),
-    ]:
+    sections, methods, best = list[int](), list[str](), set[tuple[int, int]]()
+    for level, found in of_levels.items():
         sections.append(len(rows))
-        rows += [_cells(row, level if place == 0 else "", intervals) for place, row in enumerate(of_level)]
+        if level != "none":
+            best |= {(len(rows) + place, _FIRST_METRIC + metric) for place, metric in _best(found)}
+        methods += [row.method for row in found]
+        rows += [_cells(row, level if place == 0 else "", intervals) for place, row in enumerate(found)]
     return Grid(
         f"Macro average, no recovery, {summary.modes[mode]}",
         ["level", "method", "params -%", "FLOPs -%", *METRIC_NAMES.values()],
@@ -123,7 +126,23 @@ def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(
         footer(summary, mode),
         sections[1:],
         left=2,
+        methods=methods,
+        best=best,
     )
+
+
+_FIRST_METRIC = 4
+
+
+def _best(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """Row and metric, by number, of the best values of a level; corrected models are looked at apart."""
+    for column, (metric, higher) in enumerate(HIGHER_IS_BETTER.items()):
+        for mode in {row.mode for row in rows}:
+            values = [row.metrics[metric].value for row in rows if row.mode == mode]
+            first = max(values) if higher else min(values)
+            for place, row in enumerate(rows):
+                if row.mode == mode and row.metrics[metric].value == first:
+                    yield place, column
 
 
 def _cells(row: Row, level: str, intervals: Sequence[str]) -> list[str]:

@@ -7,34 +7,28 @@ averaged over validation sets; nothing is trained. The defaults of `correct` are
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import click
 from torch import nn
 
-from ..._support.files import write_json_atomic, write_text_atomic
 from ..._support.memo import Ledger
 from ..._support.progress import track
-from ...calibration.calibrate import calibrate
-from ...calibration.statistics import Statistics
 from ...commands.group import run
 from ...commands.options import cache_option, device_option
 from ...correction.correct import correct
 from ...correction.settings import CorrectionSettings
 from ...data.folders.folder import parse_named
-from ...evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ...pruning.level import Level
 from ...pruning.plan import Plan
-from ...pruning.planning import plan_from_scores
 from ...pruning.surgery import prune
-from ...scoring.criterion import unit_scores
-from ...scoring.recipes import Baseline, get_baseline
+from ...scoring.recipes import get_baseline
 from ...zoo import NOTICE
 from ..report.tables import Grid
-from ..runner.inputs import Inputs, load_inputs
-from ..runner.settings import COUNTS, LevelList, Settings, count_option, joined, methods_option, page_option
+from ..runner.inputs import Inputs
+from ..runner.settings import LevelList, count_option, joined, methods_option, page_option
+from .study import CACHE, Study, write_study
 
 METHODS = ("random", "medcore")
 LEVELS = tuple(Level.parse(text) for text in ("h50_m70", "h70_m70", "h84_m95"))
@@ -89,62 +83,34 @@ def _complete(samples: int, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**asdict(CorrectionSettings()), "samples": samples, **options}
 
 
-class Study:
-    """Evaluates cells that are not stored yet.
+class Cells:
+    """Evaluates cells that are not stored yet; those of an earlier run are found in `place`."""
 
-    Args:
-        inputs: Models, validation sets, calibration images.
-        place: File of the cells so far.
-        calibration: Images of each set that plans, and corrections without a number of their own, are made from.
-        cache: Folder of calibration statistics.
-    """
-
-    def __init__(self, inputs: Inputs, place: Path, calibration: int, cache: Path | None = None) -> None:
-        self.inputs, self._calibration, self._cache = inputs, calibration, cache
-        self._cells = Ledger(place, {**inputs.hashes, "images": calibration}, "cells")
-
-    @cached_property
-    def _sets(self) -> list[EvaluationSet]:
-        return [EvaluationSet(samples, self.inputs.image_size) for samples in self.inputs.sets.values()]
+    def __init__(self, study: Study, place: Path) -> None:
+        self._study, self._model = study, study.inputs.adapted
+        self._cells = Ledger(place, {**study.inputs.hashes, "images": study.samples}, "cells")
 
     def run(self, methods: Sequence[str], levels: Sequence[Level], variants: Sequence[str]) -> list[Outcome]:
         """Return the unpruned model's outcome, then one a method, level and variant."""
-        whole = self._cells.get_or_make(UNPRUNED, lambda: asdict(self._judge(self.inputs.adapted, UNPRUNED)))
-        statistics = self._statistics(methods)
-        jobs = [(plan, variant) for plan in self._plans(methods, levels, statistics) for variant in variants]
+        whole = self._cells.get_or_make(UNPRUNED, lambda: asdict(self._judge(self._model, UNPRUNED)))
+        recipes = list(map(get_baseline, methods))
+        statistics = self._study.statistics(recipes)
+        plans = [plan for recipe in recipes for plan in self._study.plans(recipe, levels, statistics)]
+        jobs = [(plan, variant) for plan in plans for variant in variants]
         outcomes = [self._outcome(plan, variant) for plan, variant in track(jobs, "correction study", total=len(jobs))]
         return [Outcome(**whole), *outcomes]
 
-    def _statistics(self, methods: Sequence[str]) -> Statistics | None:
-        needs = frozenset[Any]().union(*(get_baseline(method).needs for method in methods))
-        if not needs:
-            return None
-        drawn, models = self.inputs.calibration(0), (self.inputs.adapted, self.inputs.reference)
-        return calibrate(*models, drawn, self._calibration, needs, cache_dir=self._cache)
-
-    def _plans(self, methods: Sequence[str], levels: Sequence[Level], statistics: Statistics | None) -> list[Plan]:
-        plans = []
-        for recipe in map(get_baseline, methods):
-            scores = unit_scores(self._built(recipe, statistics), self.inputs.adapted)
-            plans += [
-                plan_from_scores(self.inputs.adapted, level, recipe, scores, statistics=statistics) for level in levels
-            ]
-        return plans
-
-    def _built(self, recipe: Baseline, statistics: Statistics | None) -> Any:
-        return recipe.build(statistics, self.inputs.adapted, 0, self.inputs.reference, self.inputs.calibration(0))
-
     def _outcome(self, plan: Plan, variant: str) -> Outcome:
-        rounds = [_complete(self._calibration, options) for options in VARIANTS[variant]]
+        rounds = [_complete(self._study.samples, options) for options in VARIANTS[variant]]
         key = f"{plan.hash} {json.dumps(rounds, sort_keys=True)}"
         stored = self._cells.get_or_make(key, lambda: asdict(self._corrected(plan, variant, rounds)))
         # methods that agree on what goes share a cell
         return replace(Outcome(**stored), method=plan.criterion, level=plan.level, variant=variant)
 
     def _corrected(self, plan: Plan, variant: str, rounds: Sequence[Mapping[str, Any]]) -> Outcome:
-        small = prune(self.inputs.adapted, plan)
-        drawn = self.inputs.calibration(0)
-        reports = [correct(small, self.inputs.adapted, drawn, progress=False, **options) for options in rounds]
+        small = prune(self._model, plan)
+        drawn = self._study.inputs.calibration(0)
+        reports = [correct(small, self._model, drawn, progress=False, **options) for options in rounds]
         error = reports[-1].stream_error if reports else None
         seconds = sum(report.seconds for report in reports) if reports else None
         return self._judge(small, variant, plan, error, seconds)
@@ -157,9 +123,7 @@ class Study:
         error: float | None = None,
         seconds: float | None = None,
     ) -> Outcome:
-        means = {
-            images.name: float(macro_average(score(predict(model, images), images))["bf1"]) for images in self._sets
-        }
+        means = self._study.bf1(model)
         method, level = (plan.criterion, plan.level) if plan else ("", "")
         return Outcome(method, level, variant, sum(means.values()) / len(means), means, error, seconds)
 
@@ -233,7 +197,7 @@ def _known_variants(context: click.Context, option: click.Parameter, value: str)
 @count_option("--images", 60, "Drawn images of each set.")
 @count_option("--calibration", 64, "Training images of each set that scores come from.")
 @device_option
-@cache_option("medcore-results/calibration", Path("medcore-results/calibration"))
+@cache_option(str(CACHE), CACHE)
 @page_option("medcore-results/correction.md")
 def command(
     adapted: Path | None,
@@ -256,16 +220,13 @@ def command(
     Example:
       medcore-bench correction-study --methods medcore --levels h70_m70
     """
-    counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
-    chosen = {"adapted": adapted, "reference": reference, "data": parse_named(data)}
-    inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device, **chosen))  # type: ignore[arg-type]
-    cells = out.with_suffix(".cells.json")
-    outcomes = Study(inputs, cells, calibration, cache).run(methods, levels, variants)
-    notice = NOTICE if inputs.is_phantom else ""
-    write_json_atomic(out.with_suffix(".json"), {"notice": notice, "cells": [asdict(outcome) for outcome in outcomes]})
-    write_text_atomic(out, page(outcomes, inputs, calibration))
-    cells.unlink(missing_ok=True)
-    click.echo(f"written: {out}")
+    chosen: dict[str, Any] = {"adapted": adapted, "reference": reference, "data": parse_named(data)}
+    study = Study.load(out, device, cache, images, calibration, **chosen)
+    so_far = out.with_suffix(".cells.json")
+    outcomes = Cells(study, so_far).run(methods, levels, variants)
+    notice = NOTICE if study.inputs.is_phantom else ""
+    stored = {"notice": notice, "cells": [asdict(outcome) for outcome in outcomes]}
+    write_study(out, stored, page(outcomes, study.inputs, calibration), so_far)
 
 
 if __name__ == "__main__":

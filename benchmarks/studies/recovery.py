@@ -15,10 +15,8 @@ from typing import Any
 import click
 from torch import nn
 
-from ..._support.files import write_json_atomic, write_text_atomic
-from ...calibration.calibrate import calibrate
 from ...calibration.statistics import Statistics
-from ...commands.options import Whole, cache_option, device_option
+from ...commands.options import cache_option, device_option
 from ...data.splits.split import FRACTIONS, Split
 from ...evaluation.evaluate import evaluate, macro_average
 from ...pruning.planning import plan
@@ -29,8 +27,9 @@ from ...training.settings import RecoverySettings, RecoveryWeights
 from ...training.store import RecoveryStore
 from ...zoo import NOTICE
 from ..report.tables import Grid
-from ..runner.inputs import Inputs, load_inputs
-from ..runner.settings import COUNTS, SUBJECT, Settings, count_option, page_option, results_option
+from ..runner.inputs import Inputs
+from ..runner.settings import SUBJECT, count_option, page_option, results_option
+from .study import CACHE, Study, write_study
 
 TRIAL_LEVEL = "h84_m95"
 OTHER_LEVELS = ("h70_m95",)
@@ -84,16 +83,10 @@ class Outcome:
         return cls(name, level, settings, float(last["bf1"]), float(last["dice"]), history.start["bf1"], pace, curve)
 
 
-class Study:
-    """The pruned models and the images of a study.
+class Recoveries:
+    """The pruned models and the images of a study, and the store that its recoveries are kept in."""
 
-    Args:
-        inputs: Whose sets are the validation images.
-        statistics: Of the calibration images.
-        store: Where recoveries are kept.
-    """
-
-    def __init__(self, inputs: Inputs, statistics: Statistics, store: RecoveryStore) -> None:
+    def __init__(self, inputs: Inputs, statistics: Statistics | None, store: RecoveryStore) -> None:
         self.inputs, self.statistics, self.store = inputs, statistics, store
         self.data = Split(dict(inputs.roles.train), dict(inputs.sets), {}, 0, FRACTIONS)
 
@@ -121,7 +114,7 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: outcome.bf1)
 
 
-def run(study: Study, trial: RecoverySettings, final: RecoverySettings) -> tuple[list[Outcome], list[Outcome]]:
+def run(study: Recoveries, trial: RecoverySettings, final: RecoverySettings) -> tuple[list[Outcome], list[Outcome]]:
     """Run the trials, then recover for longer with the best weights.
 
     Args:
@@ -185,7 +178,7 @@ def _row(outcome: Outcome) -> list[str]:
     ]
 
 
-def page(trials: Sequence[Outcome], further: Sequence[Outcome], unpruned: float, study: Study) -> str:
+def page(trials: Sequence[Outcome], further: Sequence[Outcome], unpruned: float, study: Recoveries) -> str:
     """Lay a study out as Markdown."""
     validation, train = (sum(map(len, sets.values())) for sets in (study.data.validation, study.data.train))
     rows = [[*_row(outcome), "best" if outcome is best(trials) else ""] for outcome in trials]
@@ -224,43 +217,15 @@ differences of a few thousandths are noise.
 
 
 @click.command(name="recovery-study")
-@click.option(
-    "--images",
-    type=Whole(1),
-    default=24,
-    show_default=True,
-    metavar="N",
-    help="Validation images of each set.",
-)
-@click.option(
-    "--training",
-    type=Whole(1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Training images of each set.",
-)
+@count_option("--images", 24, "Validation images of each set.")
+@count_option("--training", 64, "Training images of each set.")
 @count_option("--calibration", 64, "Training images of each set that scores come from.")
 @count_option("--trial-steps", 40, "Steps of each trial.")
-@click.option(
-    "--trial-batch",
-    type=Whole(1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Images in a step of a trial.",
-)
-@click.option(
-    "--steps",
-    type=Whole(1),
-    default=150,
-    show_default=True,
-    metavar="N",
-    help="Steps of the longer recoveries.",
-)
+@count_option("--trial-batch", 8, "Images in a step of a trial.")
+@count_option("--steps", 150, "Steps of the longer recoveries.")
 @count_option("--batch", 16, "Images in a step of those.")
 @device_option
-@cache_option("medcore-results/calibration", Path("medcore-results/calibration"))
+@cache_option(str(CACHE), CACHE)
 @results_option("--store", default=Path("medcore-results/recoveries"), says="Folder where recovered models are kept.")
 @page_option("medcore-results/recovery_defaults.md")
 def command(cache: Path, store: Path, out: Path, device: str, **counts: int) -> None:
@@ -278,24 +243,14 @@ def command(cache: Path, store: Path, out: Path, device: str, **counts: int) -> 
     unpruned = study.unpruned()
     stored: dict[str, Any] = {"notice": NOTICE, "unpruned_bf1": unpruned}
     stored |= {"trials": [asdict(each) for each in trials], "longer": [asdict(each) for each in longer]}
-    write_json_atomic(out.with_suffix(".json"), stored)
-    write_text_atomic(out, page(trials, longer, unpruned, study))
     click.echo(f"best: {best(trials).name}, learning rate {settled(trials, longer).learning_rate:g}")
-    click.echo(f"written: {out}")
+    write_study(out, stored, page(trials, longer, unpruned, study))
 
 
-def _study(counts: dict[str, int], device: str, cache: Path, store: RecoveryStore, out: Path) -> Study:
-    asked = replace(
-        COUNTS["default"],
-        phantom_images=counts["images"],
-        calibration=counts["calibration"],
-        training=counts["training"],
-    )
-    inputs = load_inputs(Settings(out.parent, asked, role="validation", device=device))
-    needs = get_baseline(SUBJECT).needs
-    drawn = inputs.calibration(0)
-    statistics = calibrate(inputs.adapted, inputs.reference, drawn, counts["calibration"], needs, cache_dir=cache)
-    return Study(inputs, statistics, store)
+def _study(counts: dict[str, int], device: str, cache: Path, store: RecoveryStore, out: Path) -> Recoveries:
+    drawn = {name: counts[name] for name in ("images", "calibration", "training")}
+    study = Study.load(out, device, cache, **drawn)
+    return Recoveries(study.inputs, study.statistics([get_baseline(SUBJECT)]), store)
 
 
 if __name__ == "__main__":

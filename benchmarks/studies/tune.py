@@ -6,29 +6,25 @@ baselines, and frozen for everything else, real images too (METHOD section 9).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..._support.files import write_json_atomic, write_text_atomic
 from ..._support.memo import Ledger
 from ..._support.progress import track
-from ...calibration.calibrate import calibrate
 from ...calibration.statistics import Statistics
-from ...commands.options import Whole, cache_option, device_option
-from ...evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from ...commands.options import cache_option, device_option
 from ...pruning.level import COMPARISON_LEVELS
 from ...pruning.plan import Plan
-from ...pruning.planning import plan_from_scores
 from ...pruning.surgery import prune
-from ...scoring.criterion import unit_scores
 from ...scoring.recipes import get_baseline
 from ...zoo import NOTICE
 from ..report.tables import Grid
-from ..runner.inputs import Inputs, load_inputs
-from ..runner.settings import COUNTS, Settings, count_option, page_option
+from ..runner.inputs import Inputs
+from ..runner.settings import count_option, page_option
+from .study import CACHE, Study, write_study
 
 Trial = Mapping[str, Any]
 
@@ -98,54 +94,32 @@ class Outcome:
 
 
 class _Judge:
-    """Scores plans on the validation sets, each distinct plan once; a killed run finds its scores again.
+    """Scores plans on the validation sets, each distinct plan once; a killed run finds its scores in `place` again."""
 
-    Args:
-        inputs: Whose sets are the validation images.
-        place: File of the scores so far; scores of other models or images in it are dropped.
-    """
-
-    def __init__(self, inputs: Inputs, place: Path) -> None:
-        self.model = inputs.adapted
-        self.sets = [EvaluationSet(samples, inputs.image_size) for samples in inputs.sets.values()]
-        self._scores = Ledger(place, inputs.hashes, "bf1")
+    def __init__(self, study: Study, place: Path) -> None:
+        self._study = study
+        self._scores = Ledger(place, study.inputs.hashes, "bf1")
 
     def bf1(self, plan: Plan) -> float:
         return float(self._scores.get_or_make(plan.hash, lambda: self._measured(plan)))
 
     def _measured(self, plan: Plan) -> float:
-        small = prune(self.model, plan)
-        means = [macro_average(score(predict(small, images), images))["bf1"] for images in self.sets]
+        means = self._study.bf1(prune(self._study.inputs.adapted, plan)).values()
         return float(sum(means) / len(means))
 
 
-def _try(method: str, trial: Trial, inputs: Inputs, statistics: Statistics, judge: _Judge) -> Outcome:
-    recipe = get_baseline(method).with_settings(**trial)
-    scores = unit_scores(recipe.build(statistics, inputs.adapted, 0, inputs.reference), inputs.adapted)
-    by_level = {
-        str(level): judge.bf1(plan_from_scores(inputs.adapted, level, recipe, scores, statistics=statistics))
-        for level in COMPARISON_LEVELS
-    }
-    return Outcome(method, trial, sum(by_level.values()) / len(by_level), by_level)
-
-
 def tune(
-    inputs: Inputs, statistics: Statistics, place: Path, trials: Mapping[str, Sequence[Trial]] = TRIALS
+    study: Study, statistics: Statistics | None, place: Path, trials: Mapping[str, Sequence[Trial]] = TRIALS
 ) -> list[Outcome]:
-    """Run every trial.
-
-    Args:
-        inputs: Whose sets are the validation images.
-        statistics: Of the calibration images.
-        place: File of the scores so far, for a run that is gone on with.
-        trials: Method to settings.
-
-    Returns:
-        An outcome a trial, in order.
-    """
-    judge = _Judge(inputs, place)
+    """Run every trial, an outcome each, in order; `place` is the file of the scores so far."""
+    judge = _Judge(study, place)
     jobs = [(method, trial) for method, several in trials.items() for trial in several]
-    return [_try(method, trial, inputs, statistics, judge) for method, trial in track(jobs, "trials", total=len(jobs))]
+    outcomes = []
+    for method, trial in track(jobs, "trials", total=len(jobs)):
+        plans = study.plans(get_baseline(method).with_settings(**trial), COMPARISON_LEVELS, statistics)
+        by_level = {str(level): judge.bf1(plan) for level, plan in zip(COMPARISON_LEVELS, plans, strict=True)}
+        outcomes.append(Outcome(method, trial, sum(by_level.values()) / len(by_level), by_level))
+    return outcomes
 
 
 def best(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
@@ -194,17 +168,10 @@ nothing to tune; `taylor`, `disturbed_taylor`, `wanda`, `lamp` and `mask_fisher`
 
 
 @click.command(name="tune")
-@click.option(
-    "--images",
-    type=Whole(1),
-    default=24,
-    show_default=True,
-    metavar="N",
-    help="Validation images of each set.",
-)
+@count_option("--images", 24, "Validation images of each set.")
 @count_option("--calibration", 64, "Training images of each set that scores come from.")
 @device_option
-@cache_option("medcore-results/calibration", Path("medcore-results/calibration"))
+@cache_option(str(CACHE), CACHE)
 @page_option("medcore-results/defaults.md")
 def command(images: int, calibration: int, device: str, cache: Path, out: Path) -> None:
     """Settle the open settings on phantom validation images, as many trials for every method.
@@ -215,16 +182,11 @@ def command(images: int, calibration: int, device: str, cache: Path, out: Path) 
     Example:
       medcore-bench tune --images 24 --calibration 64
     """
-    counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
-    inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device))
-    tried = (get_baseline(method).with_settings(**trial) for method, several in TRIALS.items() for trial in several)
-    needs = frozenset().union(*(recipe.needs for recipe in tried))
-    statistics = calibrate(inputs.adapted, inputs.reference, inputs.calibration(0), calibration, needs, cache_dir=cache)
-    scores_so_far = out.with_suffix(".scores.json")
-    outcomes = tune(inputs, statistics, scores_so_far)
-    write_json_atomic(out.with_suffix(".json"), {"notice": NOTICE, "trials": [asdict(outcome) for outcome in outcomes]})
-    write_text_atomic(out, _page(outcomes, inputs, calibration))
-    scores_so_far.unlink(missing_ok=True)
+    study = Study.load(out, device, cache, images, calibration)
+    tried = [get_baseline(method).with_settings(**trial) for method, several in TRIALS.items() for trial in several]
+    so_far = out.with_suffix(".scores.json")
+    outcomes = tune(study, study.statistics(tried), so_far)
     for method, outcome in best(outcomes).items():
         click.echo(f"{method}: {_words(outcome.settings)} (BF1 {outcome.bf1:.4f})")
-    click.echo(f"written: {out}")
+    stored = {"notice": NOTICE, "trials": [asdict(outcome) for outcome in outcomes]}
+    write_study(out, stored, _page(outcomes, study.inputs, calibration), so_far)

@@ -203,8 +203,8 @@ class Registry(Generic[T]):
             return
         self._loaded_built_in = True
         package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-            importlib.import_module(f"{self._package}.{module.name}")
+        for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{self._package}."):
+            importlib.import_module(module.name)
 
     def _load_entry_point(self, point: EntryPoint) -> None:
         owner = point.dist.name if point.dist is not None else point.value

@@ -42,6 +42,17 @@ for name in NAMES:
     print(mp.plan(model, "h50_m70", name, statistics=statistics))
 """
 
+# after a block that registers experiments: each runs to its page
+RUN = """
+from medcore_prune.benchmarks.runner.experiment import experiments
+
+for name in NAMES:
+    few = ["--quick", "--images", "1", "--calibration", "1", "--out", name]
+    experiments.get(name).command()(few, standalone_mode=False)
+    for made in ("report.md", "report.html", "run.json"):
+        assert open(f"{name}/{made}").read()
+"""
+
 
 def blocks(page: str, *languages: str) -> list[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -77,6 +88,8 @@ def test_python_runs(page: str, script: str, tmp_path: Path) -> None:
     registered = re.findall(r'@(?:mp\.)?register_(?:criterion|baseline)\("(\w+)"', script)
     before = STAND_INS if "# your files" in script else ""
     after = USE.replace("NAMES", repr(registered)) if registered else ""
+    if ran := re.findall(r'@register_experiment\("(\w+)"', script):
+        after += RUN.replace("NAMES", repr(ran))
     environment = {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PATH": ""}
     done = run_script(before + script + after, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr

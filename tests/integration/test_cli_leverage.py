@@ -74,7 +74,7 @@ def test_a_finished_sweep_measures_nothing_again(
     def never(*given: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(command, "render", lambda store: None)
+    monkeypatch.setattr(command.Leverage, "show", lambda self: None)
     monkeypatch.setattr(sweep, "measure", never)
     monkeypatch.setattr(contours, "_maps", never)
     assert run("leverage", pair, out, *GRID).exit_code == 0
@@ -90,7 +90,7 @@ def test_other_levels_are_another_run(pair: list[str], swept: tuple[Path, str]) 
 def test_an_unfinished_sweep_cannot_be_rendered(tmp_path: Path) -> None:
     store = ResultStore.create(tmp_path / "out", {"identity": {}})
     with pytest.raises(ResultsError, match="no finished sweep"):
-        command.render(store)
+        command.page(store)
 
 
 @pytest.mark.parametrize(

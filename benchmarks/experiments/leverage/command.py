@@ -2,25 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import click
 import pandas as pd
 
 from ...._support.errors import MedcorePruneError, ResultsError
-from ...._support.files import write_text_atomic
 from ....calibration.statistics import Statistics
 from ....pruning.level import Level
 from ....pruning.plan import Plan
 from ....pruning.planning import planner
 from ....scoring.criterion import unit_scores
-from ...report.page import Picture, Section, render_experiment
-from ...runner.evaluate import Evaluator, duration, seconds_an_image
-from ...runner.experiment import begin, calibrated, experiment_options, running
+from ...report.page import Page, Picture, Section
+from ...runner.evaluate import duration, seconds_an_image
+from ...runner.experiment import Experiment, register_experiment
 from ...runner.inputs import Inputs
-from ...runner.methods import Method, choose_methods
-from ...runner.settings import Settings, method_option
+from ...runner.methods import Method
+from ...runner.settings import method_option
 from ...runner.store import ResultStore
 from . import plots
 from . import report as tables
@@ -51,24 +51,9 @@ def _percents(shares: tuple[float, ...]) -> str:
     return ",".join(f"{100 * share:g}" for share in shares)
 
 
-@click.command(name=NAME)
-@experiment_options(NAME, gallery=False)
-@method_option
-@click.option(
-    "--heads",
-    type=Percents(),
-    default=_percents(StepGrid.heads),
-    show_default=True,
-    help="Shares of the attention heads that go, in per cent.",
-)
-@click.option(
-    "--mlp",
-    type=Percents(),
-    default=_percents(StepGrid.neurons),
-    show_default=True,
-    help="Shares of the MLP neurons that go, in per cent.",
-)
-def command(settings: Settings, method: str, heads: tuple[float, ...], mlp: tuple[float, ...]) -> None:
+@register_experiment(NAME)
+@dataclass
+class Leverage(Experiment):
     """Measure how far compression steps move the contour for what they save: heads against MLP.
 
     A sweep over head and MLP levels, scored once; and a test of the first-order
@@ -79,49 +64,63 @@ def command(settings: Settings, method: str, heads: tuple[float, ...], mlp: tupl
     Example:
       medcore-bench leverage --quick --heads 30,50,70 --mlp 30,50,70
     """
-    if settings.seeds != 1:
-        raise MedcorePruneError("--seeds: a sweep looks at one calibration sample; leave it at 1")
-    settings = replace(settings, methods=(method,), subject=method)
-    grid = StepGrid(heads, mlp)
-    with running(settings):
-        (chosen,) = choose_methods(settings)
-        identity = {"method": chosen.fingerprint, "heads": heads, "mlp": mlp, "batch": settings.batch_size}
-        inputs, store = begin(settings, NAME, methods=[chosen], identity=identity)
-        models = len(grid.levels) + len(LEVELS)
-        images = sum(map(len, inputs.sets.values()))
-        seconds = images * models * seconds_an_image(Evaluator(inputs, settings, store))
-        click.echo(f"{models} pruned models at most, {images} images, at most about {duration(seconds)}")
-        statistics = calibrated(inputs, store, settings, chosen.needs).get(0)
-        run(inputs, store, settings, chosen, grid, statistics)
-        render(store)
+
+    options = (
+        method_option,
+        click.option(
+            "--heads",
+            type=Percents(),
+            default=_percents(StepGrid.heads),
+            show_default=True,
+            help="Shares of the attention heads that go, in per cent.",
+        ),
+        click.option(
+            "--mlp",
+            type=Percents(),
+            default=_percents(StepGrid.neurons),
+            show_default=True,
+            help="Shares of the MLP neurons that go, in per cent.",
+        ),
+    )
+    fixed: ClassVar = {"gallery": False}
+
+    method: str
+    heads: tuple[float, ...]
+    mlp: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.settings.seeds != 1:
+            raise MedcorePruneError("--seeds: a sweep looks at one calibration sample; leave it at 1")
+        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
+        self.grid = StepGrid(self.heads, self.mlp)
+
+    def identity(self) -> dict[str, Any]:
+        method, batch = self.methods[0].fingerprint, self.settings.batch_size
+        return {"method": method, "heads": self.heads, "mlp": self.mlp, "batch": batch}
+
+    def announced(self) -> Iterator[str]:
+        models = len(self.grid.levels) + len(LEVELS)
+        seconds = self.images * models * seconds_an_image(self.evaluator)
+        yield f"{models} pruned models at most, {self.images} images, at most about {duration(seconds)}"
+
+    def measure(self) -> None:
+        """Measure what is not stored yet: steps between pruned models, of which none is a row of its own."""
+        model, sets, root = self.inputs.adapted, self.inputs.sets, self.store.root
+        method, draws = self.methods[0], self.settings.counts.draws
+        plans = _plans(self.inputs, method, self.statistics.get(0), (*self.grid.levels, *LEVELS))
+        cells = Cells.of(model, self.grid, {level: plans[level] for level in self.grid.levels})
+        paths = sweep(model, cells, sets, self.settings, root)
+        digest = hashlib.sha256(json.dumps([plans[level].hash for level in LEVELS]).encode()).hexdigest()
+        measure_contours(model, plans, sets, digest, root)
+        self.store.write_analysis(NAME, {"method": method.name, **summarise_sweep(paths, cells, draws)})
+        self.store.write_analysis("contours", {"rows": summarise_contours(read_contours(root), draws)})
+
+    @staticmethod
+    def page(store: ResultStore) -> Page:
+        return page(store)
 
 
-def run(
-    inputs: Inputs,
-    store: ResultStore,
-    settings: Settings,
-    method: Method,
-    grid: StepGrid,
-    statistics: Statistics | None,
-) -> None:
-    """Measure what is not stored yet, and store the figures.
-
-    Args:
-        inputs: Model and images.
-        store: Where results go.
-        settings: Batch size, grid, draws.
-        method: Whose scores choose.
-        grid: Levels.
-        statistics: What the method's scores read.
-    """
-    plans = _plans(inputs, method, statistics, (*grid.levels, *LEVELS))
-    cells = Cells.of(inputs.adapted, grid, {level: plans[level] for level in grid.levels})
-    paths = sweep(inputs.adapted, cells, inputs.sets, settings, store.root)
-    digest = hashlib.sha256(json.dumps([plans[level].hash for level in LEVELS]).encode()).hexdigest()
-    measure_contours(inputs.adapted, plans, inputs.sets, digest, store.root)
-    draws = settings.counts.draws
-    store.write_analysis(NAME, {"method": method.name, **summarise_sweep(paths, cells, draws)})
-    store.write_analysis("contours", {"rows": summarise_contours(read_contours(store.root), draws)})
+command = Leverage.command()
 
 
 def _plans(
@@ -134,8 +133,8 @@ def _plans(
     return {level: make(level) for level in levels}
 
 
-def render(store: ResultStore) -> None:
-    """Write the report from what is stored.
+def page(store: ResultStore) -> Page:
+    """Lay out what is stored.
 
     Raises:
         ResultsError: The run is not finished.
@@ -144,8 +143,6 @@ def render(store: ResultStore) -> None:
     if found is None or contours is None:
         raise ResultsError(f"{store.root} holds no finished sweep yet: run the same command again to go on")
     steps = pd.DataFrame(found["steps"])
-    write_text_atomic(store.root / "steps.csv", steps.to_csv(index=False, lineterminator="\n"))
-    write_text_atomic(store.root / "cells.csv", pd.DataFrame(found["cells"]).to_csv(index=False, lineterminator="\n"))
     points, rows = read_contours(store.root), contours["rows"]
     notice = str(store.run.get("notice", ""))
     pictures = {
@@ -159,10 +156,12 @@ def render(store: ResultStore) -> None:
         "theorem": Picture(tables.CAPTIONS["theorem"], lambda theme: plots.theorem_figure(points, rows, theme)),
         "order": Picture(tables.CAPTIONS["order"], lambda theme: plots.order(rows, theme)),
     }
+    shown = [tables.main(found, notice), tables.bands(found, notice), tables.theorem(rows, notice)]
     sections = [
-        Section("Heads against MLP", grids=[tables.main(found, notice), tables.bands(found, notice)], figures=pictures),
-        Section("Theorem 3.3", tables.THEOREM, [tables.theorem(rows, notice)], theorem),
+        Section("Heads against MLP", grids=shown[:2], figures=pictures),
+        Section("Theorem 3.3", tables.THEOREM, shown[2:], theorem),
         Section("All steps", grids=[tables.steps(steps, notice)], folded=True),
     ]
     lead = [f"Pruned by {found['method']}, no fine-tuning. {tables.LEAD}"]
-    render_experiment(store, "Boundary leverage", lead, sections, show=3)
+    frames = {"steps": steps, "cells": pd.DataFrame(found["cells"])}
+    return Page("Boundary leverage", lead, sections, shown, frames)

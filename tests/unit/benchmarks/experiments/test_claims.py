@@ -6,8 +6,9 @@ import pytest
 from bench_store import add, build, of_experiment
 
 from medcore_prune._support.errors import ResultsError
-from medcore_prune.benchmarks.experiments import ablation, claims, main
-from medcore_prune.benchmarks.experiments.claims import CLAIMS, Verdict, judged, stores_in, verdicts
+from medcore_prune.benchmarks.experiments import ablation, claims, findings, main
+from medcore_prune.benchmarks.experiments.claims import CLAIMS, stores_in, verdicts
+from medcore_prune.benchmarks.experiments.findings import Verdict, judged
 from medcore_prune.benchmarks.experiments.leverage.sweep import HEADLINE
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.evaluation.intervals import Interval
@@ -45,18 +46,18 @@ def test_first_on_bf1_takes_every_level_and_significance(tmp_path: Path) -> None
     store = build(tmp_path)
     for level in ("h40_m30", "h84_m95"):
         add(store, "own", level, "medcore", quality=0.95)
-    found = claims.first_on_bf1(store)
+    found = findings.first_on_bf1(store)
     assert found.verdict is Verdict.HOLDS
     assert "h40_m30 1 of 3, h84_m95 1 of 3" in found.measured
     # a tie: first still, but no longer better than everybody
     add(store, "own", "h84_m95", "zero_fisher", quality=0.95)
-    assert claims.first_on_bf1(store).verdict is Verdict.UNDECIDED
+    assert findings.first_on_bf1(store).verdict is Verdict.UNDECIDED
 
 
 def test_not_first_anywhere_refutes_being_first(tmp_path: Path) -> None:
     store = build(tmp_path)
     add(store, "own", "h84_m95", "medcore", quality=0.2)
-    assert claims.first_on_bf1(store).verdict is Verdict.DOES_NOT
+    assert findings.first_on_bf1(store).verdict is Verdict.DOES_NOT
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_not_first_anywhere_refutes_being_first(tmp_path: Path) -> None:
 def test_the_margin_is_over_the_fisher_baselines(tmp_path: Path, last: float, verdict: Verdict) -> None:
     store = build(tmp_path)
     add(store, "own", "h84_m95", "medcore", quality=last)
-    found = claims.margin_grows(store)
+    found = findings.margin_grows(store)
     assert found.verdict is verdict
     assert found.value is not None
     # zero_fisher at 0.6 is the only rival here, MedCore leads by 0.1 at the first level
@@ -75,28 +76,28 @@ def test_the_margin_is_over_the_fisher_baselines(tmp_path: Path, last: float, ve
 def test_the_boundary_fisher_matters_most_where_leaving_it_out_costs_most(tmp_path: Path) -> None:
     most = _ablation(tmp_path / "most", full=0.8, without_boundary_fisher=0.5, without_reset=0.7, without_variance=0.7)
     least = _ablation(tmp_path / "least", full=0.8, without_boundary_fisher=0.8, without_reset=0.6)
-    assert claims.boundary_matters_most(most).verdict is Verdict.HOLDS
-    assert claims.boundary_matters_most(least).verdict is Verdict.DOES_NOT
+    assert findings.boundary_matters_most(most).verdict is Verdict.HOLDS
+    assert findings.boundary_matters_most(least).verdict is Verdict.DOES_NOT
 
 
 def test_both_parts_have_to_help_at_the_strongest_level(tmp_path: Path) -> None:
     both = _ablation(tmp_path / "both", full=0.8, without_reset=0.6, without_variance=0.7)
     one = _ablation(tmp_path / "one", full=0.7, without_reset=0.8, without_variance=0.6)
-    assert claims.parts_matter_at_extremes(both).verdict is Verdict.HOLDS
-    assert claims.parts_matter_at_extremes(one).verdict is Verdict.DOES_NOT
+    assert findings.parts_matter_at_extremes(both).verdict is Verdict.HOLDS
+    assert findings.parts_matter_at_extremes(one).verdict is Verdict.DOES_NOT
 
 
 def test_a_rise_near_saturation_is_found(tmp_path: Path) -> None:
-    rises = claims.not_monotone(_landscape(tmp_path / "rises", at_70=0.5, at_84=0.7))
-    falls = claims.not_monotone(_landscape(tmp_path / "falls", at_70=0.6, at_84=0.4))
+    rises = findings.not_monotone(_landscape(tmp_path / "rises", at_70=0.5, at_84=0.7))
+    falls = findings.not_monotone(_landscape(tmp_path / "falls", at_70=0.6, at_84=0.4))
     assert rises.verdict is Verdict.HOLDS
     assert "h70_m50 to h84_m50" in rises.measured
     assert falls.verdict is Verdict.DOES_NOT
 
 
 def test_blocks_are_compared_by_what_cutting_them_costs(tmp_path: Path) -> None:
-    deep = claims.deepest_most_sensitive(_landscape(tmp_path / "deep", 0.5, 0.5, deep=0.4))
-    shallow = claims.deepest_most_sensitive(_landscape(tmp_path / "shallow", 0.5, 0.5, deep=0.9))
+    deep = findings.deepest_most_sensitive(_landscape(tmp_path / "deep", 0.5, 0.5, deep=0.4))
+    shallow = findings.deepest_most_sensitive(_landscape(tmp_path / "shallow", 0.5, 0.5, deep=0.9))
     assert deep.verdict is Verdict.HOLDS
     assert deep.value is not None
     assert deep.value.value == pytest.approx(0.4, abs=0.03)
@@ -109,7 +110,7 @@ def test_the_worst_recovered_level_decides(tmp_path: Path, quality: float, verdi
     add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.92)
     add(store, "one_time", "h40_m30", "medcore", quality=0.99)
     add(store, "sequential", "h84_m95", "medcore", quality=quality)
-    found = claims.recovered_holds(store)
+    found = findings.recovered_holds(store)
     assert found.verdict is verdict
     assert "after the same recovery" in found.measured
 
@@ -134,10 +135,10 @@ def test_results_are_found_by_experiment_and_only_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("worst", "verdict"), [(0.95, Verdict.HOLDS), (0.5, Verdict.DOES_NOT)])
 def test_the_worst_step_decides_about_displacements(tmp_path: Path, worst: float, verdict: Verdict) -> None:
     store = of_experiment(tmp_path, "leverage", {}, ["medcore"], "medcore")
-    assert claims.contours_move_as_predicted(store).verdict is Verdict.UNDECIDED
+    assert findings.contours_move_as_predicted(store).verdict is Verdict.UNDECIDED
     rows = [{"spearman": {"value": rho, "low": rho - 0.02, "high": rho + 0.02}} for rho in (0.99, worst)]
     store.write_analysis("contours", {"rows": rows})
-    assert claims.contours_move_as_predicted(store).verdict is verdict
+    assert findings.contours_move_as_predicted(store).verdict is verdict
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(2.9, Verdict.HOLDS), (0.6, Verdict.DOES_NOT)])
@@ -146,4 +147,4 @@ def test_heads_need_a_ratio_above_one(tmp_path: Path, ratio: float, verdict: Ver
     blr = {"value": ratio, "low": ratio - 0.2, "high": ratio + 0.2}
     wins = {"value": 0.8, "low": 0.7, "high": 0.9}
     store.write_analysis("leverage", {"bands": {HEADLINE: {"blr": blr, "win_rate": wins}}})
-    assert claims.heads_have_more_leverage(store).verdict is verdict
+    assert findings.heads_have_more_leverage(store).verdict is verdict

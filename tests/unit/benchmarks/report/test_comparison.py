@@ -2,18 +2,25 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bench_store import build
 from skimage import io
 
-from medcore_prune.benchmarks.report.comparison import render
+from medcore_prune.benchmarks.report import comparison
+from medcore_prune.benchmarks.report.page import write_results
 from medcore_prune.benchmarks.report.plots.comparison import Removed, draw
 from medcore_prune.benchmarks.report.plots.style import SUBJECT_COLOUR, THEMES, looks
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.planning import make_plan
+
+
+def render(store: ResultStore, **options: Any) -> Path:
+    return write_results(store, comparison.page(store, **options))
+
 
 OUTLINE = [[[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.2]]]
 

@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from bench_store import add, of_experiment
 from matplotlib.figure import Figure
 
 from medcore_prune.benchmarks.experiments import ablation, landscape, main, transfer
-from medcore_prune.benchmarks.report.page import Picture, Section, render_experiment
+from medcore_prune.benchmarks.report.page import Page, Picture, Section, write_results
 from medcore_prune.benchmarks.report.plots.style import Theme
 from medcore_prune.benchmarks.report.tables import Grid
 from medcore_prune.benchmarks.runner.store import ResultStore
@@ -35,7 +36,8 @@ def test_sections_become_page_markdown_and_pictures(tmp_path: Path, capsys: pyte
         Section("First part", ["Some words."], [grid], {"line": Picture("A line.", _line)}),
         Section("Second", figures={"nothing": Picture("Not drawn.", lambda theme: None)}),
     ]
-    page = render_experiment(_store(tmp_path), "A title", ["A lead."], sections)
+    frames = {"numbers": pd.DataFrame({"a": [1]})}
+    page = write_results(_store(tmp_path), Page("A title", ["A lead."], sections, [grid], frames))
     text = page.read_text()
     assert _outside(text) == []
     assert "<script" not in text
@@ -46,7 +48,25 @@ def test_sections_become_page_markdown_and_pictures(tmp_path: Path, capsys: pyte
     assert "## First part" in markdown
     assert "![A line.](figures/line.svg)" in markdown
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["line.svg"]
-    assert "A <table>" in capsys.readouterr().out
+    assert (tmp_path / "numbers.csv").read_text() == "a\n1\n"
+    printed = capsys.readouterr().out
+    assert "A <table>" in printed
+    assert f"report: {page}  (tables: {tmp_path / 'report.md'}, {tmp_path / 'numbers.csv'})" in printed
+
+
+def test_tables_are_looked_at_one_at_a_time_and_intervals_are_small(tmp_path: Path) -> None:
+    rows = [["mine", "0.5 [0.4, 0.6]", "1"], ["other", "▼ 0.1 [0.0, 0.2]", "2"]]
+    one = Grid("One", ["method", "BF1", "n"], rows, methods=["mine", "other"], best={(0, 1)})
+    sections = [Section("Tables", grids=[one, Grid("Two", ["a"], [["b"]])], tabs=["first", "second"])]
+    page = Page("A title", [], sections, subject="mine", swatches={"mine": "background:red"})
+    text = write_results(_store(tmp_path), page).read_text()
+    assert text.count('type="radio"') == 2
+    assert '#tables-1:checked ~ [data-tab="tables-1"]' in text
+    assert text.count("<b>0.5</b><small>[0.4, 0.6]</small>") == 1
+    assert len(re.findall(r'class="[^"]* best"', text)) == 1
+    assert len(re.findall(r'class="[^"]* below"', text)) == 1
+    assert text.count('class="swatch" style="background:red"') == 1
+    assert len(re.findall(r'<tr class="\s*subject">', text)) == 1
 
 
 def test_the_ablation_is_laid_out_as_table_3(tmp_path: Path) -> None:
@@ -54,7 +74,7 @@ def test_the_ablation_is_laid_out_as_table_3(tmp_path: Path) -> None:
     for level in ("h40_m30", "h70_m95"):
         for variant in ablation.VARIANTS:
             add(store, "own", level, variant, quality=0.8 if variant == "full" else 0.6)
-    ablation.render(store)
+    write_results(store, ablation.page(store))
     text = (tmp_path / "report.md").read_text()
     assert re.search(r"\| full \| 0\.(59|60|61)\d\d \[", text)
     assert "The paper's Table 3" in text
@@ -71,7 +91,7 @@ def test_the_landscape_has_a_map_and_slices(tmp_path: Path) -> None:
     add(store, "own", "h50_m70", "medcore", quality=0.6, removed=0.6)
     add(store, "blocks", "h50_m50", "block_00", quality=0.7)
     add(store, "blocks", "h50_m50", "block_01", quality=0.8)
-    landscape.render(store)
+    write_results(store, landscape.page(store))
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"landscape", "slices", "blocks"}
     text = (tmp_path / "report.md").read_text()
     assert "| h30_m80 |" in text
@@ -99,7 +119,7 @@ def test_table_1_shows_latency_and_what_each_step_adds(tmp_path: Path) -> None:
     for mode, quality in (("cut", 0.5), ("corrected", 0.7), ("one_time", 0.9)):
         add(store, mode, "h40_m30", "medcore", quality=quality)
         store.write_analysis(f"model-{mode}-medcore-h40_m30", _record(mode, "medcore", "h40_m30"))
-    main.render(store)
+    write_results(store, main.page(store))
     text = (tmp_path / "report.md").read_text()
     assert re.search(r"\| recovered \| h40_m30 \|.*\| 5\.0 \| 0\.50 \| 2\.0 \|", text)
     assert re.search(r"\| h40_m30 \| \+0\.2\d+ \[", text)
@@ -113,7 +133,7 @@ def test_table_2_stands_by_data_set(tmp_path: Path) -> None:
     add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.95)
     for mode, quality in (("joint_cut", 0.5), ("joint", 0.8), ("own", 0.85)):
         add(store, mode, "h50_m70", "medcore", quality=quality)
-    transfer.render(store)
+    write_results(store, transfer.page(store))
     text = (tmp_path / "report.md").read_text()
     assert "| set_a |" in text
     assert "| set_b |" in text

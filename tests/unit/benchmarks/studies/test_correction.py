@@ -8,8 +8,9 @@ from tiny_samples import TinySamples
 
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.runner.inputs import Inputs
-from medcore_prune.benchmarks.studies import correction
-from medcore_prune.benchmarks.studies.correction import GOAL, LEVELS, PRUNED, UNPRUNED, VARIANTS, Outcome, Study, page
+from medcore_prune.benchmarks.studies import correction, study
+from medcore_prune.benchmarks.studies.correction import GOAL, LEVELS, PRUNED, UNPRUNED, VARIANTS, Cells, Outcome, page
+from medcore_prune.benchmarks.studies.study import Study
 from medcore_prune.correction.correct import correct
 from medcore_prune.correction.settings import CorrectionSettings
 from medcore_prune.data.splits.split import FRACTIONS, Split
@@ -22,8 +23,8 @@ def inputs(seed: int = 0) -> Inputs:
     return Inputs(tiny_sam(seed=seed), None, sets, lambda _: train, False, False, roles)
 
 
-def study(place: Path, seed: int = 0) -> Study:
-    return Study(inputs(seed), place / "cells.json", 3)
+def cells(place: Path, seed: int = 0) -> Cells:
+    return Cells(Study(inputs(seed), 3), place / "cells.json")
 
 
 def test_variants_are_options_of_the_correction_and_all_differ() -> None:
@@ -42,7 +43,7 @@ def test_the_settings_default_to_what_the_signature_says() -> None:
 
 def test_a_cell_a_method_level_and_variant(tmp_path: Path) -> None:
     variants = [PRUNED, "corrected", "two rounds"]
-    outcomes = study(tmp_path).run(["random", "magnitude"], LEVELS[:2], variants)
+    outcomes = cells(tmp_path).run(["random", "magnitude"], LEVELS[:2], variants)
     assert outcomes[0].variant == UNPRUNED
     assert [(o.method, o.level, o.variant) for o in outcomes[1:]] == [
         (method, str(level), variant)
@@ -57,13 +58,13 @@ def test_a_cell_a_method_level_and_variant(tmp_path: Path) -> None:
 
 
 def test_a_killed_study_finds_its_cells_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = study(tmp_path).run(["random"], LEVELS[:1], ["corrected"])
+    first = cells(tmp_path).run(["random"], LEVELS[:1], ["corrected"])
     monkeypatch.setattr(correction, "correct", lambda *_, **__: pytest.fail("corrected again"))
-    monkeypatch.setattr(correction, "predict", lambda *_, **__: pytest.fail("predicted again"))
-    assert study(tmp_path).run(["random"], LEVELS[:1], ["corrected"]) == first
+    monkeypatch.setattr(study, "predict", lambda *_, **__: pytest.fail("predicted again"))
+    assert cells(tmp_path).run(["random"], LEVELS[:1], ["corrected"]) == first
     # cells of another model are of no use
     with pytest.raises(pytest.fail.Exception, match="predicted again"):
-        study(tmp_path, seed=3).run(["random"], LEVELS[:1], ["corrected"])
+        cells(tmp_path, seed=3).run(["random"], LEVELS[:1], ["corrected"])
 
 
 def test_the_page_marks_what_is_close_to_the_unpruned_model() -> None:
@@ -85,7 +86,7 @@ def test_the_command_refuses_a_variant_that_is_none() -> None:
 
 
 def test_the_command_writes_page_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(correction, "load_inputs", lambda _: inputs())
+    monkeypatch.setattr(study, "load_inputs", lambda _: inputs())
     out = tmp_path / "correction.md"
     arguments = ["--methods", "random", "--levels", "h50_m70", "--variants", "pruned,corrected", "--calibration", "3"]
     result = CliRunner().invoke(cli, ["correction-study", *arguments, "--out", str(out)], catch_exceptions=False)

@@ -79,7 +79,7 @@ def test_a_small_study_writes_its_page_and_its_data(tmp_path: Path, monkeypatch:
     inputs = Inputs(tiny_sam(), tiny_sam(1), validation, lambda _: train, False, False, roles)
     needs = get_baseline("medcore").needs
     statistics = calibrate(inputs.adapted, inputs.reference, train, 2, needs, cache_dir=tmp_path, progress=False)
-    study = recovery.Study(inputs, statistics, RecoveryStore(tmp_path / "store"))
+    study = recovery.Recoveries(inputs, statistics, RecoveryStore(tmp_path / "store"))
     monkeypatch.setattr(recovery, "_study", lambda *_: study)
     monkeypatch.setattr(recovery, "LEARNING_RATES", (1e-3,))
     monkeypatch.setattr(recovery, "WEIGHTS", {name: WEIGHTS[name] for name in ("all", "task alone")})

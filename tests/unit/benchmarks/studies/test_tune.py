@@ -7,6 +7,7 @@ from tiny_samples import TinySamples
 
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.studies import tune
+from medcore_prune.benchmarks.studies.study import Study
 from medcore_prune.benchmarks.studies.tune import TRIALS, Outcome, best
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.pruning.planning import make_plan
@@ -55,10 +56,10 @@ def test_a_killed_tuning_finds_its_scores_again(tmp_path: Path, monkeypatch: pyt
     inputs = Inputs(tiny_sam(), None, sets, lambda _: sets, False, False, Split({}, {}, dict(sets), 0, FRACTIONS))
     plan = make_plan(inputs.adapted, "h50_m50")
     place = tmp_path / "scores.json"
-    score = tune._Judge(inputs, place).bf1(plan)
+    score = tune._Judge(Study(inputs, 2), place).bf1(plan)
     monkeypatch.setattr(tune, "prune", lambda *_: pytest.fail("scored again"))
-    assert tune._Judge(inputs, place).bf1(plan) == score
+    assert tune._Judge(Study(inputs, 2), place).bf1(plan) == score
     # scores of another model are of no use
     other = Inputs(tiny_sam(seed=3), None, sets, lambda _: sets, False, False, Split({}, {}, dict(sets), 0, FRACTIONS))
     with pytest.raises(pytest.fail.Exception, match="scored again"):
-        tune._Judge(other, place).bf1(plan)
+        tune._Judge(Study(other, 2), place).bf1(plan)

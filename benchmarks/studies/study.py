@@ -1,0 +1,88 @@
+"""What the studies share: models and validation images, calibration, plans, Boundary F1, and the page that they end in.
+
+A study settles defaults, so that it looks at validation images and never at test images. What it measured so far lies
+in a ledger beside its page, until the page is written: a killed study goes on from there.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+from torch import nn
+
+from ..._support.files import write_json_atomic, write_text_atomic
+from ...calibration.calibrate import calibrate
+from ...calibration.collector import Need
+from ...calibration.statistics import Statistics
+from ...evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from ...pruning.level import Level
+from ...pruning.plan import Plan
+from ...pruning.planning import plan_from_scores
+from ...scoring.criterion import unit_scores
+from ...scoring.recipes import Baseline
+from ..runner.inputs import Inputs, load_inputs
+from ..runner.settings import COUNTS, Settings
+
+CACHE = Path("medcore-results/calibration")
+"""Where the studies keep calibration statistics, for all of them."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The models and images of a study.
+
+    Attributes:
+        inputs: Whose sets are the validation images.
+        samples: Calibration images of each set.
+        cache: Folder of calibration statistics.
+    """
+
+    inputs: Inputs
+    samples: int
+    cache: Path | None = None
+
+    @classmethod
+    def load(
+        cls, out: Path, device: str, cache: Path, images: int, calibration: int, *, training: int = 0, **chosen: Any
+    ) -> "Study":
+        """Load the models and draw or read the images; `chosen` are fields of `Settings`, such as checkpoints."""
+        counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
+        counts = replace(counts, training=training or counts.training)
+        inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device, **chosen))
+        return cls(inputs, calibration, cache)
+
+    def statistics(self, recipes: Iterable[Baseline]) -> Statistics | None:
+        """Calibrate once for all recipes; None where none of them reads statistics."""
+        needs = frozenset[Need]().union(*(recipe.needs for recipe in recipes))
+        if not needs:
+            return None
+        models, drawn = (self.inputs.adapted, self.inputs.reference), self.inputs.calibration(0)
+        return calibrate(*models, drawn, self.samples, needs, cache_dir=self.cache)
+
+    def plans(self, recipe: Baseline, levels: Sequence[Level], statistics: Statistics | None) -> list[Plan]:
+        """Score once and plan every level."""
+        model, inputs = self.inputs.adapted, self.inputs
+        scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, inputs.calibration(0)), model)
+        return [plan_from_scores(model, level, recipe, scores, statistics=statistics) for level in levels]
+
+    @cached_property
+    def _sets(self) -> list[EvaluationSet]:
+        return [EvaluationSet(samples, self.inputs.image_size) for samples in self.inputs.sets.values()]
+
+    def bf1(self, model: nn.Module) -> dict[str, float]:
+        """Boundary F1 on each validation set, by its name."""
+        return {
+            images.name: float(macro_average(score(predict(model, images), images))["bf1"]) for images in self._sets
+        }
+
+
+def write_study(out: Path, stored: Mapping[str, Any], page: str, so_far: Path | None = None) -> None:
+    """Write the page and, beside it, its figures as JSON; what a stopped run would have gone on from goes."""
+    write_json_atomic(out.with_suffix(".json"), stored)
+    write_text_atomic(out, page)
+    if so_far is not None:
+        so_far.unlink(missing_ok=True)
+    click.echo(f"written: {out}")
