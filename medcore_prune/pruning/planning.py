@@ -217,13 +217,18 @@ def _quotas_of(
 ) -> Quotas:
     scope, protected = budget.scope(len(groups) // len(FAMILY_NAMES))
     asked = [group for group in groups if group.family == family and group.block in scope]
+    # the same share of every block, however large (METHOD section 13); exactly 1 where all are alike
+    largest = max((group.n_units for group in asked), default=1)
+    parts = [group.n_units / largest for group in asked]
     try:
         return spread(
             [group.n_units for group in asked],
             budget.share(family),
             min_keep=[min_keep(group) for group in asked],
             protected=[scope.index(block) for block in protected],
-            weights=None if weights is None else [weights[block] for block in scope],
+            weights=[
+                part * (1.0 if weights is None else weights[g.block]) for part, g in zip(parts, asked, strict=True)
+            ],
             strict=budget.strict,
         )
     except BudgetError as error:

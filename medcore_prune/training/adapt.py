@@ -52,7 +52,7 @@ def adapt_pool(
 
     def validate(trained: nn.Module) -> dict[str, float]:
         assert validation is not None
-        loss = validation_loss(trained, validation)
+        loss = validation_loss(trained, validation, at_a_time)
         return {"score": -loss, "loss": loss}
 
     parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
@@ -70,12 +70,12 @@ def adapt_pool(
 
 
 @torch.no_grad()
-def validation_loss(model: nn.Module, pool: Pool) -> float:
-    """Mean Dice + BCE over a pool, each image once, without augmentation."""
+def validation_loss(model: nn.Module, pool: Pool, at_a_time: int | None = None) -> float:
+    """Mean Dice + BCE over a pool, each image once, without augmentation; at most so many images together."""
     size, device = geometry_of(model).image_size, next(model.parameters()).device
-    total = 0.0
-    for start in range(0, len(pool), _VALIDATION_BATCH):
-        batch = pool.in_order(start, min(start + _VALIDATION_BATCH, len(pool)), size)
+    total, count = 0.0, min(_VALIDATION_BATCH, at_a_time or _VALIDATION_BATCH)
+    for start in range(0, len(pool), count):
+        batch = pool.in_order(start, min(start + count, len(pool)), size)
         total += float(batch_loss(model, batch.to(device))) * len(batch.images)
     return total / len(pool)
 

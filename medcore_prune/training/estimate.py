@@ -31,36 +31,49 @@ _RGB = 3
 
 @dataclass(frozen=True)
 class _Steps:
-    """The training of `recover`: a slight step, which leaves gradients, moments and best weights, and a real one."""
+    """The training of `recover`: a slight step, which leaves gradients, moments and best weights, and a real one.
+
+    Validation images are looked at before the first and after the last; where there are any but no step for a batch of
+    them, weights are kept without a look.
+    """
 
     settings: RecoverySettings
     validates: bool
+    look: PredictionStep | None
     recomputes: bool
+    at_a_time: int
 
     @torch.inference_mode(False)
     def __call__(self, model: nn.Module, teacher: nn.Module) -> None:
         settings = self.settings
         set_checkpointing(model, self.recomputes)
         real = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision)
-        objectives = iter((_slight, real))
+        now = 0
+
+        def batch_of(step: int) -> Batch:
+            nonlocal now
+            now = step
+            return Batch(*blank_batch(model, settings.batch_size))
+
         train(
             model,
-            lambda step: Batch(*blank_batch(model, settings.batch_size)),
-            # looked at before the first step and after the last
+            batch_of,
             replace(settings.training(), steps=2, validate_every=2 if self.validates else 0),
-            objective=lambda trained, batch: next(objectives)(trained, batch),
-            validate=_unjudged if self.validates else None,
+            objective=lambda trained, batch: (real if now else _slight)(trained, batch),
+            validate=self._look if self.validates else None,
             validate_start=True,
+            at_a_time=self.at_a_time,
             progress=False,
         )
+
+    def _look(self, model: nn.Module) -> Mapping[str, float]:
+        if self.look is not None:
+            self.look(model)
+        return {"bf1": 0.0}
 
 
 def _slight(model: nn.Module, batch: Batch) -> Loss:
     return Loss(torch.stack([value.sum() for value in model.parameters() if value.requires_grad]).sum())
-
-
-def _unjudged(_model: nn.Module) -> Mapping[str, float]:
-    return {"bf1": 0.0}
 
 
 def recovery_estimate(
@@ -71,12 +84,13 @@ def recovery_estimate(
     images: int = 0,
     validation_images: int = 0,
     checkpointing: bool | None = None,
+    at_a_time: int | None = None,
     trial: bool = True,
 ) -> Estimate:
     """Estimate `recover`, in float32.
 
     Args:
-        model, teacher, settings: As for `recover`.
+        model, teacher, settings, at_a_time: As for `recover`.
         images: Training images, which are held as bytes.
         validation_images: Images of each look at the validation split.
         checkpointing, trial: As for `calibration_estimate`.
@@ -93,9 +107,12 @@ def recovery_estimate(
     )
     # AdamW's two moments, the gradients, and the best weights so far
     optimiser = (4 if validates else 3) * trained
-    work = peak_bytes(_Steps(settings, validates, recomputes), model, teacher) - optimiser
-    looking = held_masks(model, validation_images) if validates else 0
-    looking += peak_bytes(PredictionStep(min(BATCH_SIZE, validation_images)), model) if validates else 0
+    together = min(settings.batch_size, at_a_time or settings.batch_size)
+    look = PredictionStep(min(BATCH_SIZE, at_a_time or BATCH_SIZE, validation_images)) if validates else None
+    whole = work = peak_bytes(_Steps(settings, validates, look, recomputes, together), model, teacher) - optimiser
+    if validates and at_a_time is None:
+        # a smaller batch would leave as many to look at together
+        work = peak_bytes(_Steps(settings, validates, None, recomputes, together), model, teacher) - optimiser
     seconds = None
     if trial:
         own = seconds_per_image(model)
@@ -103,18 +120,19 @@ def recovery_estimate(
     return Estimate(
         work="recovery",
         passes=steps + checks,
-        batch_size=settings.batch_size,
+        batch_size=together,
         fixed={
             "optimiser": optimiser,
-            "images": _images(model, images, validation_images if validates else 0, optimiser + work),
-            "validation": max(0, looking - work),
+            "images": _images(model, images, validation_images if validates else 0, optimiser + whole),
+            "masks": held_masks(model, validation_images if validates else 0),
+            "validation": whole - work,
         },
-        per_image={"work": shared(work, settings.batch_size)},
+        per_image={"work": shared(work, together)},
         # a state holds weights, moments and best weights
         disk_bytes=4 * trained,
         seconds=seconds,
         device=str(next(model.parameters()).device),
-        remedies=(*remedies(model, recomputes), *(["validate_every=0"] if looking > work else [])),
+        remedies=(*remedies(model, recomputes), *(["validate_every=0"] if whole > work else [])),
     )
 
 

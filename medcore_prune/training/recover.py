@@ -21,7 +21,7 @@ from .._support.errors import DataError, MedcorePruneError
 from .._support.records import Flag, Number, Record, Whole, content_hash
 from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
-from ..evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from ..evaluation.evaluate import BATCH_SIZE, EvaluationSet, macro_average, predict, score
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
@@ -153,7 +153,7 @@ def recover(
         settings: How to recover.
         state_path: Where the resumable state is kept: a killed recovery that is started again ends in the same
             weights, to the last bit on one kind of processor and number of threads. None keeps none.
-        at_a_time: Most images of a batch that go through the model together, for less memory; by default all.
+        at_a_time: Most images that go through the model together, for less memory; by default a whole batch.
         progress: Show how far it is.
 
     Returns:
@@ -170,7 +170,7 @@ def recover(
     parts = training_split(data, "recovery")
     check_roles(parts.roles())
     pool = _pool(model, parts.train)
-    judge = _Judge(parts.validation, geometry_of(model).image_size)
+    judge = _Judge(parts.validation, geometry_of(model).image_size, at_a_time)
     training = settings.training()
     identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
     with evaluating(teacher):
@@ -245,11 +245,14 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
 class _Judge:
     """Boundary F1 and Dice on the validation images, the first of which chooses the weights."""
 
-    def __init__(self, validation: Mapping[str, SampleSet], size: int) -> None:
+    def __init__(self, validation: Mapping[str, SampleSet], size: int, at_a_time: int | None) -> None:
+        self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
         self.sets = [EvaluationSet(samples, size) for samples in validation.values() if len(samples)]
 
     def __call__(self, model: nn.Module) -> Mapping[str, float]:
-        means = [macro_average(score(predict(model, images), images), ("bf1", "dice")) for images in self.sets]
+        masks = [predict(model, images, batch_size=self._batch_size) for images in self.sets]
+        scored = [score(each, images) for each, images in zip(masks, self.sets, strict=True)]
+        means = [macro_average(table, ("bf1", "dice")) for table in scored]
         return {name: float(sum(each[name] for each in means) / len(means)) for name in ("bf1", "dice")}
 
 
