@@ -8,7 +8,6 @@ runs at its own size, the others at the size that is asked for.
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ...models.families import encoder_of, geometry_of
 from ...models.sam_shape import SHAPES
 from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
+from .timed import seconds
 
 KINDS = ("segment-anything", "sdpa")
 
@@ -95,11 +95,7 @@ WAYS: dict[str, Way] = {"forward": _forward, "forward_backward": _forward_backwa
 
 def _seconds(way: Way, encoder: nn.Module, images: torch.Tensor, kind: str) -> float:
     set_attention(encoder, kind)
-    start = time.perf_counter()
-    way(encoder, images)
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return seconds(lambda: way(encoder, images), images)
 
 
 def _peak(way: Way, encoder: nn.Module, images: torch.Tensor, kind: str) -> int:

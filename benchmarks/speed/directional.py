@@ -8,21 +8,18 @@ losses each. The ratios are what counts: all share the machine and its load.
 import json
 import math
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import click
-import torch
 from torch import nn
 
 from ...calibration.collector import get_collector, stored_shapes
 from ...calibration.sums import BOTH_LOSSES, Accumulator
 from ...evaluation.memory import measured
 from ...models.families import geometry_of
-from ...models.sam_shape import SHAPES
 from ...models.segment_anything import build_sam
-from .fisher import Batch, plain_backward, random_batch
+from .timed import Batch, plain_backward, random_batch, seconds, timing_options
 
 WAYS: dict[str, tuple[str, ...]] = {
     "diagonal": ("fisher",),
@@ -33,11 +30,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 
 @click.command()
-@click.option("--model", type=click.Choice(list(SHAPES)), default="pocket", show_default=True, help="Random weights.")
-@click.option("--image-size", type=int, help="Input side in pixels.  [default: the model's own]")
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Rounds; the medians count.")
-@click.option("--device", default="cpu", show_default=True)
+@timing_options
 def command(model: str, image_size: int | None, batch_size: int, repeats: int, device: str) -> None:
     """Print milliseconds, peak and stored bytes of every way, and the ratios, as JSON."""
     adapted, reference = (build_sam(model, device, image_size=image_size, seed=seed) for seed in (0, 1))
@@ -79,27 +72,19 @@ def stored_bytes(model: nn.Module, kinds: Sequence[str]) -> int:
 
 
 def _round(model: nn.Module, reference: nn.Module, batch: Batch) -> dict[str, float]:
-    seconds = {"plain": _seconds(partial(plain_backward, model, batch), batch)}
+    taken = {"plain": seconds(partial(plain_backward, model, batch), batch[0])}
     model.zero_grad(set_to_none=True)
     for name, kinds in WAYS.items():
         # a real calibration allocates its sums once, before the first batch
         sums = Accumulator(model, kinds, reference=reference)
-        seconds[name] = _seconds(partial(sums.add, *batch), batch)
-    return seconds
+        taken[name] = seconds(partial(sums.add, *batch), batch[0])
+    return taken
 
 
 def _peak_bytes(model: nn.Module, reference: nn.Module, batch: Batch, kinds: Sequence[str]) -> int:
     with measured() as memory:
         Accumulator(model, kinds, reference=reference).add(*batch)
     return memory.peak_bytes
-
-
-def _seconds(work: Callable[[], object], batch: Batch) -> float:
-    start = time.perf_counter()
-    work()
-    if batch[0].is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

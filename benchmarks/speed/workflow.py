@@ -34,7 +34,7 @@ from ...pruning.planning import make_plan
 from ...pruning.surgery import prune
 from ...training.recover import recover
 from ...training.settings import RecoverySettings
-from .fisher import plain_backward, random_batch
+from .timed import plain_backward, random_batch
 
 LEVELS = ("h40_m30", "h50_m70", "h70_m95")
 _STEPS = 6

@@ -7,7 +7,8 @@ import torch
 from click.testing import CliRunner
 from tiny import tiny_sam
 
-from medcore_prune.benchmarks.speed.fisher import WAYS, batched_fisher, command, loop_fisher, measure, random_batch
+from medcore_prune.benchmarks.speed.fisher import WAYS, batched_fisher, command, loop_fisher, measure
+from medcore_prune.benchmarks.speed.timed import random_batch
 from medcore_prune.models.families import geometry_of
 
 
