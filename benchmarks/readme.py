@@ -35,11 +35,7 @@ def commands() -> Grid:
 
 
 def claims(results: Path) -> Grid:
-    """The verdict on every claim of the paper in each stored folder of results.
-
-    Args:
-        results: `docs/results`.
-    """
+    """The verdict on every claim of the paper in each stored folder of results."""
     found = _read(results / "claims" / "claims.json")
     rows = [
         [
@@ -52,11 +48,7 @@ def claims(results: Path) -> Grid:
 
 
 def workflow(results: Path) -> Iterable[Grid]:
-    """What each step took where `speed.workflow` was run, and how much quicker the pruned encoders were.
-
-    Args:
-        results: `docs/results`.
-    """
+    """What each step took where `speed.workflow` was run, and how much quicker the pruned encoders were."""
     runs = [_read(path) for path in sorted((results / "speed").glob("workflow_*.json"))]
     runs.sort(key=lambda run: run["batch_size"])
     first = runs[0]
@@ -94,16 +86,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
 
 
 def with_tables(text: str, names: Iterable[str], results: Path) -> str:
-    """Return a page's text with the tables between its markers made anew.
-
-    Args:
-        text: Of the page.
-        names: In `BLOCKS`.
-        results: `docs/results`.
-
-    Raises:
-        MedcorePruneError: The markers are not there.
-    """
+    """Return a page's text with the tables between its markers made anew; `names` are those of `BLOCKS`."""
     for name in names:
         opening, closing = marks(name)
         head, start, rest = text.partition(opening)
@@ -117,14 +100,7 @@ def with_tables(text: str, names: Iterable[str], results: Path) -> str:
 
 
 def renewed(root: Path) -> dict[Path, str]:
-    """Return what every page should read, by its path.
-
-    Args:
-        root: Of the project.
-
-    Raises:
-        MedcorePruneError: As for `with_tables`.
-    """
+    """Return what every page of the project at `root` should read, by its path."""
     texts = {root / page: (root / page).read_text(encoding="utf-8") for page in PAGES}
     return {
         path: with_tables(text, names, root / "docs" / "results")

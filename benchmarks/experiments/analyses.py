@@ -33,15 +33,9 @@ def fisher_methods(methods: Sequence[Method]) -> list[Method]:
 
 
 def draw_units(groups: Sequence[StructuredGroup], count: int, seed: int = 0) -> list[list[int]]:
-    """Draw units at random from the blocks that may be pruned: `count` heads and `count` neurons.
+    """Draw `count` heads and as many neurons, all where there are fewer, from the blocks that may be pruned.
 
-    Args:
-        groups: As `groups_of` lists them.
-        count: Units of each family; all where there are fewer.
-        seed: Of the draw.
-
-    Returns:
-        Unit indices of each group, ascending.
+    Returns unit indices of each group, ascending.
     """
     rng = np.random.default_rng(seed)
     blocks = len(groups) // len(FAMILY_NAMES)
@@ -65,16 +59,8 @@ def exact_agreement(
 ) -> dict[str, Any]:
     """Correlate the scores of each Fisher method with what removing or resetting a unit really does to the loss.
 
-    Args:
-        methods: Those without calibrated scores are left out.
-        inputs: Models and calibration data.
-        statistics: Of the first calibration sample.
-        settings: Numbers of units and images.
-        progress: Whether to show progress.
-
-    Returns:
-        `units`, `images`, and for each method and family Spearman's rank correlation with the zero intervention and,
-        where there is a reference, with the reset intervention; None where it is undefined.
+    Returns `units`, `images`, and for each method and family Spearman's rank correlation with the zero intervention
+    and, where there is a reference, with the reset intervention; None where it is undefined.
     """
     groups = groups_of(inputs.adapted)
     units = draw_units(groups, settings.counts.exact_units)
@@ -105,17 +91,10 @@ def exact_agreement(
 
 
 def reference_strength(statistics: Statistics, model: nn.Module) -> dict[str, float]:
-    """Mean Fisher of the reference over that of the adapted model, at the default lambda_B.
+    """Mean Fisher of the reference over that of the adapted model by data set, at the default lambda_B; empty without.
 
     Cross-Fisher (Eq. 11) is the root of their product. Where a reference does not respond to the images its Fisher is
     next to nothing, and so is the reset term.
-
-    Args:
-        statistics: Of the adapted model and its reference.
-        model: For the names of its layers.
-
-    Returns:
-        Data set to ratio; empty where the reference's Fisher was not collected.
     """
     if not statistics.has(Need.REFERENCE_FISHER):
         return {}
@@ -175,16 +154,9 @@ def stability(
 ) -> dict[str, Any]:
     """Compare the ranking from the first n calibration samples of each data set with the ranking from all.
 
-    Args:
-        methods: Those without calibrated scores are left out.
-        model: The adapted model.
-        statistics: With several shard boundaries.
-        settings: The middle one of its levels is where removed units are compared.
-        progress: Whether to show progress.
-
-    Returns:
-        `samples` (the n), `level`, and for each method and family two lists along n: `spearman`, the mean over blocks
-        of the rank correlation of scores, and `overlap`, the share of removed units that are the same.
+    Returns `samples` (the n), `level` (the middle one, where removed units are compared), and for each method and
+    family two lists along n: `spearman`, the mean over blocks of the rank correlation of scores, and `overlap`, the
+    share of removed units that are the same.
     """
     samples = statistics.boundaries()
     level = settings.levels[len(settings.levels) // 2]

@@ -32,13 +32,7 @@ from .analyses import exact_agreement, fisher_methods, stability
 
 
 def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
-    """Cut, then correct on calibration images.
-
-    Args:
-        sets: Calibration samples by data set.
-        samples: Images of each set that are read.
-        seed: Of the draw among them.
-    """
+    """Cut, then correct on `samples` calibration images of each set, drawn with a seed."""
 
     correctors: dict[nn.Module, Corrector] = {}
 

@@ -95,14 +95,7 @@ CLAIMS: Sequence[Claim] = (
 
 
 def findings(stores: Mapping[str, ResultStore]) -> dict[str, Finding | None]:
-    """Decide every claim whose experiment has results.
-
-    Args:
-        stores: Experiment to its results.
-
-    Returns:
-        Title of the claim to what was measured; None where its experiment has not run.
-    """
+    """Decide every claim, by its title; None where its experiment has no results among `stores`."""
     return {
         claim.title: claim.measure(stores[claim.experiment]) if claim.experiment in stores else None for claim in CLAIMS
     }

@@ -38,25 +38,12 @@ _NAMES = {
 
 @cache
 def paper_table(number: int) -> pd.DataFrame:
-    """Read one of the paper's tables.
-
-    Args:
-        number: 1 to 5.
-
-    Returns:
-        Its rows as the paper prints them: BF1, Dice, IoU in [0, 1], HD95 in pixels, parameters in millions.
-    """
+    """Read a table of the paper, 1 to 5, as printed: BF1, Dice, IoU in [0, 1], HD95 in pixels, millions of parameters."""
     return pd.read_csv(str(_FOLDER / _FILES[number]))
 
 
 def paper_grid(number: int, columns: Sequence[str] | None = None, *, left: int = 2) -> Grid:
-    """One of the paper's tables in the look of this package's own.
-
-    Args:
-        number: 1 to 5.
-        columns: Those to show; None for all.
-        left: How many columns, from the first, hold names.
-    """
+    """One of the paper's tables in the look of this package's own; the first `left` columns hold names."""
     table = paper_table(number)
     shown = list(columns or table.columns)
     rows = [[_text(name, value) for name, value in zip(shown, row, strict=True)] for row in table[shown].to_numpy()]

@@ -173,15 +173,10 @@ class Summary:
 
 
 def summarise(store: ResultStore, subject: str | None = None, datasets: Collection[str] | None = None) -> Summary:
-    """Read all cells of a run and work out its tables.
+    """Read all cells of a run and work out its tables, averaged over some data sets or all.
 
-    Args:
-        store: The results.
-        subject: The method that is compared with each other one; by default the run's own.
-        datasets: Those to average over; None for all.
-
-    Raises:
-        ResultsError: A stored file is damaged or foreign.
+    `subject`, the method that is compared with each other one, is by default the run's own. A file that is damaged or
+    foreign is a `ResultsError`.
     """
     run = store.run
     subject = subject or str(run.get("subject", "medcore"))

@@ -92,15 +92,6 @@ def make_jobs(
     Scoring is quick beside evaluation, so that a run that is gone on with scores again: a method whose code or
     settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have, as
     long as their code, settings and calibration sample are the same.
-
-    Args:
-        methods: What takes part.
-        inputs: Models and data.
-        statistics: Calibration draw to its statistics.
-        settings: Levels and the rest.
-        store: Where plans are kept.
-        modes: Quota modes to plan for.
-        experiment: The command that the jobs belong to.
     """
     rounds = [(method, seed) for method in methods for seed in method.seeds]
     jobs: list[Job] = []

@@ -117,14 +117,9 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
 def run(study: Recoveries, trial: RecoverySettings, final: RecoverySettings) -> tuple[list[Outcome], list[Outcome]]:
     """Run the trials, then recover for longer with the best weights.
 
-    Args:
-        study: Models and images.
-        trial: Steps, batch size and the rest of a trial.
-        final: Likewise of the longer recoveries.
-
-    Returns:
-        Trials: learning rates with the first weights, then the other weights at the best rate. Longer recoveries with
-        the best weights: the level of the trials at the `TRIED_LONGER` best rates, then other levels at the better one.
+    Returns the trials: learning rates with the first weights, then the other weights at the best rate. And longer
+    recoveries with the best weights: the level of the trials at the `TRIED_LONGER` best rates, then other levels at
+    the better one.
     """
     first, *others = WEIGHTS
     rates = [
