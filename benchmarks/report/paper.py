@@ -38,7 +38,7 @@ _NAMES = {
 
 @cache
 def paper_table(number: int) -> pd.DataFrame:
-    """Read a table of the paper, 1 to 5, as printed: BF1, Dice, IoU in [0, 1], HD95 in pixels, millions of parameters."""
+    """Read a table of the paper, 1 to 5, as printed: BF1, Dice, IoU in [0, 1], HD95 in pixels, parameters in M."""
     return pd.read_csv(str(_FOLDER / _FILES[number]))
 
 
