@@ -334,7 +334,7 @@ def phantom_folder(tmp_path: Path) -> Path:
 def test_a_folder_goes_through_adaptation_and_comparison_with_one_split(phantom_folder: Path, tmp_path: Path) -> None:
     data = ["--data", f"own={phantom_folder}", "--image-size", str(SIZE)]
     adapted = tmp_path / "adapted.pth"
-    few = ["--steps", "2", "--batch-size", "2", "--split-seed", "4", "--fractions", "0.6,0.1,0.3"]
+    few = ["--steps", "2", "--split-seed", "4", "--fractions", "0.6,0.1,0.3"]
     done = CliRunner().invoke(medcore_prune_cli, ["adapt", *data, *few, "--out", str(adapted)])
     assert done.exit_code == 0, done.output
     out = tmp_path / "out"
