@@ -48,7 +48,7 @@ ODD = {
     "a learning rate that is no number": "adapt --data a=set --steps 1 --learning-rate nan --out x.pth",
     "a pipe as a model": "inspect pipe.safetensors",
     "a device file as a model": "inspect /dev/zero",
-    "a pipe as an image": f"predict pipe.safetensors --box {ANYWHERE}",
+    "a pipe as an image": f"predict small.safetensors pipe.safetensors --box {ANYWHERE}",
 }
 
 
