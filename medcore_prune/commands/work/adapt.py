@@ -44,8 +44,10 @@ def _at_a_time(model: nn.Module, roles: Split, settings: AdaptSettings) -> int:
     )
 
     def estimate(count: int) -> Estimate:
-        found = recovery_estimate(model, model, likewise, images=training, validation_images=validation)
-        return replace(found, work="adaptation", batch_size=count)
+        found = recovery_estimate(
+            model, model, likewise, images=training, validation_images=validation, at_a_time=count
+        )
+        return replace(found, work="adaptation")
 
     return fit(estimate, settings.batch_size, [model], trained=True)
 

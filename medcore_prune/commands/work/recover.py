@@ -1,7 +1,6 @@
 """What `medcore-prune recover` does: fine-tune a pruned model towards its teacher, and draw how it went."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,8 @@ def run(
         check_split(roles, out, allowed)
     train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
     at_a_time = fit(
-        lambda count: replace(
-            recovery_estimate(small, whole, settings, images=train, validation_images=validation), batch_size=count
+        lambda count: recovery_estimate(
+            small, whole, settings, images=train, validation_images=validation, at_a_time=count
         ),
         settings.batch_size,
         (small, whole),
