@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from .. import compat  # noqa: F401  # whatever library a model is of, it imports torchvision after this
 from .._support.errors import MedcorePruneError, SurgeryError
 
 _MERGE = "merge an adapter into its weight first (peft: merge_and_unload), so that a plain nn.Linear is left"
