@@ -34,7 +34,7 @@ def test_a_folder_with_a_colon_in_its_name_is_that_folder(here: Path) -> None:
 
 
 def test_an_unknown_layout_is_said() -> None:
-    with pytest.raises(DataError, match="unknown layout 'plian': expected auto or one of"):
+    with pytest.raises(DataError, match="unknown layout 'plian': did you mean 'plain'"):
         open_data(parse_data(["a=set:plian"]))
     with pytest.raises(DataError, match=r"nowhere:plian: expected a folder of images and masks, there is none"):
         open_data(parse_data(["a=nowhere:plian"]))
