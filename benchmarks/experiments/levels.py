@@ -13,10 +13,10 @@ from torch import nn
 from ..._support.errors import BudgetError
 from ..._support.files import read_json_file, write_text_atomic
 from ...commands.options import OneLevel, Whole, convention_option, image_size_option
-from ...models.families import geometry_of
+from ...commands.values import ModelKind
+from ...models.families import build_model, geometry_of
 from ...models.groups import FAMILY_NAMES
 from ...models.sam_shape import SHAPES
-from ...models.segment_anything import build_sam
 from ...pruning.cost import Cost, count
 from ...pruning.level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
 from ...pruning.plan import Plan, replay, to_text
@@ -149,7 +149,8 @@ _COUNTED = {
 @click.option(
     "--model",
     "kind",
-    type=click.Choice(list(SHAPES)),
+    type=ModelKind(),
+    metavar="|".join(SHAPES),
     default="vit_b",
     show_default=True,
     help="Which SAM; pocket is the small one that is built in.",
@@ -251,7 +252,7 @@ def command(
     """
     if quotas == "sensitivity" and sensitivity_file is None:
         raise click.UsageError("--quotas sensitivity needs the blocks' sensitivities: give --sensitivity FILE.json")
-    model = build_sam(kind, device="meta", image_size=image_size)
+    model = build_model(kind, device="meta", image_size=image_size)
     options = {
         "quotas": quotas,
         "sensitivity": read_sensitivity(sensitivity_file) if sensitivity_file else None,

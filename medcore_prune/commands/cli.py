@@ -26,7 +26,13 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, listed=COMMANDS)
 @click.version_option(package_name="medcore-prune")
-def cli() -> None:
+@click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE|MODULE",
+    help="Python code that registers model families, readers of files or folder layouts of your own, before COMMAND.",
+)
+def cli(plugin: tuple[str, ...]) -> None:
     """Make a SAM or MedSAM smaller: adapt it to your images, prune it, recover
     it, and use what is left.
 
@@ -34,6 +40,11 @@ def cli() -> None:
     and drawn images ("phantoms"), in seconds. `medcore-prune COMMAND --help`
     says what a command does, with an example.
     """
+    if plugin:
+        from .._support.registry import load_plugin
+
+        for each in plugin:
+            load_plugin(each)
 
 
 def main() -> None:

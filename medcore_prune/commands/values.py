@@ -10,7 +10,8 @@ from typing import Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
-from .._support.errors import BudgetError
+from .._support.errors import BudgetError, MedcorePruneError
+from ..models.sam_shape import SHAPES
 from ..pruning.level import ONE_TIME_LEVELS, Level
 from ..pruning.target import Target
 
@@ -173,6 +174,25 @@ class MethodName(Completed):
         places = (place for package in _METHODS for place in import_module(package).__path__)
         texts = (path.read_text(encoding="utf-8") for place in places for path in Path(place).glob("*.py"))
         return sorted({name for text in texts for name in _REGISTERED.findall(text)})
+
+
+class ModelKind(Completed):
+    """The name of a model that can be built without a file, of a plug-in's family too."""
+
+    name = "model"
+    words = tuple(SHAPES)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Look the name up, or end with a usage error that names the nearest."""
+        if value not in SHAPES:
+            # which imports torch: help and completion do without
+            from ..models.families import family_of_kind
+
+            try:
+                family_of_kind(value)
+            except MedcorePruneError as error:
+                self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class KeyValue(click.ParamType):

@@ -67,6 +67,17 @@ LARGEST_IMAGE_SIZE = 1 << 16
 """Side in pixels up to which a SAM is built; the largest that is known takes 1024."""
 
 
+def _resized(shape: SamShape, image_size: int) -> SamShape:
+    """The shape with another input side, if its patches tile that."""
+    if image_size < shape.patch_size or image_size % shape.patch_size:
+        raise MedcorePruneError(
+            f"image size {image_size} does not fit: use a positive multiple of the patch size {shape.patch_size}"
+        )
+    if image_size > LARGEST_IMAGE_SIZE:
+        raise MedcorePruneError(f"image size {image_size} does not fit: use at most {LARGEST_IMAGE_SIZE}")
+    return replace(shape, image_size=image_size)
+
+
 def build_sam(
     kind: str | SamShape, device: str | torch.device = "cpu", image_size: int | None = None, seed: int = 0
 ) -> Sam:
@@ -86,13 +97,7 @@ def build_sam(
     """
     shape = kind if isinstance(kind, SamShape) else require_kind(kind)
     if image_size is not None:
-        if image_size < shape.patch_size or image_size % shape.patch_size:
-            raise MedcorePruneError(
-                f"image size {image_size} does not fit: use a positive multiple of the patch size {shape.patch_size}"
-            )
-        if image_size > LARGEST_IMAGE_SIZE:
-            raise MedcorePruneError(f"image size {image_size} does not fit: use at most {LARGEST_IMAGE_SIZE}")
-        shape = replace(shape, image_size=image_size)
+        shape = _resized(shape, image_size)
     return cast(Sam, untrained(lambda: _modules(shape), device, seed))
 
 
@@ -174,7 +179,8 @@ class SegmentAnythingFamily:
         return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
 
     def build(self, settings: Mapping[str, Any]) -> Sam:
-        return _modules(SamShape(**{**settings, "global_blocks": tuple(settings["global_blocks"])}))
+        shape = SamShape(**{**settings, "global_blocks": tuple(settings["global_blocks"])})
+        return _modules(_resized(shape, shape.image_size))
 
     def settings(self, model: nn.Module) -> Mapping[str, Any]:
         return asdict(shape_of(model))

@@ -1,7 +1,9 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from tiny import tiny_sam
@@ -11,6 +13,7 @@ from medcore_prune._support.errors import CheckpointError, MedcorePruneError
 from medcore_prune.checkpoints.sam import save_training_checkpoint
 from medcore_prune.commands.cli import cli
 from medcore_prune.commands.work.table import bar
+from medcore_prune.models.families import FAMILIES, build_model
 
 
 def run(*words: str | Path) -> Result:
@@ -69,3 +72,26 @@ def test_bars_are_as_long_as_the_share() -> None:
     assert bar(6, 12, 6) == "███···"
     assert bar(0, 12, 6) == "······"
     assert bar(1, 16, 2) == "▏·"
+
+
+def test_a_model_of_a_plug_ins_family(tmp_path: Path) -> None:
+    """What docs/extending.md promises of its family, through the command."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
+    (block,) = [
+        text for text in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.M) if "TinyViTFamily" in text
+    ]
+    family, use = block.split("torch.save(TinyViT()")
+    (tmp_path / "tiny_vit.py").write_text(family, encoding="utf-8")
+    assert "mp.load_checkpoint" in use
+    try:
+        mp.load_plugin(tmp_path / "tiny_vit.py")
+        torch.save(build_model("tiny_vit").state_dict(), tmp_path / "tiny.pth")
+        words = ["--plugin", str(tmp_path / "tiny_vit.py"), "inspect", str(tmp_path / "tiny.pth")]
+        result = CliRunner().invoke(cli, words)
+        assert result.exit_code == 0, result.output
+        assert "kind: TinyViT" in result.output
+        assert "image_size: 64" in result.output
+    finally:
+        FAMILIES.unregister("TinyViT")
+    result = CliRunner().invoke(cli, ["inspect", str(tmp_path / "tiny.pth")])
+    assert "are of no known model family" in str(result.exception)
