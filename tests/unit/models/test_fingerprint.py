@@ -1,6 +1,7 @@
 """What tells one model from another, and what does not."""
 
 import copy
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -167,3 +168,13 @@ def test_sums_of_another_computation_are_neither_found_nor_taken(change: Callabl
     after = mp.calibrate(model, data=IMAGES, samples=2, cache_dir=tmp_path, progress=False)
     after.check_fits(model)
     assert not torch.equal(after.fisher("a", layer)[0], before.fisher("a", layer)[0])
+
+
+def test_sizes_go_into_a_hash_in_the_words_of_stored_ones() -> None:
+    model = tiny_sam()
+    words = "Geometry(image_size=48, patch_size=8, embed_dim=24, out_channels=16) "
+    digest = hashlib.sha256((words + "[(4, 6, 4), (4, 6, 0), (4, 6, 4), (4, 6, 0)]\n").encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.numpy().tobytes())
+    assert model_hash(model) == digest.hexdigest()
