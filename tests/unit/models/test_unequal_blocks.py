@@ -14,7 +14,7 @@ from medcore_prune._support.errors import SurgeryError
 from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.evaluation.memory import measured
 from medcore_prune.models import families
-from medcore_prune.models.families import blocks_of
+from medcore_prune.models.families import blocks_of, register_family
 from medcore_prune.models.losses import plain_loss
 from medcore_prune.models.macs import macs_of
 from medcore_prune.models.protocol import input_logits, low_res_logits
@@ -25,9 +25,9 @@ LEVEL = "h50_m40"
 @pytest.fixture(autouse=True)
 def known() -> Iterator[None]:
     family = UnequalFamily()
-    families.FAMILIES.append(family)
+    register_family(family)
     yield
-    families.FAMILIES.remove(family)
+    families.FAMILIES.unregister(family.name)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
