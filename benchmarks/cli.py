@@ -13,59 +13,59 @@ from ..commands.group import LazyGroup, Listed, run
 
 COMMANDS = {
     "baselines": Listed(
-        f"{__package__}.experiments.baselines",
+        f"{__package__}.commands.baselines",
         "Compare pruning methods on the same groups, levels, images and seeds, with no recovery",
     ),
     "main": Listed(
-        f"{__package__}.experiments.main",
+        f"{__package__}.commands.main",
         "Compress with recovery, one-time and sequential, and measure contours, size, latency and memory",
     ),
     "transfer": Listed(
-        f"{__package__}.experiments.transfer",
+        f"{__package__}.commands.transfer",
         "Compress for several modalities with one plan a level, calibrated over all, recovered on each",
     ),
     "ablation": Listed(
-        f"{__package__}.experiments.ablation",
+        f"{__package__}.commands.ablation",
         "Take MedCore apart: without the boundary Fisher, the reset, or the variance over data sets",
     ),
     "leverage": Listed(
-        f"{__package__}.experiments.leverage.command",
+        f"{__package__}.commands.leverage",
         "Measure how far compression steps move the contour for what they save: heads against MLP",
     ),
     "landscape": Listed(
-        f"{__package__}.experiments.landscape",
+        f"{__package__}.commands.landscape",
         "Map Boundary F1 over the share of heads and of MLP neurons that go, without recovery",
     ),
     "automatic": Listed(
-        f"{__package__}.experiments.automatic",
+        f"{__package__}.commands.automatic",
         "Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs",
     ),
     "plan": Listed(
-        f"{__package__}.experiments.levels",
+        f"{__package__}.commands.plan",
         "Show what each level removes from an encoder, and what parameters and FLOPs are left",
     ),
     "list": Listed(
-        f"{__package__}.report.listing",
+        f"{__package__}.commands.list",
         "List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from)",
     ),
     "report": Listed(
-        f"{__package__}.report.command",
+        f"{__package__}.commands.report",
         "Render the results in DIR again: tables, figures, report.html",
     ),
     "claims": Listed(
-        f"{__package__}.experiments.claims",
+        f"{__package__}.commands.claims",
         "Hold the paper's claims against the results of the experiments that have run",
     ),
     "tune": Listed(
-        f"{__package__}.studies.tune",
+        f"{__package__}.commands.tune",
         "Settle the open settings on phantom validation images, as many trials for every method",
     ),
     "correction-study": Listed(
-        f"{__package__}.studies.correction",
+        f"{__package__}.commands.correction_study",
         "Try the training-free correction in every variant, on validation images",
     ),
     "recovery-study": Listed(
-        f"{__package__}.studies.recovery",
+        f"{__package__}.commands.recovery_study",
         "Settle learning rate and weights of the recovery loss on phantom validation images",
     ),
 }

@@ -19,4 +19,4 @@ def write_pair(place: Path) -> list[str]:
         for parameter in model.image_encoder.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     save_training_checkpoint(place / "adapted.pth", model)
-    return ["--adapted", f"{place}/adapted.pth", "--reference", f"{place}/reference.pth", "--image-size", str(SIZE)]
+    return ["--adapted", f"{place}/adapted.pth", "--reference", f"{place}/reference.pth"]

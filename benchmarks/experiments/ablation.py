@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
-import click
-
-from ...commands.options import Whole
-from ...pruning.level import Level
 from ...scoring.recipes import get_baseline
 from ...training.cascade import Cascaded, cascade, second_pass
 from ...training.settings import RecoverySettings
+from ..commands.ablation import FIRST, FULL, SECOND
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.comparison import forest
@@ -24,7 +21,6 @@ from ..runner.recover import Item, Maker, recovery_settings
 from ..runner.settings import Settings
 from ..runner.store import ResultStore
 
-LEVELS = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without_boundary_fisher": {"lambda_b": 0.0},
     "without_reset": {"alpha": 1.0},
@@ -32,9 +28,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
 }
 """What each variant changes in the `medcore` recipe; the loss's lambda_B also acts on the block sensitivity."""
-FULL = "full"
 MODES = {"own": "one-time, no fine-tuning", "sequential": "sequential, recovered"}
-FIRST, SECOND = Level.parse("h70_m95"), Level.parse("h84_m95")
 """The paper's sequential column: the recovered one-time level, then the formerly protected blocks at the second."""
 
 
@@ -50,28 +44,8 @@ def variants(settings: Settings) -> list[Method]:
 @register_experiment("ablation")
 @dataclass
 class Ablation(Experiment):
-    """Take MedCore apart: without the boundary Fisher, the reset, or the variance over data sets.
+    """Take MedCore apart: without the boundary Fisher, the reset, or the variance over data sets."""
 
-    The boundary Fisher weighs errors at contours more, the reset asks what
-    giving a unit SAM's weights back would do, the variance what data sets
-    disagree on. Without fine-tuning, as the paper's Table 3, on the built-in
-    pair and drawn polyps by default.
-
-    \b
-    Example:
-      medcore-bench ablation --quick --levels h70_m70
-    """
-
-    options = (
-        click.option(
-            "--sequential",
-            is_flag=True,
-            help=f"Recover each variant at {FIRST}, cut it again at {SECOND} and recover it: the paper's last column.",
-        ),
-        click.option("--steps", type=Whole(1), metavar="N", help="Steps of a recovery under --sequential."),
-    )
-    levels = LEVELS
-    fixed: ClassVar = {"subject": FULL, "gallery": False, "correct": False}
     modes = MODES
 
     sequential: bool

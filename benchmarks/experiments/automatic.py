@@ -3,9 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
-
-import click
+from typing import Any
 
 from ..._support.errors import MedcorePruneError, ResultsError
 from ...calibration.statistics import Statistics
@@ -15,11 +13,12 @@ from ...evaluation.leverage import BAND_PX, GRID_PX
 from ...evaluation.memory import Measured
 from ...pruning.automatic import CHUNK, AutomaticPlan, SplitSearch, search_plan
 from ...pruning.cost import count
-from ...pruning.level import COMPARISON_LEVELS, Level
+from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.planning import planner
 from ...pruning.target import REMOVED, Target
 from ...scoring.criterion import unit_scores
+from ..commands.automatic import SAMPLES
 from ..report import tables
 from ..report.comparison import comparison_frame
 from ..report.page import Page, Picture, Section
@@ -30,13 +29,12 @@ from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs
 from ..runner.jobs import Job, plan_path
 from ..runner.methods import Method
-from ..runner.settings import Settings, count_option, method_option
+from ..runner.settings import Settings
 from ..runner.store import ResultStore
 
 NAME = "automatic"
 AUTOMATIC, FIXED = "automatic", "fixed"
 MODES = {"params": "equal parameters", "flops": "equal FLOPs"}
-SAMPLES = 8
 """Calibration images of each data set that the search looks at."""
 _CAPTIONS = {
     "path": "The way of the automatic split from the unpruned model, in shares of all heads and of all MLP neurons, "
@@ -53,36 +51,13 @@ _LEAD = (
 @register_experiment(NAME)
 @dataclass
 class Automatic(Experiment):
-    """Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs.
+    """Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs."""
 
-    The split is what `medcore-prune prune --target` uses: at each step, the
-    family goes whose removal moves the contour less. Without recovery, on the
-    built-in pair and drawn polyps by default.
-
-    \b
-    Example:
-      medcore-bench automatic --quick --levels h50_m70
-    """
-
-    options = (
-        method_option,
-        count_option("--samples", SAMPLES, "Images of each set that the search looks at."),
-        click.option(
-            "--chunk",
-            type=float,
-            default=CHUNK,
-            show_default=True,
-            metavar="SHARE",
-            help="Share of all heads, or of all neurons, that goes in a step of the search.",
-        ),
-    )
-    levels = COMPARISON_LEVELS
-    fixed: ClassVar = {"gallery": False}
     modes = MODES
 
     method: str
-    samples: int
-    chunk: float
+    samples: int = SAMPLES
+    chunk: float = CHUNK
 
     def __post_init__(self) -> None:
         if self.settings.seeds != 1:

@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import click
 from torch import nn
 
 from ..._support.errors import MedcorePruneError
 from ..._support.registry import unknown_name
 from ...calibration.statistics import Statistics
-from ...commands.options import MethodName
 from ...correction.correct import Corrector, correct
 from ...correction.settings import CorrectionSettings
-from ...pruning.level import COMPARISON_LEVELS
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
 from ..report import comparison
@@ -64,45 +61,8 @@ def corrected_jobs(jobs: Sequence[Job], methods: Sequence[Method], inputs: Input
 @register_experiment(EXPERIMENT)
 @dataclass
 class Baselines(Experiment):
-    """Compare pruning methods on the same groups, levels, images and seeds, with no recovery.
+    """Compare pruning methods on the same groups, levels, images and seeds, with no recovery."""
 
-    Without options: the built-in pair on drawn polyps, in a few minutes.
-    Results are kept as files; run the same command again to go on after an
-    interruption, or with more methods and levels.
-
-    \b
-    Example:
-      medcore-bench baselines --quick --methods magnitude,medcore
-    """
-
-    options = (
-        click.option(
-            "--methods",
-            "names",
-            type=MethodName(several=True),
-            metavar="METHOD,...",
-            help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
-        ),
-        click.option(
-            "--compare",
-            "subject",
-            type=MethodName(),
-            default=SUBJECT,
-            show_default=True,
-            metavar="METHOD",
-            help="The method that each other one is compared with.",
-        ),
-        click.option(
-            "--correct/--no-correct",
-            default=True,
-            show_default=True,
-            help="Evaluate every pruned model after the training-free correction too.",
-        ),
-        click.option(
-            "--gallery/--no-gallery", default=True, show_default=True, help="Keep and show pictures of the images."
-        ),
-    )
-    levels = COMPARISON_LEVELS
     modes = MODES
 
     names: str | None

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from ..._support.errors import ResultsError
 from ..._support.files import write_json_atomic
 from ...data.folders.folder import parse_named
 from ..report.page import Page, Section, write_page
 from ..report.tables import Grid
 from ..runner.evaluate import versions
-from ..runner.settings import results_option
 from ..runner.store import RUN_FILE, ResultStore
 from .findings import (
     Finding,
@@ -132,22 +129,8 @@ def stores_in(folder: Path) -> dict[str, ResultStore]:
     return found
 
 
-@click.command(name="claims")
-@click.option(
-    "--results",
-    multiple=True,
-    metavar="NAME=DIR",
-    help="A folder that holds experiments' results, and a name for it; may be repeated.  [default: "
-    "here=medcore-results]",
-)
-@results_option("--out", default=Path("medcore-results/claims"), says="Folder of the page and its tables.")
-def command(results: tuple[str, ...], out: Path) -> None:
-    """Hold the paper's claims against the results of the experiments that have run.
-
-    \b
-    Example:
-      medcore-bench claims --results phantoms=medcore-results
-    """
+def run(results: tuple[str, ...], out: Path) -> None:
+    """Hold the paper's claims against the results of the experiments that have run."""
     named = parse_named(results or ("here=medcore-results",), "--results")
     stores = {name: stores_in(folder) for name, folder in named.items()}
     found = {name: findings(of_experiments) for name, of_experiments in stores.items()}

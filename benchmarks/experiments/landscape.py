@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import click
 import pandas as pd
 
 from ...calibration.statistics import Statistics
@@ -23,13 +22,10 @@ from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs
 from ..runner.jobs import Job, keep_plan, make_jobs
 from ..runner.methods import Method
-from ..runner.settings import CORRECTED, MODES, method_option
+from ..runner.settings import CORRECTED, MODES
 from ..runner.store import ResultStore
 from .baselines import corrected_jobs
 
-HEADS = (0, 30, 40, 50, 60, 70, 80, 84)
-NEURONS = (0, 30, 50, 70, 80, 90, 95)
-LEVELS = tuple(Level(h / 100, m / 100) for h in HEADS for m in NEURONS if h or m)
 PAPER_PAIR = (("h30_m80", 0.376), ("h50_m70", 0.408))
 """Section 5.3: two ways to remove about 60 % of the parameters, and the paper's BF1 without fine-tuning."""
 BLOCKS = "blocks"
@@ -40,27 +36,8 @@ BLOCK_LEVEL = Level.parse("h84_m95")
 @register_experiment("landscape")
 @dataclass
 class Landscape(Experiment):
-    """Map Boundary F1 over the share of heads and of MLP neurons that go, without recovery.
+    """Map Boundary F1 over the share of heads and of MLP neurons that go, without recovery."""
 
-    A heat map with lines of equal parameters, and slices at fixed MLP
-    compression; on the built-in pair and drawn polyps by default.
-
-    \b
-    Example:
-      medcore-bench landscape --quick
-    """
-
-    options = (
-        method_option,
-        click.option(
-            "--correct/--no-correct",
-            default=False,
-            show_default=True,
-            help="Draw it after the training-free correction too.",
-        ),
-    )
-    levels = LEVELS
-    fixed: ClassVar = {"gallery": False}
     modes: ClassVar = {mode: MODES[mode] for mode in ("own", CORRECTED)} | {BLOCKS: f"one block at {BLOCK_LEVEL}"}
 
     method: str

@@ -12,19 +12,14 @@ from torch import nn
 
 from ..._support.errors import BudgetError
 from ..._support.files import read_json_file, write_text_atomic
-from ...commands.options import OneLevel, Whole, convention_option, image_size_option
-from ...commands.values import ModelKind
 from ...models.families import build_model, geometry_of
 from ...models.groups import FAMILY_NAMES
-from ...models.sam_shape import SHAPES
 from ...pruning.cost import Cost, count
-from ...pruning.level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS, Level
+from ...pruning.level import ONE_TIME_LEVELS, SEQUENTIAL_LEVELS, Level
 from ...pruning.plan import Plan, replay, to_text
 from ...pruning.planning import make_plan
 from ...pruning.surgery import prune
-from ...scoring.recipes import QUOTAS
 from ..report.tables import Grid
-from ..runner.settings import LevelList, joined
 
 
 @dataclass(frozen=True)
@@ -145,84 +140,7 @@ _COUNTED = {
 }
 
 
-@click.command(name="plan")
-@click.option(
-    "--model",
-    "kind",
-    type=ModelKind(),
-    metavar="|".join(SHAPES),
-    default="vit_b",
-    show_default=True,
-    help="Which SAM; pocket is the small one that is built in.",
-)
-@image_size_option
-@click.option(
-    "--levels",
-    type=LevelList(),
-    help="Levels, each reached in one go; h50_m70 is 50 % of the heads and 70 % of the MLP neurons.  "
-    f"[default: {joined(ONE_TIME_LEVELS, ', ')}]",
-)
-@click.option(
-    "--quotas",
-    type=click.Choice(list(QUOTAS)),
-    default="uniform",
-    show_default=True,
-    help="Whether every block gives the same share, or the more sensitive ones less.",
-)
-@click.option(
-    "--sensitivity",
-    "sensitivity_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON list of every block's sensitivity, for --quotas sensitivity.",
-)
-@click.option(
-    "--tau",
-    type=float,
-    default=0.5,
-    show_default=True,
-    metavar="NUMBER",
-    help="How strongly quotas fall with sensitivity; 0 makes them uniform.",
-)
-@click.option("--protect", type=Whole(), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]")
-@click.option(
-    "--mlp-group-size",
-    type=Whole(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Neurons that go together, as hardware may like it.",
-)
-@click.option(
-    "--sequential",
-    "second_levels",
-    type=LevelList(),
-    help="Levels of a second pass over the protected blocks alone.  [default: "
-    f"{joined(SEQUENTIAL_LEVELS, ', ')}; none with --levels]",
-)
-@click.option(
-    "--first",
-    type=OneLevel(),
-    default=str(SEQUENTIAL_FIRST),
-    show_default=True,
-    help="Level of the first pass, before --sequential.",
-)
-@convention_option
-@click.option("--strict", is_flag=True, help="Refuse levels that blocks cannot give in full, not show what they give.")
-@click.option("--per-block", is_flag=True, help="Also show what every block keeps.")
-@click.option(
-    "--replay",
-    "stored",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A stored plan to count too, as --save wrote it; may be repeated.",
-)
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the tables, Markdown and CSV."
-)
-@click.option(
-    "--save", type=click.Path(file_okay=False, path_type=Path), help="Folder for the plans, a JSON file each."
-)
-def command(
+def run(
     kind: str,
     image_size: int | None,
     levels: tuple[Level, ...] | None,
@@ -240,16 +158,7 @@ def command(
     out: Path | None,
     save: Path | None,
 ) -> None:
-    """Show what each level removes from an encoder, and what parameters and FLOPs are left.
-
-    Works from the model's shape alone: no weights, no images, seconds. How many
-    heads and neurons of each block go is exact; which ones is for a method to
-    say, so the plans that are saved here name the first by index.
-
-    \b
-    Example:
-      medcore-bench plan --model vit_b --levels h50_m70,h70_m70 --per-block
-    """
+    """Show what each level removes from an encoder, and what parameters and FLOPs are left."""
     if quotas == "sensitivity" and sensitivity_file is None:
         raise click.UsageError("--quotas sensitivity needs the blocks' sensitivities: give --sensitivity FILE.json")
     model = build_model(kind, device="meta", image_size=image_size)

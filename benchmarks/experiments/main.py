@@ -4,9 +4,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
-import click
 from torch import nn
 
 from ...correction.correct import correct
@@ -22,7 +21,6 @@ from ..report.summary import HIGHER_IS_BETTER, Place, Row, Summary, summarise
 from ..report.tables import BELOW_FLOOR, METRIC_NAMES, Grid, footer, label, number, span
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.recover import Item, records, recovery_settings, unpruned
-from ..runner.settings import SUBJECT, LevelList, joined, method_option, steps_option
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
 
 UNPRUNED_RECOVERED = "unpruned_recovered"
@@ -166,8 +164,6 @@ def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
     return Grid("Recoveries", columns, rows, left=2)
 
 
-ONE_TIME = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
-SEQUENTIAL = tuple(map(Level.parse, ("h60_m70", "h72_m84", "h84_m95")))
 FIRST = Level.parse("h70_m95")
 """The one-time level that the sequential second pass starts from, recovered."""
 MODES = {
@@ -183,51 +179,16 @@ _SHARE = 4
 @register_experiment("main")
 @dataclass
 class Main(Experiment):
-    """Compress with recovery, one-time and sequential, and measure contours, size, latency and memory.
+    """Compress with recovery, one-time and sequential, and measure contours, size, latency and memory."""
 
-    Recovery is fine-tuning towards the unpruned model. That model is shown
-    after the same recovery too, so that what fine-tuning gains is not credited
-    to pruning. On the built-in pair and drawn polyps by default.
-
-    \b
-    Example:
-      medcore-bench main --quick --one-time h50_m70 --no-sequential
-    """
-
-    options = (
-        method_option,
-        click.option(
-            "--one-time",
-            type=LevelList(),
-            default=joined(ONE_TIME),
-            help=f"Levels, each reached in one go.  [default: {joined(ONE_TIME, ', ')}]",
-        ),
-        click.option(
-            "--sequential",
-            type=LevelList(),
-            default=joined(SEQUENTIAL),
-            help="Levels reached by a second pass over a recovered model, on the blocks that the first left whole.  "
-            f"[default: {joined(SEQUENTIAL, ', ')}]",
-        ),
-        click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out."),
-        click.option(
-            "--schedule",
-            type=click.Choice(["one-shot", "cascade"]),
-            default="cascade",
-            show_default=True,
-            help="Cut heads and MLP together, or heads first, with a short recovery and new scores in between.",
-        ),
-        steps_option,
-    )
-    fixed: ClassVar = {"subject": SUBJECT, "gallery": False}
     modes = MODES
 
     method: str
     one_time: tuple[Level, ...]
     sequential: tuple[Level, ...]
     no_sequential: bool
-    schedule: str
     steps: int | None
+    schedule: str = "cascade"
 
     def __post_init__(self) -> None:
         self.settings = replace(self.settings, methods=(self.method,), subject=self.method)

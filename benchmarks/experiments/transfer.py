@@ -4,9 +4,8 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
-import click
 from matplotlib.figure import Figure
 
 from ...data.splits.split import Split
@@ -21,7 +20,6 @@ from ..report.summary import Row, Summary, summarise
 from ..report.tables import BELOW_FLOOR, Grid, label, number, span
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.recover import Item, records, recovery_settings, unpruned
-from ..runner.settings import SUBJECT, method_option, steps_option
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
 from .main import UNPRUNED_RECOVERED, difference, recoveries
 
@@ -137,36 +135,11 @@ def modalities(of_sets: dict[str, Summary], theme: Theme) -> Figure:
     return figure
 
 
-SETS = ("phantom_polyp_a", "phantom_ultrasound", "phantom_skin")
-LEVELS = tuple(map(Level.parse, ("h50_m70", "h70_m70", "h70_m95", "h80_m95")))
-
-
 @register_experiment("transfer")
 @dataclass
 class Transfer(Experiment):
-    """Compress for several modalities with one plan a level, calibrated over all, recovered on each.
+    """Compress for several modalities with one plan a level, calibrated over all, recovered on each."""
 
-    Beside it, a plan for each modality by itself: what sharing a plan costs. On
-    drawn polyp, ultrasound and skin images by default.
-
-    \b
-    Example:
-      medcore-bench transfer --quick --levels h50_m70
-    """
-
-    options = (
-        method_option,
-        steps_option,
-        click.option(
-            "--own-plans/--no-own-plans",
-            default=True,
-            show_default=True,
-            help="Plan for each modality by itself as well.",
-        ),
-    )
-    levels = LEVELS
-    default_data = "drawn polyp, ultrasound and skin images"
-    fixed: ClassVar = {"phantom_sets": SETS, "subject": SUBJECT, "gallery": False}
     modes = MODES
 
     method: str

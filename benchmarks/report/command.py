@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import click
-
 from ..._support.errors import ResultsError
 from ..._support.registry import load_plugin, unknown_name
-from ...commands.options import MethodName, plugin_option
 from ..runner.experiment import experiments
 from ..runner.jobs import EXPERIMENT
 from ..runner.store import ResultStore
@@ -14,25 +11,8 @@ from . import comparison
 from .page import write_results
 
 
-@click.command(name="report")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
-@click.option(
-    "--compare",
-    type=MethodName(),
-    metavar="METHOD",
-    help="The method that each other one is compared with.  [default: as in the run]",
-)
-@click.option("--gallery/--no-gallery", default=True, show_default=True, help="Show pictures of the images.")
-@plugin_option
-def command(folder: Path, compare: str | None, gallery: bool, plugin: tuple[str, ...]) -> None:
-    """Render the results in DIR again: tables, figures, report.html.
-
-    Nothing is computed anew.
-
-    \b
-    Example:
-      medcore-bench report medcore-results/baselines
-    """
+def run(folder: Path, compare: str | None, gallery: bool, plugin: tuple[str, ...]) -> None:
+    """Render the results in DIR again: tables, figures, report.html."""
     for each in plugin:
         load_plugin(each)
     store = ResultStore.open(folder)

@@ -1,9 +1,6 @@
 """`medcore-bench list`: every method and criterion with its source, what it reads and what it costs."""
 
-import click
-
 from ..._support.registry import BUILT_IN, load_plugin
-from ...commands.options import plugin_option
 from ...scoring.recipes import Baseline, available_baselines, baseline_info
 from ...scoring.registry import available_criteria, criterion_info
 from ..runner.experiment import experiments
@@ -13,18 +10,8 @@ _COLUMNS = ("name", "cost", "reads", "source", "what")
 _METHOD_COLUMNS = ("name", "cost", "reads", "own quotas", "source", "what")
 
 
-@click.command(name="list")
-@plugin_option
-def command(plugin: tuple[str, ...]) -> None:
-    """List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from).
-
-    A criterion of your own takes part in the comparison by itself; a slow one
-    only when it is named.
-
-    \b
-    Example:
-      medcore-bench list --plugin my_criterion.py
-    """
+def run(plugin: tuple[str, ...]) -> None:
+    """List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from)."""
     for each in plugin:
         load_plugin(each)
     methods().show()

@@ -301,7 +301,7 @@ def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work
     data = ", ".join(f"{len(samples)} of {name}" for name, samples in inputs.sets.items())
     reference = "with its reference" if inputs.reference is not None else "without a reference"
     lines = [
-        f"model: {settings.model} at {inputs.image_size} px, {reference}, on {settings.device}"
+        f"model: {inputs.kind} at {inputs.image_size} px, {reference}, on {settings.device}"
         f" ({torch.get_num_threads()} threads)",
         f"{settings.role} images: {data}",
         f"methods: {names}",

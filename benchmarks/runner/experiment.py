@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,16 +17,17 @@ from ...calibration.calibrate import calibrate
 from ...calibration.collector import Need
 from ...calibration.statistics import Statistics
 from ...commands.group import INTERRUPTED
+from ...commands.work.memory import images_at_a_time
 from ...defaults import DEFAULTS
 from ...evaluation.memory import measured
 from ...pruning.level import Level
 from ...training.settings import RecoverySettings
+from ..commands.words import Setting, Words
 from ..report.page import Page, write_results
 from .evaluate import Evaluator, digest, notice
 from .inputs import Inputs, load_inputs
 from .jobs import Job
 from .methods import Method, choose_methods, require_reference
-from .options import experiment_options
 from .recover import Item, Maker, recovery_settings
 from .settings import Settings
 from .store import ResultStore
@@ -37,7 +38,8 @@ class Experiment:
     """Base of all experiments; the docstring of a subclass is the help of its command.
 
     A subclass says in its attributes what its command takes, and in its methods what it evaluates and shows; the
-    options of its own are fields, for which it is a dataclass. Whatever is stored already is not computed again.
+    options of its own are fields, for which it is a dataclass. Those of this package say in `commands/` what they take,
+    where help need not wait for torch. Whatever is stored already is not computed again.
 
     Attributes:
         settings: What was asked for with the options that every experiment has.
@@ -50,6 +52,8 @@ class Experiment:
     """Of the command and of the default folder of results; `register_experiment` sets it."""
     options: ClassVar[Sequence[Callable[[Any], Any]]] = ()
     """Click's decorators of the options of its own, one for each field."""
+    rare: ClassVar[Mapping[str, Setting]] = {}
+    """What may be `--set` of its own, key to type and default; each is a field with that default."""
     levels: ClassVar[tuple[Level, ...]] = ()
     """Default of `--levels`; without any, there is no such option."""
     default_data: ClassVar[str] = "three drawn polyp sets"
@@ -122,6 +126,8 @@ class Experiment:
         with running(self.settings):
             self.methods = self.choose()
             self.inputs = load_inputs(self.settings)
+            at_a_time = images_at_a_time(self.inputs.adapted, self.settings.batch_size)
+            self.settings = replace(self.settings, batch_size=at_a_time)
             require_reference(self.methods, self.inputs.reference is not None)
             self.store = ResultStore.create(self.settings.out, self._record(), fresh=self.settings.fresh)
             for line in self.announced():
@@ -167,7 +173,7 @@ class Experiment:
             "identity": {
                 "experiment": self.name,
                 "version": __version__,
-                "model": settings.model,
+                "model": inputs.kind,
                 "image_size": inputs.image_size,
                 "inputs": inputs.hashes,
                 "role": settings.role,
@@ -194,15 +200,8 @@ class Experiment:
     @classmethod
     def command(cls) -> click.Command:
         """Make the command."""
-
-        def run(settings: Settings, **own: Any) -> None:
-            cls(settings, **own).run()
-
-        run.__doc__ = cls.__doc__
-        for option in reversed(cls.options):
-            run = option(run)
-        options = experiment_options(cls.name, levels=cls.levels, default_data=cls.default_data, **cls.fixed)
-        return click.command(name=cls.name)(options(run))
+        words = Words(cls.name, cls.__doc__ or "", cls.options, cls.rare, cls.levels, cls.default_data, cls.fixed)
+        return words.command()
 
 
 def _prepared(name: str, declared: Any) -> type[Experiment]:

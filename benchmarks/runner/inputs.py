@@ -10,15 +10,17 @@ from torch import nn
 
 from ..._support.devices import require_device
 from ..._support.errors import DataError, MedcorePruneError
-from ...checkpoints.sam import load_sam
+from ...checkpoints.sam import load_checkpoint
+from ...commands.work.folders import open_data, parse_data
 from ...data import phantoms
-from ...data.folders.folder import named_folders
 from ...data.samples import SampleSet, at_most, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside
 from ...data.splits.split import FRACTIONS, Split
-from ...models.families import geometry_of
+from ...models.families import family_of, geometry_of
 from ...models.fingerprint import model_hash
 from ...models.pairs import require_aligned
+from ...models.sam_shape import kind_of
+from ...models.segment_anything import SegmentAnythingFamily, shape_of
 from ...zoo import pocket
 from .settings import Settings
 
@@ -57,6 +59,12 @@ class Inputs:
         """Side of the models' input in pixels."""
         return geometry_of(self.adapted).image_size
 
+    @property
+    def kind(self) -> str:
+        """Kind of the models: of a SAM that of its sizes, else the family."""
+        family = family_of(self.adapted).name
+        return kind_of(shape_of(self.adapted)) if family == SegmentAnythingFamily.name else family
+
     @cached_property
     def hashes(self) -> dict[str, str | None]:
         """SHA-256 of both models, of every test set, and of the first calibration sample."""
@@ -91,17 +99,13 @@ def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
         MedcorePruneError: A checkpoint is missing or unusable, or the two do not align.
     """
     if settings.adapted is None:
-        if settings.model != "pocket" or settings.reference or settings.image_size:
-            raise MedcorePruneError(
-                f"--model {settings.model} with options of its own needs a checkpoint: give --adapted PATH (and "
-                "--reference PATH), or leave --model, --reference and --image-size out for the pocket pair"
-            )
+        if settings.reference:
+            raise MedcorePruneError("--reference needs the checkpoint that was fine-tuned from it: give --adapted PATH")
         return pocket("adapted", settings.device), pocket("reference", settings.device)
-    options = {"device": settings.device, "image_size": settings.image_size}
-    adapted = load_sam(settings.model, settings.adapted, **options)  # type: ignore[arg-type]
+    adapted = load_checkpoint(settings.adapted, device=settings.device)
     if settings.reference is None:
         return adapted, None
-    reference = load_sam(settings.model, settings.reference, **options)  # type: ignore[arg-type]
+    reference = load_checkpoint(settings.reference, device=settings.device)
     require_aligned(adapted, reference)
     return adapted, reference
 
@@ -124,10 +128,10 @@ def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
 
 
 def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], Split]:
-    named = settings.data or {}
+    named = parse_data(settings.data)
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
-    folders = named_folders(named, settings.layout, settings.boxes)
+    folders = open_data(named)
     roles, _ = split_beside(folders, settings.adapted, settings.split_seed)
     chosen = roles.roles()[settings.role]
     for checkpoint in (settings.adapted, settings.reference):

@@ -1,15 +1,9 @@
 """What a comparison is asked to do: counts for a quick, a default and a full run, and everything else."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import click
-
-from ..._support.errors import BudgetError
-from ...commands.values import Completed, MethodName, OneLevel, Whole
-from ...evaluation.evaluate import EvalSize
 from ...pruning.level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]
@@ -80,12 +74,8 @@ class Settings:
     Attributes:
         out: Folder of the results.
         counts: How much of everything.
-        model: A name in `encoders.SHAPES`.
         adapted, reference: Checkpoints; None for the pocket pair.
-        data: Data set name to folder; empty for the phantom polyp sets.
-        boxes: Data set name to a CSV file of box prompts in place of those of the masks.
-        layout: Of the folders.
-        image_size: Input side in pixels, if not the model's own.
+        data: Words of `--data`; empty for the phantom polyp sets.
         levels: What is asked to go.
         methods: Names; empty for all but the slow ones.
         plugins: Files or modules that register more.
@@ -96,7 +86,7 @@ class Settings:
         device: Where models run.
         eval_size: Side in pixels of the grid that masks are compared on, or `original`.
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
-        batch_size: Images a forward pass.
+        batch_size: Images a forward pass, where there is memory for so many.
         cache: Folder of calibration statistics; None for one within `out`.
         phantom_sets: Data sets of this package to take where `data` is empty.
         gallery: Whether pictures of the images are kept.
@@ -106,13 +96,9 @@ class Settings:
 
     out: Path
     counts: Counts = COUNTS["default"]
-    model: str = "pocket"
     adapted: Path | None = None
     reference: Path | None = None
-    data: Mapping[str, Path] | None = None
-    boxes: Mapping[str, Path] | None = None
-    layout: str = "auto"
-    image_size: int | None = None
+    data: tuple[str, ...] = ()
     levels: tuple[Level, ...] = COMPARISON_LEVELS
     methods: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
@@ -121,7 +107,7 @@ class Settings:
     split_seed: int = 0
     role: Literal["test", "validation"] = "test"
     device: str = "cpu"
-    eval_size: EvalSize = 256
+    eval_size: int | Literal["original"] = 256
     tolerance_px: float = 2.0
     batch_size: int = 16
     cache: Path | None = None
@@ -139,79 +125,3 @@ class Settings:
     def recoveries_folder(self) -> Path:
         """Where recovered models are kept, shared by the experiments that lie beside each other."""
         return self.out.parent / "recoveries"
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class LevelList(Completed):
-    """Levels separated by commas, such as `h50_m70,h70_m70`; a repeated one counts once."""
-
-    name = "level,..."
-    words = OneLevel.words
-    several = True
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Level, ...]:
-        """Read the levels, or end with a usage error that names the bad one."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(dict.fromkeys(Level.parse(text) for text in str(value).split(",")))
-        except BudgetError as error:
-            self.fail(str(error), param, ctx)
-
-
-def joined(levels: tuple[Level, ...], between: str = ",") -> str:
-    """Write levels as `LevelList` reads them, or with spaces `between` them, for help to break lines at."""
-    return between.join(map(str, levels))
-
-
-def method_option(command: F) -> F:
-    """Add `--method`."""
-    return click.option(
-        "--method",
-        type=MethodName(),
-        default=SUBJECT,
-        show_default=True,
-        metavar="METHOD",
-        help="The method whose scores choose what goes; `medcore-bench list` explains them.",
-    )(command)
-
-
-def methods_option(**options: Any) -> Callable[[F], F]:
-    """Return a decorator that adds `--methods`."""
-    return click.option("--methods", type=MethodName(several=True), metavar="METHOD,...", **options)
-
-
-def steps_option(command: F) -> F:
-    """Add `--steps`."""
-    counts = f"{COUNTS['default'].recovery_steps}; {COUNTS['quick'].recovery_steps} with --quick, "
-    return click.option(
-        "--steps",
-        type=Whole(1),
-        metavar="N",
-        help=f"Steps of the optimiser in a recovery.  [default: {counts}{COUNTS['full'].recovery_steps} with --full]",
-    )(command)
-
-
-def results_option(*names: str, default: Path | None, says: str) -> Callable[[F], F]:
-    """Return a decorator that adds an option for a folder of results."""
-    return click.option(
-        *names, type=click.Path(file_okay=False, path_type=Path), default=default, show_default=True, help=says
-    )
-
-
-def page_option(default: str) -> Callable[[F], F]:
-    """Return a decorator that adds `--out` of a study, which writes one page."""
-    return click.option(
-        "--out",
-        type=click.Path(dir_okay=False, path_type=Path),
-        default=Path(default),
-        show_default=True,
-        help="The page, Markdown; the same as JSON goes beside it.",
-    )
-
-
-def count_option(name: str, default: int, says: str) -> Callable[[F], F]:
-    """Return a decorator that adds an option for how many there are of something."""
-    return click.option(name, type=Whole(1), default=default, show_default=True, metavar="N", help=says)

@@ -15,11 +15,8 @@ from torch import nn
 
 from ..._support.memo import Ledger
 from ..._support.progress import track
-from ...commands.group import run
-from ...commands.options import cache_option, device_option
 from ...correction.correct import correct
 from ...correction.settings import CorrectionSettings
-from ...data.folders.folder import parse_named
 from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
@@ -27,11 +24,8 @@ from ...scoring.recipes import get_baseline
 from ...zoo import NOTICE
 from ..report.tables import Grid
 from ..runner.inputs import Inputs
-from ..runner.settings import LevelList, count_option, joined, methods_option, page_option
-from .study import CACHE, Study, write_study
+from .study import Study, write_study
 
-METHODS = ("random", "medcore")
-LEVELS = tuple(Level.parse(text) for text in ("h50_m70", "h70_m70", "h84_m95"))
 GOAL = 0.03
 """How far below the unpruned model a corrected one may stay to be called close to it."""
 
@@ -165,69 +159,36 @@ stand.
 """
 
 
-def _names(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in value.split(",")))
-
-
-def _known_variants(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
-    names = _names(context, option, value)
+def _variants(named: str | None) -> tuple[str, ...]:
+    names = tuple(VARIANTS) if named is None else _names(named)
     if unknown := [name for name in names if name not in VARIANTS]:
         raise click.BadParameter(f"unknown variant {unknown[0]!r}: expected some of {', '.join(VARIANTS)}")
     return names
 
 
-@click.command(name="correction-study")
-@click.option("--adapted", type=_FILE, help="Checkpoint that is pruned.  [default: the built-in one]")
-@click.option("--reference", type=_FILE, help="What it was fine-tuned from.  [default: the built-in one's]")
-@click.option("--data", multiple=True, metavar="NAME=DIR", help="Images and masks.  [default: drawn polyps]")
-@methods_option(default=",".join(METHODS), show_default=True, callback=_names, help="Whose pruned models to correct.")
-@click.option(
-    "--levels",
-    type=LevelList(),
-    default=joined(LEVELS),
-    help=f"Levels that models are pruned to.  [default: {joined(LEVELS, ', ')}]",
-)
-@click.option(
-    "--variants",
-    default=",".join(VARIANTS),
-    metavar="NAME,...",
-    callback=_known_variants,
-    help="Variants of the correction; an unknown name lists them.  [default: all]",
-)
-@count_option("--images", 60, "Drawn images of each set.")
-@count_option("--calibration", 64, "Training images of each set that scores come from.")
-@device_option
-@cache_option(str(CACHE), CACHE)
-@page_option("medcore-results/correction.md")
-def command(
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def run(
     adapted: Path | None,
     reference: Path | None,
     data: tuple[str, ...],
-    methods: tuple[str, ...],
+    methods: str,
     levels: tuple[Level, ...],
-    variants: tuple[str, ...],
+    variants: str | None,
     images: int,
     calibration: int,
     device: str,
     cache: Path,
     out: Path,
 ) -> None:
-    """Try the training-free correction in every variant, on validation images.
-
-    A long study, which settled this package's own defaults.
-
-    \b
-    Example:
-      medcore-bench correction-study --methods medcore --levels h70_m70
-    """
-    chosen: dict[str, Any] = {"adapted": adapted, "reference": reference, "data": parse_named(data)}
+    """Try the training-free correction in every variant, on validation images."""
+    wanted = _variants(variants)
+    chosen: dict[str, Any] = {"adapted": adapted, "reference": reference, "data": data}
     study = Study.load(out, device, cache, images, calibration, **chosen)
     so_far = out.with_suffix(".cells.json")
-    outcomes = Cells(study, so_far).run(methods, levels, variants)
+    outcomes = Cells(study, so_far).run(_names(methods), levels, wanted)
     notice = NOTICE if study.inputs.is_phantom else ""
     stored = {"notice": notice, "cells": [asdict(outcome) for outcome in outcomes]}
     write_study(out, stored, page(outcomes, study.inputs, calibration), so_far)
-
-
-if __name__ == "__main__":
-    run(command)

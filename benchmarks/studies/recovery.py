@@ -1,6 +1,6 @@
 """`recovery-study`: settle learning rate and weights of the recovery loss on phantom validation images, in few trials.
 
-Run as `python -m medcore_prune.benchmarks.studies.recovery`. Short recoveries of one pruned model, first over learning
+Run as `medcore-bench recovery-study`. Short recoveries of one pruned model, first over learning
 rates, then over weights at the best of them; the best setting then recovers each level for longer. Steps read training
 images, every choice reads validation images, test images are never looked at. Recoveries are stored by content: a
 killed study goes on where it stopped. The best trial is what the defaults are then set to, by hand, and frozen for
@@ -16,7 +16,6 @@ import click
 from torch import nn
 
 from ...calibration.statistics import Statistics
-from ...commands.options import cache_option, device_option
 from ...data.splits.split import FRACTIONS, Split
 from ...evaluation.evaluate import evaluate, macro_average
 from ...pruning.planning import plan
@@ -28,8 +27,8 @@ from ...training.store import RecoveryStore
 from ...zoo import NOTICE
 from ..report.tables import Grid
 from ..runner.inputs import Inputs
-from ..runner.settings import SUBJECT, count_option, page_option, results_option
-from .study import CACHE, Study, write_study
+from ..runner.settings import SUBJECT
+from .study import Study, write_study
 
 TRIAL_LEVEL = "h84_m95"
 OTHER_LEVELS = ("h70_m95",)
@@ -114,7 +113,9 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: outcome.bf1)
 
 
-def run(study: Recoveries, trial: RecoverySettings, final: RecoverySettings) -> tuple[list[Outcome], list[Outcome]]:
+def recover_all(
+    study: Recoveries, trial: RecoverySettings, final: RecoverySettings
+) -> tuple[list[Outcome], list[Outcome]]:
     """Run the trials, then recover for longer with the best weights.
 
     Returns the trials: learning rates with the first weights, then the other weights at the best rate. And longer
@@ -200,7 +201,7 @@ def page(trials: Sequence[Outcome], further: Sequence[Outcome], unpruned: float,
 
 _PREAMBLE = """# How the recovery's defaults were settled
 
-Written by `python -m medcore_prune.benchmarks.studies.recovery`; not edited by hand.
+Written by `medcore-bench recovery-study`; not edited by hand.
 
 One-shot models of `{subject}` were recovered on {train} training images of {sets} and scored on {validation} validation
 images; test images were not looked at. The score is Boundary F1 (2 px on the 256 grid), averaged over sets. Learning
@@ -211,30 +212,11 @@ differences of a few thousandths are noise.
 """
 
 
-@click.command(name="recovery-study")
-@count_option("--images", 24, "Validation images of each set.")
-@count_option("--training", 64, "Training images of each set.")
-@count_option("--calibration", 64, "Training images of each set that scores come from.")
-@count_option("--trial-steps", 40, "Steps of each trial.")
-@count_option("--trial-batch", 8, "Images in a step of a trial.")
-@count_option("--steps", 150, "Steps of the longer recoveries.")
-@count_option("--batch", 16, "Images in a step of those.")
-@device_option
-@cache_option(str(CACHE), CACHE)
-@results_option("--store", default=Path("medcore-results/recoveries"), says="Folder where recovered models are kept.")
-@page_option("medcore-results/recovery_defaults.md")
-def command(cache: Path, store: Path, out: Path, device: str, **counts: int) -> None:
-    """Settle learning rate and weights of the recovery loss on phantom validation images.
-
-    A long study, which settled this package's own defaults.
-
-    \b
-    Example:
-      medcore-bench recovery-study --images 24 --training 64
-    """
+def run(cache: Path, store: Path, out: Path, device: str, **counts: int) -> None:
+    """Settle learning rate and weights of the recovery loss on phantom validation images."""
     study = _study(counts, device, cache, RecoveryStore(store), out)
     trial = RecoverySettings(steps=counts["trial_steps"], batch_size=counts["trial_batch"])
-    trials, longer = run(study, trial, RecoverySettings(steps=counts["steps"], batch_size=counts["batch"]))
+    trials, longer = recover_all(study, trial, RecoverySettings(steps=counts["steps"], batch_size=counts["batch"]))
     unpruned = study.unpruned()
     stored: dict[str, Any] = {"notice": NOTICE, "unpruned_bf1": unpruned}
     stored |= {"trials": [asdict(each) for each in trials], "longer": [asdict(each) for each in longer]}
@@ -246,7 +228,3 @@ def _study(counts: dict[str, int], device: str, cache: Path, store: RecoveryStor
     drawn = {name: counts[name] for name in ("images", "calibration", "training")}
     study = Study.load(out, device, cache, **drawn)
     return Recoveries(study.inputs, study.statistics([get_baseline(SUBJECT)]), store)
-
-
-if __name__ == "__main__":
-    command()

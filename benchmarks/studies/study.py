@@ -26,9 +26,6 @@ from ...scoring.recipes import Baseline
 from ..runner.inputs import Inputs, load_inputs
 from ..runner.settings import COUNTS, Settings
 
-CACHE = Path("medcore-results/calibration")
-"""Where the studies keep calibration statistics, for all of them."""
-
 
 @dataclass(frozen=True)
 class Study:

@@ -15,7 +15,6 @@ import click
 from ..._support.memo import Ledger
 from ..._support.progress import track
 from ...calibration.statistics import Statistics
-from ...commands.options import cache_option, device_option
 from ...pruning.level import COMPARISON_LEVELS
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
@@ -23,8 +22,7 @@ from ...scoring.recipes import get_baseline
 from ...zoo import NOTICE
 from ..report.tables import Grid
 from ..runner.inputs import Inputs
-from ..runner.settings import count_option, page_option
-from .study import CACHE, Study, write_study
+from .study import Study, write_study
 
 Trial = Mapping[str, Any]
 
@@ -167,21 +165,8 @@ nothing to tune; `taylor`, `disturbed_taylor`, `wanda`, `lamp` and `mask_fisher`
 """
 
 
-@click.command(name="tune")
-@count_option("--images", 24, "Validation images of each set.")
-@count_option("--calibration", 64, "Training images of each set that scores come from.")
-@device_option
-@cache_option(str(CACHE), CACHE)
-@page_option("medcore-results/defaults.md")
-def command(images: int, calibration: int, device: str, cache: Path, out: Path) -> None:
-    """Settle the open settings on phantom validation images, as many trials for every method.
-
-    A long study, which settled this package's own defaults.
-
-    \b
-    Example:
-      medcore-bench tune --images 24 --calibration 64
-    """
+def run(images: int, calibration: int, device: str, cache: Path, out: Path) -> None:
+    """Settle the open settings on phantom validation images, as many trials for every method."""
     study = Study.load(out, device, cache, images, calibration)
     tried = [get_baseline(method).with_settings(**trial) for method, several in TRIALS.items() for trial in several]
     so_far = out.with_suffix(".scores.json")

@@ -89,6 +89,11 @@ GONE = {
 class Command(click.Command):
     """A command whose help has two lists of options, and that knows what became of old ones."""
 
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """Options of earlier versions, and what to give instead."""
+        return GONE
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options that most people need, then the others."""
         lists: dict[str, list[tuple[str, str]]] = {"Options": [], "More options": []}
@@ -109,9 +114,9 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.option_name not in GONE:
+            if error.option_name not in self.gone:
                 raise
-            raise click.UsageError(f"{error.option_name} is gone: {GONE[error.option_name]}", ctx) from None
+            raise click.UsageError(f"{error.option_name} is gone: {self.gone[error.option_name]}", ctx) from None
 
 
 class Listed(NamedTuple):

@@ -224,22 +224,3 @@ def set_option(known: Mapping[str, Setting]) -> Callable[[F], F]:
         metavar=KeyValue.name,
         help=f"What is rarely set otherwise; may be repeated: {listed}.",
     )
-
-
-def layout_option(command: F) -> F:
-    """Add `--layout`."""
-    return click.option("--layout", default="auto", show_default=True, help="How the files of --data are laid out.")(
-        command
-    )
-
-
-def batch_size_option(default: int) -> Callable[[F], F]:
-    """Return a decorator that adds `--batch-size`."""
-    return click.option(
-        "--batch-size",
-        type=Whole(1),
-        default=default,
-        show_default=True,
-        metavar="N",
-        help="Images at a time; fewer take less memory.",
-    )

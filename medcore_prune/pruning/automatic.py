@@ -27,12 +27,11 @@ from .level import Level
 from .plan import Plan
 from .planning import planner
 from .surgery import masked
-from .target import Target
+from .target import CHUNK, Target
 
 State = tuple[int, int]
 """Heads and neurons that are gone, over the whole encoder."""
 
-CHUNK = 0.05
 _ALL = Level(1 - 1e-6, 1 - 1e-6)
 _SLACK = 1e-9
 _MAPS_KEPT = 3  # of the present state and of one candidate a family

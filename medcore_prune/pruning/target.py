@@ -19,6 +19,8 @@ REMOVED: dict[str, Callable[["Cost", "Cost"], float]] = {
 }
 """What a target can be a share of, with the share of it that is gone."""
 
+CHUNK = 0.05
+
 
 @dataclass(frozen=True)
 class Target:

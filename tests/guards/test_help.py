@@ -102,5 +102,6 @@ print(json.dumps(found))
 
 def test_no_help_waits_for_torch() -> None:
     names = [("medcore_prune.commands.cli", name) for name in prune.listed]  # type: ignore[attr-defined]
+    names += [("medcore_prune.benchmarks.cli", name) for name in bench.listed]  # type: ignore[attr-defined]
     done = subprocess.run([sys.executable, "-c", SHOWN, json.dumps(names)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {name: [] for _, name in names}

@@ -87,7 +87,7 @@ def test_a_grid_without_end_is_a_usage_error(here: Path) -> None:
     ("words", "message"),
     [
         (["claims", "--results", "x"], "--results 'x': expected NAME=DIR"),
-        (["plan", "--image-size", "1000000000"], "image size 1000000000 does not fit: use at most 65536"),
+        (["plan", "--set", "image_size=1000000000"], "image size 1000000000 does not fit: use at most 65536"),
     ],
 )
 def test_odd_words_to_the_comparison(words: list[str], message: str) -> None:

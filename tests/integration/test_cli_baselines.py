@@ -45,7 +45,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def _arguments(pair: list[str], out: Path, *more: str) -> list[str]:
-    few = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32", "--levels", "h50_m70"]
+    few = ["--quick", "--set", "images=2", "--set", "calibration=2", "--set", "eval_size=32", "--levels", "h50_m70"]
     return ["baselines", *pair, *few, "--no-correct", "--out", str(out), *more]
 
 
@@ -263,7 +263,7 @@ def test_a_failing_criterion_is_one_line(pair: list[str], plugin: Path, tmp_path
         (["--adapted", "/nowhere.pth"], "no such file"),
         (["--plugin", "/nowhere.py"], "there is no such file"),
         (["--compare", "mine"], "--compare: unknown method of this comparison 'mine'"),
-        (["--eval-size", "64"], "eval_size differ"),
+        (["--set", "eval_size=64"], "eval_size differ"),
     ],
 )
 def test_mistakes_are_said_before_any_work(
@@ -332,14 +332,14 @@ def phantom_folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_goes_through_adaptation_and_comparison_with_one_split(phantom_folder: Path, tmp_path: Path) -> None:
-    data = ["--data", f"own={phantom_folder}", "--image-size", str(SIZE)]
+    data = ["--data", f"own={phantom_folder}"]
     adapted = tmp_path / "adapted.pth"
-    few = ["--steps", "2", "--split-seed", "4", "--fractions", "0.6,0.1,0.3"]
+    few = ["--steps", "2", "--image-size", str(SIZE), "--split-seed", "4", "--fractions", "0.6,0.1,0.3"]
     done = CliRunner().invoke(medcore_prune_cli, ["adapt", *data, *few, "--out", str(adapted)])
     assert done.exit_code == 0, done.output
     out = tmp_path / "out"
     compared = ["--adapted", str(adapted), "--methods", "magnitude,zero_fisher", "--quick", "--levels", "h50_m70"]
-    compared += ["--eval-size", "32", "--calibration", "2", "--no-gallery", "--out", str(out)]
+    compared += ["--set", "eval_size=32", "--set", "calibration=2", "--no-gallery", "--out", str(out)]
     result = _run(["baselines", *data, *compared])
     assert result.exit_code == 0, result.output
     # the split of the adaptation, not a new one
@@ -349,7 +349,7 @@ def test_a_folder_goes_through_adaptation_and_comparison_with_one_split(phantom_
     assert tables
     assert all(set(table["name"]) <= set(test) for table in tables)
     # other data sets beside it: images that were trained on are not reported on
-    other = ["--data", f"other={phantom_folder}", "--image-size", str(SIZE)]
+    other = ["--data", f"other={phantom_folder}"]
     refused = _run(["baselines", *other, *compared[:-1], str(tmp_path / "refused")])
     assert "was trained on other/" in str(refused.exception)
 

@@ -11,7 +11,7 @@ from medcore_prune.benchmarks.runner.recover import records
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.pruning.plan import Plan
 
-FEW = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32"]
+FEW = ["--quick", "--set", "images=2", "--set", "calibration=2", "--set", "eval_size=32"]
 GRID = ["h50_m70", "h70_m70", "h30_m80"]
 
 

@@ -14,7 +14,7 @@ from medcore_prune.benchmarks.experiments.leverage import command, contours, swe
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.pruning.plan import Plan
 
-FEW = ["--quick", "--images", "1", "--calibration", "2", "--eval-size", "32"]
+FEW = ["--quick", "--set", "images=1", "--set", "calibration=2", "--set", "eval_size=32"]
 GRID = ["--heads", "30,60,80,84", "--mlp", "30,70,80"]
 
 
@@ -96,7 +96,7 @@ def test_an_unfinished_sweep_cannot_be_rendered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seeds", "2"], "one calibration sample"),
+        (["--set", "seeds=2"], "one calibration sample"),
         (["--heads", "50,30"], "rise"),
         (["--method", "nothing"], "nothing"),
     ],
@@ -116,7 +116,7 @@ def test_percentages_that_are_none_are_a_usage_error(pair: list[str], tmp_path: 
 
 def test_the_automatic_split_against_fixed_levels(pair: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = run("automatic", pair, out, "--levels", "h40_m30,h84_m95", "--samples", "1", "--chunk", "0.3")
+    result = run("automatic", pair, out, "--levels", "h40_m30,h84_m95", "--set", "samples=1", "--set", "chunk=0.3")
     assert result.exit_code == 0, result.output
     store = ResultStore.open(out)
     cells = {(c.cell.mode, c.cell.method, c.cell.level): c for c in store.cells() if c.cell.level != "none"}

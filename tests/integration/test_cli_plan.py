@@ -33,7 +33,7 @@ def test_the_default_is_the_papers_table() -> None:
 
 
 def test_levels_of_ones_own_come_without_the_second_pass() -> None:
-    got = run("--model", "pocket", "--levels", "h25_m10, h25_m10,h0_m50", "--protect", "0", "--per-block")
+    got = run("--model", "pocket", "--levels", "h25_m10, h25_m10,h0_m50", "--set", "protect=0", "--per-block")
     assert "then" not in got.output
     assert cells(got.output, "h25_m10").startswith("h25_m10 36 of 144")
     assert "protected blocks: none" in got.output
@@ -68,7 +68,7 @@ def test_sensitivity_moves_the_quotas(tmp_path: Path) -> None:
 
 
 def test_group_size_and_image_size() -> None:
-    got = run("--model", "vit_b", "--image-size", "256", "--levels", "h0_m70", "--mlp-group-size", "64", "--per-block")
+    got = run("--set", "image_size=256", "--levels", "h0_m70", "--set", "mlp_group_size=64", "--per-block")
     assert "vit_b at 256 px: 16 x 16 tokens" in got.output
     neurons = [int(cells(got.output, f"{block} ").split("/")[-1]) for block in range(10)]
     assert all(count % 64 == 0 for count in neurons)
@@ -105,10 +105,12 @@ def test_failures_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pocket = ("--model", "pocket")
-    assert "cannot protect 12 of 12" in fails(monkeypatch, capsys, *pocket, "--protect", "12")
-    assert "only 110 can go" in fails(monkeypatch, capsys, *pocket, "--levels", "h80_m30", "--strict")
-    assert "protect at least one" in fails(monkeypatch, capsys, *pocket, "--protect", "0", "--sequential", "h60_m70")
-    assert "multiple of the patch size" in fails(monkeypatch, capsys, *pocket, "--image-size", "99")
+    assert "cannot protect 12 of 12" in fails(monkeypatch, capsys, *pocket, "--set", "protect=12")
+    assert "only 110 can go" in fails(monkeypatch, capsys, *pocket, "--levels", "h80_m30", "--set", "strict=true")
+    assert "protect at least one" in fails(
+        monkeypatch, capsys, *pocket, "--set", "protect=0", "--sequential", "h60_m70"
+    )
+    assert "multiple of the patch size" in fails(monkeypatch, capsys, *pocket, "--set", "image_size=99")
     damaged = tmp_path / "damaged.json"
     for text in ("[1, true]", "{}", "[1, ", '"a"'):
         damaged.write_text(text)

@@ -247,7 +247,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_experiment(tmp_path: Path) -> None:
-    few = ["--quick", "--images", "2", "--calibration", "2", "--eval-size", "32"]
+    few = ["--quick", "--set", "images=2", "--set", "calibration=2", "--set", "eval_size=32"]
     levels = ["--one-time", "h70_m95", "--sequential", "h84_m95", "--steps", "1"]
     words = ["main", *write_pair(tmp_path), *few, *levels, "--out", str(tmp_path / "out"), "--device", GPU]
     result = CliRunner().invoke(bench, words, catch_exceptions=False)

@@ -46,7 +46,8 @@ COMMANDS = (
            "--validate-every", "2", "--out", "recovered.safetensors"]),
     (cli, ["evaluate", "recovered.safetensors", "small.safetensors", "--against", "whole.safetensors", *sets, "--out",
            "evaluation"]),
-    (bench, ["baselines", "--quick", "--images", "1", "--calibration", "1", "--eval-size", "32", "--levels", "h50_m70",
+    (bench, ["baselines", "--quick", "--set", "images=1", "--set", "calibration=1", "--set", "eval_size=32",
+             "--levels", "h50_m70",
              "--methods", "magnitude,directional_zero", "--no-correct", "--no-gallery", "--out", "bench"]),
 )
 

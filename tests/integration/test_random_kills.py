@@ -46,7 +46,8 @@ def recover(folder):
 
 
 def compare(folder):
-    cli(["baselines", *pair, "--quick", "--images", "1", "--eval-size", "32", "--levels", "h50_m70", "--methods",
+    cli(["baselines", *pair, "--quick", "--set", "images=1", "--set", "eval_size=32", "--levels", "h50_m70",
+         "--methods",
          "random,magnitude", "--no-gallery", "--no-correct", "--out", str(folder)], standalone_mode=False)
 
 

@@ -4,9 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
-import click
 import pandas as pd
 
 from ...._support.errors import MedcorePruneError, ResultsError
@@ -20,7 +19,6 @@ from ...runner.evaluate import duration, seconds_an_image
 from ...runner.experiment import Experiment, register_experiment
 from ...runner.inputs import Inputs
 from ...runner.methods import Method
-from ...runner.settings import method_option
 from ...runner.store import ResultStore
 from . import plots
 from . import report as tables
@@ -32,57 +30,10 @@ from .sweep import Cells, sweep
 NAME = "leverage"
 
 
-class Percents(click.ParamType):
-    """Rising percentages separated by commas, as shares."""
-
-    name = "PERCENT,..."
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Read them, or end with a usage error."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(round(float(text) / 100, 6) for text in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r}: expected percentages separated by commas, such as 30,50,70", param, ctx)
-
-
-def _percents(shares: tuple[float, ...]) -> str:
-    return ",".join(f"{100 * share:g}" for share in shares)
-
-
 @register_experiment(NAME)
 @dataclass
 class Leverage(Experiment):
-    """Measure how far compression steps move the contour for what they save: heads against MLP.
-
-    A sweep over head and MLP levels, scored once; and a test of the first-order
-    displacement of the contour behind it. On the built-in pair and drawn polyps
-    by default.
-
-    \b
-    Example:
-      medcore-bench leverage --quick --heads 30,50,70 --mlp 30,50,70
-    """
-
-    options = (
-        method_option,
-        click.option(
-            "--heads",
-            type=Percents(),
-            default=_percents(StepGrid.heads),
-            show_default=True,
-            help="Shares of the attention heads that go, in per cent.",
-        ),
-        click.option(
-            "--mlp",
-            type=Percents(),
-            default=_percents(StepGrid.neurons),
-            show_default=True,
-            help="Shares of the MLP neurons that go, in per cent.",
-        ),
-    )
-    fixed: ClassVar = {"gallery": False}
+    """Measure how far compression steps move the contour for what they save: heads against MLP."""
 
     method: str
     heads: tuple[float, ...]

@@ -7,6 +7,7 @@ from itertools import pairwise
 from ...._support.errors import BudgetError
 from ....models.groups import Family
 from ....pruning.level import Level
+from ...commands.leverage import HEADS, NEURONS
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class StepGrid:
         BudgetError: Too few shares, or shares that do not rise.
     """
 
-    heads: tuple[float, ...] = (0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.84)
-    neurons: tuple[float, ...] = (0.30, 0.50, 0.70, 0.80, 0.84, 0.90, 0.95)
+    heads: tuple[float, ...] = HEADS
+    neurons: tuple[float, ...] = NEURONS
 
     def __post_init__(self) -> None:
         for name, shares in (("heads", self.heads), ("neurons", self.neurons)):

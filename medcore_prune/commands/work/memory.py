@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import click
 from torch import nn
 
-from ...evaluation.estimates import Estimate, available_bytes, require_memory
+from ...evaluation.estimates import Estimate, available_bytes, evaluation_estimate, require_memory
 from ...models.families import family_of
 from ...models.switches import set_attention, set_checkpointing
 
@@ -49,3 +49,10 @@ def _smaller(estimate: Callable[[int], Estimate], most: int, limit: int) -> Esti
     """The estimate of the most images that fit, or of one."""
     whole = estimate(most)
     return estimate(max(1, min(most, whole.largest_batch(limit))))
+
+
+def images_at_a_time(model: nn.Module, most: int) -> int:
+    """Images that forward passes take at a time without more memory than there is, `most` where there is room."""
+    found = evaluation_estimate(model, most, batch_size=most, trial=False)
+    limit = available_bytes(found.device)
+    return most if limit is None or found.memory_bytes <= limit else max(1, found.largest_batch(limit))

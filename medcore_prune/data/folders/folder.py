@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from unicodedata import category
 
-import click
 import numpy as np
 import numpy.typing as npt
 
-from ..._support.errors import DataError, MedcorePruneError
+from ..._support.errors import DataError
 from ..._support.progress import track
 from ..images import image_shape, read_image, read_labels, read_mask
 from ..prompts import Box, box_from_mask, boxes_from_csv, is_outside
-from ..samples import Sample, SampleSet, content_hash, image_hash, perceptual_hash
+from ..samples import Sample, content_hash, image_hash, perceptual_hash
 from .layouts import Entry, Listing, scan_folder
 from .manifest import honour_manifest
 
@@ -312,34 +311,3 @@ def parse_named(values: Iterable[str], option: str = "--data") -> dict[str, Path
             raise DataError(f"{option} {value!r}: the name {name!r} is given twice; every data set needs its own")
         named[name] = Path(place)
     return named
-
-
-def named_folders(
-    named: Mapping[str, Path], layout: str = "auto", boxes: Mapping[str, Path] | None = None
-) -> dict[str, SampleSet]:
-    """Open folders and check all of them before any work starts; what was noticed goes to standard error.
-
-    Args:
-        named: Data set name to folder, from `parse_named`.
-        layout: See `data.folder`.
-        boxes: Data set name to a CSV file of box prompts, for those that have one.
-
-    Returns:
-        Name to samples.
-
-    Raises:
-        DataError: Every problem of every folder at once.
-    """
-    sets: dict[str, SampleSet] = {}
-    problems = [f"--boxes {name}=...: there is no --data {name}=..." for name in sorted({*(boxes or {})} - {*named})]
-    for name, place in named.items():
-        try:
-            found = folder(place, layout=layout, name=name, boxes=(boxes or {}).get(name))
-            sets[name] = found
-            for note in found.notes:
-                click.echo(f"{name}: {note}", err=True)
-        except MedcorePruneError as error:
-            problems.append(str(error))
-    if problems:
-        raise DataError("\n".join(problems))
-    return sets

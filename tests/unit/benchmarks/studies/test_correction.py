@@ -7,9 +7,10 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 from medcore_prune.benchmarks.cli import cli
+from medcore_prune.benchmarks.commands.correction_study import LEVELS
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.studies import correction, study
-from medcore_prune.benchmarks.studies.correction import GOAL, LEVELS, PRUNED, UNPRUNED, VARIANTS, Cells, Outcome, page
+from medcore_prune.benchmarks.studies.correction import GOAL, PRUNED, UNPRUNED, VARIANTS, Cells, Outcome, page
 from medcore_prune.benchmarks.studies.study import Study
 from medcore_prune.correction.correct import correct
 from medcore_prune.correction.settings import CorrectionSettings
@@ -88,7 +89,16 @@ def test_the_command_refuses_a_variant_that_is_none() -> None:
 def test_the_command_writes_page_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "load_inputs", lambda _: inputs())
     out = tmp_path / "correction.md"
-    arguments = ["--methods", "random", "--levels", "h50_m70", "--variants", "pruned,corrected", "--calibration", "3"]
+    arguments = [
+        "--methods",
+        "random",
+        "--levels",
+        "h50_m70",
+        "--variants",
+        "pruned,corrected",
+        "--set",
+        "calibration=3",
+    ]
     result = CliRunner().invoke(cli, ["correction-study", *arguments, "--out", str(out)], catch_exceptions=False)
     assert result.exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["correction.json", "correction.md"]

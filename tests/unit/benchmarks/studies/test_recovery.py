@@ -18,7 +18,7 @@ from medcore_prune.benchmarks.studies.recovery import (
     WEIGHTS,
     Outcome,
     best,
-    run,
+    recover_all,
     settled,
 )
 from medcore_prune.calibration.calibrate import calibrate
@@ -49,7 +49,7 @@ class Scripted:
 @pytest.mark.parametrize("good", list(WEIGHTS))
 def test_rates_come_first_then_weights_then_the_leading_rates_for_longer(good: str) -> None:
     study: Any = Scripted(good)
-    trials, longer = run(study, TRIAL, FINAL)
+    trials, longer = recover_all(study, TRIAL, FINAL)
     first, *others = WEIGHTS
     assert [(trial.name, trial.level, trial.settings.learning_rate) for trial in trials] == [
         *((first, TRIAL_LEVEL, rate) for rate in LEARNING_RATES),
@@ -84,7 +84,18 @@ def test_a_small_study_writes_its_page_and_its_data(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(recovery, "LEARNING_RATES", (1e-3,))
     monkeypatch.setattr(recovery, "WEIGHTS", {name: WEIGHTS[name] for name in ("all", "task alone")})
     out = tmp_path / "page.md"
-    options = ["--trial-steps", "2", "--trial-batch", "1", "--steps", "2", "--batch", "1", "--out", str(out)]
+    options = [
+        "--set",
+        "trial_steps=2",
+        "--set",
+        "trial_batch=1",
+        "--set",
+        "steps=2",
+        "--set",
+        "batch=1",
+        "--out",
+        str(out),
+    ]
     done = CliRunner().invoke(cli, ["recovery-study", *options], catch_exceptions=False)
     assert done.exit_code == 0
     stored = json.loads(out.with_suffix(".json").read_text())

@@ -1,11 +1,9 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-from skimage.io import imsave
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data.folders.folder import named_folders, parse_named
+from medcore_prune.data.folders.folder import parse_named
 
 
 def test_names_and_folders_in_order() -> None:
@@ -21,20 +19,3 @@ def test_words_without_name_or_folder(word: str) -> None:
 def test_a_name_given_twice() -> None:
     with pytest.raises(DataError, match="'a' is given twice"):
         parse_named(["a=x", "a=y"])
-
-
-def test_problems_of_all_folders_are_reported_together(tmp_path: Path) -> None:
-    for kind, value in (("images", 90), ("masks", 255)):
-        (tmp_path / "good" / kind).mkdir(parents=True)
-        pixels = np.zeros((20, 20), np.uint8)
-        pixels[5:15, 5:15] = value
-        imsave(tmp_path / "good" / kind / "1.png", pixels, check_contrast=False)
-    assert len(named_folders({"good": tmp_path / "good"})["good"]) == 1
-    with pytest.raises(DataError) as caught:
-        named_folders(
-            {"a": tmp_path / "none", "good": tmp_path / "good", "b": tmp_path / "nothing"},
-            boxes={"bad": tmp_path / "boxes.csv"},
-        )
-    assert "none" in str(caught.value)
-    assert "nothing" in str(caught.value)
-    assert "--boxes bad=...: there is no --data bad=..." in str(caught.value)

@@ -1,0 +1,33 @@
+"""`medcore-bench automatic`."""
+
+import click
+
+from ...commands.values import Whole
+from ...pruning.level import COMPARISON_LEVELS
+from ...pruning.target import CHUNK
+from .options import method_option
+from .words import Setting, Words
+
+SAMPLES = 8
+
+WORDS = Words(
+    "automatic",
+    """Compare the automatic split of heads and MLP with the paper's levels, at equal parameters and FLOPs.
+
+    The split is what `medcore-prune prune --target` uses: at each step, the
+    family goes whose removal moves the contour less. Without recovery, on the
+    built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench automatic --quick --levels h50_m70
+    """,
+    options=(method_option,),
+    rare={
+        "samples": Setting(Whole(1), f"images of each set that the search looks at ({SAMPLES})"),
+        "chunk": Setting(click.FLOAT, f"share of all heads, or neurons, that goes in a step of the search ({CHUNK})"),
+    },
+    levels=COMPARISON_LEVELS,
+    fixed={"gallery": False},
+)
+command = WORDS.command()

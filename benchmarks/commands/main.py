@@ -1,0 +1,51 @@
+"""`medcore-bench main`."""
+
+import click
+
+from ...pruning.level import Level
+from ..runner.settings import SUBJECT
+from .options import LevelList, joined, method_option, steps_option
+from .words import Setting, Words
+
+ONE_TIME = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
+SEQUENTIAL = tuple(map(Level.parse, ("h60_m70", "h72_m84", "h84_m95")))
+
+WORDS = Words(
+    "main",
+    """Compress with recovery, one-time and sequential, and measure contours, size, latency and memory.
+
+    Recovery is fine-tuning towards the unpruned model. That model is shown
+    after the same recovery too, so that what fine-tuning gains is not credited
+    to pruning. On the built-in pair and drawn polyps by default.
+
+    \b
+    Example:
+      medcore-bench main --quick --one-time h50_m70 --no-sequential
+    """,
+    options=(
+        method_option,
+        click.option(
+            "--one-time",
+            type=LevelList(),
+            default=joined(ONE_TIME),
+            help=f"Levels, each reached in one go.  [default: {joined(ONE_TIME, ', ')}]",
+        ),
+        click.option(
+            "--sequential",
+            type=LevelList(),
+            default=joined(SEQUENTIAL),
+            help="Levels reached by a second pass over a recovered model, on the blocks that the first left whole.  "
+            f"[default: {joined(SEQUENTIAL, ', ')}]",
+        ),
+        click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out."),
+        steps_option,
+    ),
+    rare={
+        "schedule": Setting(
+            click.Choice(["one-shot", "cascade"]),
+            "cut heads and MLP together, or heads first with a short recovery in between (cascade)",
+        )
+    },
+    fixed={"subject": SUBJECT, "gallery": False},
+)
+command = WORDS.command()

@@ -1,0 +1,38 @@
+"""`medcore-bench transfer`."""
+
+import click
+
+from ...pruning.level import Level
+from ..runner.settings import SUBJECT
+from .options import method_option, steps_option
+from .words import Words
+
+SETS = ("phantom_polyp_a", "phantom_ultrasound", "phantom_skin")
+LEVELS = tuple(map(Level.parse, ("h50_m70", "h70_m70", "h70_m95", "h80_m95")))
+
+WORDS = Words(
+    "transfer",
+    """Compress for several modalities with one plan a level, calibrated over all, recovered on each.
+
+    Beside it, a plan for each modality by itself: what sharing a plan costs. On
+    drawn polyp, ultrasound and skin images by default.
+
+    \b
+    Example:
+      medcore-bench transfer --quick --levels h50_m70
+    """,
+    options=(
+        method_option,
+        steps_option,
+        click.option(
+            "--own-plans/--no-own-plans",
+            default=True,
+            show_default=True,
+            help="Plan for each modality by itself as well.",
+        ),
+    ),
+    levels=LEVELS,
+    default_data="drawn polyp, ultrasound and skin images",
+    fixed={"phantom_sets": SETS, "subject": SUBJECT, "gallery": False},
+)
+command = WORDS.command()

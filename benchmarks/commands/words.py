@@ -1,0 +1,166 @@
+"""What the command of an experiment says and takes, apart from the experiment, whose imports take seconds."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...commands.group import GONE, Command
+from ...commands.options import FILE, FOLDER, Setting, cache_option, device_option, plugin_option, resume_option
+from ...commands.options import set_option as rarely
+from ...commands.values import GridSize, KeyValue, Whole
+from ...pruning.level import Level
+from ..runner.settings import COUNTS, Counts, Settings
+from .options import levels_option
+
+_EXPERIMENTS = f"{__package__.rpartition('.')[0]}.runner.experiment"
+
+
+class _Pixels(click.FloatRange):
+    """A finite number of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"expected a finite number of pixels, got {found}", param, ctx)
+        return found
+
+
+def _by_amount(name: str) -> str:
+    default, quick, full = (getattr(COUNTS[amount], name) for amount in ("default", "quick", "full"))
+    return f"{default}, {quick} with --quick, {full} with --full"
+
+
+RARE: Mapping[str, Setting] = {
+    "images": Setting(
+        Whole(1),
+        "images of each set that models are judged on, at most "
+        f"(all of --data; {_by_amount('phantom_images')} of drawn ones)",
+    ),
+    "calibration": Setting(
+        Whole(1), f"training images of each set that scores come from ({_by_amount('calibration')})"
+    ),
+    "correction": Setting(Whole(1), f"those of them that the correction reads ({_by_amount('correction')})"),
+    "seeds": Setting(Whole(1), "times that the training images for scores are drawn anew (1)"),
+    "split_seed": Setting(Whole(), "of the split, where none lies beside the checkpoint (0)"),
+    "role": Setting(click.Choice(["test", "validation"]), "images that models are judged on (test)"),
+    "eval_size": Setting(GridSize(), "side of the grid that masks are compared on, or original (256)"),
+    "tolerance_px": Setting(_Pixels(), "how far apart Boundary F1 lets two contours lie, on a 256 grid (2.0)"),
+}
+"""What every experiment may `--set`, with its default."""
+_COUNTED = {"calibration": "calibration", "correction": "correction", "images": "phantom_images"}
+
+
+class BenchCommand(Command):
+    """A command of `medcore-bench`; options of earlier versions are named with what to give instead."""
+
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """Options of earlier versions, and what to give instead: most can be `--set`."""
+        kinds = [option.type for option in self.params if isinstance(option.type, KeyValue)]
+        rare = {
+            f"--{key.replace('_', '-')}": f"it is rarely given: --set {key}=VALUE"
+            for kind in kinds
+            for key in kind.known
+        }
+        sizes = {"--image-size": "the file of a model tells its input side: leave --image-size out"}
+        return {**GONE, **sizes, **rare, "--tolerance": "it is rarely given: --set tolerance_px=VALUE"}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What an experiment's command says and takes.
+
+    Attributes:
+        name: Of the experiment, of its command and of the default folder of its results.
+        help: Of the command, as click takes it.
+        options: Click's decorators of the options of its own.
+        rare: What may be `--set` of its own, key to type and default.
+        levels: Default of `--levels`; without any, there is no such option.
+        default_data: What `--data` says that it takes by itself.
+        fixed: Fields of `Settings` that are no option here.
+    """
+
+    name: str
+    help: str
+    options: Sequence[Callable[[Any], Any]] = ()
+    rare: Mapping[str, Setting] = field(default_factory=dict)
+    levels: Sequence[Level] = ()
+    default_data: str = "three drawn polyp sets"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def command(self) -> click.Command:
+        """Make the command; it runs the experiment that is registered under the name."""
+
+        def run(**given: Any) -> None:
+            settings, own = self._settings(given)
+            experiment = import_module(_EXPERIMENTS).experiments.get(self.name)
+            experiment(settings, **own).run()
+
+        run.__doc__ = self.help
+        for option in reversed(self._options()):
+            run = option(run)
+        return click.command(name=self.name, cls=BenchCommand)(run)
+
+    def _options(self) -> list[Callable[[Any], Any]]:
+        option = click.option
+        return [
+            option(
+                "--quick", "amount", flag_value="quick", help="Very few images and samples, to see whether it runs."
+            ),
+            option("--full", "amount", flag_value="full", help="As many images and samples as a report should show."),
+            option("--adapted", type=FILE, help="Checkpoint that is pruned.  [default: the built-in one]"),
+            option("--reference", type=FILE, help="What it was fine-tuned from.  [default: the built-in one's]"),
+            option(
+                "--data",
+                multiple=True,
+                metavar="NAME=DIR",
+                help="A folder of images and masks, and a name for it; may be repeated. NAME=DIR:LAYOUT where the "
+                "layout is not recognised, NAME.boxes=CSV for boxes that are not those of the masks.  "
+                f"[default: {self.default_data}]",
+            ),
+            *([levels_option(self.levels)] if self.levels else []),
+            *self.options,
+            option(
+                "--out",
+                type=FOLDER,
+                default=Path("medcore-results", self.name),
+                show_default=True,
+                help="Folder of the results.",
+            ),
+            device_option,
+            plugin_option,
+            cache_option("calibration/ in --out"),
+            resume_option,
+            rarely({**RARE, **self.rare}),
+        ]
+
+    def _settings(self, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+        """Take what every experiment is asked for out of what was given; the rest is its own."""
+        rare: dict[str, Any] = given.pop("rare")
+        counts = {name: rare.pop(key) for key, name in _COUNTED.items() if key in rare}
+        if "phantom_images" in counts:
+            counts["real_images"] = counts["phantom_images"]
+        own = {**given, **rare}
+        common = {key: own.pop(key) for key in list(own) if key in Settings.__dataclass_fields__}
+        settings = Settings(
+            counts=_counts(own.pop("amount") or "default", counts),
+            plugins=own.pop("plugin"),
+            fresh=not own.pop("resume"),
+            **{**self.fixed, **common},
+        )
+        return settings, own
+
+
+def _counts(amount: str, given: Mapping[str, int]) -> Counts:
+    return replace(COUNTS[amount], **given)
+
+
+__all__ = ["RARE", "BenchCommand", "Setting", "Words", "rarely"]

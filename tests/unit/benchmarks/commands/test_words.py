@@ -1,0 +1,94 @@
+"""Options of `medcore-bench`: old names say what to give, rare settings are typed and reach what they set."""
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from medcore_prune.benchmarks.cli import cli
+from medcore_prune.benchmarks.commands.words import RARE, Setting, Words
+from medcore_prune.benchmarks.runner.settings import Settings
+from medcore_prune.commands.values import Whole
+
+GONE = [
+    *(("baselines", f"--{key.replace('_', '-')}") for key in RARE if key != "tolerance_px"),
+    *(
+        ("baselines", option)
+        for option in ("--tolerance", "--model", "--image-size", "--boxes", "--layout", "--batch-size")
+    ),
+    *(("automatic", option) for option in ("--samples", "--chunk")),
+    ("main", "--schedule"),
+    *(("plan", option) for option in ("--tau", "--protect", "--mlp-group-size", "--strict", "--image-size")),
+    *((study, "--images") for study in ("tune", "correction-study", "recovery-study")),
+    *(("recovery-study", f"--{name}") for name in ("training", "trial-steps", "trial-batch", "steps", "batch")),
+]
+
+
+@pytest.mark.parametrize(("command", "option"), GONE)
+def test_an_option_that_is_gone_says_what_to_give(command: str, option: str) -> None:
+    result = CliRunner().invoke(cli, [command, option, "1"])
+    assert result.exit_code == 2
+    line = result.output.splitlines()[-1]
+    assert line.startswith(f"Error: {option} is gone: ")
+    assert "--set" in line or "leave" in line or "--data" in line
+
+
+class RanError(Exception):
+    """What an experiment was called with."""
+
+
+def called(monkeypatch: pytest.MonkeyPatch, words: Words, *arguments: str) -> tuple[Settings, dict[str, Any]]:
+    from medcore_prune.benchmarks.runner import experiment
+
+    def ran(settings: Settings, **own: Any) -> None:
+        raise RanError(settings, own)
+
+    monkeypatch.setattr(experiment.experiments, "get", lambda name: ran)
+    with pytest.raises(RanError) as caught:
+        words.command().main([*arguments], standalone_mode=False)
+    return caught.value.args
+
+
+def test_rare_settings_reach_what_they_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Words(
+        "mine", "Mine.", rare={"chunk": Setting(click.FLOAT, "a share (0.1)"), "n": Setting(Whole(1), "n (1)")}
+    )
+    settings, own = called(
+        monkeypatch,
+        words,
+        "--quick",
+        "--set",
+        "images=7",
+        "--set",
+        "eval_size=32",
+        "--set",
+        "role=validation",
+        "--set",
+        "chunk=0.5",
+        "--set",
+        "seeds=2",
+        "--data",
+        "a=x:plain",
+    )
+    assert (settings.counts.phantom_images, settings.counts.real_images) == (7, 7)
+    assert (settings.counts.calibration, settings.eval_size, settings.role, settings.seeds) == (4, 32, "validation", 2)
+    assert settings.data == ("a=x:plain",)
+    # what is not given is left to the experiment
+    assert own == {"chunk": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("image=3", "there is no setting 'image': did you mean images?"),
+        ("images=0", "images: 0 is not in the range x>=1."),
+        ("images", "expected images=VALUE"),
+        ("tolerance_px=inf", "expected a finite number of pixels, got inf"),
+        ("role=train", "role: 'train' is not one of 'test', 'validation'."),
+    ],
+)
+def test_what_cannot_be_set_is_said(word: str, said: str) -> None:
+    result = CliRunner().invoke(cli, ["baselines", "--set", word])
+    assert result.exit_code == 2
+    assert said in result.output.replace("\n", " ")
