@@ -57,3 +57,15 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MedcorePruneError, match="work needs about 60 bytes of memory and cpu has 59 bytes left"):
         memory.fit(estimate_of(model), 8, [model])
     assert not is_checkpointing(model)
+
+
+@pytest.mark.parametrize(("left", "batch"), [(None, 16), (1610, 16), (1609, 15), (5, 1)])
+def test_forward_passes_take_fewer_images_where_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch, left: int | None, batch: int
+) -> None:
+    model = tiny_sam()
+    monkeypatch.setattr(memory, "available_bytes", lambda _device: left)
+    monkeypatch.setattr(
+        memory, "evaluation_estimate", lambda _model, _images, *, batch_size, trial: estimate_of(model)(16)
+    )
+    assert memory.images_at_a_time(model, 16) == batch
