@@ -97,11 +97,7 @@ class PrunedHeader:
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(PROTOCOL))
 
     def encode(self) -> dict[str, str]:
-        """Write the header, with its own SHA-256, as safetensors metadata.
-
-        Raises:
-            CheckpointError: The provenance is no JSON.
-        """
+        """Write the header, with its own SHA-256, as safetensors metadata; provenance that is no JSON is refused."""
         plan = json.loads(self.plan.to_json())
         content = _Content(self.kind, self.shape, plan, self.protocol, self.provenance, self.model_hash).values()
         try:
@@ -114,14 +110,9 @@ class PrunedHeader:
 
     @classmethod
     def decode(cls, path: str | Path, metadata: Mapping[str, str]) -> "PrunedHeader":
-        """Read what `encode` wrote, before any weight is.
+        """Read what `encode` wrote, before any weight is; messages name `path`.
 
-        Args:
-            path: Named in messages.
-            metadata: Of the safetensors file.
-
-        Raises:
-            CheckpointError: Another kind of file, a newer format, or entries that were changed or cannot be.
+        Refused are another kind of file, a newer format, and entries that were changed or cannot be.
         """
         content = _content(path, metadata)
         try:

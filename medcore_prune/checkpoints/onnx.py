@@ -195,11 +195,7 @@ def _traceable(model: nn.Module) -> nn.Module:
 
 
 def require_onnx() -> None:
-    """Refuse where the extra is not installed.
-
-    Raises:
-        MedcorePruneError: In one line that says how to install it.
-    """
+    """Refuse where the extra is not installed, in one line that says how to install it."""
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
         raise MedcorePruneError(f'ONNX needs {", ".join(missing)}: pip install "medcore-prune[onnx]"')
@@ -240,14 +236,8 @@ def _describe(place: Path, model: nn.Module, part: str) -> None:
 def compare(module: nn.Module, place: Path, part: _Part, arguments: Sequence[Tensor]) -> dict[str, float]:
     """Run a file under ONNX Runtime beside the module it was exported from, at batches of one and of all images.
 
-    Args:
-        module: What was exported.
-        place: The ONNX file.
-        part: Names of its inputs and outputs.
-        arguments: Inputs, the batch first.
-
-    Returns:
-        Output to the largest absolute difference, relative to the largest absolute value.
+    `arguments` are inputs, the batch first. Gives each output the largest absolute difference, relative to the largest
+    absolute value.
     """
     onnxruntime: Any = import_module("onnxruntime")
     session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])

@@ -141,11 +141,7 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], device: str | torch.dev
 
 
 def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
-    """Read what a file says about its model, without its weights.
-
-    Raises:
-        CheckpointError: As for `load`.
-    """
+    """Read what a file says about its model, without its weights; refused as by `load`."""
     with _opened(Path(path), "cpu") as (_, header):
         return header
 
@@ -331,10 +327,7 @@ def _family(path: Path, name: str) -> EncoderFamily:
 
 
 def _cut(
-    path: Path,
-    header: PrunedHeader,
-    found: Mapping[str, tuple[Sequence[int], torch.dtype]],
-    into: nn.Module | None,
+    path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[int], torch.dtype]], into: nn.Module | None
 ) -> nn.Module:
     """Cut a copy of a model of another library as the header says, and compare it with the tensors that there are."""
     if into is None:

@@ -6,16 +6,7 @@ from typing import Any
 import click
 
 from .group import Command
-from .options import (
-    FOLDER,
-    ONNX_EXPORTERS,
-    ONNX_PARTS,
-    Whole,
-    data_option,
-    model_argument,
-    more,
-    overwrite_option,
-)
+from .options import FOLDER, ONNX_EXPORTERS, ONNX_PARTS, Whole, data_option, model_argument, more, overwrite_option
 
 
 @click.command(name="export", cls=Command)

@@ -101,11 +101,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read what was given.
-
-        Raises:
-            click.UsageError: Also for an option of an earlier version, with what to give instead.
-        """
+        """Read what was given; for an option of an earlier version, say what to give instead."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -117,9 +113,8 @@ class Command(click.Command):
 class Listed(NamedTuple):
     """What is known of a command before it is imported.
 
-    Attributes:
-        module: Import name of the module that holds it, as a click command called `command`.
-        says: The first sentence of its help, without the full stop.
+    `module` holds it, as a click command called `command`; `says` is the first sentence of its help, without the full
+    stop.
     """
 
     module: str
@@ -127,11 +122,7 @@ class Listed(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A click group over modules; its help, and that of its commands, is asked for by `--help` or `-h`.
-
-    Args:
-        listed: Names of the commands to what is known of them, in the order in which help shows them.
-    """
+    """A click group over modules, listed in the order in which help shows them; `-h` asks for help too."""
 
     def __init__(self, *args: Any, listed: Mapping[str, Listed], **kwargs: Any) -> None:
         # the first is the one that errors name
@@ -152,11 +143,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command, and name those that are spelt nearly the same where there is none.
-
-        Raises:
-            click.UsageError: There is no such command.
-        """
+        """Find a command, and name those that are spelt nearly the same where there is none."""
         known = self.list_commands(ctx)
         # click itself looks among commands that are imported already
         near = get_close_matches(args[0], known) if args[0] not in known else []

@@ -24,10 +24,7 @@ _METHODS = ("medcore_prune.baselines", "medcore_prune.criteria")
 class Completed(click.ParamType):
     """A value of which some words are known; `several` of them may stand with commas.
 
-    Attributes:
-        words: What the shell completes.
-        several: Whether the value is a list with commas.
-        places: What the shell completes beside the words: `file`, `dir`, or nothing.
+    `places` is what the shell completes beside the words: `file`, `dir`, or nothing.
     """
 
     name = "words"
@@ -43,23 +40,14 @@ class Completed(click.ParamType):
 
 
 class Words(Completed):
-    """Text, some of which is known.
-
-    Args:
-        words: The known words.
-        places: As for `Completed`.
-    """
+    """Text, some of which is known."""
 
     def __init__(self, words: Sequence[str], places: str | None = None) -> None:
         self.words, self.places = words, places
 
 
 class Whole(click.IntRange):
-    """A whole number that can be a count or a seed: what is larger than 2147483647 is refused, which help leaves out.
-
-    Args:
-        least: The smallest that is taken.
-    """
+    """A whole number that can be a count or a seed; one above 2147483647 is refused, which help leaves out."""
 
     def __init__(self, least: int = 0) -> None:
         super().__init__(min=least)
@@ -196,11 +184,7 @@ class ModelKind(Completed):
 
 
 class KeyValue(click.ParamType):
-    """`KEY=VALUE` for rare settings, each of its own type.
-
-    Args:
-        known: Key to the type of its value.
-    """
+    """`KEY=VALUE` for rare settings, each of its own type."""
 
     name = "KEY=VALUE"
 

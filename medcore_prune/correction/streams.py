@@ -32,12 +32,7 @@ class _Enough(Exception):  # noqa: N818  # no error: nothing went wrong
 
 @dataclass(frozen=True)
 class Added:
-    """What one layer adds to the residual stream on a batch, without the tokens of padding.
-
-    Attributes:
-        output: (B, h, w, D), what the layer gives.
-        after: (B, h, w, D), the stream behind it.
-    """
+    """What one layer adds to the residual stream on a batch, and the stream behind it: (B, h, w, D), no padding."""
 
     output: Tensor
     after: Tensor
@@ -45,12 +40,9 @@ class Added:
 
 @dataclass(frozen=True)
 class Observed:
-    """One layer on a batch, without the tokens of padding.
+    """One layer on a batch, without the tokens of padding: inputs (B, h, w, in), output (B, h, w, D).
 
-    Attributes:
-        inputs: (B, h, w, in).
-        before: (B, h, w, D), the residual stream that the layer's output is added to.
-        output: (B, h, w, D).
+    `before`, (B, h, w, D), is the residual stream that the output is added to.
     """
 
     inputs: Tensor

@@ -135,16 +135,7 @@ UNIT_COSTS = {"params": _unit_params, "flops": _unit_flops}
 def unit_costs(model: nn.Module, groups: list[StructuredGroup], cost: str = "params") -> dict[tuple[int, Family], int]:
     """Return c_g of Eq. 2 for one unit of every group: its parameters, or its FLOPs as the paper counts them.
 
-    Args:
-        model: The model that the groups belong to.
-        groups: As `groups_of` lists them, with any MLP group size.
-        cost: `params` or `flops`.
-
-    Returns:
-        (block, family) to the cost of one unit.
-
-    Raises:
-        BudgetError: Unknown cost.
+    Groups are as `groups_of` lists them, with any MLP group size; `cost` is `params` or `flops`.
     """
     if cost not in UNIT_COSTS:
         raise BudgetError(f"unknown cost {cost!r}: expected one of {', '.join(UNIT_COSTS)}")

@@ -23,21 +23,13 @@ _PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 
 
 def check_size(size: int, what: str) -> None:
-    """Refuse a number of units that no block has.
-
-    Raises:
-        BudgetError: Not between 1 and `MAX_UNITS`.
-    """
+    """Refuse a number of units that no block has: not between 1 and `MAX_UNITS`."""
     if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MAX_UNITS:
         raise BudgetError(f"{what}: expected 1 to {MAX_UNITS} of them, got {str(size)[:20]}")
 
 
 def check_indices(indices: Sequence[int], size: int, what: str) -> None:
-    """Refuse indices that are not ascending integers below `size`.
-
-    Raises:
-        BudgetError: They are not; the message begins with `what`.
-    """
+    """Refuse indices that are not ascending integers below `size`; the message begins with `what`."""
     for index in indices:
         # bool is an int to Python, and never an index here
         if isinstance(index, bool) or not isinstance(index, int):
@@ -60,18 +52,9 @@ def to_text(indices: Sequence[int]) -> str:
 
 
 def from_text(text: str, size: int, what: str) -> tuple[int, ...]:
-    """Read what `to_text` wrote.
+    """Read what `to_text` wrote: ascending indices below `size`, which also bounds the memory that a text can ask for.
 
-    Args:
-        text: Ranges, ascending, without repeats.
-        size: Every index must be below it; it also bounds the memory that a text can ask for.
-        what: Names the set in messages.
-
-    Returns:
-        The indices, ascending.
-
-    Raises:
-        BudgetError: Not of that form, out of range, not ascending or repeated.
+    Messages name the set by `what`.
     """
     indices: list[int] = []
     for part in text.split(",") if text.strip() else []:
@@ -330,12 +313,7 @@ def _parse(text: str) -> Any:
 
 
 def replay(plan: Plan | str | os.PathLike[str], model: nn.Module) -> Plan:
-    """Return a stored plan after checking that it fits `model`; a path is loaded first.
-
-    Raises:
-        BudgetError: The file is no plan.
-        SurgeryError: The plan is for other sizes.
-    """
+    """Return a stored plan after checking that it fits `model`; a path is loaded first."""
     loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
     loaded.check_fits(model)
     return loaded

@@ -13,12 +13,9 @@ _FIRST = 1e12
 
 @dataclass(frozen=True)
 class Quotas:
-    """What each block gives up of one family of units.
+    """What each block gives up of one family of units, and how many the level asks for over all of them together.
 
-    Attributes:
-        per_block: Units to remove from each block.
-        requested: Units that the level asks for, over all blocks together.
-        total: Units there are, protected blocks included.
+    `total` counts all units, those of protected blocks included.
     """
 
     per_block: tuple[int, ...]
@@ -79,13 +76,9 @@ def quotas(
     rounded half up, and what the sum then has too much or too little is taken or given one unit a block, from block 0
     on. When every open block is at its minimum the count saturates, which the result reports.
 
-    Args:
-        units: Units in each block.
-        fraction: Share of all units to remove, protected blocks included in "all"; in [0, 1).
-        min_keep: Units that each block keeps whatever is asked.
-        protected: Indices of blocks that keep everything.
-        weights: Positive weight of each block; None for equal quotas. Those of protected blocks are not read.
-        strict: Refuse a request that saturates; the message names the largest share that is feasible.
+    `units` and `min_keep` have a number a block: how many it has, and how many it keeps whatever is asked. `fraction`,
+    in [0, 1), is of all units, those of protected blocks included. `weights` are positive, None for equal quotas.
+    `strict` refuses a request that saturates and names the largest share that is feasible.
     """
     _check(units, fraction, min_keep, protected, weights)
     total = sum(units)

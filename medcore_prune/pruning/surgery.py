@@ -23,10 +23,9 @@ _ATTRIBUTE = "_medcore_lineage"
 class Lineage:
     """Where a model comes from.
 
-    Attributes:
-        plan: What was cut since the model was whole, in the indices of the whole model; None where nothing was, or
-            where something else than `prune` and `traceable` saw the cutting.
-        provenance: JSON values, as `save` writes them.
+    `plan` is what was cut since the model was whole, in the indices of the whole model; None where nothing was, or
+    where something else than `prune` and `traceable` saw the cutting. `provenance` has JSON values, as `save` writes
+    them.
     """
 
     plan: Plan | None = None

@@ -26,12 +26,7 @@ Aggregation = Literal["pooled", "mean_std"]
 
 @dataclass(frozen=True)
 class Population:
-    """Data sets that are scored as one.
-
-    Attributes:
-        shares: Data set to its share; the shares sum to 1.
-        weight: w_k of Eq. 13.
-    """
+    """Data sets that are scored as one, by their shares, which sum to 1; `weight` is w_k of Eq. 13."""
 
     shares: Mapping[str, float]
     weight: float
@@ -90,10 +85,8 @@ def family_normalised(groups: Sequence[StructuredGroup], scores: Sequence[Tensor
 class Aggregator:
     """Joins the scores of data sets into one score a unit (Eq. 13).
 
-    Attributes:
-        aggregation: `"pooled"` or `"mean_std"`.
-        beta: Weight of the population standard deviation over data sets, at least 0.
-        weights: w_k of each data set, as for `populations`.
+    `beta`, at least 0, weighs the population standard deviation over data sets; `weights` has w_k, as for
+    `populations`.
     """
 
     aggregation: Aggregation = "mean_std"

@@ -44,10 +44,7 @@ def _rows_of_channels(item: tp.dependency.Dependency, channels: int) -> Tensor |
 
 
 def structured_from(
-    graph: tp.DependencyGraph,
-    layer_out: nn.Linear,
-    names: Mapping[nn.Module, str],
-    num_heads: Mapping[nn.Module, int],
+    graph: tp.DependencyGraph, layer_out: nn.Linear, names: Mapping[nn.Module, str], num_heads: Mapping[nn.Module, int]
 ) -> StructuredGroup | None:
     """See the group at the inputs of `layer_out` as heads or neurons of block 0; None where it is neither.
 

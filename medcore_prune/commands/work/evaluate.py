@@ -84,14 +84,7 @@ def evaluate_all(
     tolerance_px: float,
     batch_size: Mapping[str, int],
 ) -> Tables:
-    """Score floors and models on the same images.
-
-    Returns:
-        Name to a table with a row an image: the floors first, as `floor: box` and so on.
-
-    Raises:
-        DataError: An empty set, or an image that cannot be used.
-    """
+    """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`."""
     sizes = {name: geometry_of(model).image_size for name, model in models.items()}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
     for samples in sets.values():

@@ -15,26 +15,13 @@ from ...data.splits.beside import split_file
 from ...pruning.cost import Cost
 from ...pruning.level import Level
 from ...pruning.target import Target
-from .inputs import (
-    PHANTOM_COUNTS,
-    ImageOptions,
-    check_outputs,
-    check_split,
-    read_pair,
-    require_own_images,
-    say_notice,
-)
+from .inputs import PHANTOM_COUNTS, ImageOptions, check_outputs, check_split, read_pair, require_own_images, say_notice
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
 from .table import Table, blocks_table
 
 
 def report_text(done: Pruned, name: str) -> str:
-    """Write what was cut, what is left, and the proof, as Markdown.
-
-    Args:
-        done: What pruning gave.
-        name: Of the model's file.
-    """
+    """Write what was cut, what is left, and the proof, as Markdown, for the model's file of that name."""
     record = done.record
     proof = record["masked_vs_removed"]
     lines = [
