@@ -94,8 +94,6 @@ def _finite(batch: LayerBatch) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in (batch.inputs, *batch.gradients))
 
 
-BOTH_LOSSES = LOSSES
-
 _LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "plain": lambda logits, mask, band: plain_loss(logits, mask),
     "band": band_term,
@@ -114,7 +112,7 @@ class Accumulator:
         self,
         model: nn.Module,
         collectors: Sequence[str] = ("fisher",),
-        losses: Sequence[str] = BOTH_LOSSES,
+        losses: Sequence[str] = LOSSES,
         band_radius_px: float = DEFAULTS.band_radius_px,
         mixed_precision: bool = False,
         reference: nn.Module | None = None,

@@ -25,7 +25,7 @@ from .._support.errors import BudgetError, CheckpointError
 from .._support.files import parse_json
 from .._support.records import Record, RecordError, Whole, matching, within
 from ..models.sam_shape import SHAPES, SamShape, whole_sizes
-from ..pruning.plan import Plan
+from ..pruning.plan import Plan, sizes_before
 
 FORMAT = "medcore_prune.model/1"
 KEY, DIGEST_KEY = "medcore_prune.model", "medcore_prune.model.sha256"
@@ -120,7 +120,7 @@ class PrunedHeader:
             plan = Plan.from_json(json.dumps(content.plan))
         except BudgetError as error:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
-        if shape is not None and [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
+        if shape is not None and sizes_before(plan) != whole_sizes(shape):
             raise CheckpointError(f"{path}: the header's plan is for other sizes than its shape: write the file anew")
         if shape is not None:
             _check_pixel_scale(path, content.protocol)

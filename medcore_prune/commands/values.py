@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -60,32 +60,33 @@ class Whole(click.IntRange):
         return number
 
 
-class OneLevel(Completed):
+class Parsed(Completed):
+    """Text that a class of the library reads."""
+
+    kind: ClassVar[type[Level] | type[Target]]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level | Target:
+        """Read the text, or end with a usage error."""
+        try:
+            return self.kind.parse(value)
+        except BudgetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class OneLevel(Parsed):
     """One level, such as `h50_m70`."""
 
     name = "level"
     words = tuple(map(str, ONE_TIME_LEVELS))
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
-        """Read the level, or end with a usage error."""
-        try:
-            return Level.parse(value)
-        except BudgetError as error:
-            self.fail(str(error), param, ctx)
+    kind = Level
 
 
-class TargetType(Completed):
+class TargetType(Parsed):
     """A target, such as `params=60%`."""
 
     name = "target"
     words = ("params=60%", "flops=60%")
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
-        """Read the target, or end with a usage error."""
-        try:
-            return Target.parse(value)
-        except BudgetError as error:
-            self.fail(str(error), param, ctx)
+    kind = Target
 
 
 class GridSize(Completed):

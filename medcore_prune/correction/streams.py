@@ -6,7 +6,7 @@ tokens of the padding are left out here, for nothing reads what a layer gives fo
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,17 @@ def fold_windows(tokens: Tensor, batch: int, side: int, window: int) -> Tensor:
     return grid.reshape(batch, n * window, n * window, channels)[:, :side, :side]
 
 
+@contextmanager
+def _until_enough(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+    """Run until a hook has seen enough, and take the hooks away."""
+    try:
+        with suppress(_Enough):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def stopping_at(layer: nn.Module, run: nn.Module, inputs: Tensor) -> Tensor:
     """Run a module until a layer inside it, and return what enters that layer."""
     caught: list[Tensor] = []
@@ -77,13 +88,8 @@ def stopping_at(layer: nn.Module, run: nn.Module, inputs: Tensor) -> Tensor:
         caught.append(args[0])
         raise _Enough
 
-    handle = layer.register_forward_pre_hook(catch)
-    try:
+    with _until_enough(layer.register_forward_pre_hook(catch)):
         run(inputs)
-    except _Enough:
-        pass
-    finally:
-        handle.remove()
     return caught[0]
 
 
@@ -105,14 +111,8 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
 
         return hook
 
-    handles = [block.layers[name].register_forward_hook(catch(name)) for name in ADDING_LAYERS]
-    try:
+    with _until_enough(*(block.layers[name].register_forward_hook(catch(name)) for name in ADDING_LAYERS)):
         model.get_submodule(block.name)(tokens)
-    except _Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     batch, side = tokens.shape[:2]
     attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
     if role == "proj":

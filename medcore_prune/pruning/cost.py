@@ -97,7 +97,7 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
     rule, geometry, blocks = convention_named(convention), geometry_of(model), blocks_of(model)
     if plan is not None:
         plan.check_fits(model)
-    unit_params = {(group.block, group.family): group.cost_params for group in groups_of(model)}
+    unit_params = unit_costs(model, groups_of(model))
     per_block = []
     gone = 0
     for block in blocks:
@@ -115,21 +115,7 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
     return Cost(convention, total, around + sum(block.flops for block in per_block), tuple(per_block))
 
 
-def _unit_params(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[int, Family], int]:
-    return {(group.block, group.family): group.cost_params for group in groups}
-
-
-def _unit_flops(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[int, Family], int]:
-    blocks, rule = blocks_of(model), CONVENTIONS["paper"]
-    found: dict[tuple[int, Family], int] = {}
-    for group in groups:
-        block = blocks[group.block]
-        macs = rule.head_macs(block) if group.family == "heads" else group.unit_size * rule.neuron_macs(block)
-        found[group.block, group.family] = 2 * macs
-    return found
-
-
-UNIT_COSTS = {"params": _unit_params, "flops": _unit_flops}
+UNIT_COSTS = ("params", "flops")
 
 
 def unit_costs(model: nn.Module, groups: list[StructuredGroup], cost: str = "params") -> dict[tuple[int, Family], int]:
@@ -139,4 +125,12 @@ def unit_costs(model: nn.Module, groups: list[StructuredGroup], cost: str = "par
     """
     if cost not in UNIT_COSTS:
         raise BudgetError(f"unknown cost {cost!r}: expected one of {', '.join(UNIT_COSTS)}")
-    return UNIT_COSTS[cost](model, groups)
+    if cost == "params":
+        return {(group.block, group.family): group.cost_params for group in groups}
+    blocks, rule = blocks_of(model), CONVENTIONS["paper"]
+    found: dict[tuple[int, Family], int] = {}
+    for group in groups:
+        block = blocks[group.block]
+        macs = rule.head_macs(block) if group.family == "heads" else group.unit_size * rule.neuron_macs(block)
+        found[group.block, group.family] = 2 * macs
+    return found

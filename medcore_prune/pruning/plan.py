@@ -174,8 +174,7 @@ class Plan:
         Raises:
             SurgeryError: It was not; the message names the blocks that differ, up to five.
         """
-        have = [(block.num_heads, block.neurons) for block in blocks_of(model)]
-        want = [(block.heads, block.neurons) for block in self.blocks]
+        have, want = sizes_of(model), sizes_before(self)
         if len(have) != len(want):
             raise SurgeryError(
                 f"the plan is for {len(want)} blocks, the model has {len(have)}: make one for this model"
@@ -195,8 +194,7 @@ class Plan:
         Raises:
             SurgeryError: `second` was made for other sizes than this plan leaves.
         """
-        left = [(len(block.keep_heads), len(block.keep_neurons)) for block in self.blocks]
-        if left != [(block.heads, block.neurons) for block in second.blocks]:
+        if sizes_left(self) != sizes_before(second):
             raise SurgeryError("the second plan is for other sizes than the first leaves: make it for the pruned model")
         blocks = tuple(
             dataclasses.replace(
@@ -261,6 +259,21 @@ class Plan:
             ) from error
         except (UnicodeDecodeError, BudgetError) as error:
             raise BudgetError(f"cannot read plan {path}: {error}") from error
+
+
+def sizes_of(model: nn.Module) -> list[tuple[int, int]]:
+    """Heads and neurons of every block of a model."""
+    return [(block.num_heads, block.neurons) for block in blocks_of(model)]
+
+
+def sizes_before(plan: Plan) -> list[tuple[int, int]]:
+    """Heads and neurons of every block of the model that a plan is for."""
+    return [(block.heads, block.neurons) for block in plan.blocks]
+
+
+def sizes_left(plan: Plan) -> list[tuple[int, int]]:
+    """Heads and neurons that a plan leaves in every block."""
+    return [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
 
 
 @dataclass(frozen=True)

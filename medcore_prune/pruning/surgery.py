@@ -1,7 +1,7 @@
 """Masking and physical removal of heads and MLP neurons, and the proof that both give the same output."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from .._support.errors import SurgeryError
 from ..models.altered import ZeroChannels, refuse_masked
-from ..models.families import blocks_of, family_of
+from ..models.families import family_of
 from ..models.groups import StructuredGroup, groups_of
 from ..models.protocol import embed
-from .plan import BlockPlan, Plan
+from .plan import BlockPlan, Plan, sizes_left, sizes_of
 
 _ATTRIBUTE = "_medcore_lineage"
 
@@ -37,7 +37,7 @@ def lineage_of(model: nn.Module) -> Lineage:
     found = getattr(model, _ATTRIBUTE, None)
     if not isinstance(found, Lineage):
         return Lineage()
-    if found.plan is not None and _left_by(found.plan) != _sizes(model):
+    if found.plan is not None and sizes_left(found.plan) != sizes_of(model):
         return replace(found, plan=None)
     return found
 
@@ -52,26 +52,11 @@ def remember_cut(model: nn.Module, before: Lineage, plan: Plan) -> None:
     remember(model, replace(before, plan=plan if before.plan is None else before.plan.then(plan)))
 
 
-def _left_by(plan: Plan) -> list[tuple[int, int]]:
-    return [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
-
-
-def _sizes(model: nn.Module) -> list[tuple[int, int]]:
-    return [(block.num_heads, block.neurons) for block in blocks_of(model)]
-
-
-def _dropped(kept: Sequence[int], size: int) -> list[int]:
-    stays = set(kept)
-    return [index for index in range(size) if index not in stays]
-
-
 def channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
     """Return the input channels of a group's `layer_out` that a plan takes, ascending."""
-    kept, size = (part.keep_heads, part.heads) if group.family == "heads" else (part.keep_neurons, part.neurons)
-    units = _dropped(kept, size)
-    if group.family == "neurons":
-        return units
-    return group.out_cols[units].flatten().tolist()
+    kept = set(part.keep(group.family))
+    units = [index for index in range(part.size(group.family)) if index not in kept]
+    return units if group.family == "neurons" else group.out_cols[units].flatten().tolist()
 
 
 def _mask_hook(layer: nn.Linear, dropped: list[int]) -> torch.utils.hooks.RemovableHandle:

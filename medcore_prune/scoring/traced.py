@@ -8,6 +8,7 @@ feed an output projection (the heads of an attention). Everything else, the resi
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 import torch_pruning as tp
@@ -100,13 +101,9 @@ def traced_groups(
             continue
         group = structured_from(graph, layer, names, num_heads)
         if group is not None:
-            found.append(_in_block(group, counts[group.family]))
+            found.append(replace(group, block=counts[group.family]))
             counts[group.family] += 1
     return found
-
-
-def _in_block(group: StructuredGroup, block: int) -> StructuredGroup:
-    return StructuredGroup(**{**group.__dict__, "block": block})
 
 
 def spread(group: tp.Group, units: StructuredGroup, scores: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ class TrainState:
             # a state that was written before there were terms has losses alone
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise _no_state(path, error) from error
+            raise MedcorePruneError(
+                f"{path} is no training state ({type(error).__name__}): remove it to start over"
+            ) from error
 
     def _differences(self, settings: Mapping[str, Any], identity: str) -> str:
         """Words for what tells a stored training from this one; empty where they are the same."""
@@ -155,10 +157,6 @@ class TrainState:
         if self.path is not None and self.path.exists():
             return f"{self.path} has the last good state"
         return "no state was saved, and the model holds the weights before that step"
-
-
-def _no_state(path: Path, error: Exception) -> MedcorePruneError:
-    return MedcorePruneError(f"{path} is no training state ({type(error).__name__}): remove it to start over")
 
 
 BatchMaker = Callable[[int], Batch]

@@ -73,9 +73,9 @@ def high_frequency_distance(logits: Tensor, mask: Tensor, sigma_px: float) -> Te
     return difference.square().flatten(1).sum(1) / _high(target, sigma_px).square().flatten(1).sum(1).clamp(min=1.0)
 
 
-def blur_sigma(size: int, sigma_px: float = BLUR_SIGMA_PX, grid_px: int = DEFAULTS.band_grid_px) -> float:
-    """Scale the blur's deviation from the 256 grid to another, as `losses.band_radius` does but without rounding."""
-    return sigma_px * size / grid_px
+def blur_sigma(size: int) -> float:
+    """Scale the blur's deviation from the 256 grid to another, as `masks.band_radius` does but without rounding."""
+    return BLUR_SIGMA_PX * size / DEFAULTS.band_grid_px
 
 
 def _high(values: Tensor, sigma_px: float) -> Tensor:
