@@ -29,7 +29,7 @@ from ..data.splits.split import Data, training_samples
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
-from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of
+from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
 from .job import Job, Runner, read_batch
 from .statistics import Statistics
 from .storage import FilePart, Header, write_part
@@ -123,10 +123,7 @@ def calibrate(
 
 
 def _needs(needs: Collection[str] | None, reference: nn.Module | None) -> frozenset[Need]:
-    if needs is None:
-        extra = (Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS) if reference is not None else ()
-        return frozenset({Need.FISHER, *extra})
-    wanted = frozenset(map(Need, needs))
+    wanted = wanted_needs(needs, reference is not None)
     lacking = sorted(need for need in wanted if need.needs_reference)
     if lacking and reference is None:
         raise StatisticsError(f"collecting {', '.join(lacking)} takes a reference model: give reference=")

@@ -90,7 +90,8 @@ class Command(click.Command):
     """A command whose help has two lists of options, with their defaults, and that knows what became of old ones."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, context_settings={"show_default": True}, **kwargs)
+        super().__init__(*args, **kwargs)
+        self.context_settings["show_default"] = True
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options that most people need, then the others."""

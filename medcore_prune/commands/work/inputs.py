@@ -9,7 +9,7 @@ from typing import Any
 import click
 from torch import nn
 
-from ..._support.errors import DataError, WriteError
+from ..._support.errors import CheckpointError, DataError, WriteError
 from ..._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
 from ...checkpoints.pruned import SAM
 from ...checkpoints.sam import load_checkpoint
@@ -160,6 +160,12 @@ def data_record(split: Split) -> dict[str, Any]:
 
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def require_suffix(out: Path, *suffixes: str) -> None:
+    """Refuse a name for `--out` that ends otherwise, before the work and not after it."""
+    if out.suffix not in suffixes:
+        raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(suffixes)}")
 
 
 def check_outputs(

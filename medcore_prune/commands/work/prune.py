@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from ..._support.devices import require_device
-from ..._support.errors import CheckpointError
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
@@ -15,7 +14,16 @@ from ...data.splits.beside import split_file
 from ...pruning.cost import Cost
 from ...pruning.level import Level
 from ...pruning.target import Target
-from .inputs import PHANTOM_COUNTS, ImageOptions, check_outputs, check_split, read_pair, require_own_images, say_notice
+from .inputs import (
+    PHANTOM_COUNTS,
+    ImageOptions,
+    check_outputs,
+    check_split,
+    read_pair,
+    require_own_images,
+    require_suffix,
+    say_notice,
+)
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
 from .table import Table, blocks_table
 
@@ -90,7 +98,7 @@ def run(
     """Check everything, prune, and write the model with its report and split together."""
     require_device(device)
     require_writable(given["cache"])
-    _check_out(out)
+    require_suffix(out, ".safetensors")
     images = ImageOptions(data, split_seed)
     check_outputs((model, reference, *plugin, *images.files()), overwrite, out, plan_out, *_reports(out))
     for each in plugin:
@@ -132,8 +140,3 @@ def _write(done: Pruned, record: Mapping[str, Any], out: Path) -> None:
     write_json_atomic(as_json, record)
     write_text_atomic(as_text, report_text(done, out.name))
     save(done.model, out, provenance=record)
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
