@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MedcorePruneError
+from .._support.errors import MedcorePruneError, require_known
 from .._support.files import atomic_write
 from ..data import phantoms
 from ..data.samples import Sample
@@ -98,33 +98,20 @@ class OnnxReport:
     seconds: float
 
 
+def _export(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path, **how: Any) -> None:
+    inputs, outputs = list(part.inputs), list(part.outputs)
+    torch.onnx.export(module, arguments, str(place), input_names=inputs, output_names=outputs, **how)
+
+
 def _torchscript(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path) -> None:
-    names = [*part.inputs, *part.outputs]
-    torch.onnx.export(
-        module,
-        arguments,
-        str(place),
-        input_names=list(part.inputs),
-        output_names=list(part.outputs),
-        dynamic_axes={name: {0: "batch"} for name in names},
-        opset_version=_OPSET,
-        dynamo=False,
-    )
+    axes = {name: {0: "batch"} for name in (*part.inputs, *part.outputs)}
+    _export(module, arguments, part, place, dynamic_axes=axes, opset_version=_OPSET, dynamo=False)
 
 
 def _dynamo(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=4096)
-    torch.onnx.export(
-        module,
-        arguments,
-        str(place),
-        input_names=list(part.inputs),
-        output_names=list(part.outputs),
-        dynamic_shapes=tuple({0: batch} for _ in arguments),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    shapes = tuple({0: batch} for _ in arguments)
+    _export(module, arguments, part, place, dynamic_shapes=shapes, dynamo=True, external_data=False, verbose=False)
 
 
 EXPORTERS: dict[str, Callable[[nn.Module, tuple[Tensor, ...], _Part, Path], None]] = {
@@ -202,9 +189,8 @@ def require_onnx() -> None:
 
 
 def _check(model: nn.Module, path: Path, part: str, exporter: str) -> None:
-    for what, value, known in (("part", part, PARTS), ("exporter", exporter, EXPORTERS)):
-        if value not in known:
-            raise MedcorePruneError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+    require_known("part", part, PARTS, MedcorePruneError)
+    require_known("exporter", exporter, EXPORTERS, MedcorePruneError)
     if path.suffix != ".onnx":
         raise MedcorePruneError(f"{path}: expected a name that ends in .onnx")
     if other := {str(p.dtype) for p in model.parameters()} - {"torch.float32"}:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .._support.errors import StatisticsError
+from .._support.errors import StatisticsError, require_known
 from .streams import Added, Observed
 from .token_weights import WEIGHTINGS
 
@@ -42,9 +42,8 @@ class CorrectionSettings:
     values: bool = True
 
     def __post_init__(self) -> None:
-        for what, value, known in (("weighting", self.weighting, WEIGHTINGS), ("target", self.target, TARGETS)):
-            if value not in known:
-                raise StatisticsError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+        require_known("weighting", self.weighting, WEIGHTINGS, StatisticsError)
+        require_known("target", self.target, TARGETS, StatisticsError)
         if not 0 <= self.ridge < float("inf"):
             raise StatisticsError(f"ridge is {self.ridge}: expected a finite number, at least 0")
         if self.values and not self.ridge:

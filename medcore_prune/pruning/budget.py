@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from .._support.errors import BudgetError
+from .._support.errors import BudgetError, require_known
 from ..models.groups import Family, StructuredGroup
 from ..scoring.recipes import QUOTAS
 from .level import Level
@@ -55,9 +55,8 @@ class Budget:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        for what, value, known in (("quotas", self.quotas, QUOTAS), ("ranking", self.ranking, RANKINGS)):
-            if value not in known:
-                raise BudgetError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+        require_known("quotas", self.quotas, QUOTAS, BudgetError)
+        require_known("ranking", self.ranking, RANKINGS, BudgetError)
         if self.ranking != "global" and self.gamma is not None:
             raise BudgetError(
                 "gamma acts only under ranking='global': within one block and family all units cost the same, so it "

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from .._support.errors import BudgetError
+from .._support.errors import BudgetError, require_known
 from ..models.families import blocks_of, encoder_of, geometry_of
 from ..models.groups import Family, StructuredGroup, groups_of
 from ..models.macs import CONVENTIONS, convention_named
@@ -123,8 +123,7 @@ def unit_costs(model: nn.Module, groups: list[StructuredGroup], cost: str = "par
 
     Groups are as `groups_of` lists them, with any MLP group size; `cost` is `params` or `flops`.
     """
-    if cost not in UNIT_COSTS:
-        raise BudgetError(f"unknown cost {cost!r}: expected one of {', '.join(UNIT_COSTS)}")
+    require_known("cost", cost, UNIT_COSTS, BudgetError)
     if cost == "params":
         return {(group.block, group.family): group.cost_params for group in groups}
     blocks, rule = blocks_of(model), CONVENTIONS["paper"]

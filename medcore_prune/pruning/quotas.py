@@ -13,14 +13,10 @@ _FIRST = 1e12
 
 @dataclass(frozen=True)
 class Quotas:
-    """What each block gives up of one family of units, and how many the level asks for over all of them together.
-
-    `total` counts all units, those of protected blocks included.
-    """
+    """What each block gives up of one family of units, and how many the level asks for over all of them together."""
 
     per_block: tuple[int, ...]
     requested: int
-    total: int
 
     @property
     def removed(self) -> int:
@@ -31,11 +27,6 @@ class Quotas:
     def saturated(self) -> bool:
         """Whether every open block is at its minimum and the request is not met."""
         return self.removed < self.requested
-
-    @property
-    def effective_fraction(self) -> float:
-        """Share of all units that goes."""
-        return self.removed / self.total if self.total else 0.0
 
 
 def sensitivity_weights(sensitivity: Sequence[float], tau: float) -> list[float]:
@@ -96,9 +87,9 @@ def quotas(
             "or protect fewer blocks"
         )
     if requested >= feasible:
-        return Quotas(tuple(caps), requested, total)
+        return Quotas(tuple(caps), requested)
     shares = _water_fill(requested, caps, [1.0] * len(units) if weights is None else weights)
-    return Quotas(_to_integers(shares, requested, caps), requested, total)
+    return Quotas(_to_integers(shares, requested, caps), requested)
 
 
 def _check(

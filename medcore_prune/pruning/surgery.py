@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,12 +59,6 @@ def channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
     return units if group.family == "neurons" else group.out_cols[units].flatten().tolist()
 
 
-def _mask_hook(layer: nn.Linear, dropped: list[int]) -> torch.utils.hooks.RemovableHandle:
-    keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
-    keep[dropped] = 0.0
-    return layer.register_forward_pre_hook(ZeroChannels(keep))
-
-
 @contextmanager
 def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
     """Zero what a plan removes for as long as the block lasts; parameters are not touched.
@@ -83,16 +77,14 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
         SurgeryError: The plan does not fit the model.
     """
     plan.check_fits(model)
-    handles = []
-    try:
+    with ExitStack() as masks:
         for group in groups_of(model):
-            dropped = channels_to_drop(group, plan.blocks[group.block])
-            if dropped:
-                handles.append(_mask_hook(group.layer_out, dropped))
+            if dropped := channels_to_drop(group, plan.blocks[group.block]):
+                layer = group.layer_out
+                keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
+                keep[dropped] = 0.0
+                masks.callback(layer.register_forward_pre_hook(ZeroChannels(keep)).remove)
         yield model
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
@@ -119,8 +111,7 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
     before = lineage_of(pruned)
     cuts = []
     for group in groups_of(pruned):
-        dropped = channels_to_drop(group, plan.blocks[group.block])
-        if dropped:
+        if dropped := channels_to_drop(group, plan.blocks[group.block]):
             cut = group.tp_subgroup(dropped)
             _check_cut(cut, group)
             cuts.append(cut)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._support.errors import CriterionError
+from .._support.errors import CriterionError, require_known
 from ..defaults import DEFAULTS
 from ..models.groups import FAMILY_NAMES, StructuredGroup
 
@@ -94,8 +94,7 @@ class Aggregator:
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.aggregation not in _DIVISIONS:
-            raise CriterionError(f"unknown aggregation {self.aggregation!r}: expected one of {', '.join(_DIVISIONS)}")
+        require_known("aggregation", self.aggregation, _DIVISIONS, CriterionError)
         if not isinstance(self.beta, Real) or not (math.isfinite(self.beta) and self.beta >= 0):
             raise CriterionError(f"beta is {self.beta!r}: expected a finite number of at least 0")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
 
-from .._support.errors import BudgetError
+from .._support.errors import BudgetError, require_known
 from ..calibration.calibrate import calibrate
 from ..data.splits.split import Data, Split, training_split
 from ..models.families import geometry_of
@@ -148,8 +148,7 @@ class Runner:
 
         The plan that comes back is in the indices of the model that was given: one level, cut in several stages.
         """
-        if schedule not in SCHEDULES:
-            raise BudgetError(f"unknown schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}")
+        require_known("schedule", schedule, SCHEDULES, BudgetError)
         stages: list[Stage] = []
         for step in SCHEDULES[schedule](self.budget.level):
             start = time.perf_counter()
