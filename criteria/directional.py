@@ -17,15 +17,12 @@ from ..scoring.registry import register_criterion
 
 
 def directional_cost(view: View, group: StructuredGroup, direction: Direction) -> Tensor:
-    """Second-order cost of moving each unit along its direction (METHOD section 12).
+    """Second-order cost of moving each unit along its direction (METHOD section 12); (n_units,) float64, non-negative.
 
         I(u) ~ 1/2 E[d(u)^2],   d(u) = sum_{j in u} v_j dL/dtheta_j
 
     v is theta_j on the unit's columns for `zero`, and theta_M,j - theta_S,j on all of its parameters for `reset`; see
     `medcore_prune.calibration.collectors.directional`.
-
-    Returns:
-        (n_units,) float64, non-negative.
     """
     return 0.5 * view.directional(group, direction)
 

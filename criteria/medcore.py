@@ -7,6 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from .._support.errors import CriterionError, require_known
 from ..calibration.collector import Need
 from ..calibration.views import View
 from ..defaults import DEFAULTS
@@ -14,7 +15,7 @@ from ..models.groups import StructuredGroup
 from ..scoring.aggregation import Alpha, checked_alpha, family_normalised, weighed
 from ..scoring.over_datasets import OverDatasets
 from ..scoring.registry import register_criterion
-from .reset import RESET_NEEDS, ResetFisher, check_reset_fisher, reset_fisher_reader, reset_intervention
+from .reset import RESET_NEEDS, ResetFisher, reset_fisher_reader, reset_intervention
 from .zero import zero_intervention
 
 
@@ -39,7 +40,7 @@ class Medcore(OverDatasets):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reset_fisher(self.reset_fisher)
+        require_known("reset_fisher", self.reset_fisher, RESET_NEEDS, CriterionError)
         object.__setattr__(self, "alpha", checked_alpha(self.alpha))
 
     @property

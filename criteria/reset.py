@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from .._support.errors import CriterionError
+from .._support.errors import CriterionError, require_known
 from ..calibration.collector import Need
 from ..calibration.views import Pair, View
 from ..models.groups import StructuredGroup
@@ -19,12 +19,6 @@ RESET_NEEDS = {
     "cross": frozenset({Need.FISHER, Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS}),
     "adapted": frozenset({Need.FISHER, Need.REFERENCE_WEIGHTS}),
 }
-
-
-def check_reset_fisher(reset_fisher: str) -> None:
-    """Refuse an unknown choice of the reset term's Fisher."""
-    if reset_fisher not in RESET_NEEDS:
-        raise CriterionError(f"unknown reset_fisher {reset_fisher!r}: expected one of {', '.join(RESET_NEEDS)}")
 
 
 def cross_fisher(adapted: Pair, reference: Pair) -> Pair:
@@ -70,7 +64,7 @@ class Reset(OverDatasets):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reset_fisher(self.reset_fisher)
+        require_known("reset_fisher", self.reset_fisher, RESET_NEEDS, CriterionError)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._support.errors import CriterionError
+from .._support.errors import CriterionError, require_known
 from ..calibration.collector import Need
 from ..calibration.views import View
 from ..models.groups import StructuredGroup
@@ -98,8 +98,7 @@ class Residual(OverDatasets):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tokens not in TOKENS:
-            raise CriterionError(f"unknown tokens {self.tokens!r}: expected one of {', '.join(TOKENS)}")
+        require_known("tokens", self.tokens, TOKENS, CriterionError)
         if not isinstance(self.rounds, int) or self.rounds < 1:
             raise CriterionError(f"rounds is {self.rounds!r}: expected a whole number of at least 1")
         if not 0 < self.ridge < math.inf:

@@ -14,8 +14,8 @@ from functools import partial
 import click
 from torch import nn
 
-from ...calibration.collector import get_collector, stored_shapes
-from ...calibration.sums import BOTH_LOSSES, Accumulator
+from ...calibration.collector import LOSSES, get_collector, stored_shapes
+from ...calibration.sums import Accumulator
 from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.segment_anything import build_sam
@@ -67,7 +67,7 @@ def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats
 
 def stored_bytes(model: nn.Module, kinds: Sequence[str]) -> int:
     """Bytes of the float32 sums that these collectors keep of one data set, whatever the number of images."""
-    shapes = [shape for kind in kinds for shape in stored_shapes(get_collector(kind), BOTH_LOSSES, model).values()]
+    shapes = [shape for kind in kinds for shape in stored_shapes(get_collector(kind), LOSSES, model).values()]
     return 4 * sum(math.prod(shape) for shape in shapes)
 
 

@@ -14,8 +14,8 @@ import click
 import torch
 from torch import Tensor, nn
 
-from ...calibration.collector import prunable_layers
-from ...calibration.sums import BOTH_LOSSES, Accumulator
+from ...calibration.collector import LOSSES, prunable_layers
+from ...calibration.sums import Accumulator
 from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.segment_anything import build_sam
@@ -82,8 +82,8 @@ def loop_fisher(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 WAYS: dict[str, Way] = {
     "plain": plain_backward,
-    "one_loss": lambda model, batch: batched_fisher(model, batch, BOTH_LOSSES[:1]),
-    "both_losses": lambda model, batch: batched_fisher(model, batch, BOTH_LOSSES),
+    "one_loss": lambda model, batch: batched_fisher(model, batch, LOSSES[:1]),
+    "both_losses": lambda model, batch: batched_fisher(model, batch, LOSSES),
     "loop": loop_fisher,
 }
 

@@ -1,5 +1,7 @@
 """Errors that a user can mend, and warnings: each message says what was expected, what came, and what to do."""
 
+from collections.abc import Collection
+
 
 class MedcorePruneError(ValueError):
     """Base of every error that this package raises on purpose."""
@@ -51,3 +53,9 @@ class MetricError(MedcorePruneError):
 
 class ResultsError(MedcorePruneError):
     """Stored results are damaged or belong to another experiment."""
+
+
+def require_known(what: str, value: object, known: Collection[str], error: type[MedcorePruneError]) -> None:
+    """Refuse a word that is none of the known ones."""
+    if value not in known:
+        raise error(f"unknown {what} {value!r}: expected one of {', '.join(known)}")

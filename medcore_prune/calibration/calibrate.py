@@ -29,11 +29,10 @@ from ..data.splits.split import Data, training_samples
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
-from .collector import Need, check_losses, get_collector, prunable_layers, shapes_of
+from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
 from .job import Job, Runner, read_batch
 from .statistics import Statistics
 from .storage import FilePart, Header, write_part
-from .sums import BOTH_LOSSES
 
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
 
@@ -52,7 +51,7 @@ def calibrate(
     batch_size: int = 8,
     seed: int = 0,
     shards: Shards = None,
-    losses: Sequence[str] = BOTH_LOSSES,
+    losses: Sequence[str] = LOSSES,
     device: str | torch.device | None = None,
     mixed_precision: bool = False,
     save_every_s: float = 30.0,
@@ -124,10 +123,7 @@ def calibrate(
 
 
 def _needs(needs: Collection[str] | None, reference: nn.Module | None) -> frozenset[Need]:
-    if needs is None:
-        extra = (Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS) if reference is not None else ()
-        return frozenset({Need.FISHER, *extra})
-    wanted = frozenset(map(Need, needs))
+    wanted = wanted_needs(needs, reference is not None)
     lacking = sorted(need for need in wanted if need.needs_reference)
     if lacking and reference is None:
         raise StatisticsError(f"collecting {', '.join(lacking)} takes a reference model: give reference=")

@@ -7,7 +7,7 @@ called and how large they are; they may be shaped like a layer's weight, one num
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import combinations_with_replacement
 from typing import Any, ClassVar, Literal, TypeVar
@@ -293,6 +293,13 @@ _COLLECTED: dict[str, tuple[str, Role]] = {
 
 for _name in _COLLECTED:
     setattr(Need, _name.upper(), Need(_name))
+
+
+def wanted_needs(needs: Collection[str] | None, has_reference: bool) -> frozenset[Need]:
+    """What to collect; by default the Fisher, and the reference's Fisher and weights where there is one."""
+    if needs is not None:
+        return frozenset(map(Need, needs))
+    return frozenset({Need.FISHER, *((Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS) if has_reference else ())})
 
 
 def need_of(kind: str, role: str) -> Need | None:

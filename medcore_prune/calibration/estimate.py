@@ -12,7 +12,7 @@ from ..evaluation.estimates import Estimate, remedies, seconds_per_image, shared
 from ..evaluation.memory import peak_bytes
 from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
-from .collector import LOSSES, Need, check_losses, faults_named, get_collector, is_own, layout_of, stored_shapes
+from .collector import LOSSES, check_losses, faults_named, get_collector, is_own, layout_of, stored_shapes, wanted_needs
 from .sums import Accumulator
 
 
@@ -62,7 +62,7 @@ def calibration_estimate(
         StatisticsError: Other losses than `calibrate` takes.
     """
     check_losses(losses)
-    kinds = _kinds(needs, reference)
+    kinds = wanted_needs(needs, reference is not None)
     recomputes = is_checkpointing(model) if checkpointing is None else checkpointing
     element = max(4, next(model.parameters()).element_size())
     sizes = {need: element * _numbers(model, need.kind, losses) for need in kinds}
@@ -86,12 +86,6 @@ def calibration_estimate(
         device=str(next(model.parameters()).device),
         remedies=remedies(model, recomputes),
     )
-
-
-def _kinds(needs: Collection[str] | None, reference: nn.Module | None) -> list[Need]:
-    if needs is not None:
-        return [Need(need) for need in needs]
-    return [Need.FISHER, *([Need.REFERENCE_FISHER, Need.REFERENCE_WEIGHTS] if reference is not None else [])]
 
 
 def _numbers(model: nn.Module, kind: str, losses: Sequence[str]) -> int:

@@ -104,16 +104,10 @@ def exact_interventions(
     batch_size: int = 8,
     progress: bool = True,
 ) -> dict[str, list[Tensor]]:
-    """Measure what each unit's removal, or its reset to a reference, does to the risk of each data set.
+    """Measure what each unit's removal, or its reset to a `reference`, does to the risk of each data set.
 
-    A copy is run; the model itself is not touched.
-
-    Args:
-        reference: None for I_zero; a reference for I_reset.
-        units: Indices of the units to measure in each group; None for all.
-
-    Returns:
-        Data set to one float64 tensor a group, in the order of `units`.
+    A copy is run; the model itself is not touched. Gives each data set one float64 tensor a group, in the order of
+    `units`, the indices to measure in each group (None for all).
     """
     double = copy.deepcopy(model).eval()
     chosen = [range(group.n_units) for group in groups] if units is None else list(units)

@@ -23,8 +23,7 @@ from .sums import Accumulator
 def read_batch(samples: SampleSet, span: range, model: nn.Module) -> tuple[Tensor, Tensor, Tensor, list[str]]:
     """Read the samples at some positions in the size and on the device of the model.
 
-    Returns:
-        Images (B, 3, S, S), boxes (B, 4), masks (B, 1, S, S) of 0 and 1, and names for errors.
+    Images (B, 3, S, S), boxes (B, 4), masks (B, 1, S, S) of 0 and 1, and names for errors.
     """
     device, size = next(model.parameters()).device, geometry_of(model).image_size
     read = [samples[index] for index in span]
@@ -41,16 +40,9 @@ def read_batch(samples: SampleSet, span: range, model: nn.Module) -> tuple[Tenso
 
 @dataclass(frozen=True)
 class Job:
-    """Samples to sum, and where the sums go.
+    """Samples to sum, those at `span` of a data set, and where the sums go: a folder in `cache`, which all jobs share.
 
-    Attributes:
-        header: Of the files to write; its kind is left empty, and `reference_hash` is for those that read a reference.
-        model: What runs.
-        samples: All samples of the data set.
-        span: Those of this job.
-        collectors: What to collect.
-        cache: Folder of all jobs.
-        reference: The reference, for collectors that read it.
+    The header's kind is left empty; its `reference_hash`, and the reference, are for collectors that read one.
     """
 
     header: Header

@@ -295,11 +295,7 @@ def _sample_ends(parts: Sequence[Part]) -> list[int]:
 
 
 def _first_samples(key: tuple[str, str, str], parts: Sequence[Part], n: int) -> Sequence[Part]:
-    """Return the parts that hold the first `n` samples; all of them where there are no more, and of weights.
-
-    Raises:
-        StatisticsError: `n` falls inside a part.
-    """
+    """Return the parts that hold the first `n` samples; all of them where there are no more, and of weights."""
     ends = _sample_ends(parts)
     if key[0] == "weights" or n >= ends[-1] > 0:
         return parts

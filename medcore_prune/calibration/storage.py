@@ -119,10 +119,8 @@ class MemoryPart:
 class FilePart:
     """A part in a file that `write_part` wrote, memory-mapped.
 
-    Attributes:
-        header: What was summed.
-        progress: Samples done so far of a part that is not finished; -1 for a finished one.
-        digest: SHA-256 (hex) of what the file says of itself, the checksums of its tensors included.
+    `progress` is samples done so far of a part that is not finished, -1 for a finished one; `digest` the SHA-256 (hex)
+    of what the file says of itself, the checksums of its tensors included.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

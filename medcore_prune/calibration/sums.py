@@ -94,8 +94,6 @@ def _finite(batch: LayerBatch) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in (batch.inputs, *batch.gradients))
 
 
-BOTH_LOSSES = LOSSES
-
 _LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "plain": lambda logits, mask, band: plain_loss(logits, mask),
     "band": band_term,
@@ -105,24 +103,16 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 class Accumulator:
     """Sums over samples of what the named collectors form, for every prunable layer of one model.
 
-    Args:
-        losses: `("plain",)` takes one backward pass and serves lambda_B = 0 alone; `("plain", "band")` takes two and
-            serves every lambda_B.
-        band_radius_px: Of the boundary band, on the grid named in `defaults`.
-        mixed_precision: Run the forward pass in bfloat16; sums stay float32.
-        reference: For collectors that read it; on the model's device.
-
-    Attributes:
-        sums: Collector name to tensors named `<sum>/<name>`, as `Collector.shapes` says; float32, or float64 where the
-            model is.
-        count: Samples summed.
+    `losses` ("plain",) takes one backward pass and serves lambda_B = 0 alone, ("plain", "band") takes two and serves
+    every lambda_B. Under mixed precision the forward pass runs in bfloat16. `sums` has collectors' tensors by
+    `<sum>/<name>`, as `Collector.shapes` says, float32, or float64 where the model is; `count` the samples summed.
     """
 
     def __init__(
         self,
         model: nn.Module,
         collectors: Sequence[str] = ("fisher",),
-        losses: Sequence[str] = BOTH_LOSSES,
+        losses: Sequence[str] = LOSSES,
         band_radius_px: float = DEFAULTS.band_radius_px,
         mixed_precision: bool = False,
         reference: nn.Module | None = None,
@@ -163,13 +153,10 @@ class Accumulator:
                     sums[key].add_(value)
 
     def add(self, images: Tensor, boxes: Tensor, masks: Tensor, names: Sequence[str] | None = None) -> None:
-        """Add a batch; after an error the sums are of no use.
+        """Add images (B, 3, S, S) from `protocol.preprocess`, boxes (B, 4) in their pixels, masks (B, 1, S, S) of 0 and
+        1.
 
-        Args:
-            images: (B, 3, S, S) from `protocol.preprocess`.
-            boxes: (B, 4) in input pixels, one an image.
-            masks: (B, 1, S, S) of 0 and 1.
-            names: What to call the samples in an error.
+        Errors call the samples by `names`; after one the sums are of no use.
         """
         band = boundary_band(masks, band_radius(images.shape[-1], self._band_radius_px))
         with watching(self.model, self._layers, self._consume) as watch:

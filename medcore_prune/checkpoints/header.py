@@ -25,7 +25,7 @@ from .._support.errors import BudgetError, CheckpointError
 from .._support.files import parse_json
 from .._support.records import Record, RecordError, Whole, matching, within
 from ..models.sam_shape import SHAPES, SamShape, whole_sizes
-from ..pruning.plan import Plan
+from ..pruning.plan import Plan, sizes_before
 
 FORMAT = "medcore_prune.model/1"
 KEY, DIGEST_KEY = "medcore_prune.model", "medcore_prune.model.sha256"
@@ -97,11 +97,7 @@ class PrunedHeader:
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(PROTOCOL))
 
     def encode(self) -> dict[str, str]:
-        """Write the header, with its own SHA-256, as safetensors metadata.
-
-        Raises:
-            CheckpointError: The provenance is no JSON.
-        """
+        """Write the header, with its own SHA-256, as safetensors metadata; provenance that is no JSON is refused."""
         plan = json.loads(self.plan.to_json())
         content = _Content(self.kind, self.shape, plan, self.protocol, self.provenance, self.model_hash).values()
         try:
@@ -114,14 +110,9 @@ class PrunedHeader:
 
     @classmethod
     def decode(cls, path: str | Path, metadata: Mapping[str, str]) -> "PrunedHeader":
-        """Read what `encode` wrote, before any weight is.
+        """Read what `encode` wrote, before any weight is; messages name `path`.
 
-        Args:
-            path: Named in messages.
-            metadata: Of the safetensors file.
-
-        Raises:
-            CheckpointError: Another kind of file, a newer format, or entries that were changed or cannot be.
+        Refused are another kind of file, a newer format, and entries that were changed or cannot be.
         """
         content = _content(path, metadata)
         try:
@@ -129,7 +120,7 @@ class PrunedHeader:
             plan = Plan.from_json(json.dumps(content.plan))
         except BudgetError as error:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
-        if shape is not None and [(block.heads, block.neurons) for block in plan.blocks] != whole_sizes(shape):
+        if shape is not None and sizes_before(plan) != whole_sizes(shape):
             raise CheckpointError(f"{path}: the header's plan is for other sizes than its shape: write the file anew")
         if shape is not None:
             _check_pixel_scale(path, content.protocol)

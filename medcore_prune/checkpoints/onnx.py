@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MedcorePruneError
+from .._support.errors import MedcorePruneError, require_known
 from .._support.files import atomic_write
 from ..data import phantoms
 from ..data.samples import Sample
@@ -98,33 +98,20 @@ class OnnxReport:
     seconds: float
 
 
+def _export(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path, **how: Any) -> None:
+    inputs, outputs = list(part.inputs), list(part.outputs)
+    torch.onnx.export(module, arguments, str(place), input_names=inputs, output_names=outputs, **how)
+
+
 def _torchscript(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path) -> None:
-    names = [*part.inputs, *part.outputs]
-    torch.onnx.export(
-        module,
-        arguments,
-        str(place),
-        input_names=list(part.inputs),
-        output_names=list(part.outputs),
-        dynamic_axes={name: {0: "batch"} for name in names},
-        opset_version=_OPSET,
-        dynamo=False,
-    )
+    axes = {name: {0: "batch"} for name in (*part.inputs, *part.outputs)}
+    _export(module, arguments, part, place, dynamic_axes=axes, opset_version=_OPSET, dynamo=False)
 
 
 def _dynamo(module: nn.Module, arguments: tuple[Tensor, ...], part: _Part, place: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=4096)
-    torch.onnx.export(
-        module,
-        arguments,
-        str(place),
-        input_names=list(part.inputs),
-        output_names=list(part.outputs),
-        dynamic_shapes=tuple({0: batch} for _ in arguments),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    shapes = tuple({0: batch} for _ in arguments)
+    _export(module, arguments, part, place, dynamic_shapes=shapes, dynamo=True, external_data=False, verbose=False)
 
 
 EXPORTERS: dict[str, Callable[[nn.Module, tuple[Tensor, ...], _Part, Path], None]] = {
@@ -195,20 +182,15 @@ def _traceable(model: nn.Module) -> nn.Module:
 
 
 def require_onnx() -> None:
-    """Refuse where the extra is not installed.
-
-    Raises:
-        MedcorePruneError: In one line that says how to install it.
-    """
+    """Refuse where the extra is not installed, in one line that says how to install it."""
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
         raise MedcorePruneError(f'ONNX needs {", ".join(missing)}: pip install "medcore-prune[onnx]"')
 
 
 def _check(model: nn.Module, path: Path, part: str, exporter: str) -> None:
-    for what, value, known in (("part", part, PARTS), ("exporter", exporter, EXPORTERS)):
-        if value not in known:
-            raise MedcorePruneError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+    require_known("part", part, PARTS, MedcorePruneError)
+    require_known("exporter", exporter, EXPORTERS, MedcorePruneError)
     if path.suffix != ".onnx":
         raise MedcorePruneError(f"{path}: expected a name that ends in .onnx")
     if other := {str(p.dtype) for p in model.parameters()} - {"torch.float32"}:
@@ -240,14 +222,8 @@ def _describe(place: Path, model: nn.Module, part: str) -> None:
 def compare(module: nn.Module, place: Path, part: _Part, arguments: Sequence[Tensor]) -> dict[str, float]:
     """Run a file under ONNX Runtime beside the module it was exported from, at batches of one and of all images.
 
-    Args:
-        module: What was exported.
-        place: The ONNX file.
-        part: Names of its inputs and outputs.
-        arguments: Inputs, the batch first.
-
-    Returns:
-        Output to the largest absolute difference, relative to the largest absolute value.
+    `arguments` are inputs, the batch first. Gives each output the largest absolute difference, relative to the largest
+    absolute value.
     """
     onnxruntime: Any = import_module("onnxruntime")
     session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])

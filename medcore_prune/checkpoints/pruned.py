@@ -27,7 +27,7 @@ from ..models.family import BuildingFamily, EncoderFamily
 from ..models.fingerprint import kind_of_part, model_hash, settings_of
 from ..models.sam_shape import kind_of
 from ..models.segment_anything import SegmentAnythingFamily, shape_of
-from ..pruning.plan import BlockPlan, Plan
+from ..pruning.plan import BlockPlan, Plan, sizes_before, sizes_left, sizes_of
 from ..pruning.surgery import Lineage, lineage_of, prune, remember
 from .header import PIXEL_SCALE, PROTOCOL, PrunedHeader, is_sam_kind
 
@@ -141,11 +141,7 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], device: str | torch.dev
 
 
 def read_header(path: str | os.PathLike[str]) -> PrunedHeader:
-    """Read what a file says about its model, without its weights.
-
-    Raises:
-        CheckpointError: As for `load`.
-    """
+    """Read what a file says about its model, without its weights; refused as by `load`."""
     with _opened(Path(path), "cpu") as (_, header):
         return header
 
@@ -156,12 +152,12 @@ def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any
         shape, whole = None, None
         if can_build(family):
             shape = dict(family.settings(model))
-            whole = _sizes(_whole(family, shape))
+            whole = sizes_of(_whole(family, shape))
     except MedcorePruneError as error:
         raise CheckpointError(f"cannot be saved: {error}") from error
     known = lineage_of(model)
     if plan is None:
-        plan = known.plan or _whole_plan(whole or _sizes(model))
+        plan = known.plan or _whole_plan(whole or sizes_of(model))
         _check_remembered(plan, model, whole)
     _check_explains(plan, model, whole)
     kept = {**known.provenance, **provenance, "medcore_prune": __version__}
@@ -169,10 +165,6 @@ def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any
     kind = kind_of(shape_of(model)) if is_sam else family.name
     protocol = {**PROTOCOL, **{name: _pixel_scale(model, name) for name in PIXEL_SCALE}} if is_sam else {}
     return PrunedHeader(kind, shape, plan, kept, model_hash(model), protocol)
-
-
-def _sizes(model: nn.Module) -> list[tuple[int, int]]:
-    return [(block.num_heads, block.neurons) for block in blocks_of(model)]
 
 
 def _whole(family: BuildingFamily, shape: Mapping[str, Any], device: str = "meta") -> nn.Module:
@@ -224,9 +216,8 @@ def _whole_plan(sizes: Sequence[tuple[int, int]]) -> Plan:
 
 def _check_remembered(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int]] | None) -> None:
     """Refuse a model that was cut where nothing took down what stayed, for the header says it by original index."""
-    now = _sizes(model)
-    left = [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
-    if whole is None or ([(block.heads, block.neurons) for block in plan.blocks] == list(whole) and left == now):
+    now = sizes_of(model)
+    if whole is None or (sizes_before(plan) == list(whole) and sizes_left(plan) == now):
         return
     index = next((index for index, sizes in enumerate(now) if sizes != whole[index]), 0)
     raise CheckpointError(
@@ -238,14 +229,13 @@ def _check_remembered(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, i
 
 def _check_explains(plan: Plan, model: nn.Module, whole: Sequence[tuple[int, int]] | None) -> None:
     """Refuse a plan that is for another whole model, where its sizes are known, or that leaves something else."""
-    if whole is not None and [(block.heads, block.neurons) for block in plan.blocks] != list(whole):
+    if whole is not None and sizes_before(plan) != list(whole):
         raise CheckpointError(
             f"the plan is not for the whole model, whose blocks have {whole[0][0]} heads and {whole[0][1]} neurons "
             "(four a channel, as every Sam): give the one in its indices (Plan.then combines two), or leave plan out "
             "for a model that prune alone has cut"
         )
-    left = [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
-    for block, expected in zip(blocks_of(model), left, strict=True):
+    for block, expected in zip(blocks_of(model), sizes_left(plan), strict=True):
         if (block.num_heads, block.neurons) != expected:
             raise CheckpointError(
                 f"the plan does not explain the model: block {block.index} has {block.num_heads} heads and "
@@ -331,10 +321,7 @@ def _family(path: Path, name: str) -> EncoderFamily:
 
 
 def _cut(
-    path: Path,
-    header: PrunedHeader,
-    found: Mapping[str, tuple[Sequence[int], torch.dtype]],
-    into: nn.Module | None,
+    path: Path, header: PrunedHeader, found: Mapping[str, tuple[Sequence[int], torch.dtype]], into: nn.Module | None
 ) -> nn.Module:
     """Cut a copy of a model of another library as the header says, and compare it with the tensors that there are."""
     if into is None:

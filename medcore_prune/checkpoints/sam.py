@@ -81,15 +81,8 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
 def read_state_dict(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
     """Read the weights of a `.pth`, `.pt` or `.safetensors` file without executing anything in it.
 
-    Args:
-        path: A SAM or MedSAM checkpoint, or a training checkpoint `{"model": ..., "optimizer": ..., "epoch": ...}`.
-        device: Where the tensors go.
-
-    Returns:
-        Parameter names to tensors; a `module.` prefix of data-parallel training is removed.
-
-    Raises:
-        CheckpointError: No such file, not a checkpoint, damaged, or not finite.
+    The file is a SAM or MedSAM checkpoint, or a training checkpoint `{"model": ..., "optimizer": ..., "epoch": ...}`; a
+    `module.` prefix of data-parallel training is removed. What is damaged or not finite is refused.
     """
     place = Path(path)
     state = _unwrap(_read(place, device), place)

@@ -34,11 +34,10 @@ from .values import Shares
     "--fractions",
     type=Shares(),
     default="0.7,0.1,0.2",
-    show_default=True,
     metavar=Shares.name,
     help="Shares of the images for training, validation and test.",
 )
-@more("--split-seed", type=Whole(), default=0, show_default=True, help="Seed of that split.")
+@more("--split-seed", type=Whole(), default=0, help="Seed of that split.")
 @learning_rate_option(AdaptSettings.learning_rate)
 @seed_option("Seed of the order of images and of their augmentation.")
 @resume_option

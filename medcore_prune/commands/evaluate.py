@@ -34,7 +34,6 @@ from .options import (
     "--role",
     type=click.Choice(["test", "validation", "all"]),
     default="test",
-    show_default=True,
     help="Which images; all takes folders whole, for models that have seen none of them.",
 )
 @more(

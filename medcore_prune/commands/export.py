@@ -6,16 +6,7 @@ from typing import Any
 import click
 
 from .group import Command
-from .options import (
-    FOLDER,
-    ONNX_EXPORTERS,
-    ONNX_PARTS,
-    Whole,
-    data_option,
-    model_argument,
-    more,
-    overwrite_option,
-)
+from .options import FOLDER, ONNX_EXPORTERS, ONNX_PARTS, Whole, data_option, model_argument, more, overwrite_option
 
 
 @click.command(name="export", cls=Command)
@@ -24,24 +15,17 @@ from .options import (
     "--part",
     type=click.Choice([*ONNX_PARTS, "both"]),
     default="both",
-    show_default=True,
     help="encoder.onnx, whole.onnx (encoder, box prompt and mask decoder), or both.",
 )
 @data_option()
-@click.option("--out", type=FOLDER, default=Path("onnx"), show_default=True, help="Folder of the files.")
+@click.option("--out", type=FOLDER, default=Path("onnx"), help="Folder of the files.")
 @more(
-    "--images",
-    type=Whole(2),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Images of each set to compare PyTorch and ONNX Runtime on.",
+    "--images", type=Whole(2), default=3, metavar="N", help="Images of each set to compare PyTorch and ONNX Runtime on."
 )
 @more(
     "--exporter",
     type=click.Choice(ONNX_EXPORTERS),
     default="torchscript",
-    show_default=True,
     help="PyTorch's older exporter, or its newer and much slower one; both gave the same numbers.",
 )
 @overwrite_option

@@ -87,7 +87,11 @@ GONE = {
 
 
 class Command(click.Command):
-    """A command whose help has two lists of options, and that knows what became of old ones."""
+    """A command whose help has two lists of options, with their defaults, and that knows what became of old ones."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.context_settings["show_default"] = True
 
     @property
     def gone(self) -> Mapping[str, str]:
@@ -106,11 +110,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read what was given.
-
-        Raises:
-            click.UsageError: Also for an option of an earlier version, with what to give instead.
-        """
+        """Read what was given; for an option of an earlier version, say what to give instead."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -122,9 +122,8 @@ class Command(click.Command):
 class Listed(NamedTuple):
     """What is known of a command before it is imported.
 
-    Attributes:
-        module: Import name of the module that holds it, as a click command called `command`.
-        says: The first sentence of its help, without the full stop.
+    `module` holds it, as a click command called `command`; `says` is the first sentence of its help, without the full
+    stop.
     """
 
     module: str
@@ -132,11 +131,7 @@ class Listed(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A click group over modules; its help, and that of its commands, is asked for by `--help` or `-h`.
-
-    Args:
-        listed: Names of the commands to what is known of them, in the order in which help shows them.
-    """
+    """A click group over modules, listed in the order in which help shows them; `-h` asks for help too."""
 
     def __init__(self, *args: Any, listed: Mapping[str, Listed], **kwargs: Any) -> None:
         # the first is the one that errors name
@@ -157,11 +152,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command, and name those that are spelt nearly the same where there is none.
-
-        Raises:
-            click.UsageError: There is no such command.
-        """
+        """Find a command, and name those that are spelt nearly the same where there is none."""
         known = self.list_commands(ctx)
         # click itself looks among commands that are imported already
         near = get_close_matches(args[0], known) if args[0] not in known else []

@@ -15,24 +15,12 @@ from .options import FOLDER, PHANTOMS, more, seed_option
     "name",
     type=click.Choice(PHANTOMS),
     default="phantom_polyp_a",
-    show_default=True,
     metavar="SET",
     help=f"What to draw: {', '.join(PHANTOMS)}.",
 )
-@click.option(
-    "--count", type=click.IntRange(1, 100_000), default=12, show_default=True, metavar="N", help="How many images."
-)
-@click.option(
-    "--out", type=FOLDER, default=Path("phantoms"), show_default=True, help="Folder to write, which is new or empty."
-)
-@more(
-    "--size",
-    type=click.IntRange(32, 4096),
-    default=128,
-    show_default=True,
-    metavar="PIXELS",
-    help="Side of the square images.",
-)
+@click.option("--count", type=click.IntRange(1, 100_000), default=12, metavar="N", help="How many images.")
+@click.option("--out", type=FOLDER, default=Path("phantoms"), help="Folder to write, which is new or empty.")
+@more("--size", type=click.IntRange(32, 4096), default=128, metavar="PIXELS", help="Side of the square images.")
 @seed_option("Seed of the drawing; another one gives other images.")
 def command(**given: Any) -> None:
     """Draw phantom images with masks into a folder, to try the tool on.

@@ -18,12 +18,11 @@ from .values import BoxType
 )
 @click.option("--boxes", type=FILE, help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row an image.")
 @device_option
-@click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True, help="Folder of the masks.")
+@click.option("--out", type=FOLDER, default=Path("predictions"), help="Folder of the masks.")
 @more(
     "--overlay/--no-overlay",
     "drawn",
     default=True,
-    show_default=True,
     help="Also write pictures with contours and boxes drawn over the images.",
 )
 @overwrite_option

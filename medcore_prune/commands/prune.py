@@ -53,20 +53,16 @@ from .options import (
     "--method",
     type=MethodName(),
     default="medcore",
-    show_default=True,
     metavar="METHOD",
     help="What decides which go; `medcore-bench list` explains them.",
 )
 @click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
 @device_option
-@click.option(
-    "--out", type=FILE, default=Path("pruned.safetensors"), show_default=True, help="Pruned model, .safetensors."
-)
+@click.option("--out", type=FILE, default=Path("pruned.safetensors"), help="Pruned model, .safetensors.")
 @more(
     "--calibration",
     type=Whole(1),
     default=16,
-    show_default=True,
     metavar="N",
     help="Training images of each set that scores come from; the paper takes 128.",
 )

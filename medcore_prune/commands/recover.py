@@ -30,7 +30,6 @@ from .options import (
 @click.option(
     "--teacher",
     default="pocket",
-    show_default=True,
     type=MODEL,
     metavar=MODEL_FILE,
     help="The model that it was cut from, which it learns from.",
@@ -38,19 +37,12 @@ from .options import (
 @data_option()
 @steps_option(RecoverySettings.steps)
 @device_option
-@click.option(
-    "--out",
-    type=FILE,
-    default=Path("recovered.safetensors"),
-    show_default=True,
-    help="The recovered model, .safetensors.",
-)
+@click.option("--out", type=FILE, default=Path("recovered.safetensors"), help="The recovered model, .safetensors.")
 @learning_rate_option(RecoverySettings.learning_rate)
 @more(
     "--validate-every",
     type=Whole(),
     default=RecoverySettings.validate_every,
-    show_default=True,
     metavar="N",
     help="Steps between looks at the validation images, which choose the weights; 0 keeps the last.",
 )
@@ -58,7 +50,6 @@ from .options import (
     "--patience",
     type=Whole(),
     default=RecoverySettings.patience,
-    show_default=True,
     metavar="N",
     help="Stop after so many looks without a better Boundary F1; 0 for never.",
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -24,10 +24,7 @@ _METHODS = ("medcore_prune.baselines", "medcore_prune.criteria")
 class Completed(click.ParamType):
     """A value of which some words are known; `several` of them may stand with commas.
 
-    Attributes:
-        words: What the shell completes.
-        several: Whether the value is a list with commas.
-        places: What the shell completes beside the words: `file`, `dir`, or nothing.
+    `places` is what the shell completes beside the words: `file`, `dir`, or nothing.
     """
 
     name = "words"
@@ -43,23 +40,14 @@ class Completed(click.ParamType):
 
 
 class Words(Completed):
-    """Text, some of which is known.
-
-    Args:
-        words: The known words.
-        places: As for `Completed`.
-    """
+    """Text, some of which is known."""
 
     def __init__(self, words: Sequence[str], places: str | None = None) -> None:
         self.words, self.places = words, places
 
 
 class Whole(click.IntRange):
-    """A whole number that can be a count or a seed: what is larger than 2147483647 is refused, which help leaves out.
-
-    Args:
-        least: The smallest that is taken.
-    """
+    """A whole number that can be a count or a seed; one above 2147483647 is refused, which help leaves out."""
 
     def __init__(self, least: int = 0) -> None:
         super().__init__(min=least)
@@ -72,32 +60,33 @@ class Whole(click.IntRange):
         return number
 
 
-class OneLevel(Completed):
+class Parsed(Completed):
+    """Text that a class of the library reads."""
+
+    kind: ClassVar[type[Level] | type[Target]]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level | Target:
+        """Read the text, or end with a usage error."""
+        try:
+            return self.kind.parse(value)
+        except BudgetError as error:
+            self.fail(str(error), param, ctx)
+
+
+class OneLevel(Parsed):
     """One level, such as `h50_m70`."""
 
     name = "level"
     words = tuple(map(str, ONE_TIME_LEVELS))
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
-        """Read the level, or end with a usage error."""
-        try:
-            return Level.parse(value)
-        except BudgetError as error:
-            self.fail(str(error), param, ctx)
+    kind = Level
 
 
-class TargetType(Completed):
+class TargetType(Parsed):
     """A target, such as `params=60%`."""
 
     name = "target"
     words = ("params=60%", "flops=60%")
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
-        """Read the target, or end with a usage error."""
-        try:
-            return Target.parse(value)
-        except BudgetError as error:
-            self.fail(str(error), param, ctx)
+    kind = Target
 
 
 class GridSize(Completed):
@@ -196,11 +185,7 @@ class ModelKind(Completed):
 
 
 class KeyValue(click.ParamType):
-    """`KEY=VALUE` for rare settings, each of its own type.
-
-    Args:
-        known: Key to the type of its value.
-    """
+    """`KEY=VALUE` for rare settings, each of its own type."""
 
     name = "KEY=VALUE"
 

@@ -34,13 +34,10 @@ _GIGABYTE = 1e9
 
 
 class Corrector:
-    """Corrects models that were cut from one teacher; tokens are weighed once for all of them.
+    """Corrects models that were cut from one teacher, as `correct` does; tokens are weighed once for all of them.
 
-    Args:
-        teacher, data, samples, seed, batch_size, memory_limit_gb, progress: As for `correct`.
-        settings: Its other arguments.
-        keep: For many models of one teacher: images, and what each of the teacher's layers adds to its stream, stay in
-            memory from the first correction on, as long as they fit into `memory_limit_gb`.
+    With `keep`, for many models, images and what each of the teacher's layers adds to its stream stay in memory from
+    the first correction on, as long as they fit into `memory_limit_gb`.
     """
 
     def __init__(

@@ -27,11 +27,9 @@ _SWEEPS = 4
 
 @dataclass(frozen=True)
 class Factors:
-    """What a head gives: (x pooled) @ left @ right.
+    """What a head gives, (x pooled) @ left @ right, in float64.
 
-    Attributes:
-        left: (D, head_dim) float64, the transposed value rows.
-        right: (head_dim, out) float64, the transposed columns of `proj`.
+    `left` (D, head_dim) are the transposed value rows, `right` (head_dim, out) the transposed columns of `proj`.
     """
 
     left: Tensor

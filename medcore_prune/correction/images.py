@@ -25,13 +25,9 @@ def kept_bytes(teacher: nn.Module, images: int) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one data set.
+    """Images of one data set: their positions in it (`read`) and among all images (`rows`).
 
-    Attributes:
-        dataset: Its name.
-        read: Positions in the data set.
-        rows: Positions among all images.
-        share: Weight of each token, so that all of a data set's tokens sum to 1 / (number of data sets).
+    `share` is the weight of each token, so that all of a data set's tokens sum to 1 / (number of data sets).
     """
 
     dataset: str
@@ -48,12 +44,7 @@ class CorrectionImages:
     """
 
     def __init__(
-        self,
-        teacher: nn.Module,
-        drawn: Mapping[str, SampleSet],
-        weighting: str,
-        batch_size: int,
-        keep: bool = False,
+        self, teacher: nn.Module, drawn: Mapping[str, SampleSet], weighting: str, batch_size: int, keep: bool = False
     ) -> None:
         self._teacher, self._drawn, self._weighting = teacher, drawn, weighting
         self._image_tokens = blocks_of(teacher)[0].tokens_side ** 2

@@ -17,13 +17,10 @@ from .._support.errors import StatisticsError
 
 @dataclass(frozen=True)
 class Solution:
-    """What least squares found for one layer.
+    """What least squares found for one layer: weight (out, in) and bias (out,), where that was asked for, in float64.
 
-    Attributes:
-        weight: (out, in) float64.
-        bias: (out,) float64, or None where it was not asked for.
-        residual_before, residual_after: sqrt(sum D (T - X W)^2 / sum D T^2) with the old and the new weights, at least
-            0; a bias that is not fitted counts as part of X W, and T is then taken without it.
+    Residuals are sqrt(sum D (T - X W)^2 / sum D T^2) with the old and the new weights, at least 0; a bias that is not
+    fitted counts as part of X W, and T is then taken without it.
     """
 
     weight: Tensor
@@ -33,16 +30,10 @@ class Solution:
 
 
 class NormalEquations:
-    """The sums of one layer.
+    """The sums of one layer, in float64, whose weights are read again by `solve` and never written.
 
-    Args:
-        layer: Whose weights are fitted; read again by `solve`, never written.
-        bias: Whether the bias is fitted too; the layer must have one then.
-
-    Attributes:
-        inputs_inputs: X' D X, (in, in) float64, with a last row and column for the bias where that is fitted.
-        inputs_targets: X' D T, (in, out) float64, likewise.
-        targets_targets: The trace of T' D T.
+    `inputs_inputs` is X' D X, (in, in), and `inputs_targets` X' D T, (in, out), both with a last row (and column) for
+    the bias where that is fitted too; `targets_targets` the trace of T' D T.
     """
 
     def __init__(self, layer: nn.Linear, *, bias: bool = False) -> None:
@@ -54,13 +45,8 @@ class NormalEquations:
 
     @torch.no_grad()
     def add(self, inputs: Tensor, targets: Tensor, weights: Tensor | None = None, share: float = 1.0) -> None:
-        """Add tokens.
-
-        Args:
-            inputs: X, (..., in).
-            targets: T, (..., out), the bias included.
-            weights: (...) at least 0, or None for 1 each.
-            share: A factor for all of these tokens, at least 0.
+        """Add tokens: X (..., in), T (..., out) with the bias, weights (...) of at least 0, and a factor for all of
+        them.
         """
         x, t = inputs.double().flatten(0, -2), targets.double().flatten(0, -2)
         if self._bias:

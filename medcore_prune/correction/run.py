@@ -19,8 +19,7 @@ from .streams import Added, Observed, Shapes, first_tokens, observe
 def state_shapes(teacher: nn.Module, images: int) -> Shapes:
     """Return shape and dtype of the two residual streams that are carried, at least float32.
 
-    Raises:
-        SurgeryError: The stream is not one and the same from block to block.
+    Refused where the stream is not one and the same from block to block.
     """
     streams = {(block.tokens_side, block.tokens_side, block.width) for block in blocks_of(teacher)}
     if len(streams) > 1:

@@ -5,23 +5,19 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .._support.errors import StatisticsError
+from .._support.errors import StatisticsError, require_known
 from .streams import Added, Observed
 from .token_weights import WEIGHTINGS
 
+TARGETS: dict[str, Callable[[Added, Observed], Tensor]] = {
+    "stream": lambda dense, cut: dense.after.double() - cut.before.double(),
+    "layer": lambda dense, cut: dense.output,
+}
+"""Name to T, (B, h, w, D), from the same layer in the dense and in the cut network.
 
-def layer_target(dense: Added, _cut: Observed) -> Tensor:
-    """What the layer gives in the dense network."""
-    return dense.output
-
-
-def stream_target(dense: Added, cut: Observed) -> Tensor:
-    """What takes the cut network's residual stream to the dense one's: earlier errors are made good too."""
-    return dense.after.double() - cut.before.double()
-
-
-TARGETS: dict[str, Callable[[Added, Observed], Tensor]] = {"stream": stream_target, "layer": layer_target}
-"""Name to T, (B, h, w, D), from the same layer in the dense and in the cut network."""
+`stream` takes the cut network's residual stream to the dense one's, so that earlier errors are made good too; `layer`
+is what the layer gives in the dense network.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,9 +42,8 @@ class CorrectionSettings:
     values: bool = True
 
     def __post_init__(self) -> None:
-        for what, value, known in (("weighting", self.weighting, WEIGHTINGS), ("target", self.target, TARGETS)):
-            if value not in known:
-                raise StatisticsError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+        require_known("weighting", self.weighting, WEIGHTINGS, StatisticsError)
+        require_known("target", self.target, TARGETS, StatisticsError)
         if not 0 <= self.ridge < float("inf"):
             raise StatisticsError(f"ridge is {self.ridge}: expected a finite number, at least 0")
         if self.values and not self.ridge:

@@ -6,7 +6,7 @@ tokens of the padding are left out here, for nothing reads what a layer gives fo
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,7 @@ class _Enough(Exception):  # noqa: N818  # no error: nothing went wrong
 
 @dataclass(frozen=True)
 class Added:
-    """What one layer adds to the residual stream on a batch, without the tokens of padding.
-
-    Attributes:
-        output: (B, h, w, D), what the layer gives.
-        after: (B, h, w, D), the stream behind it.
-    """
+    """What one layer adds to the residual stream on a batch, and the stream behind it: (B, h, w, D), no padding."""
 
     output: Tensor
     after: Tensor
@@ -45,12 +40,9 @@ class Added:
 
 @dataclass(frozen=True)
 class Observed:
-    """One layer on a batch, without the tokens of padding.
+    """One layer on a batch, without the tokens of padding: inputs (B, h, w, in), output (B, h, w, D).
 
-    Attributes:
-        inputs: (B, h, w, in).
-        before: (B, h, w, D), the residual stream that the layer's output is added to.
-        output: (B, h, w, D).
+    `before`, (B, h, w, D), is the residual stream that the output is added to.
     """
 
     inputs: Tensor
@@ -77,6 +69,17 @@ def fold_windows(tokens: Tensor, batch: int, side: int, window: int) -> Tensor:
     return grid.reshape(batch, n * window, n * window, channels)[:, :side, :side]
 
 
+@contextmanager
+def _until_enough(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+    """Run until a hook has seen enough, and take the hooks away."""
+    try:
+        with suppress(_Enough):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def stopping_at(layer: nn.Module, run: nn.Module, inputs: Tensor) -> Tensor:
     """Run a module until a layer inside it, and return what enters that layer."""
     caught: list[Tensor] = []
@@ -85,13 +88,8 @@ def stopping_at(layer: nn.Module, run: nn.Module, inputs: Tensor) -> Tensor:
         caught.append(args[0])
         raise _Enough
 
-    handle = layer.register_forward_pre_hook(catch)
-    try:
+    with _until_enough(layer.register_forward_pre_hook(catch)):
         run(inputs)
-    except _Enough:
-        pass
-    finally:
-        handle.remove()
     return caught[0]
 
 
@@ -113,14 +111,8 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
 
         return hook
 
-    handles = [block.layers[name].register_forward_hook(catch(name)) for name in ADDING_LAYERS]
-    try:
+    with _until_enough(*(block.layers[name].register_forward_hook(catch(name)) for name in ADDING_LAYERS)):
         model.get_submodule(block.name)(tokens)
-    except _Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     batch, side = tokens.shape[:2]
     attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
     if role == "proj":

@@ -63,11 +63,8 @@ class PathStep:
 class SplitSearch:
     """Finds splits for any number of targets; what one search measured, the next one knows.
 
-    Args:
-        model: The adapted `Sam`, in evaluation mode; masked while it runs, not touched.
-        planner: Makes the plan of a level.
-        images: Calibration or training images, on the grid of `GRID_PX`.
-        chunk, around, band_px, q, batch_size: As of `automatic_plan`.
+    The model is in evaluation mode, masked while it runs, and not touched. `planner` makes the plan of a level; images
+    lie on the grid of `GRID_PX`; the rest is as of `automatic_plan`.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from .._support.errors import BudgetError
+from .._support.errors import BudgetError, require_known
 from ..models.groups import Family, StructuredGroup
 from ..scoring.recipes import QUOTAS
 from .level import Level
@@ -38,24 +38,9 @@ def min_keep(group: StructuredGroup) -> int:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much goes, and how it is spread (METHOD section 7).
+    """How much goes, and how it is spread (METHOD section 7); each field as the argument of `make_plan`.
 
-    Attributes:
-        level: Shares of all heads and neurons of the encoder, or of the blocks in `only`.
-        protect: How many of the deepest blocks keep everything; None for `default_protect`.
-        only: Prune these blocks alone: the sequential second pass.
-        quotas: `uniform`; `sensitivity` for quotas that fall with a block's s_b; `ranked` for as many units, but the
-            lowest of all blocks together.
-        tau: Exponent of the quota weights s_b^-tau.
-        ranking: `block`: lowest of each block by its quota. `global`: all groups together by Q = S / c^gamma, until
-            the cost that the uniform level would remove is reached (Eq. 2).
-        gamma: Exponent of the cost, for `global` alone (there 1 by default).
-        cost: c_g of `global`: `params`, or `flops` as the paper counts them.
-        mlp_group_size: Neurons that go together.
-        strict: Refuse a level that saturates.
-
-    Raises:
-        BudgetError: An unknown word, or settings that do not go together.
+    A word that is unknown, and settings that do not go together, are refused.
     """
 
     level: Level = NOTHING
@@ -70,9 +55,8 @@ class Budget:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        for what, value, known in (("quotas", self.quotas, QUOTAS), ("ranking", self.ranking, RANKINGS)):
-            if value not in known:
-                raise BudgetError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+        require_known("quotas", self.quotas, QUOTAS, BudgetError)
+        require_known("ranking", self.ranking, RANKINGS, BudgetError)
         if self.ranking != "global" and self.gamma is not None:
             raise BudgetError(
                 "gamma acts only under ranking='global': within one block and family all units cost the same, so it "

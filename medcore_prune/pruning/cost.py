@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from .._support.errors import BudgetError
+from .._support.errors import BudgetError, require_known
 from ..models.families import blocks_of, encoder_of, geometry_of
 from ..models.groups import Family, StructuredGroup, groups_of
 from ..models.macs import CONVENTIONS, convention_named
@@ -97,7 +97,7 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
     rule, geometry, blocks = convention_named(convention), geometry_of(model), blocks_of(model)
     if plan is not None:
         plan.check_fits(model)
-    unit_params = {(group.block, group.family): group.cost_params for group in groups_of(model)}
+    unit_params = unit_costs(model, groups_of(model))
     per_block = []
     gone = 0
     for block in blocks:
@@ -115,11 +115,17 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
     return Cost(convention, total, around + sum(block.flops for block in per_block), tuple(per_block))
 
 
-def _unit_params(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[int, Family], int]:
-    return {(group.block, group.family): group.cost_params for group in groups}
+UNIT_COSTS = ("params", "flops")
 
 
-def _unit_flops(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[int, Family], int]:
+def unit_costs(model: nn.Module, groups: list[StructuredGroup], cost: str = "params") -> dict[tuple[int, Family], int]:
+    """Return c_g of Eq. 2 for one unit of every group: its parameters, or its FLOPs as the paper counts them.
+
+    Groups are as `groups_of` lists them, with any MLP group size; `cost` is `params` or `flops`.
+    """
+    require_known("cost", cost, UNIT_COSTS, BudgetError)
+    if cost == "params":
+        return {(group.block, group.family): group.cost_params for group in groups}
     blocks, rule = blocks_of(model), CONVENTIONS["paper"]
     found: dict[tuple[int, Family], int] = {}
     for group in groups:
@@ -127,25 +133,3 @@ def _unit_flops(model: nn.Module, groups: list[StructuredGroup]) -> dict[tuple[i
         macs = rule.head_macs(block) if group.family == "heads" else group.unit_size * rule.neuron_macs(block)
         found[group.block, group.family] = 2 * macs
     return found
-
-
-UNIT_COSTS = {"params": _unit_params, "flops": _unit_flops}
-
-
-def unit_costs(model: nn.Module, groups: list[StructuredGroup], cost: str = "params") -> dict[tuple[int, Family], int]:
-    """Return c_g of Eq. 2 for one unit of every group: its parameters, or its FLOPs as the paper counts them.
-
-    Args:
-        model: The model that the groups belong to.
-        groups: As `groups_of` lists them, with any MLP group size.
-        cost: `params` or `flops`.
-
-    Returns:
-        (block, family) to the cost of one unit.
-
-    Raises:
-        BudgetError: Unknown cost.
-    """
-    if cost not in UNIT_COSTS:
-        raise BudgetError(f"unknown cost {cost!r}: expected one of {', '.join(UNIT_COSTS)}")
-    return UNIT_COSTS[cost](model, groups)

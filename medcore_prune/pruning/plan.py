@@ -23,21 +23,13 @@ _PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 
 
 def check_size(size: int, what: str) -> None:
-    """Refuse a number of units that no block has.
-
-    Raises:
-        BudgetError: Not between 1 and `MAX_UNITS`.
-    """
+    """Refuse a number of units that no block has: not between 1 and `MAX_UNITS`."""
     if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MAX_UNITS:
         raise BudgetError(f"{what}: expected 1 to {MAX_UNITS} of them, got {str(size)[:20]}")
 
 
 def check_indices(indices: Sequence[int], size: int, what: str) -> None:
-    """Refuse indices that are not ascending integers below `size`.
-
-    Raises:
-        BudgetError: They are not; the message begins with `what`.
-    """
+    """Refuse indices that are not ascending integers below `size`; the message begins with `what`."""
     for index in indices:
         # bool is an int to Python, and never an index here
         if isinstance(index, bool) or not isinstance(index, int):
@@ -60,18 +52,9 @@ def to_text(indices: Sequence[int]) -> str:
 
 
 def from_text(text: str, size: int, what: str) -> tuple[int, ...]:
-    """Read what `to_text` wrote.
+    """Read what `to_text` wrote: ascending indices below `size`, which also bounds the memory that a text can ask for.
 
-    Args:
-        text: Ranges, ascending, without repeats.
-        size: Every index must be below it; it also bounds the memory that a text can ask for.
-        what: Names the set in messages.
-
-    Returns:
-        The indices, ascending.
-
-    Raises:
-        BudgetError: Not of that form, out of range, not ascending or repeated.
+    Messages name the set by `what`.
     """
     indices: list[int] = []
     for part in text.split(",") if text.strip() else []:
@@ -191,8 +174,7 @@ class Plan:
         Raises:
             SurgeryError: It was not; the message names the blocks that differ, up to five.
         """
-        have = [(block.num_heads, block.neurons) for block in blocks_of(model)]
-        want = [(block.heads, block.neurons) for block in self.blocks]
+        have, want = sizes_of(model), sizes_before(self)
         if len(have) != len(want):
             raise SurgeryError(
                 f"the plan is for {len(want)} blocks, the model has {len(have)}: make one for this model"
@@ -212,8 +194,7 @@ class Plan:
         Raises:
             SurgeryError: `second` was made for other sizes than this plan leaves.
         """
-        left = [(len(block.keep_heads), len(block.keep_neurons)) for block in self.blocks]
-        if left != [(block.heads, block.neurons) for block in second.blocks]:
+        if sizes_left(self) != sizes_before(second):
             raise SurgeryError("the second plan is for other sizes than the first leaves: make it for the pruned model")
         blocks = tuple(
             dataclasses.replace(
@@ -280,6 +261,21 @@ class Plan:
             raise BudgetError(f"cannot read plan {path}: {error}") from error
 
 
+def sizes_of(model: nn.Module) -> list[tuple[int, int]]:
+    """Heads and neurons of every block of a model."""
+    return [(block.num_heads, block.neurons) for block in blocks_of(model)]
+
+
+def sizes_before(plan: Plan) -> list[tuple[int, int]]:
+    """Heads and neurons of every block of the model that a plan is for."""
+    return [(block.heads, block.neurons) for block in plan.blocks]
+
+
+def sizes_left(plan: Plan) -> list[tuple[int, int]]:
+    """Heads and neurons that a plan leaves in every block."""
+    return [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
+
+
 @dataclass(frozen=True)
 class _StoredBlock(Record, closed=True):
     """A block in a plan file: what stays is a line of ranges for each family, so that a diff shows what moved."""
@@ -330,12 +326,7 @@ def _parse(text: str) -> Any:
 
 
 def replay(plan: Plan | str | os.PathLike[str], model: nn.Module) -> Plan:
-    """Return a stored plan after checking that it fits `model`; a path is loaded first.
-
-    Raises:
-        BudgetError: The file is no plan.
-        SurgeryError: The plan is for other sizes.
-    """
+    """Return a stored plan after checking that it fits `model`; a path is loaded first."""
     loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
     loaded.check_fits(model)
     return loaded

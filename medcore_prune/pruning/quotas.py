@@ -13,17 +13,10 @@ _FIRST = 1e12
 
 @dataclass(frozen=True)
 class Quotas:
-    """What each block gives up of one family of units.
-
-    Attributes:
-        per_block: Units to remove from each block.
-        requested: Units that the level asks for, over all blocks together.
-        total: Units there are, protected blocks included.
-    """
+    """What each block gives up of one family of units, and how many the level asks for over all of them together."""
 
     per_block: tuple[int, ...]
     requested: int
-    total: int
 
     @property
     def removed(self) -> int:
@@ -34,11 +27,6 @@ class Quotas:
     def saturated(self) -> bool:
         """Whether every open block is at its minimum and the request is not met."""
         return self.removed < self.requested
-
-    @property
-    def effective_fraction(self) -> float:
-        """Share of all units that goes."""
-        return self.removed / self.total if self.total else 0.0
 
 
 def sensitivity_weights(sensitivity: Sequence[float], tau: float) -> list[float]:
@@ -79,13 +67,9 @@ def quotas(
     rounded half up, and what the sum then has too much or too little is taken or given one unit a block, from block 0
     on. When every open block is at its minimum the count saturates, which the result reports.
 
-    Args:
-        units: Units in each block.
-        fraction: Share of all units to remove, protected blocks included in "all"; in [0, 1).
-        min_keep: Units that each block keeps whatever is asked.
-        protected: Indices of blocks that keep everything.
-        weights: Positive weight of each block; None for equal quotas. Those of protected blocks are not read.
-        strict: Refuse a request that saturates; the message names the largest share that is feasible.
+    `units` and `min_keep` have a number a block: how many it has, and how many it keeps whatever is asked. `fraction`,
+    in [0, 1), is of all units, those of protected blocks included. `weights` are positive, None for equal quotas.
+    `strict` refuses a request that saturates and names the largest share that is feasible.
     """
     _check(units, fraction, min_keep, protected, weights)
     total = sum(units)
@@ -103,9 +87,9 @@ def quotas(
             "or protect fewer blocks"
         )
     if requested >= feasible:
-        return Quotas(tuple(caps), requested, total)
+        return Quotas(tuple(caps), requested)
     shares = _water_fill(requested, caps, [1.0] * len(units) if weights is None else weights)
-    return Quotas(_to_integers(shares, requested, caps), requested, total)
+    return Quotas(_to_integers(shares, requested, caps), requested)
 
 
 def _check(

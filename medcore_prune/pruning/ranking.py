@@ -57,11 +57,7 @@ def lowest(score: Tensor, count: int) -> list[int]:
 
 
 def lowest_under_cost(
-    scores: Mapping[Key, Tensor],
-    costs: Mapping[Key, int],
-    caps: Mapping[Key, int],
-    budget: int,
-    gamma: float,
+    scores: Mapping[Key, Tensor], costs: Mapping[Key, int], caps: Mapping[Key, int], budget: int, gamma: float
 ) -> dict[Key, list[int]]:
     """Remove units of all groups together, lowest Q = S / c^gamma first, until their cost reaches a budget.
 

@@ -1,8 +1,8 @@
 """Masking and physical removal of heads and MLP neurons, and the proof that both give the same output."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from .._support.errors import SurgeryError
 from ..models.altered import ZeroChannels, refuse_masked
-from ..models.families import blocks_of, family_of
+from ..models.families import family_of
 from ..models.groups import StructuredGroup, groups_of
 from ..models.protocol import embed
-from .plan import BlockPlan, Plan
+from .plan import BlockPlan, Plan, sizes_left, sizes_of
 
 _ATTRIBUTE = "_medcore_lineage"
 
@@ -23,10 +23,9 @@ _ATTRIBUTE = "_medcore_lineage"
 class Lineage:
     """Where a model comes from.
 
-    Attributes:
-        plan: What was cut since the model was whole, in the indices of the whole model; None where nothing was, or
-            where something else than `prune` and `traceable` saw the cutting.
-        provenance: JSON values, as `save` writes them.
+    `plan` is what was cut since the model was whole, in the indices of the whole model; None where nothing was, or
+    where something else than `prune` and `traceable` saw the cutting. `provenance` has JSON values, as `save` writes
+    them.
     """
 
     plan: Plan | None = None
@@ -38,7 +37,7 @@ def lineage_of(model: nn.Module) -> Lineage:
     found = getattr(model, _ATTRIBUTE, None)
     if not isinstance(found, Lineage):
         return Lineage()
-    if found.plan is not None and _left_by(found.plan) != _sizes(model):
+    if found.plan is not None and sizes_left(found.plan) != sizes_of(model):
         return replace(found, plan=None)
     return found
 
@@ -53,32 +52,11 @@ def remember_cut(model: nn.Module, before: Lineage, plan: Plan) -> None:
     remember(model, replace(before, plan=plan if before.plan is None else before.plan.then(plan)))
 
 
-def _left_by(plan: Plan) -> list[tuple[int, int]]:
-    return [(len(block.keep_heads), len(block.keep_neurons)) for block in plan.blocks]
-
-
-def _sizes(model: nn.Module) -> list[tuple[int, int]]:
-    return [(block.num_heads, block.neurons) for block in blocks_of(model)]
-
-
-def _dropped(kept: Sequence[int], size: int) -> list[int]:
-    stays = set(kept)
-    return [index for index in range(size) if index not in stays]
-
-
 def channels_to_drop(group: StructuredGroup, part: BlockPlan) -> list[int]:
     """Return the input channels of a group's `layer_out` that a plan takes, ascending."""
-    kept, size = (part.keep_heads, part.heads) if group.family == "heads" else (part.keep_neurons, part.neurons)
-    units = _dropped(kept, size)
-    if group.family == "neurons":
-        return units
-    return group.out_cols[units].flatten().tolist()
-
-
-def _mask_hook(layer: nn.Linear, dropped: list[int]) -> torch.utils.hooks.RemovableHandle:
-    keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
-    keep[dropped] = 0.0
-    return layer.register_forward_pre_hook(ZeroChannels(keep))
+    kept = set(part.keep(group.family))
+    units = [index for index in range(part.size(group.family)) if index not in kept]
+    return units if group.family == "neurons" else group.out_cols[units].flatten().tolist()
 
 
 @contextmanager
@@ -99,16 +77,14 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
         SurgeryError: The plan does not fit the model.
     """
     plan.check_fits(model)
-    handles = []
-    try:
+    with ExitStack() as masks:
         for group in groups_of(model):
-            dropped = channels_to_drop(group, plan.blocks[group.block])
-            if dropped:
-                handles.append(_mask_hook(group.layer_out, dropped))
+            if dropped := channels_to_drop(group, plan.blocks[group.block]):
+                layer = group.layer_out
+                keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
+                keep[dropped] = 0.0
+                masks.callback(layer.register_forward_pre_hook(ZeroChannels(keep)).remove)
         yield model
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
@@ -135,8 +111,7 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
     before = lineage_of(pruned)
     cuts = []
     for group in groups_of(pruned):
-        dropped = channels_to_drop(group, plan.blocks[group.block])
-        if dropped:
+        if dropped := channels_to_drop(group, plan.blocks[group.block]):
             cut = group.tp_subgroup(dropped)
             _check_cut(cut, group)
             cuts.append(cut)

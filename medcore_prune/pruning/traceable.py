@@ -25,12 +25,9 @@ from .surgery import lineage_of, remember_cut
 
 @dataclass(frozen=True)
 class BlockUnits:
-    """All that belongs to the units of a block, as views of its weights.
+    """All that belongs to the units of a block, as views of its weights; the first axis is the unit.
 
-    Attributes:
-        block: The block.
-        heads: Rows and bias entries of `qkv`, and columns of `proj`; the first axis is the head.
-        neurons: Rows and bias entries of `lin1`, and columns of `lin2`; the first axis is the neuron.
+    Of heads, rows and bias entries of `qkv` and columns of `proj`; of neurons, those of `lin1` and columns of `lin2`.
     """
 
     block: Block

@@ -14,22 +14,16 @@ from ..models.groups import FAMILY_NAMES, StructuredGroup
 from .criterion import Criterion
 from .inputs import INPUTS
 
-Reads = Callable[[Any, StructuredGroup], bool]
 
-
-def _gradients(_: Any, group: StructuredGroup) -> bool:
+def _gradients(group: StructuredGroup) -> bool:
     return all(layer.weight.grad is not None for _, layer in group.layers)
 
 
-def _activations(_: Any, group: StructuredGroup) -> bool:
-    return hasattr(group.layer_out, "_importance")
-
-
-def _never(_: Any, __: StructuredGroup) -> bool:
+def _never(_: StructuredGroup) -> bool:
     return False
 
 
-_INPUTS: Mapping[type[tp.importance.Importance], tuple[Reads, str]] = {
+_INPUTS: Mapping[type[tp.importance.Importance], tuple[Callable[[StructuredGroup], bool], str]] = {
     tp.importance.GroupTaylorImportance: (
         _gradients,
         "it reads gradients, and {layer} has none: call loss.backward() first, with gradients for the whole encoder, "
@@ -41,7 +35,7 @@ _INPUTS: Mapping[type[tp.importance.Importance], tuple[Reads, str]] = {
         "and leave the gradients there",
     ),
     tp.importance.ActivationImportance: (
-        _activations,
+        lambda group: hasattr(group.layer_out, "_importance"),
         "it reads activations, and {layer} has none: run the model on images within its compute_importance(model) "
         "first",
     ),
@@ -61,7 +55,7 @@ _INPUTS: Mapping[type[tp.importance.Importance], tuple[Reads, str]] = {
 def check_inputs(importance: object, group: StructuredGroup) -> None:
     """Refuse one of torch-pruning's importances that lacks gradients or activations, or is none for transformers."""
     for kind, (has, says) in _INPUTS.items():
-        if isinstance(importance, kind) and not has(importance, group):
+        if isinstance(importance, kind) and not has(group):
             bare = (name for name, layer in group.layers if layer.weight.grad is None)
             layer = group.name_out if kind is tp.importance.ActivationImportance else next(bare, group.name_out)
             raise CriterionError(f"{type(importance).__name__} cannot score: {says.format(layer=layer)}")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._support.errors import CriterionError
+from .._support.errors import CriterionError, require_known
 from ..defaults import DEFAULTS
 from ..models.groups import FAMILY_NAMES, StructuredGroup
 
@@ -26,12 +26,7 @@ Aggregation = Literal["pooled", "mean_std"]
 
 @dataclass(frozen=True)
 class Population:
-    """Data sets that are scored as one.
-
-    Attributes:
-        shares: Data set to its share; the shares sum to 1.
-        weight: w_k of Eq. 13.
-    """
+    """Data sets that are scored as one, by their shares, which sum to 1; `weight` is w_k of Eq. 13."""
 
     shares: Mapping[str, float]
     weight: float
@@ -90,10 +85,8 @@ def family_normalised(groups: Sequence[StructuredGroup], scores: Sequence[Tensor
 class Aggregator:
     """Joins the scores of data sets into one score a unit (Eq. 13).
 
-    Attributes:
-        aggregation: `"pooled"` or `"mean_std"`.
-        beta: Weight of the population standard deviation over data sets, at least 0.
-        weights: w_k of each data set, as for `populations`.
+    `beta`, at least 0, weighs the population standard deviation over data sets; `weights` has w_k, as for
+    `populations`.
     """
 
     aggregation: Aggregation = "mean_std"
@@ -101,8 +94,7 @@ class Aggregator:
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.aggregation not in _DIVISIONS:
-            raise CriterionError(f"unknown aggregation {self.aggregation!r}: expected one of {', '.join(_DIVISIONS)}")
+        require_known("aggregation", self.aggregation, _DIVISIONS, CriterionError)
         if not isinstance(self.beta, Real) or not (math.isfinite(self.beta) and self.beta >= 0):
             raise CriterionError(f"beta is {self.beta!r}: expected a finite number of at least 0")
 

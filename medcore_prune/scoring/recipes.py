@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from .._support.errors import CriterionError, RegistryError
+from .._support.errors import CriterionError, RegistryError, require_known
 from .._support.registry import BUILT_IN, Entry, Registry, unknown_name
 from ..calibration.collector import Need
 from ..calibration.statistics import Statistics
@@ -62,8 +62,7 @@ class Baseline:
     def __post_init__(self) -> None:
         if not (isinstance(self.criterion, type) and issubclass(self.criterion, Criterion)):
             raise RegistryError(f"{self.criterion!r} is no class of criteria: {_remedy(self.criterion)}")
-        if self.quotas not in QUOTAS:
-            raise RegistryError(f"unknown quotas {self.quotas!r}: expected one of {', '.join(QUOTAS)}")
+        require_known("quotas", self.quotas, QUOTAS, RegistryError)
         known = self.available_settings
         for key in (*self.settings, *self.tunable):
             if key not in known:

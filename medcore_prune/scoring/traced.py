@@ -8,6 +8,7 @@ feed an output projection (the heads of an attention). Everything else, the resi
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 import torch_pruning as tp
@@ -44,10 +45,7 @@ def _rows_of_channels(item: tp.dependency.Dependency, channels: int) -> Tensor |
 
 
 def structured_from(
-    graph: tp.DependencyGraph,
-    layer_out: nn.Linear,
-    names: Mapping[nn.Module, str],
-    num_heads: Mapping[nn.Module, int],
+    graph: tp.DependencyGraph, layer_out: nn.Linear, names: Mapping[nn.Module, str], num_heads: Mapping[nn.Module, int]
 ) -> StructuredGroup | None:
     """See the group at the inputs of `layer_out` as heads or neurons of block 0; None where it is neither.
 
@@ -103,13 +101,9 @@ def traced_groups(
             continue
         group = structured_from(graph, layer, names, num_heads)
         if group is not None:
-            found.append(_in_block(group, counts[group.family]))
+            found.append(replace(group, block=counts[group.family]))
             counts[group.family] += 1
     return found
-
-
-def _in_block(group: StructuredGroup, block: int) -> StructuredGroup:
-    return StructuredGroup(**{**group.__dict__, "block": block})
 
 
 def spread(group: tp.Group, units: StructuredGroup, scores: Tensor) -> Tensor:

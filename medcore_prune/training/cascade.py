@@ -5,7 +5,7 @@ F_S is taken on the cut reference. The teacher is always the unpruned adapted mo
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
 
-from .._support.errors import BudgetError
+from .._support.errors import BudgetError, require_known
 from ..calibration.calibrate import calibrate
-from ..calibration.statistics import Statistics
 from ..data.splits.split import Data, Split, training_split
 from ..models.families import geometry_of
 from ..pruning.budget import Budget
@@ -58,10 +57,6 @@ class Step(NamedTuple):
     short: bool = False
 
 
-def _one_shot(level: Level) -> list[Step]:
-    return [Step("all", level)]
-
-
 def _heads_first(level: Level) -> list[Step]:
     heads, neurons = Step("heads", Level(level.heads, 0), short=True), Step("neurons", Level(0, level.neurons))
     if not level.neurons:
@@ -69,78 +64,11 @@ def _heads_first(level: Level) -> list[Step]:
     return [heads, neurons] if level.heads else [neurons]
 
 
-SCHEDULES: dict[str, Callable[[Level], list[Step]]] = {"cascade": _heads_first, "one-shot": _one_shot}
+SCHEDULES: dict[str, Callable[[Level], list[Step]]] = {
+    "cascade": _heads_first,
+    "one-shot": lambda level: [Step("all", level)],
+}
 """In which order a level's heads and neurons go."""
-
-
-@dataclass(frozen=True)
-class Runner:
-    """What stays the same from stage to stage; see `cascade`."""
-
-    teacher: nn.Module
-    criterion: Scorer
-    data: Split
-    budget: Budget
-    samples: int
-    seed: int
-    cache_dir: str | Path | None
-    recovery: RecoverySettings | None
-    head_recovery: RecoverySettings | None
-    store: RecoveryStore | None
-    correct: Correct | None
-    progress: bool
-
-    def run(
-        self, model: nn.Module, reference: nn.Module | None, schedule: str
-    ) -> tuple[nn.Module, nn.Module | None, tuple[Stage, ...]]:
-        """Cut both models and recover the first by a schedule, stage by stage; both are left as they are."""
-        if schedule not in SCHEDULES:
-            raise BudgetError(f"unknown schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}")
-        stages: list[Stage] = []
-        for step in SCHEDULES[schedule](self.budget.level):
-            start = time.perf_counter()
-            plan = scored_plan(self.criterion, self._inputs(model, reference), replace(self.budget, level=step.level))
-            model = prune(model, plan)
-            reference = None if reference is None else prune(reference, plan)
-            if self.correct is not None:
-                self.correct(model, self.teacher, self.data)
-            model, history = self._recover(model, step)
-            stages.append(Stage(step.name, plan, history, time.perf_counter() - start))
-        return model, reference, tuple(stages)
-
-    def whole(self, stages: Sequence[Stage]) -> Plan:
-        """Combine the stages' plans in the indices of the model before the first: one level, cut in several stages."""
-        first, *others = (stage.plan for stage in stages)
-        whole = reduce(Plan.then, others, first)
-        return replace(whole, level=str(self.budget.level), protected=first.protected, only=first.only)
-
-    def _inputs(self, model: nn.Module, reference: nn.Module | None) -> Inputs:
-        drawn = self.data.calibration(self.samples, self.seed, geometry_of(model).image_size)
-        return Inputs(model, reference, drawn, self._statistics(model, reference), self.seed)
-
-    def _statistics(self, model: nn.Module, reference: nn.Module | None) -> Statistics | None:
-        needs = needs_of(self.criterion)
-        if not needs:
-            return None
-        return calibrate(
-            model,
-            reference,
-            self.data,
-            self.samples,
-            needs,
-            cache_dir=self.cache_dir,
-            seed=self.seed,
-            progress=self.progress,
-        )
-
-    def _recover(self, model: nn.Module, step: Step) -> tuple[nn.Module, RecoveryHistory | None]:
-        if self.recovery is None:
-            return model, None
-        short = self.head_recovery or self.recovery.shortened(HEAD_RECOVERY_FRACTION)
-        settings = short if step.short else self.recovery
-        if self.store is not None:
-            return self.store.recover(model, self.teacher, self.data, settings, progress=self.progress)
-        return model, recover(model, self.teacher, self.data, settings, progress=self.progress)
 
 
 @dataclass(frozen=True)
@@ -160,6 +88,82 @@ class Cascaded:
     plan: Plan
     stages: tuple[Stage, ...] = field(repr=False)
     teacher: nn.Module = field(repr=False)
+
+
+class Calibration(NamedTuple):
+    """What each cut is scored on: so many images of each data set, drawn by a seed, and where statistics are kept."""
+
+    samples: int
+    seed: int
+    cache_dir: str | Path | None
+
+    def inputs(
+        self, model: nn.Module, reference: nn.Module | None, data: Split, criterion: Scorer, progress: bool
+    ) -> Inputs:
+        """Collect what the criterion needs of the models as they are now."""
+        samples, seed, cache_dir = self
+        drawn = data.calibration(samples, seed, geometry_of(model).image_size)
+        statistics, needs = None, needs_of(criterion)
+        if needs:
+            statistics = calibrate(
+                model, reference, data, samples, needs, cache_dir=cache_dir, seed=seed, progress=progress
+            )
+        return Inputs(model, reference, drawn, statistics, seed)
+
+
+class Recovering(NamedTuple):
+    """How stages are recovered, the last one and that of the heads, and where recoveries are kept."""
+
+    last: RecoverySettings | None
+    heads: RecoverySettings | None
+    store: RecoveryStore | None
+
+    def run(
+        self, model: nn.Module, teacher: nn.Module, data: Split, short: bool, progress: bool
+    ) -> tuple[nn.Module, RecoveryHistory | None]:
+        """Recover a model that was just cut, which may change, and return it; without `last` nothing is done."""
+        if self.last is None:
+            return model, None
+        settings = (self.heads or self.last.shortened(HEAD_RECOVERY_FRACTION)) if short else self.last
+        if self.store is not None:
+            return self.store.recover(model, teacher, data, settings, progress=progress)
+        return model, recover(model, teacher, data, settings, progress=progress)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What stays the same from stage to stage; see `cascade`."""
+
+    teacher: nn.Module
+    criterion: Scorer
+    data: Split
+    budget: Budget
+    calibration: Calibration
+    recovering: Recovering
+    correct: Correct | None
+    progress: bool
+
+    def run(self, model: nn.Module, reference: nn.Module | None, schedule: str) -> Cascaded:
+        """Cut both models and recover the first by a schedule, stage by stage; both are left as they are.
+
+        The plan that comes back is in the indices of the model that was given: one level, cut in several stages.
+        """
+        require_known("schedule", schedule, SCHEDULES, BudgetError)
+        stages: list[Stage] = []
+        for step in SCHEDULES[schedule](self.budget.level):
+            start = time.perf_counter()
+            inputs = self.calibration.inputs(model, reference, self.data, self.criterion, self.progress)
+            plan = scored_plan(self.criterion, inputs, replace(self.budget, level=step.level))
+            model = prune(model, plan)
+            reference = None if reference is None else prune(reference, plan)
+            if self.correct is not None:
+                self.correct(model, self.teacher, self.data)
+            model, history = self.recovering.run(model, self.teacher, self.data, step.short, self.progress)
+            stages.append(Stage(step.name, plan, history, time.perf_counter() - start))
+        first, *others = (stage.plan for stage in stages)
+        whole = reduce(Plan.then, others, first)
+        whole = replace(whole, level=str(self.budget.level), protected=first.protected, only=first.only)
+        return Cascaded(model, reference, whole, tuple(stages), self.teacher)
 
 
 def cascade(
@@ -210,22 +214,9 @@ def cascade(
         BudgetError: An unknown schedule, or a level that cannot be met.
         MedcorePruneError: As for `calibrate`, `plan` and `recover`.
     """
-    runner = Runner(
-        model,
-        criterion,
-        training_split(data, "cascade"),
-        Budget(Level.parse(level), protect, only),
-        samples,
-        seed,
-        cache_dir,
-        recovery,
-        head_recovery,
-        store,
-        correct,
-        progress,
-    )
-    small, cut, stages = runner.run(model, reference, schedule)
-    return Cascaded(small, cut, runner.whole(stages), stages, model)
+    budget = Budget(Level.parse(level), protect, only)
+    how = Calibration(samples, seed, cache_dir), Recovering(recovery, head_recovery, store), correct, progress
+    return Runner(model, criterion, training_split(data, "cascade"), budget, *how).run(model, reference, schedule)
 
 
 def second_pass(
@@ -273,19 +264,8 @@ def second_pass(
     cut = first.reference
     if cut is None and reference is not None:
         cut = prune(reference, first.plan)
-    runner = Runner(
-        first.teacher,
-        criterion,
-        training_split(data, "cascade"),
-        Budget(Level.parse(level), only=blocks),
-        samples,
-        seed,
-        cache_dir,
-        recovery,
-        head_recovery,
-        store,
-        correct,
-        progress,
-    )
-    small, cut, stages = runner.run(first.model, cut, schedule)
-    return Cascaded(small, cut, first.plan.then(runner.whole(stages)), stages, first.teacher)
+    budget = Budget(Level.parse(level), only=blocks)
+    how = Calibration(samples, seed, cache_dir), Recovering(recovery, head_recovery, store), correct, progress
+    runner = Runner(first.teacher, criterion, training_split(data, "cascade"), budget, *how)
+    second = runner.run(first.model, cut, schedule)
+    return replace(second, plan=first.plan.then(second.plan))

@@ -61,11 +61,8 @@ class TrainRecord:
 class TrainState:
     """Everything that a killed training needs to go on as if nothing had happened.
 
-    Args:
-        model, optimiser: Take over what is stored.
-        settings: JSON values of this training by name, which tell it from another one.
-        identity: What tells it from another one besides: images, objective and start.
-        path: Where the state is kept, and read from where there is one; None keeps it in memory alone.
+    Model and optimiser take over what is stored at `path`; None keeps it in memory alone. Settings, JSON values by
+    name, and identity (images, objective and start) tell this training from another one.
     """
 
     def __init__(
@@ -104,7 +101,9 @@ class TrainState:
             # a state that was written before there were terms has losses alone
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise _no_state(path, error) from error
+            raise MedcorePruneError(
+                f"{path} is no training state ({type(error).__name__}): remove it to start over"
+            ) from error
 
     def _differences(self, settings: Mapping[str, Any], identity: str) -> str:
         """Words for what tells a stored training from this one; empty where they are the same."""
@@ -160,21 +159,12 @@ class TrainState:
         return "no state was saved, and the model holds the weights before that step"
 
 
-def _no_state(path: Path, error: Exception) -> MedcorePruneError:
-    return MedcorePruneError(f"{path} is no training state ({type(error).__name__}): remove it to start over")
-
-
 BatchMaker = Callable[[int], Batch]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of a batch.
-
-    Attributes:
-        total: Scalar to go down.
-        terms: Its parts by name, scalars that are only recorded.
-    """
+    """The loss of a batch: the scalar to go down, and its parts by name, scalars that are only recorded."""
 
     total: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict)
@@ -197,9 +187,8 @@ def has_bfloat16(device: torch.device) -> bool:
 class Outputs:
     """What a model says about a batch.
 
-    Attributes:
-        features: (B, C, h, w), the image encoder's output.
-        logits: (B * k, 1, S, S) float32 at the input grid, k prompts an image.
+    `features` are the image encoder's, (B, C, h, w); `logits` float32 at the input grid, (B * k, 1, S, S) for k prompts
+    an image.
     """
 
     features: Tensor
@@ -257,29 +246,15 @@ def train(
 ) -> TrainRecord:
     """Train a model in place; the prompt encoder is frozen and stays so, and what was frozen before stays frozen.
 
-    Args:
-        model: A `Sam`; ends in evaluation mode with the best validated weights, or the last ones.
-        batches: The batch of each step, a function of the step alone.
-        settings: Steps, learning rate and so on.
-        state_path: Where the state is kept; an existing one of the same settings is gone on with. None for nowhere.
-        objective: Loss of a batch; Dice + BCE by default.
-        validate: Scores of the model, taken every `validate_every` steps and after the last; the first one, higher is
-            better, chooses the weights.
-        validate_start: Look before the first step too, so that the start is among the weights to choose from.
-        patience: Validations in a row without a better one after which to stop; 0 for never.
-        label: Shown beside the progress bar.
-        identity: Of what the settings do not tell, the images, the objective and the weights to start from; a stored
-            state of another one is refused.
-        at_a_time: Most images of a batch that go through the model together, for less memory; by default all. The
-            gradients of the parts are summed, so that results change by rounding alone.
-        progress: Show how far it is.
+    `batches` makes the batch of a step from its number alone. An existing state of the same settings and identity is
+    gone on with; another one, of other images, objective or start, is refused. `validate` is asked every
+    `validate_every` steps and after the last, with `validate_start` before the first too: its first score, higher is
+    better, chooses the weights; after `patience` looks without a better one the training stops, 0 for never. At most
+    `at_a_time` images go through the model together; the gradients of the parts are summed, so that results change by
+    rounding alone.
 
-    Returns:
-        Losses, terms and validations.
-
-    Raises:
-        MedcorePruneError: The loss or its gradient stops being finite (the last saved state stays), the state file does
-            not fit, or torch's default dtype is not float32.
+    The model ends in evaluation mode with the best validated weights, or the last ones. A loss or gradient that is not
+    finite ends the training with an error; the last saved state stays.
     """
     require_default_dtype()
     model.get_submodule("prompt_encoder").requires_grad_(False)

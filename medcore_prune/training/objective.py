@@ -73,9 +73,9 @@ def high_frequency_distance(logits: Tensor, mask: Tensor, sigma_px: float) -> Te
     return difference.square().flatten(1).sum(1) / _high(target, sigma_px).square().flatten(1).sum(1).clamp(min=1.0)
 
 
-def blur_sigma(size: int, sigma_px: float = BLUR_SIGMA_PX, grid_px: int = DEFAULTS.band_grid_px) -> float:
-    """Scale the blur's deviation from the 256 grid to another, as `losses.band_radius` does but without rounding."""
-    return sigma_px * size / grid_px
+def blur_sigma(size: int) -> float:
+    """Scale the blur's deviation from the 256 grid to another, as `masks.band_radius` does but without rounding."""
+    return BLUR_SIGMA_PX * size / DEFAULTS.band_grid_px
 
 
 def _high(values: Tensor, sigma_px: float) -> Tensor:
@@ -96,12 +96,8 @@ def gaussian_blur(values: Tensor, sigma_px: float) -> Tensor:
 class Views:
     """What the terms of one batch of B samples may read.
 
-    Attributes:
-        student: The model's outputs.
-        teacher: The unpruned teacher's on the same images; None where no active term reads it.
-        masks: (B, 1, S, S) true masks in [0, 1].
-        band: (B, 1, S, S), their boundary band.
-        lambda_b: Weight of the band in L_bBCE.
+    `teacher` are the unpruned teacher's outputs on the same images, None where no active term reads it; `masks` the
+    true ones, (B, 1, S, S) in [0, 1], and `band` their boundary band; `lambda_b` weighs the band in L_bBCE.
     """
 
     student: Outputs
@@ -136,16 +132,11 @@ TERMS: dict[str, Term] = {
 
 
 class RecoveryObjective:
-    """Eq. 14 as a loss for `training.train`, averaged over a batch.
+    """Eq. 14 as a loss for `training.train`, averaged over a batch; losses are float32 in mixed precision too.
 
-    The teacher sees the batch that the model sees, augmentation and all, so its outputs are computed anew at each step:
-    one more forward pass, no memory beyond its weights and one batch of outputs.
-
-    Args:
-        teacher: The unpruned model, on the device of the model that is trained; only read.
-        weights: Of the terms.
-        lambda_b: Weight of the boundary band in L_bBCE.
-        mixed_precision: bfloat16 for forward passes where it is computed in hardware; losses are float32.
+    The teacher, on the device of the model that is trained, sees the batch that the model sees, augmentation and all,
+    so its outputs are computed anew at each step: one more forward pass, no memory beyond its weights and one batch of
+    outputs.
     """
 
     def __init__(self, teacher: nn.Module, weights: RecoveryWeights, lambda_b: float, mixed_precision: bool) -> None:

@@ -41,12 +41,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Batch:
-    """Model inputs and targets.
+    """Model inputs and targets, with k prompts an image, image by image.
 
-    Attributes:
-        images: (B, 3, S, S) float32 in [0, 1].
-        boxes: (B * k, 4) in input pixels, k prompts an image, image by image.
-        masks: (B * k, 1, S, S) float32 in [0, 1]; values between are partly covered pixels.
+    Images (B, 3, S, S) float32 in [0, 1]; boxes (B * k, 4) in input pixels; masks (B * k, 1, S, S) float32 in [0, 1],
+    values between being partly covered pixels.
     """
 
     images: Tensor
@@ -67,12 +65,9 @@ class Batch:
 
 
 class Pool:
-    """Images of one size with one or more masks each.
+    """Images (N, 3, P, P) uint8 of one size with one or more masks each: (M, P, P) uint8, 255 inside.
 
-    Args:
-        images: (N, 3, P, P) uint8.
-        masks: (M, P, P) uint8, 255 inside.
-        owner: (M,) int64, the image of each mask.
+    `owner`, (M,) int64, is the image of each mask.
     """
 
     def __init__(self, images: Tensor, masks: Tensor, owner: Tensor) -> None:

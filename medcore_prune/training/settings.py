@@ -10,18 +10,7 @@ from ..defaults import DEFAULTS
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What determines a training besides its data.
-
-    Attributes:
-        steps: Optimiser steps.
-        learning_rate: Peak of AdamW's learning rate.
-        warmup: Steps of linear warm-up; a half cosine follows.
-        weight_decay: Of AdamW, on matrices alone.
-        clip_norm: Gradients are scaled down to this norm.
-        save_every: Steps between saved states.
-        validate_every: Steps between validations; the weights of the best one are kept. 0 for none.
-        mixed_precision: bfloat16 for the forward pass where the processor has it in hardware.
-    """
+    """What determines a training besides its data; fields as of `RecoverySettings`, and how often to save."""
 
     steps: int
     learning_rate: float

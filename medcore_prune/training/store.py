@@ -42,11 +42,7 @@ class RecoveryStore:
         self.folder = Path(folder)
 
     def key(
-        self,
-        model: nn.Module,
-        teacher: nn.Module,
-        data: Data,
-        settings: RecoverySettings = DEFAULT_RECOVERY,
+        self, model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings = DEFAULT_RECOVERY
     ) -> str:
         """Name of a recovery: see `recovery.recovery_key`."""
         return recovery_key(model, teacher, data, settings)

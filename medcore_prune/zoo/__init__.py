@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from .._support.errors import CheckpointError
+from .._support.errors import CheckpointError, require_known
 from ..checkpoints.sam import load_sam
 
 Role = Literal["adapted", "reference"]
@@ -33,8 +33,7 @@ def pocket(role: Role, device: str | torch.device = "cpu", image_size: int | Non
     Raises:
         CheckpointError: Unknown role, or the package was built without its weights.
     """
-    if role not in ROLES:
-        raise CheckpointError(f"unknown pocket model {role!r}: expected one of {', '.join(ROLES)}")
+    require_known("pocket model", role, ROLES, CheckpointError)
     resource = files(__package__) / f"pocket_{role}.safetensors"
     if not resource.is_file():
         raise CheckpointError(

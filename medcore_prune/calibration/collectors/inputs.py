@@ -14,16 +14,12 @@ from ..layer_gradients import LayerBatch
 _ROLES = ("proj", "lin2")
 
 
-def real_tokens(side: int, window: int) -> Tensor:
+def real_tokens(side: int, window: int) -> npt.NDArray[np.bool_]:
     """Say which tokens of an image of `side` x `side` show it, and which only fill windows up: (tokens,) bool.
 
     Windows, `window` tokens a side, are taken row by row from the image, padded on the right and below to whole ones; 0
     is global attention, which pads nothing. Tokens come window by window, and row by row in each.
     """
-    return torch.from_numpy(_shown(side, window))
-
-
-def _shown(side: int, window: int) -> npt.NDArray[np.bool_]:
     if not window:
         return np.ones(side * side, dtype=bool)
     windows = -(-side // window)
@@ -38,7 +34,9 @@ class UnitInputs(Collector):
         super().__init__(model, reference)
         # attention alone runs in windows
         self._real = {
-            block.layer_names[role]: np.flatnonzero(_shown(block.tokens_side, block.window if role == "proj" else 0))
+            block.layer_names[role]: np.flatnonzero(
+                real_tokens(block.tokens_side, block.window if role == "proj" else 0)
+            )
             for block in blocks_of(model)
             for role in _ROLES
         }

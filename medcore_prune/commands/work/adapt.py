@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ..._support.devices import require_device
-from ..._support.errors import CheckpointError
 from ..._support.files import exclusive, together, write_json_atomic
 from ...checkpoints.sam import save_training_checkpoint
 from ...data.samples import SampleSet
@@ -23,10 +22,8 @@ from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
 from ...training.loop import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
-from .inputs import ImageOptions, check_outputs, check_split, is_pocket, model_kind, read_model
+from .inputs import ImageOptions, check_outputs, check_split, is_pocket, model_kind, read_model, require_suffix
 from .memory import fit
-
-_SUFFIXES = (".pth", ".pt")
 
 
 def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 16) -> torch.Tensor:
@@ -105,9 +102,7 @@ def run(
     """Check everything, split the images, train, and write checkpoint, split and record together."""
     require_device(device)
     reference = None if is_pocket(model) else Path(model)
-    if out.suffix not in _SUFFIXES:
-        # said before the training and not after it: torch writes no other names
-        raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(_SUFFIXES)}")
+    require_suffix(out, ".pth", ".pt")
     state = out.with_suffix(".state.pt")
     # a run that goes on was allowed to write there when it began
     allowed = overwrite or (resume and state.exists())

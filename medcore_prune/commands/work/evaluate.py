@@ -59,11 +59,11 @@ def run(
     parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
     if against:
         parts.append(comparison(tables, against).text())
-    parts += _notes(tables, against, eval_size, tolerance_px)
-    click.echo("\n\n".join(part for part in parts if part))
+    notes = _notes(tables, against, eval_size, tolerance_px)
+    click.echo("\n\n".join(part for part in (*parts, notes) if part))
     say_notice(source)
     if files:
-        _write(tables, against, _notes(tables, against, eval_size, tolerance_px), *files)
+        _write(tables, against, notes, *files)
         click.echo(f"written: {', '.join(map(str, files))}")
 
 
@@ -84,14 +84,7 @@ def evaluate_all(
     tolerance_px: float,
     batch_size: Mapping[str, int],
 ) -> Tables:
-    """Score floors and models on the same images.
-
-    Returns:
-        Name to a table with a row an image: the floors first, as `floor: box` and so on.
-
-    Raises:
-        DataError: An empty set, or an image that cannot be used.
-    """
+    """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`."""
     sizes = {name: geometry_of(model).image_size for name, model in models.items()}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
     for samples in sets.values():
@@ -160,7 +153,7 @@ def comparison(tables: Tables, against: str) -> Table:
     return Table([f"minus {against}", "metric", "difference", "95 % interval", "groups", ""], rows, left=2)
 
 
-def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_px: float) -> list[str]:
+def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_px: float) -> str:
     grid = "each image's own grid" if eval_size == "original" else f"a grid of {eval_size} x {eval_size} pixels"
     lines = [f"Masks compared on {grid}; BF1 within {tolerance_px:g} px of the 256 grid. * not better than a floor."]
     empty = {name: int((table["empty"] == "one").sum()) for name, table in tables.items()}
@@ -172,13 +165,13 @@ def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_p
             f"Intervals: bootstrap over groups of images within each set; with fewer than {INDICATIVE_BELOW} groups in "
             "a set they are indicative only."
         )
-    return ["\n".join(lines)]
+    return "\n".join(lines)
 
 
-def _write(tables: Tables, against: str | None, notes: list[str], text: Path, images: Path) -> None:
+def _write(tables: Tables, against: str | None, notes: str, text: Path, images: Path) -> None:
     parts = [summary(tables).markdown(), by_set(tables).markdown()]
     parts += [comparison(tables, against).markdown()] if against else []
-    write_text_atomic(text, "\n\n".join(["# Evaluation", *parts, *notes]) + "\n")
+    write_text_atomic(text, "\n\n".join(["# Evaluation", *parts, notes]) + "\n")
     rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
     columns = ["model", *(column for column in rows if column != "model")]
     write_text_atomic(images, rows[columns].to_csv(index=False))

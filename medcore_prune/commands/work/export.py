@@ -12,15 +12,7 @@ from .inputs import ImageOptions, read_model
 from .table import Table
 
 
-def run(
-    model: str,
-    part: str,
-    data: tuple[str, ...],
-    images: int,
-    exporter: str,
-    overwrite: bool,
-    out: Path,
-) -> None:
+def run(model: str, part: str, data: tuple[str, ...], images: int, exporter: str, overwrite: bool, out: Path) -> None:
     """Write each part, prove it, and keep the differences."""
     require_onnx()
     require_writable(out)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from torch import nn
 
-from ..._support.errors import DataError, WriteError
+from ..._support.errors import CheckpointError, DataError, WriteError
 from ..._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
 from ...checkpoints.pruned import SAM
 from ...checkpoints.sam import load_checkpoint
@@ -40,20 +40,7 @@ def is_pocket(place: str) -> bool:
 
 
 def read_model(place: str, role: str = "adapted", *, device: str = "cpu", image_size: int | None = None) -> nn.Module:
-    """Load a model from what was named on the command line.
-
-    Args:
-        place: A file of this tool, a SAM or MedSAM checkpoint, or `pocket`.
-        role: Which of the pocket pair `pocket` is.
-        device: Where it goes.
-        image_size: Another input side in pixels than its own.
-
-    Returns:
-        A model in float32.
-
-    Raises:
-        CheckpointError: The file cannot be used, or an image size was asked for that its weights are not of.
-    """
+    """Load a file of this tool, a SAM or MedSAM checkpoint, or one of the `pocket` pair, by `role`; in float32."""
     if is_pocket(place):
         return pocket("reference" if role == "reference" else "adapted", device, image_size)
     return load_checkpoint(place, image_size=image_size, device=device)
@@ -71,9 +58,6 @@ def read_pair(
     """Load the model to prune, and the checkpoint that it was fine-tuned from, with the same input side.
 
     Where the model was pruned before, the reference is cut by the same plan, so that both still correspond.
-
-    Raises:
-        MedcorePruneError: A file cannot be used, or the two do not align.
     """
     model = read_model(adapted, device=device, image_size=image_size)
     if reference is None and adapted != POCKET:
@@ -89,12 +73,7 @@ def read_pair(
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """Which images are read.
-
-    Attributes:
-        data: `--data` words; none means phantoms.
-        split_seed: Of a new split.
-    """
+    """Which images are read: `--data` words, or phantoms where there are none; `split_seed` is of a new split."""
 
     data: tuple[str, ...] = ()
     split_seed: int = 0
@@ -109,30 +88,18 @@ class ImageOptions:
         return parse_data(self.data)
 
     def sets(self) -> dict[str, SampleSet]:
-        """Open the folders.
-
-        Raises:
-            DataError: Every problem of every folder at once.
-        """
+        """Open the folders; every problem of every folder is said at once."""
         return open_data(self._named)
 
     def files(self) -> list[Path]:
-        """The files of boxes.
-
-        Raises:
-            DataError: Words that are not as `--data` takes them.
-        """
+        """The files of boxes."""
         return [each.boxes for each in self._named.values() if each.boxes is not None]
 
     def roles(self, checkpoint: str, phantom_counts: Mapping[str, int]) -> Split:
         """Return train, validation and test images, and say where the roles come from.
 
-        Args:
-            checkpoint: The split beside it is taken where there is one of the same sets.
-            phantom_counts: Images of each phantom set, by role.
-
-        Raises:
-            DataError: Folders that cannot be used, or a known split that they no longer fit.
+        The split beside the checkpoint is taken where there is one of the same sets, and refused where the folders no
+        longer fit it. `phantom_counts` are images of each phantom set, by role.
         """
         if self.is_phantom:
             click.echo(f"images: phantoms ({', '.join(PHANTOM_SETS)}); give --data NAME=DIR for your own", err=True)
@@ -144,11 +111,7 @@ class ImageOptions:
         return split
 
     def role(self, role: str, checkpoints: list[str], most: int | None) -> dict[str, SampleSet]:
-        """Return the images of one role, or `all` of them; what a checkpoint was trained on is refused.
-
-        Raises:
-            DataError: As for `roles`; images that were trained on; no image in the role.
-        """
+        """Return the images of one role, or `all` of them; what a checkpoint was trained on is refused."""
         if role == "all":
             chosen = self.sets() if self.data else phantom_split({"test": most or PHANTOM_TEST}).test
         else:
@@ -165,11 +128,7 @@ def _counted(role: str, sets: Mapping[str, SampleSet]) -> str:
 
 
 def phantom_split(counts: Mapping[str, int]) -> Split:
-    """Draw phantom polyps apart from the images that the pocket pair was trained on.
-
-    Args:
-        counts: Images of each set, by role; a role that is not named has none.
-    """
+    """Draw phantom polyps, so many of each set by role, apart from the images that the pocket pair was trained on."""
     drawn: dict[str, dict[str, SampleSet]] = {
         role: {name: phantoms.make(name, seed=seed, count=counts[role]) for name in PHANTOM_SETS if role in counts}
         for role, seed in _PHANTOM_SEEDS.items()
@@ -178,11 +137,7 @@ def phantom_split(counts: Mapping[str, int]) -> Split:
 
 
 def require_own_images(models: Iterable[nn.Module], images: ImageOptions) -> None:
-    """Refuse to calibrate, train or judge a published SAM on drawn images.
-
-    Raises:
-        DataError: No data for another model than the pocket pair.
-    """
+    """Refuse to calibrate, train or judge a published SAM on drawn images."""
     if not images.is_phantom:
         return
     for kind in map(model_kind, models):
@@ -207,22 +162,19 @@ def data_record(split: Split) -> dict[str, Any]:
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
+def require_suffix(out: Path, *suffixes: str) -> None:
+    """Refuse a name for `--out` that ends otherwise, before the work and not after it."""
+    if out.suffix not in suffixes:
+        raise CheckpointError(f"--out {out}: expected a name that ends in {' or '.join(suffixes)}")
+
+
 def check_outputs(
     read: Iterable[str | Path | None], overwrite: bool, out: Path, *beside: Path | None, state: Path | None = None
 ) -> None:
     """Refuse outputs that cannot be written, that are read, or that are there, before the work.
 
-    The split beside the model is held against what is there once the images are known: see `check_split`.
-
-    Args:
-        read: Files that the command reads; other words are passed over.
-        overwrite: Whether what is there may be replaced.
-        out: The model.
-        beside: Further files that are to be made, or None.
-        state: A file that is kept while the work goes on.
-
-    Raises:
-        WriteError: One line that names the file.
+    `out` is the model, `beside` are further files that are to be made, `state` is kept while the work goes on. The
+    split beside the model is held against what is there once the images are known: see `check_split`.
     """
     require_writable(out, *beside, split_file(out), state)
     refuse_overwriting(tuple(read), out, *beside, split_file(out), state)
@@ -231,11 +183,7 @@ def check_outputs(
 
 
 def check_split(roles: Split, out: Path, overwrite: bool) -> None:
-    """Refuse to replace a split that another model beside it needs, or without being asked to.
-
-    Raises:
-        WriteError: Another split is there.
-    """
+    """Refuse to replace a split that another model beside it needs, or without being asked to."""
     place = split_file(out)
     if not place.is_file() or roles.is_stored(place):
         return

@@ -27,13 +27,7 @@ _HASH, _HASH_SHOWN = re.compile(r"[0-9a-f]{64}"), 12
 _PICTURES = (".png", ".svg", ".pdf")
 
 
-def run(
-    model: str,
-    convention: str,
-    as_json: bool,
-    overwrite: bool,
-    out: Path | None,
-) -> None:
+def run(model: str, convention: str, as_json: bool, overwrite: bool, out: Path | None) -> None:
     """Load a file, which checks it, and say or draw what is inside."""
     if out is not None and out.suffix not in _PICTURES:
         raise MedcorePruneError(f"--out {out}: expected a name that ends in one of {', '.join(_PICTURES)}")

@@ -11,22 +11,11 @@ from ...models.switches import set_attention, set_checkpointing
 
 
 def fit(estimate: Callable[[int], Estimate], most: int, models: Sequence[nn.Module], trained: bool = False) -> int:
-    """Say what long work will take before it starts, and set models so that it fits.
+    """Say what long work will take before it starts, set models so that it fits, and return the images at a time.
 
-    Where memory is short, attention is computed by fused kernels, then fewer images at a time, and where that is not
-    enough blocks are computed twice in backward passes. None of it changes a result but by rounding.
-
-    Args:
-        estimate: What the work takes with so many images at a time, the models being as they are.
-        most: Images at a time where there is room.
-        models: Those that run, changed in place.
-        trained: Whether there are backward passes.
-
-    Returns:
-        Images at a time.
-
-    Raises:
-        MedcorePruneError: It does not fit whatever is done.
+    Where memory is short, attention is computed by fused kernels, then fewer images at a time than `most`, and where
+    that is not enough blocks are computed twice in backward passes. None of it changes a result but by rounding.
+    `estimate` says what so many images at a time take, the models being as they are.
     """
     found = estimate(most)
     limit = available_bytes(found.device)

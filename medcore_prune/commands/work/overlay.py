@@ -25,21 +25,10 @@ _THICKNESS = 1 / 400  # of the longer side
 
 
 def overlay(image: Image, masks: list[Mask], boxes: list[Box]) -> Image:
-    """Draw the contour of each mask, and its box, over an image.
+    """Draw the contour of each mask, (H, W) bool, and its box over a uint8 image, grey or in colour; (H, W, 3) uint8.
 
     Contours are lines on the mask's inner edge with a dark halo, so that they are seen on bright and on dark ground;
-    boxes are thin dashed frames of the same colour.
-
-    Args:
-        image: (H, W), (H, W, 3) or (H, W, 4) uint8; left as it is.
-        masks: (H, W) bool, one an object.
-        boxes: x0, y0, x1, y1 in pixels of the image, one a mask.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        DataError: Not such an image, a mask of another size, or not as many boxes as masks.
+    boxes, x0, y0, x1, y1 in pixels of the image, are thin dashed frames of the same colour.
     """
     drawn = np.array(to_rgb(image), order="C")
     if len(masks) != len(boxes):
@@ -59,15 +48,7 @@ def overlay(image: Image, masks: list[Mask], boxes: list[Box]) -> Image:
 
 
 def contour(mask: Mask, thickness: int = 1) -> Mask:
-    """Mark the pixels of a mask within `thickness` pixels of its edge; the image's border is an edge too.
-
-    Args:
-        mask: (H, W) bool.
-        thickness: In pixels, at least 1.
-
-    Returns:
-        (H, W) bool, a part of the mask.
-    """
+    """Mark the pixels of a mask within `thickness` pixels of its edge; the image's border is an edge too."""
     inner = ndimage.binary_erosion(mask, iterations=thickness, border_value=0)
     return np.asarray(mask & ~inner)
 

@@ -25,13 +25,7 @@ _FEWEST_PX = 2
 
 @dataclass(frozen=True)
 class Job:
-    """One image to segment.
-
-    Attributes:
-        name: Of the files that are written.
-        image: Where it is.
-        boxes: One an object, in its pixels.
-    """
+    """One image to segment, an object a box in its pixels; `name` is of the files that are written."""
 
     name: str
     image: Path
@@ -71,11 +65,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> list[Job]:
-    """Pair images with boxes, and check all of it before any is segmented.
-
-    Raises:
-        DataError: Neither or both ways of giving boxes; images without a row, rows without an image.
-    """
+    """Pair images with boxes, and check all of it before any is segmented."""
     if image.is_dir():
         if box or boxes is None:
             raise DataError(f"{image} is a folder: give --boxes FILE.csv with the columns name,x0,y0,x1,y1")

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from ..._support.devices import require_device
-from ..._support.errors import CheckpointError
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
@@ -22,6 +21,7 @@ from .inputs import (
     check_split,
     read_pair,
     require_own_images,
+    require_suffix,
     say_notice,
 )
 from .pruning import Pruned, PruneSettings, history_of, run_pruning, say
@@ -29,12 +29,7 @@ from .table import Table, blocks_table
 
 
 def report_text(done: Pruned, name: str) -> str:
-    """Write what was cut, what is left, and the proof, as Markdown.
-
-    Args:
-        done: What pruning gave.
-        name: Of the model's file.
-    """
+    """Write what was cut, what is left, and the proof, as Markdown, for the model's file of that name."""
     record = done.record
     proof = record["masked_vs_removed"]
     lines = [
@@ -103,7 +98,7 @@ def run(
     """Check everything, prune, and write the model with its report and split together."""
     require_device(device)
     require_writable(given["cache"])
-    _check_out(out)
+    require_suffix(out, ".safetensors")
     images = ImageOptions(data, split_seed)
     check_outputs((model, reference, *plugin, *images.files()), overwrite, out, plan_out, *_reports(out))
     for each in plugin:
@@ -145,8 +140,3 @@ def _write(done: Pruned, record: Mapping[str, Any], out: Path) -> None:
     write_json_atomic(as_json, record)
     write_text_atomic(as_text, report_text(done, out.name))
     save(done.model, out, provenance=record)
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")

@@ -43,17 +43,10 @@ _MOST_IMAGES = 8
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """What is asked for.
+    """What is asked for: a `level`, or a `target`, which heads and neurons then share automatically.
 
-    Attributes:
-        level: What goes; None where `target` says it.
-        target: A share of the encoder's cost; heads and neurons are then split automatically.
-        method: A registered baseline or criterion.
-        calibration: Images of each data set.
-        seed: Of the calibration draw and of stochastic methods.
-        protect: How many of the deepest blocks keep everything; None for the default.
-        correct: Calibration images of each set for the training-free correction; 0 for none.
-        cache: Folder of calibration statistics; None for the user's cache.
+    `method` is a registered baseline or criterion; `calibration` images of each data set are drawn by `seed`; `correct`
+    counts those of the training-free correction, 0 for none; `cache` is of statistics, None for the user's cache.
     """
 
     level: Level | None = None
@@ -68,14 +61,10 @@ class PruneSettings:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What came of it.
+    """What came of it: the small model, and what was cut, in the indices of the model that it was cut from.
 
-    Attributes:
-        model: The small model.
-        plan: What was cut, in the indices of the model that it was cut from.
-        before, after: Cost of the encoder.
-        difference: Largest relative difference of masked and physical outputs over the compared images.
-        record: All that is worth keeping, as JSON.
+    `before` and `after` are costs of the encoder; `difference` is the largest relative one of masked and physical
+    outputs over the compared images; `record` is all that is worth keeping, as JSON.
     """
 
     model: nn.Module
@@ -87,12 +76,7 @@ class Pruned:
 
 
 def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings) -> Pruned:
-    """Prune a model on the training images of a split; the test images are not looked at.
-
-    Raises:
-        MedcorePruneError: A level that cannot be met, images that cannot be used, or a cut model that does not give
-            what the masked one gives.
-    """
+    """Prune a model on the training images of a split; the test images are not looked at."""
     _require_reference(reference, settings.method)
     drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).image_size)
     statistics = _statistics(model, reference, roles, settings)
@@ -147,14 +131,7 @@ def _statistics(
         trained=True,
     )
     return calibrate(
-        model,
-        reference,
-        roles,
-        samples,
-        needs,
-        seed=settings.seed,
-        cache_dir=settings.cache,
-        batch_size=batch_size,
+        model, reference, roles, samples, needs, seed=settings.seed, cache_dir=settings.cache, batch_size=batch_size
     )
 
 
@@ -205,19 +182,10 @@ def _plan(
 
 @torch.no_grad()
 def compare(model: nn.Module, plan: Plan, sets: Mapping[str, SampleSet], most: int) -> float:
-    """Prove on images that removing heads and neurons gives what zeroing them gives.
+    """Prove on images, taken in turn from each set, that removing heads and neurons gives what zeroing them gives.
 
-    Args:
-        model: The model before the cut.
-        plan: What goes.
-        sets: Images to compare on, taken in turn from each set.
-        most: How many.
-
-    Returns:
-        The largest absolute difference of encoder outputs, relative to the largest output of its image.
-
-    Raises:
-        SurgeryError: It is more than `LARGEST_DIFFERENCE`: something is wrong, and nothing should be written.
+    Returns the largest absolute difference of encoder outputs, relative to the largest output of its image. More than
+    `LARGEST_DIFFERENCE` is refused: something is wrong, and nothing should be written.
     """
     size, device = geometry_of(model).image_size, next(model.parameters()).device
     turns = range(max((len(samples) for samples in sets.values()), default=0))

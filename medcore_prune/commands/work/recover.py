@@ -8,7 +8,6 @@ import click
 from torch import nn
 
 from ..._support.devices import require_device
-from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, together, write_text_atomic
 from ...checkpoints.pruned import save
 from ...data.splits.beside import split_file
@@ -27,6 +26,7 @@ from .inputs import (
     data_record,
     read_model,
     require_own_images,
+    require_suffix,
     say_notice,
 )
 from .memory import fit
@@ -47,8 +47,7 @@ def run(
 ) -> None:
     """Check everything, fine-tune, and write the model with its curves and its history."""
     require_device(device)
-    if out.suffix != ".safetensors":
-        raise CheckpointError(f"--out {out}: expected a name that ends in .safetensors")
+    require_suffix(out, ".safetensors")
     state = out.with_suffix(".state.pt")
     images = ImageOptions(data, split_seed)
     # a run that goes on was allowed to write there when it began

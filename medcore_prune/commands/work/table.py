@@ -13,16 +13,7 @@ from ...pruning.plan import Plan
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text cells.
-
-    Attributes:
-        columns: Headings.
-        rows: As many cells a row as there are columns.
-        left: How many columns, from the first, are aligned left; the others right.
-
-    Raises:
-        MedcorePruneError: A row of another length.
-    """
+    """A table of text cells; so many columns as `left` says, from the first, are aligned left, the others right."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -67,12 +58,9 @@ def bar(kept: int, size: int, width: int = _BAR) -> str:
 
 
 def blocks_table(plan: Plan, left: Cost, bars: bool = False) -> Table:
-    """Tabulate heads, neurons and cost of every block.
+    """Tabulate heads, neurons and cost of every block, the sizes before by the plan, the cost after by `left`.
 
-    Args:
-        plan: Sizes before, and what is kept.
-        left: Cost after, of as many blocks.
-        bars: Draw the shares beside the numbers, for a terminal.
+    `bars` draws the shares beside the numbers, for a terminal.
     """
     columns = ["block", "attention", "heads", "neurons", "params, M", "FLOPs, G"]
     rows = []
