@@ -99,11 +99,7 @@ def shared(of_sets: dict[str, Summary]) -> Grid:
     for name, summary in of_sets.items():
         for place, level in enumerate(summary.levels):
             joint, own = ("joint", level, summary.subject), ("own", level, summary.subject)
-            pairs = [
-                (joint, own),
-                (joint, ("any", NO_LEVEL, UNPRUNED)),
-                (joint, ("any", NO_LEVEL, UNPRUNED_RECOVERED)),
-            ]
+            pairs = [(joint, own), (joint, ("any", NO_LEVEL, UNPRUNED)), (joint, ("any", NO_LEVEL, UNPRUNED_RECOVERED))]
             cells = [difference(summary.paired(one, other)) for one, other in pairs]
             rows.append([name if place == 0 else "", level, *cells])
     columns = ["data set", "level", "shared − own plan", "shared − unpruned", "shared − unpruned recovered"]

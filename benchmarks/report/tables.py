@@ -18,17 +18,11 @@ _WIDTH_WHEN_PIPED = 200
 
 @dataclass(frozen=True)
 class Grid:
-    """A titled table.
+    """A titled table; below it the lines of its footer.
 
-    Attributes:
-        title: One line above.
-        columns: Headings.
-        rows: As many cells a row as there are columns.
-        footer: Lines below.
-        sections: Numbers of the rows that a rule is drawn above, in the terminal.
-        left: How many columns, from the first, are aligned left; the others right.
-        methods: The method of each row, which the page gives its colour.
-        best: Row and column of the cells that the page underlines.
+    `sections` are the numbers of the rows that a rule is drawn above, `left` how many columns from the first are
+    aligned left, the others right; `methods` names the method of each row, which the page gives its colour, and `best`
+    the row and column of the cells that the page underlines.
     """
 
     title: str

@@ -158,9 +158,8 @@ Pixels = npt.NDArray[np.float64]
 class Removed:
     """What a plan takes from each block.
 
-    Attributes:
-        heads: (heads, blocks) bool, True for what goes; blocks with fewer heads are filled up with False.
-        neurons: (blocks,) share of neurons that goes.
+    `heads` is (heads, blocks), True for what goes; blocks with fewer heads are filled up with False. `neurons` is
+    (blocks,), the share of neurons that goes.
     """
 
     heads: npt.NDArray[np.bool_]

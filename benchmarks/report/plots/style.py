@@ -12,18 +12,14 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours that depend on the background.
-
-    Attributes:
-        text: Of labels and ticks.
-        faint: Of grids, frames and floors.
-        empty: Of what is not there: units that stay, in the map.
-        background: Behind the figure.
-    """
+    """Colours that depend on the background."""
 
     text: str
+    """Of labels and ticks."""
     faint: str
+    """Of grids, frames and floors."""
     empty: str
+    """Of what is not there: units that stay, in the map."""
     background: str
 
 
