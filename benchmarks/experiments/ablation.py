@@ -12,7 +12,7 @@ from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.comparison import forest
 from ..report.summary import Summary, summarise
-from ..report.tables import Grid, comparison, differences, number, span
+from ..report.tables import Grid, comparison, differences, estimate
 from ..runner.evaluate import duration, seconds_an_image
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.jobs import Job, make_jobs
@@ -135,11 +135,9 @@ def bf1_table(summary: Summary) -> Grid:
     for name in (FULL, *(variant for variant in VARIANTS if variant != FULL)):
         found = {row.level: row for row in summary.of_mode("own") if row.method == name}
         if found:
-            cells = [_cell(found.get(level)) for level in levels]
-            rows.append([name.replace("_", " "), *cells, *([_cell(sequential.get(name))] if sequential else [])])
+            shown = [*map(found.get, levels), *([sequential.get(name)] if sequential else [])]
+            rows.append(
+                [name.replace("_", " "), *(estimate("bf1", row.metrics["bf1"] if row else None) for row in shown)]
+            )
     columns = ["variant", *levels, *([f"sequential {SECOND}, recovered"] if sequential else [])]
     return Grid("BF1, macro average, no fine-tuning where not said", columns, rows, [summary.notice])
-
-
-def _cell(row: Any) -> str:
-    return "–" if row is None else f"{number('bf1', row.metrics['bf1'].value)} {span('bf1', row.metrics['bf1'])}"

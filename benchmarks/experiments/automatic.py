@@ -92,25 +92,12 @@ command = Automatic.command()
 
 
 def plan_all(
-    inputs: Inputs,
-    settings: Settings,
-    method: Method,
-    statistics: Statistics | None,
-    samples: int,
-    chunk: float,
+    inputs: Inputs, settings: Settings, method: Method, statistics: Statistics | None, samples: int, chunk: float
 ) -> tuple[list[Job], dict[str, Any]]:
     """Plan every level, and the automatic split at its parameters and at its FLOPs.
 
-    Args:
-        inputs: Model and calibration images.
-        settings: Levels and batch size.
-        method: Whose scores choose.
-        statistics: What they read.
-        samples: Images of each data set that the search looks at.
-        chunk: Share of a family's units a step.
-
-    Returns:
-        Jobs to evaluate, and what `analysis/paths.json` holds: a path for each unit and level, and the levels' shares.
+    The search looks at `samples` images of each data set, and a step takes `chunk`, a share of a family's units.
+    Beside the jobs, what `analysis/paths.json` holds: a path for each unit and level, and the levels' shares.
     """
     model, recipe = inputs.adapted, method.recipe
     drawn = inputs.calibration(0)
@@ -162,11 +149,7 @@ def _path(found: AutomaticPlan) -> dict[str, Any]:
 
 
 def page(store: ResultStore) -> Page:
-    """Lay out what is stored.
-
-    Raises:
-        ResultsError: The run is not finished.
-    """
+    """Lay out what is stored."""
     paths = store.analysis("paths")
     if paths is None:
         raise ResultsError(f"{store.root} holds no finished split yet: run the same command again to go on")

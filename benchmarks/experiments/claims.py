@@ -28,14 +28,7 @@ from .findings import (
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper.
-
-    Attributes:
-        title: In a sentence.
-        paper: What the paper reports for it.
-        experiment: The command whose results decide.
-        measure: Reads them.
-    """
+    """A claim of the paper, what the paper reports for it, and the command whose results decide."""
 
     title: str
     paper: str
@@ -51,17 +44,9 @@ CLAIMS: Sequence[Claim] = (
         "baselines",
         margin_grows,
     ),
+    Claim("Heads have more boundary leverage than MLPs", "Table 4: BLR 2.89", "leverage", heads_have_more_leverage),
     Claim(
-        "Heads have more boundary leverage than MLPs",
-        "Table 4: BLR 2.89",
-        "leverage",
-        heads_have_more_leverage,
-    ),
-    Claim(
-        "The contour moves as its first-order displacement says",
-        "Theorem 3.3",
-        "leverage",
-        contours_move_as_predicted,
+        "The contour moves as its first-order displacement says", "Theorem 3.3", "leverage", contours_move_as_predicted
     ),
     Claim(
         "The boundary Fisher matters most",
@@ -112,11 +97,7 @@ _LEAD = (
 
 
 def stores_in(folder: Path) -> dict[str, ResultStore]:
-    """Find the results of experiments in the folders of a folder.
-
-    Raises:
-        ResultsError: There are none, or two of one experiment.
-    """
+    """Find the results of experiments in the folders of a folder, one of each."""
     found: dict[str, ResultStore] = {}
     for place in sorted(folder.glob(f"*/{RUN_FILE}")):
         store = ResultStore.open(place.parent)

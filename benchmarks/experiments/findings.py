@@ -26,12 +26,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured about a claim.
+    """What was measured about a claim: the figures in a sentence, and the one that decides, where one does.
 
-    Attributes:
-        verdict: Whether it holds.
-        measured: The figures, in a sentence.
-        value: The figure that decides, with its interval, where one does: above 0 the claim holds.
+    Above 0 the claim holds.
     """
 
     verdict: Verdict

@@ -24,14 +24,10 @@ from ..report.tables import Grid
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One plan and what it leaves.
+    """One plan, in the indices of the unpruned model, and what it leaves; without a plan, that model itself.
 
-    Attributes:
-        label: What the row is called.
-        plan: In the indices of the unpruned model; None for the unpruned model itself.
-        cost: Of what is left.
-        effective: Shares of heads and of neurons that go, of those that the level was asked of.
-        saturated: Families that cannot give what the level asks for.
+    `effective` are the shares of heads and of neurons that go, of those that the level was asked of; `saturated` the
+    families that cannot give what the level asks for.
     """
 
     label: str
@@ -62,15 +58,7 @@ class PlanRow:
 
 
 def row_of(model: nn.Module, label: str, asked: Plan, whole: Plan, convention: str) -> PlanRow:
-    """Cost one plan.
-
-    Args:
-        model: The unpruned model.
-        label: What the row is called.
-        asked: The plan that the level made; its effective fractions are the row's.
-        whole: Everything that is gone by then, in the indices of `model`.
-        convention: Of the FLOPs.
-    """
+    """Cost one plan: `asked` is what the level made, `whole` all that is gone by then, in the indices of `model`."""
     effective = (asked.effective_fraction("heads"), asked.effective_fraction("neurons"))
     # a stored plan's notes are whatever its author left there
     noted = asked.notes.get("saturated")
@@ -88,11 +76,7 @@ def one_time(model: nn.Module, levels: Sequence[Level], convention: str, **optio
 def sequential(
     model: nn.Module, first: Level, levels: Sequence[Level], convention: str, **options: Any
 ) -> Iterator[PlanRow]:
-    """Yield a row a level of the second pass: what `first` protected, pruned alone (METHOD section 7).
-
-    Raises:
-        BudgetError: The first pass protects nothing, so that there is nothing for a second one.
-    """
+    """Yield a row a level of the second pass: what `first` protected, pruned alone (METHOD section 7)."""
     before = make_plan(model, first, **options)
     if not before.protected:
         raise BudgetError("a second pass prunes the blocks that the first one protected: protect at least one")
@@ -182,11 +166,7 @@ def run(
 
 
 def read_sensitivity(path: Path) -> list[float]:
-    """Read a JSON list of numbers, or the list under the key `sensitivity`.
-
-    Raises:
-        BudgetError: The file holds neither.
-    """
+    """Read a JSON list of numbers, or the list under the key `sensitivity`."""
     try:
         value = read_json_file(path)
     except (OSError, ValueError) as error:

@@ -10,7 +10,6 @@ from torch import nn
 
 from ...correction.correct import correct
 from ...data.splits.split import Split
-from ...evaluation.intervals import Interval
 from ...pruning.level import Level
 from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
 from ...training.settings import RecoverySettings
@@ -18,7 +17,7 @@ from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves, size_against_contour
 from ..report.summary import HIGHER_IS_BETTER, Place, Row, Summary, summarise
-from ..report.tables import BELOW_FLOOR, METRIC_NAMES, Grid, footer, label, number, span
+from ..report.tables import METRIC_NAMES, Grid, estimate, footer, in_blocks, label, metric_cells, size_cells
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.recover import Item, records, recovery_settings, unpruned
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
@@ -60,45 +59,25 @@ def page(store: ResultStore) -> Page:
 def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
     """The paper's Table 1 in its layout, with intervals of BF1, latency and peak memory."""
     timed = {tuple(record["place"][:3]): record["latency"] for record in made.values()}
-    rows: list[list[str]] = []
-    sections = []
-    blocks = [("not pruned", summary.unpruned_rows)]
-    blocks += [(title, summary.of_mode(mode)) for mode, title in summary.modes.items()]
-    for title, of_block in blocks:
-        sections.append(len(rows))
-        for place, row in enumerate(of_block):
-            name = label(row) if row.level == NO_LEVEL else row.level
-            latency = timed.get((row.mode, row.method, row.level))
-            if row.method == UNPRUNED and timed:
-                latency = _own(next(iter(timed.values())))
-            rows.append([title if place == 0 else "", name, *_size(row), *_metrics(row), *_latency(latency)])
+
+    def cells(row: Row) -> list[str]:
+        name = label(row) if row.level == NO_LEVEL else row.level
+        latency = timed.get((row.mode, row.method, row.level))
+        if row.method == UNPRUNED and timed:
+            own = next(iter(timed.values()))[UNPRUNED]
+            latency = {UNPRUNED: own, "model": own}
+        return [name, *size_cells(row), *metric_cells(row, HIGHER_IS_BETTER, ["bf1"]), *_latency(latency)]
+
+    blocks = {"not pruned": summary.unpruned_rows}
+    blocks |= {title: summary.of_mode(mode) for mode, title in summary.modes.items()}
+    rows, sections = in_blocks((title, list(map(cells, found))) for title, found in blocks.items())
     columns = ["what", "level", "params M", "FLOPs G", *METRIC_NAMES.values(), "ms an image", "of unpruned", "peak MB"]
     notes = [
         *footer(summary, next(iter(summary.modes), "any")),
         "ms an image: median forward pass of encoder and decoder for one box, batch of one; of unpruned: against the "
         "unpruned model timed in turns with it; peak MB: tensors alive at once in that pass, weights not counted.",
     ]
-    return Grid("Table 1: compression, contour, cost", columns, rows, notes, sections[1:], left=2)
-
-
-def _own(latency: Mapping[str, Any]) -> dict[str, Any]:
-    return {UNPRUNED: latency[UNPRUNED], "model": latency[UNPRUNED]}
-
-
-def _size(row: Row) -> list[str]:
-    if "params" not in row.cost:
-        return ["–", "–"]
-    return [f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['flops'] / 1e9:.2f}"]
-
-
-def _metrics(row: Row) -> list[str]:
-    cells = []
-    for metric in HIGHER_IS_BETTER:
-        text = number(metric, row.metrics[metric].value)
-        if metric == "bf1":
-            text = f"{text} {span(metric, row.metrics[metric])}"
-        cells.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
-    return cells
+    return Grid("Table 1: compression, contour, cost", columns, rows, notes, sections, left=2)
 
 
 def _latency(latency: Mapping[str, Any] | None) -> list[str]:
@@ -127,8 +106,9 @@ def gains(summary: Summary) -> Grid:
             (recovered, ("any", NO_LEVEL, UNPRUNED)),
             (recovered, after),
         ]
-        rows.append([level, *(difference(summary.paired(own, other)) for own, other in pairs)])
-    rows.append(["unpruned", "", difference(summary.paired(after, ("any", NO_LEVEL, UNPRUNED))), "", "", "", ""])
+        rows.append([level, *(estimate("bf1", summary.paired(own, other), True) for own, other in pairs)])
+    fine_tuned = summary.paired(after, ("any", NO_LEVEL, UNPRUNED))
+    rows.append(["unpruned", "", estimate("bf1", fine_tuned, True), "", "", "", ""])
     columns = [
         "level",
         "correction",
@@ -140,11 +120,6 @@ def gains(summary: Summary) -> Grid:
     ]
     notes = [summary.notice, "Differences of BF1 with paired 95 % intervals; correction, recovery: against the cut."]
     return Grid("What each step adds to BF1", columns, rows, notes)
-
-
-def difference(value: Interval | None) -> str:
-    """Write a difference of BF1 with its interval, a dash where there is none."""
-    return "–" if value is None else f"{number('bf1', value.value, True)} {span('bf1', value, True)}"
 
 
 def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:

@@ -15,13 +15,13 @@ from ...training.settings import RecoverySettings
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves
-from ..report.plots.style import Theme
+from ..report.plots.style import OTHER_COLOUR, SUBJECT_COLOUR, Theme, ends_of, panels
 from ..report.summary import Row, Summary, summarise
-from ..report.tables import BELOW_FLOOR, Grid, label, number, span
+from ..report.tables import BELOW_FLOOR, Grid, estimate, in_blocks, label, metric_cells, size_cells
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.recover import Item, records, recovery_settings, unpruned
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
-from .main import UNPRUNED_RECOVERED, difference, recoveries
+from .main import UNPRUNED_RECOVERED, recoveries
 
 MODES = {
     "joint": "one plan for all modalities, recovered on each",
@@ -61,49 +61,35 @@ def page(store: ResultStore) -> Page:
 
 def table(of_sets: dict[str, Summary]) -> Grid:
     """The paper's Table 2 in its layout, with what is not pruned, and without recovery."""
-    rows: list[list[str]] = []
-    sections = []
+
+    def cells(row: Row, title: str = "") -> list[str]:
+        name = label(row) if row.level == NO_LEVEL else row.level
+        return [name, title, *size_cells(row), *metric_cells(row, _METRICS, ["bf1"])]
+
+    blocks = {name: list(map(cells, summary.unpruned_rows)) for name, summary in of_sets.items()}
     for name, summary in of_sets.items():
-        sections.append(len(rows))
-        shown = [("", row) for row in summary.unpruned_rows]
         for level in summary.levels:
-            shown += [(title, row) for mode, title in MODES.items() for row in summary.of(mode, level)]
-        for place, (title, row) in enumerate(shown):
-            first = name if place == 0 else ""
-            rows.append([first, label(row) if row.level == NO_LEVEL else row.level, title, *_cells(row)])
+            blocks[name] += [cells(row, title) for mode, title in MODES.items() for row in summary.of(mode, level)]
+    rows, sections = in_blocks(blocks.items())
     notice = next(iter(of_sets.values())).notice
     notes = [
         notice,
         f"{BELOW_FLOOR} worse than a floor, which uses no network. Intervals: 95 %, over groups of images.",
     ]
     columns = ["data set", "level", "plan", "params M", "FLOPs G", "Dice", "BF1", "HD95 px"]
-    return Grid("Table 2: one plan, several modalities", columns, rows, notes, sections[1:], left=3)
-
-
-def _cells(row: Row) -> list[str]:
-    has_size = "params" in row.cost
-    size = [f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['flops'] / 1e9:.2f}"] if has_size else ["–", "–"]
-    values = []
-    for metric in _METRICS:
-        text = number(metric, row.metrics[metric].value)
-        text += f" {span(metric, row.metrics[metric])}" if metric == "bf1" else ""
-        values.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
-    return [*size, *values]
+    return Grid("Table 2: one plan, several modalities", columns, rows, notes, sections, left=3)
 
 
 def shared(of_sets: dict[str, Summary]) -> Grid:
     """Paired differences of BF1 between the shared plan and a modality's own, and from the unpruned model."""
-    rows = []
-    for name, summary in of_sets.items():
-        for place, level in enumerate(summary.levels):
-            joint, own = ("joint", level, summary.subject), ("own", level, summary.subject)
-            pairs = [
-                (joint, own),
-                (joint, ("any", NO_LEVEL, UNPRUNED)),
-                (joint, ("any", NO_LEVEL, UNPRUNED_RECOVERED)),
-            ]
-            cells = [difference(summary.paired(one, other)) for one, other in pairs]
-            rows.append([name if place == 0 else "", level, *cells])
+
+    def cells(summary: Summary, level: str) -> list[str]:
+        joint = ("joint", level, summary.subject)
+        others = [("own", level, summary.subject), ("any", NO_LEVEL, UNPRUNED), ("any", NO_LEVEL, UNPRUNED_RECOVERED)]
+        return [level, *(estimate("bf1", summary.paired(joint, other), True) for other in others)]
+
+    blocks = ((name, [cells(summary, level) for level in summary.levels]) for name, summary in of_sets.items())
+    rows, _ = in_blocks(blocks)
     columns = ["data set", "level", "shared − own plan", "shared − unpruned", "shared − unpruned recovered"]
     notice = next(iter(of_sets.values())).notice
     return Grid("Differences of BF1, recovered", columns, rows, [notice, "Paired 95 % intervals."], left=2)
@@ -111,16 +97,13 @@ def shared(of_sets: dict[str, Summary]) -> Grid:
 
 def modalities(of_sets: dict[str, Summary], theme: Theme) -> Figure:
     """Draw BF1 at each level, a panel a modality and a line a mode."""
-    figure = Figure(figsize=(3.6 * len(of_sets) + 0.6, 3.6))
-    axes = figure.subplots(1, len(of_sets), squeeze=False)[0]
-    colours = dict(zip(MODES, ("#e5532d", "#3b7dd8", "#8d99a6"), strict=True))
+    figure, (axes,) = panels((3.6 * len(of_sets) + 0.6, 3.6), 1, len(of_sets))
+    colours = dict(zip(MODES, (SUBJECT_COLOUR, OTHER_COLOUR, "#8d99a6"), strict=True))
     for axis, (name, summary) in zip(axes, of_sets.items(), strict=True):
         for place, (mode, title) in enumerate(MODES.items()):
             rows = {row.level: row.metrics["bf1"] for row in summary.of_mode(mode)}
-            found = [rows[level] for level in summary.levels if level in rows]
             where = [n + 0.08 * (place - 1) for n, level in enumerate(summary.levels) if level in rows]
-            ends = [[one.value - one.low for one in found], [one.high - one.value for one in found]]
-            values = [one.value for one in found]
+            values, ends = ends_of([rows[level] for level in summary.levels if level in rows])
             axis.errorbar(where, values, yerr=ends, color=colours[mode], marker="o", elinewidth=0.8, label=title)
         for row in summary.unpruned_rows:
             dashes = {UNPRUNED: (0, (6, 3)), UNPRUNED_RECOVERED: (0, (1, 2))}.get(row.method)

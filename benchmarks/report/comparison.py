@@ -95,12 +95,7 @@ def cost_grid(store: ResultStore, order: Sequence[str]) -> Grid | None:
         return None
     known = store.run.get("methods", {})
     rows = [
-        [
-            name,
-            _reads(known.get(name, {})),
-            f"{seconds:.2f}",
-            f"{peak / 1e6:.0f}",
-        ]
+        [name, _reads(known.get(name, {})), f"{seconds:.2f}", f"{peak / 1e6:.0f}"]
         for name, (seconds, peak) in _ordered(taken, order)
     ]
     return Grid("Cost of scoring", ["method", "reads", "seconds", "peak MB"], rows, _calibration(store), left=2)
@@ -179,15 +174,9 @@ _GALLERY = (
 
 
 def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None) -> Page:
-    """Lay the comparison out.
+    """Lay the comparison out, with pictures of the images where the run kept some.
 
-    Args:
-        store: The results.
-        gallery: Whether the page shows pictures of the images, where the run kept some.
-        subject: The method that is compared with each other one; by default the run's own.
-
-    Raises:
-        ResultsError: A stored file is damaged, or there is no finished row yet.
+    `subject`, the method that is compared with each other one, is by default the run's own.
     """
     summary = summarise(store, subject)
     if not summary.rows:

@@ -25,12 +25,7 @@ Draw = Callable[[Theme], Figure | None]
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a section.
-
-    Attributes:
-        caption: What it shows, a sentence or two.
-        draw: Draws it under a theme; None where there is nothing to draw.
-    """
+    """A figure of a section, and what it shows; `draw` gives None where there is nothing to draw."""
 
     caption: str
     draw: Draw
@@ -38,16 +33,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under one heading.
+    """A part of a page under one heading: paragraphs, tables, and figures by file name.
 
-    Attributes:
-        title: The heading.
-        text: Paragraphs.
-        grids: Tables.
-        figures: File name to figure.
-        folded: Whether the page shows its tables only when asked to.
-        tabs: A name for each table, where the page shows one of them at a time.
-        html: What the page alone shows besides, after the text.
+    `folded` tables are shown only when asked for; `tabs` name each table where the page shows one of them at a time;
+    `html` is what the page alone shows besides, after the text.
     """
 
     title: str
@@ -66,17 +55,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that is shown of some results.
+    """All that is shown of some results: paragraphs below the heading, then the sections in order.
 
-    Attributes:
-        title: Heading.
-        lead: Paragraphs below it.
-        sections: The parts, in order.
-        printed: Tables that go to the terminal too.
-        frames: Name of a CSV file to its rows.
-        facts: Figures of the run with what they count, beside those that its record holds.
-        subject: The method whose rows stand out.
-        swatches: Method to the CSS of the square before its name.
+    `printed` tables go to the terminal too, `frames` are CSV files by name, `facts` figures of the run with what they
+    count, beside those that its record holds. The rows of `subject` stand out; `swatches` is method to the CSS of the
+    square before its name.
     """
 
     title: str

@@ -36,17 +36,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Row:
-    """One method at one level.
+    """One method at one level, the mean of some seeds: macro averages, and the means of each data set.
 
-    Attributes:
-        mode, level, method: Which.
-        metrics: Macro averages with their intervals.
-        by_dataset: Data set to metric means.
-        cost: Shares removed and what is left, averaged over seeds.
-        below_floor: Metrics in which a floor is better.
-        below_floor_on: The same on each data set.
-        empty: Images where one mask, or both, are empty, over all seeds.
-        seeds: How many seeds it is the mean of.
+    `cost` holds shares removed and what is left, averaged over seeds; `below_floor` the metrics in which a floor is
+    better, `below_floor_on` those of each data set; `empty` counts images where one mask, or both, are empty, over all
+    seeds.
     """
 
     mode: str
@@ -63,12 +57,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """The subject minus another method, paired.
+    """The subject minus another method, `method`, paired.
 
-    Attributes:
-        mode, level, method, metric: Which, `method` being the other one.
-        value: With its interval.
-        p, p_holm: Two-sided bootstrap p, and corrected over the methods of a mode, level and metric.
+    `p` is the two-sided bootstrap p, `p_holm` corrected over the methods of a mode, level and metric.
     """
 
     mode: str
@@ -109,14 +100,10 @@ class Summary:
 
     Attributes:
         rows: Floors and unpruned model first, then by mode, level and method.
-        differences: Of the subject from each other method.
-        ranks: Of the subject.
-        subject: The method that is compared with each other one.
-        groups: Data set to its number of groups.
-        images: Data set to its number of images.
+        differences, ranks: Of the subject, the method that is compared with each other one.
+        groups, images: Data set to its number of either.
         indicative: Data sets with too few groups.
         incomplete: Rows left out because a data set is missing.
-        calibration_draws: Number of calibration samples.
         notice: What every output of the run says, if anything.
         tolerance_px: Of BF1, in pixels of the 256 grid.
         modes: Name to title of the modes that have rows.
@@ -283,11 +270,7 @@ def _below(own: Mapping[str, float], floors: Sequence[Mapping[str, float]]) -> f
 
 
 def _row(
-    place: Place,
-    found: _Found,
-    drawn: Drawn,
-    means: _Means,
-    floors: Sequence[tuple[Mapping[str, float], _Means]],
+    place: Place, found: _Found, drawn: Drawn, means: _Means, floors: Sequence[tuple[Mapping[str, float], _Means]]
 ) -> Row:
     mode, level, method = place
     results = [result for of_set in found.values() for result in of_set]

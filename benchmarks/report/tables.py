@@ -1,7 +1,7 @@
 """The summary as tables for the terminal and Markdown."""
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -18,17 +18,11 @@ _WIDTH_WHEN_PIPED = 200
 
 @dataclass(frozen=True)
 class Grid:
-    """A titled table.
+    """A titled table; below it the lines of its footer.
 
-    Attributes:
-        title: One line above.
-        columns: Headings.
-        rows: As many cells a row as there are columns.
-        footer: Lines below.
-        sections: Numbers of the rows that a rule is drawn above, in the terminal.
-        left: How many columns, from the first, are aligned left; the others right.
-        methods: The method of each row, which the page gives its colour.
-        best: Row and column of the cells that the page underlines.
+    `sections` are the numbers of the rows that a rule is drawn above, `left` how many columns from the first are
+    aligned left, the others right; `methods` names the method of each row, which the page gives its colour, and `best`
+    the row and column of the cells that the page underlines.
     """
 
     title: str
@@ -82,6 +76,38 @@ def span(metric: str, value: Interval, sign: bool = False) -> str:
     return f"[{value.low:{mark}.{digits}f}, {value.high:{mark}.{digits}f}]"
 
 
+def estimate(metric: str, value: Interval | None, sign: bool = False) -> str:
+    """Write a metric, or a difference, with its interval; a dash where there is none."""
+    return "–" if value is None else f"{number(metric, value.value, sign)} {span(metric, value, sign)}"
+
+
+def metric_cells(row: Row, metrics: Iterable[str], intervals: Collection[str]) -> list[str]:
+    """Write metrics of a row, some of them with their intervals, each with a mark where a floor is better."""
+    cells = []
+    for metric in metrics:
+        found = row.metrics[metric]
+        text = estimate(metric, found) if metric in intervals else number(metric, found.value)
+        cells.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
+    return cells
+
+
+def size_cells(row: Row) -> list[str]:
+    """Write what is left of an encoder, millions of parameters and billions of FLOPs; dashes for a floor."""
+    if "params" not in row.cost:
+        return ["–", "–"]
+    return [f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['flops'] / 1e9:.2f}"]
+
+
+def in_blocks(blocks: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> tuple[list[list[str]], list[int]]:
+    """Join blocks of rows, each with its name before the first of them, and say before which rows a rule belongs."""
+    rows: list[list[str]] = []
+    starts = []
+    for name, of_block in blocks:
+        starts.append(len(rows))
+        rows += [[name if place == 0 else "", *row] for place, row in enumerate(of_block)]
+    return rows, starts[1:]
+
+
 def percent(fraction: float | None) -> str:
     """Write a share as percent; a dash where there is none."""
     return "–" if fraction is None else f"{100 * fraction:.1f}"
@@ -111,20 +137,18 @@ def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(
     """
     of_levels = {"none": summary.unpruned_rows}
     of_levels |= {level: rows_of(summary, mode, level) for level in summary.levels}
-    rows: list[list[str]] = []
-    sections, methods, best = list[int](), list[str](), set[tuple[int, int]]()
+    rows, sections = in_blocks((level, [_cells(row, intervals) for row in of]) for level, of in of_levels.items())
+    methods, best = list[str](), set[tuple[int, int]]()
     for level, found in of_levels.items():
-        sections.append(len(rows))
         if level != "none":
-            best |= {(len(rows) + place, _FIRST_METRIC + metric) for place, metric in _best(found)}
+            best |= {(len(methods) + place, _FIRST_METRIC + metric) for place, metric in _best(found)}
         methods += [row.method for row in found]
-        rows += [_cells(row, level if place == 0 else "", intervals) for place, row in enumerate(found)]
     return Grid(
         f"Macro average, no recovery, {summary.modes[mode]}",
         ["level", "method", "params -%", "FLOPs -%", *METRIC_NAMES.values()],
         rows,
         footer(summary, mode),
-        sections[1:],
+        sections,
         left=2,
         methods=methods,
         best=best,
@@ -145,13 +169,9 @@ def _best(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
                     yield place, column
 
 
-def _cells(row: Row, level: str, intervals: Sequence[str]) -> list[str]:
-    values = []
-    for metric in HIGHER_IS_BETTER:
-        found = row.metrics[metric]
-        text = number(metric, found.value) + (f" {span(metric, found)}" if metric in intervals else "")
-        values.append(f"{BELOW_FLOOR} {text}" if metric in row.below_floor else text)
-    return [level, label(row), percent(row.cost.get("params_removed")), percent(row.cost.get("flops_removed")), *values]
+def _cells(row: Row, intervals: Sequence[str]) -> list[str]:
+    removed = [percent(row.cost.get(f"{unit}_removed")) for unit in ("params", "flops")]
+    return [label(row), *removed, *metric_cells(row, HIGHER_IS_BETTER, intervals)]
 
 
 def footer(summary: Summary, mode: str) -> list[str]:
@@ -225,17 +245,15 @@ def _verdicts(summary: Summary, mode: str, level: str) -> list[str]:
 
 def differences(summary: Summary, mode: str) -> Grid:
     """The subject minus each other method, with intervals and Holm's p."""
-    rows: list[list[str]] = []
-    sections = []
-    for level in summary.levels:
-        of_level = [d for d in summary.differences if (d.mode, d.level) == (mode, level)]
-        sections.append(len(rows))
-        for place, method in enumerate(dict.fromkeys(d.method for d in of_level)):
-            cells = []
-            for d in (d for d in of_level if d.method == method):
-                verdict = f"p {d.p_holm:.3f}, {d.verdict}" if d.significant else "n.s."
-                cells.append(f"{number(d.metric, d.value.value, True)} {span(d.metric, d.value, True)} {verdict}")
-            rows.append([level if place == 0 else "", method, *cells])
+    of_levels: dict[str, dict[str, list[str]]] = {level: {} for level in summary.levels}
+    for d in summary.differences:
+        if d.mode == mode:
+            verdict = f"p {d.p_holm:.3f}, {d.verdict}" if d.significant else "n.s."
+            cell = f"{estimate(d.metric, d.value, True)} {verdict}"
+            of_levels[d.level].setdefault(d.method, []).append(cell)
+    rows, sections = in_blocks(
+        (level, [[method, *cells] for method, cells in found.items()]) for level, found in of_levels.items()
+    )
     return Grid(
         f"{summary.subject} minus each method, {summary.modes[mode]}",
         ["level", "method", *METRIC_NAMES.values()],
@@ -246,7 +264,7 @@ def differences(summary: Summary, mode: str) -> Grid:
             "interval holds 0, or p is 0.05 or more.",
             *_indicative(summary),
         ],
-        sections[1:],
+        sections,
         left=2,
     )
 

@@ -26,10 +26,9 @@ from .inputs import Inputs
 from .jobs import EXPERIMENT, Job
 from .methods import Method
 from .settings import CORRECTED, CORRECTED_FROM, MODES, QUOTA_MODES, Settings
-from .store import NO_LEVEL, Cell, CellResult, Evaluation, ResultStore, evaluation_key
+from .store import NO_LEVEL, UNPRUNED, Cell, CellResult, Evaluation, ResultStore, evaluation_key
 
 POSTPROCESS: Postprocess = "medsam"
-UNPRUNED = "unpruned"
 FLOOR_NAMES = {name: f"floor_{name}" for name in FLOORS}
 """Floors of `evaluation` to the names of their rows."""
 
@@ -49,14 +48,9 @@ def digest(statistics: Statistics) -> str:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates what is not stored yet.
+    """Evaluates what is not stored yet, for the command that the cells belong to.
 
-    Attributes:
-        inputs: Models and data.
-        settings: Grid, tolerance, batch size.
-        store: Where evaluations and cells go.
-        samples_of: Calibration draw to the hash of its samples, filled in when they are known.
-        experiment: The command that the cells belong to.
+    `samples_of` is calibration draw to the hash of its samples, filled in when they are known.
     """
 
     inputs: Inputs
@@ -207,14 +201,9 @@ _TRIALS = 3
 
 @dataclass(frozen=True)
 class Amount:
-    """Work to do.
+    """Work to do: results in all, those that an earlier run left, and distinct plans at most.
 
-    Attributes:
-        cells: Results in all.
-        stored: Those of them that an earlier run left.
-        plans: Distinct plans at most.
-        images: Test images of all data sets.
-        corrected: Plans that are corrected and evaluated again.
+    `images` are those of all test sets, `corrected` the plans that are corrected and evaluated again.
     """
 
     cells: int
@@ -253,11 +242,7 @@ def places(methods: Sequence[Method], sets: Iterable[str], settings: Settings) -
 def amount(methods: Sequence[Method], inputs: Inputs, settings: Settings, stored: Collection[Cell]) -> Amount:
     """Count results and distinct plans: a method with uniform quotas arrives at the same plan in both modes.
 
-    Args:
-        methods: That take part.
-        inputs: Models and data.
-        settings: Levels, seeds, whether corrected plans are evaluated too.
-        stored: What the folder of results holds, of other methods and levels too.
+    `stored` is what the folder of results holds, of other methods and levels too.
     """
     cells = places(methods, inputs.sets, settings)
     corrected = sum(cell.mode == CORRECTED for cell in cells) // len(inputs.sets)

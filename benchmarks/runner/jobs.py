@@ -25,11 +25,9 @@ EXPERIMENT = "baselines"
 
 @dataclass(frozen=True)
 class Treatment:
-    """How a plan becomes a model, where there is more to it than cutting.
+    """How an unpruned model and a plan become the model that is evaluated, where there is more to it than cutting.
 
-    Attributes:
-        key: Hash of all that it depends on besides the unpruned model and the plan.
-        build: From the unpruned model and the plan to the model that is evaluated.
+    `key` is a hash of all that it depends on besides the two.
     """
 
     key: str
@@ -38,19 +36,10 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Job:
-    """One plan of one method, to be evaluated on every data set.
+    """One plan of one method, to be evaluated on the data sets that are named, or on all.
 
-    Attributes:
-        method: Name of the method.
-        mode: Of the experiment's; a quota mode in the comparison.
-        level: Nominal level.
-        seed: Of the method or of its calibration sample.
-        plan: What goes.
-        scoring: What scoring took, the same for all plans of a method and seed.
-        scored_by: See the function `scored_by`.
-        treatment: What is done besides cutting.
-        experiment: The command that it belongs to.
-        datasets: Those to be evaluated on; empty for all.
+    `mode` is one of the experiment's, `seed` that of the method or of its calibration sample, `scoring` what scoring
+    took, the same for all plans of a method and seed; for `scored_by` see the function.
     """
 
     method: str

@@ -20,13 +20,9 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the comparison.
+    """One method of the comparison: a recipe, where it was registered, and the seeds of its cells.
 
-    Attributes:
-        name: Registered name.
-        recipe: Criterion, settings and quotas.
-        origin: `built-in`, or where it was registered.
-        seeds: Of its cells: calibration draws, or seeds of a stochastic method.
+    Seeds are calibration draws, or those of a stochastic method.
     """
 
     name: str
@@ -90,9 +86,6 @@ def choose_methods(settings: Settings) -> list[Method]:
     """Load plug-ins and list the methods of the comparison, in the order of its tables.
 
     What draws lots comes first, then what needs no images, then the calibrated and the slow ones, and the subject last.
-
-    Raises:
-        RegistryError: A plug-in that cannot be loaded, or an unknown name.
     """
     for plugin in settings.plugins:
         load_plugin(plugin)
@@ -118,11 +111,7 @@ def _method(name: str, settings: Settings) -> Method:
 
 
 def require_reference(methods: Sequence[Method], has_reference: bool) -> None:
-    """Refuse methods that read a reference where there is none.
-
-    Raises:
-        MedcorePruneError: Names the methods that could run without it.
-    """
+    """Refuse methods that read a reference where there is none, and name those that could run without it."""
     lacking = [m.name for m in methods if not has_reference and m.recipe.reads_reference]
     if lacking:
         able = ",".join(m.name for m in methods if m.name not in lacking)

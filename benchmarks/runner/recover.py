@@ -34,15 +34,10 @@ _AXES = ("step", "learning_rate")
 
 @dataclass(frozen=True)
 class Item:
-    """One model of an experiment.
+    """One model of an experiment, to be evaluated on the data sets that are named, or on all.
 
-    Attributes:
-        mode, method, level: Where its results belong.
-        make: Makes it.
-        recipe: What it is made from, besides what all models of the run share.
-        steps: Optimiser steps that making it takes, all recoveries together; 0 for none.
-        recoveries: How many recoveries that is.
-        datasets: Those to be evaluated on; empty for all.
+    `recipe` is what it is made from, besides what all models of the run share; `steps` are the optimiser steps of all
+    its `recoveries` together.
     """
 
     mode: str
@@ -56,21 +51,13 @@ class Item:
 
     @property
     def name(self) -> str:
-        """Of its record among the analyses."""
+        """The name of its record among the analyses."""
         return "-".join(filter(None, ("model", self.mode, self.method, self.level, *self.datasets)))
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes, times and evaluates what is not stored yet.
-
-    Attributes:
-        inputs: Models and data.
-        settings: Of the run.
-        store: Where results go.
-        evaluator: Of the experiment.
-        recovery: How models are fine-tuned.
-    """
+    """Makes, times and evaluates the models of an experiment that are not stored yet."""
 
     inputs: Inputs
     settings: Settings

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,13 +21,7 @@ from ..._support.records import Number, Record, RecordError, Whole, content_hash
 def read_arrays(
     path: Path, digest: str | None = None, names: Sequence[str] | None = None
 ) -> dict[str, npt.NDArray[Any]] | None:
-    """Read the arrays of an `.npz` file; None where it is missing, damaged, or of something else.
-
-    Args:
-        path: The file.
-        digest: What its entry `digest` must say; None takes any.
-        names: Which arrays; all of them by default.
-    """
+    """Read some arrays of an `.npz` file, or all; None where it is missing, damaged, or its entry `digest` another."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if digest is not None and str(stored["digest"]) != digest:
@@ -49,21 +43,17 @@ def arrays(path: Path, digest: str) -> Memo[Mapping[str, Any]]:
 
 FORMAT = "medcore_prune.results/1"
 _DIGEST = "content_sha256"
+UNPRUNED = "unpruned"
 NO_LEVEL = "none"
 """Level of what is not pruned: the floors and the unpruned model."""
 
 
 @dataclass(frozen=True)
 class Cell(Record, closed=True):
-    """Where a result belongs.
+    """Where a result belongs: the command that made it, and what it is of.
 
-    Attributes:
-        experiment: The command that made it.
-        mode: How quotas were chosen, `own` or `same`; `any` for what is not pruned.
-        method: Name of a baseline, of a floor, or `unpruned`.
-        level: Nominal level, or `NO_LEVEL`.
-        dataset: Name of the test set.
-        seed: Of the calibration sample, or of a random method.
+    `mode` is how quotas were chosen, `any` for what is not pruned; `method` a baseline, a floor, or `unpruned`; `level`
+    nominal, or `NO_LEVEL`; `seed` that of the calibration sample, or of a random method.
     """
 
     experiment: str
@@ -84,18 +74,13 @@ class CellResult(Record, format=FORMAT):
     """One cell of the comparison, with all that is needed to repeat it.
 
     Attributes:
-        cell: Where it belongs.
         evaluation: Key of the evaluation that holds its per-image metrics.
         metrics: Means over the data set's images.
         empty: Images whose predicted or true mask is empty: `one` of the two, or `both`.
-        images: Number of images.
         plan: Hash of the pruning plan; empty where nothing was pruned.
         cost: Parameters and FLOPs left, the shares removed, and effective fractions.
-        seconds: What scoring and evaluating took.
-        peak_bytes: Memory that scoring took on top of what was in use; 0 where unknown.
-        inputs: Hashes of models, data and calibration sample.
-        settings: Everything else that the numbers depend on.
-        versions: Of Python and the packages.
+        seconds, peak_bytes: What scoring and evaluating took; memory on top of what was in use, 0 where unknown.
+        inputs: Hashes of models, data and calibration sample; `settings` is all else that the numbers depend on.
     """
 
     cell: Cell
@@ -124,16 +109,9 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path, root: Path) -> dict[str, Any]:
-    """Read a stored JSON object of this package's format.
+    """Read a stored JSON object of this package's format; a `ResultsError` tells which file in `root` to delete.
 
     Files of earlier versions have no hash of their content and are taken as they are.
-
-    Args:
-        path: The file.
-        root: The results folder, for the message.
-
-    Raises:
-        ResultsError: Damaged, or not of this format; the message tells which file to delete.
     """
     try:
         record = read_json_file(path)
@@ -161,12 +139,9 @@ _TEXTS = ("dataset", "name", "group", "empty")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per-image metrics of one set of masks, whoever arrived at them.
+    """Per-image metrics of one set of masks, whoever arrived at them, and what predicting and scoring took.
 
-    Attributes:
-        key: See `evaluation_key`.
-        images: A row an image: `dataset`, `name`, `group`, the metrics, `empty`.
-        seconds: What predicting and scoring took.
+    `images` has a row an image: `dataset`, `name`, `group`, the metrics, `empty`.
     """
 
     key: str
@@ -191,22 +166,14 @@ def evaluation_key(**what: Any) -> str:
 
 
 class ResultStore:
-    """A folder of results of one experiment.
-
-    Args:
-        root: The folder. Use `create` to begin or go on, `open` to read.
-    """
+    """A folder of results of one experiment: `create` to begin or go on, `open` to read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @classmethod
     def open(cls, root: Path) -> "ResultStore":
-        """Open existing results.
-
-        Raises:
-            ResultsError: The folder holds none.
-        """
+        """Open existing results; a folder that holds none is a `ResultsError`."""
         if not (root / RUN_FILE).is_file():
             raise ResultsError(
                 f"{root} holds no results (no {RUN_FILE}): expected the folder that `medcore-bench baselines --out` "
@@ -219,15 +186,10 @@ class ResultStore:
 
     @classmethod
     def create(cls, root: Path, run: Mapping[str, Any], *, fresh: bool = False) -> "ResultStore":
-        """Begin an experiment, or go on with it.
+        """Begin an experiment, or go on with it, or with `fresh` remove earlier results first.
 
-        Args:
-            root: The folder; made if missing.
-            run: What is to be stored; its `identity` must be that of results already there, whose `methods` are kept.
-            fresh: Remove earlier results first.
-
-        Raises:
-            ResultsError: Results of another run are there, or a damaged `run.json`.
+        The `identity` of the run must be that of results already there, whose `methods` are kept; those of another run
+        are a `ResultsError`.
         """
         store = cls(root)
         if fresh:
@@ -279,11 +241,7 @@ class ResultStore:
         write_record(self.root / result.cell.path, result.values())
 
     def read(self, cell: Cell) -> CellResult:
-        """Read a cell.
-
-        Raises:
-            ResultsError: Damaged, foreign, or in another cell's place.
-        """
+        """Read a cell; what is damaged, foreign, or in another cell's place is a `ResultsError`."""
         return self._read(self.root / cell.path)
 
     def _read(self, path: Path) -> CellResult:
@@ -299,27 +257,19 @@ class ResultStore:
         return result
 
     def cells(self) -> list[CellResult]:
-        """Read all cells, in a fixed order.
-
-        Raises:
-            ResultsError: A file is damaged or foreign.
-        """
-        return [self._read(path) for path in _visible(self.root / "cells", "**/*.json")]
+        """Read all cells, in a fixed order."""
+        paths = sorted((self.root / "cells").glob("**/*.json"))
+        return [self._read(path) for path in paths if not path.name.startswith(".")]
 
     def evaluation(self, key: str) -> Evaluation | None:
-        """Read an evaluation, or None where there is none yet.
-
-        Raises:
-            ResultsError: Damaged; the message tells which file to delete.
-        """
+        """Read an evaluation, or None where there is none yet."""
         path = self.root / "evaluations" / f"{key}.json"
         if not path.is_file():
             return None
         record, table = read_json(path, self.root), path.with_suffix(".csv")
         if not table.is_file() or sha256_of(table) != record.get("sha256"):
             raise ResultsError(f"{table} is missing or not as it was written: delete {path} and run again")
-        images = _read_table(table)
-        return Evaluation(key, images, float(record.get("seconds", 0.0)))
+        return Evaluation(key, _read_table(table), float(record.get("seconds", 0.0)))
 
     def write_evaluation(self, evaluation: Evaluation, what: Mapping[str, Any]) -> None:
         """Store an evaluation: the table first, so that its record never points to nothing."""
@@ -347,10 +297,6 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _visible(folder: Path, pattern: str) -> Iterator[Path]:
-    return (path for path in sorted(folder.glob(pattern)) if not path.name.startswith("."))
-
-
 def _require_same(now: Mapping[str, Any], then: Mapping[str, Any], root: Path) -> None:
     # what is about to be stored has been through JSON too: tuples are lists there
     now = json.loads(json.dumps(now))
@@ -366,6 +312,3 @@ def _require_same(now: Mapping[str, Any], then: Mapping[str, Any], root: Path) -
 def _short(value: Any) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-UNPRUNED = "unpruned"

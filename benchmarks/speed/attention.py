@@ -52,15 +52,10 @@ def command(models: tuple[str, ...], image_size: int, repeats: int, device: str,
 
 
 def measure(model: nn.Module, repeats: int = 7) -> dict[str, float]:
-    """Time both kinds of attention, in turn.
+    """Time both kinds of attention, in turn; the model ends with segment-anything's.
 
-    Args:
-        model: A `Sam`; ends with segment-anything's attention.
-        repeats: Rounds after one to warm up; ratios are medians over rounds, each of neighbouring runs.
-
-    Returns:
-        For each way in `WAYS`: `<way>_<kind>_ms` and `<way>_<kind>_peak_mb`, and `<way>_time_ratio` and
-        `<way>_memory_ratio`, fused over segment-anything's; and `image_size`.
+    For each way in `WAYS`: `<way>_<kind>_ms` and `<way>_<kind>_peak_mb`, and `<way>_time_ratio` and
+    `<way>_memory_ratio`, fused over segment-anything's; and `image_size`.
     """
     size, device = geometry_of(model).image_size, next(model.parameters()).device
     images = torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(0)).to(device)

@@ -38,17 +38,10 @@ def command(model: str, image_size: int | None, batch_size: int, repeats: int, d
 
 
 def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats: int = 7) -> dict[str, float]:
-    """Time every way in turn.
+    """Time every way in turn; `reference` is another model of the same shape, for the reset direction.
 
-    Args:
-        model: A `Sam`.
-        reference: Another of the same shape, for the reset direction.
-        batch_size: Images in the batch.
-        repeats: Rounds after one to warm up; ratios are medians over rounds, each of neighbouring runs.
-
-    Returns:
-        `plain_ms`; `<way>_ms`, `<way>_peak_mb` and `<way>_stored_mb` of each of `WAYS`; of each but the diagonal
-        `<way>_over_diagonal` for the time, and `_peak_over_diagonal` and `_stored_over_diagonal`.
+    `plain_ms`; `<way>_ms`, `<way>_peak_mb` and `<way>_stored_mb` of each of `WAYS`; of each but the diagonal
+    `<way>_over_diagonal` for the time, and `_peak_over_diagonal` and `_stored_over_diagonal`.
     """
     batch = random_batch(geometry_of(model).image_size, batch_size, next(model.parameters()).device)
     rounds = [_round(model, reference, batch) for _ in range(repeats + 1)][1:]

@@ -35,14 +35,8 @@ def command(model: str, image_size: int | None, batch_size: int, repeats: int, d
 def measure(model: nn.Module, batch_size: int = 8, repeats: int = 7) -> dict[str, float]:
     """Time every way in turn.
 
-    Args:
-        model: A `Sam`.
-        batch_size: Images in the batch.
-        repeats: Rounds after one to warm up; ratios are medians over rounds, each of neighbouring runs.
-
-    Returns:
-        `<way>_ms` and `<way>_peak_mb` of each of `WAYS`; `one_loss_over_plain` and `both_losses_over_plain`, what the
-        Fisher costs beside a training step; `loop_over_one_loss`, how much faster the batch is than the loop.
+    `<way>_ms` and `<way>_peak_mb` of each of `WAYS`; `one_loss_over_plain` and `both_losses_over_plain`, what the
+    Fisher costs beside a training step; `loop_over_one_loss`, how much faster the batch is than the loop.
     """
     batch = random_batch(geometry_of(model).image_size, batch_size, next(model.parameters()).device)
     rounds = [

@@ -71,16 +71,10 @@ def command(
 
 
 def measure(model: nn.Module, images: int = 4, batch_size: int = 1) -> dict[str, Any]:
-    """Time every step on a model.
+    """Time every step on a whole model, which is left as it is.
 
-    Args:
-        model: A whole `Sam`; left as it is.
-        images: Of every step.
-        batch_size: Images at a time, where a step has batches.
-
-    Returns:
-        `steps`: by name, seconds, peak bytes and `ratio` of the seconds to those of `training`, each an image;
-        `latency_ms` and `latency_ratio` of the encoder's forward pass by level, `whole` being the unpruned one's.
+    `steps`: by name, seconds, peak bytes and `ratio` of the seconds to those of `training`, each an image;
+    `latency_ms` and `latency_ratio` of the encoder's forward pass by level, `whole` being the unpruned one's.
     """
     size, device = geometry_of(model).image_size, next(model.parameters()).device
     drawn = list(phantoms.make("phantom_polyp_a", count=images, size=size))

@@ -51,16 +51,9 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One cell.
+    """One cell: Boundary F1 of each validation set and their mean, of what `method` chose and `variant` corrected.
 
-    Attributes:
-        method: Baseline that chose the units; empty for the unpruned model.
-        level: What went; empty for the unpruned model.
-        variant: A name in `VARIANTS`, or `unpruned`.
-        bf1: Mean over validation sets.
-        by_set: Data set name to Boundary F1.
-        stream_error: Of the correction's report; None where nothing was corrected.
-        seconds: Of the correction.
+    Method and level are empty for the unpruned model; the correction's figures are None where nothing was corrected.
     """
 
     method: str

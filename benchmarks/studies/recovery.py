@@ -49,16 +49,9 @@ WEIGHTS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One recovery.
+    """One recovery of a pruned model: metrics on validation images, wall time, and `name`, that of its weights.
 
-    Attributes:
-        name: Of the weights.
-        level: Of the pruned model.
-        settings: Of the recovery.
-        bf1, dice: On validation images afterwards.
-        bf1_before: Before the first step.
-        seconds_a_step: Wall time.
-        curve: Mean of the loss and of each term over tenths of the steps.
+    `curve` holds the mean of the loss and of each term over tenths of the steps.
     """
 
     name: str

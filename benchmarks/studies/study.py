@@ -29,12 +29,9 @@ from ..runner.settings import COUNTS, Settings
 
 @dataclass(frozen=True)
 class Study:
-    """The models and images of a study.
+    """The models and images of a study: the sets of its inputs are validation images.
 
-    Attributes:
-        inputs: Whose sets are the validation images.
-        samples: Calibration images of each set.
-        cache: Folder of calibration statistics.
+    `samples` counts the calibration images of each set; `cache` is the folder of calibration statistics.
     """
 
     inputs: Inputs

@@ -76,14 +76,7 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial.
-
-    Attributes:
-        method: Name of the baseline.
-        settings: What was tried.
-        bf1: Mean over validation sets and levels.
-        by_level: Level to mean over validation sets.
-    """
+    """One trial: Boundary F1 of each level, the mean over validation sets, and `bf1`, the mean over levels too."""
 
     method: str
     settings: Trial

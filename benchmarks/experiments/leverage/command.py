@@ -85,11 +85,7 @@ def _plans(
 
 
 def page(store: ResultStore) -> Page:
-    """Lay out what is stored.
-
-    Raises:
-        ResultsError: The run is not finished.
-    """
+    """Lay out what is stored."""
     found, contours = store.analysis(NAME), store.analysis("contours")
     if found is None or contours is None:
         raise ResultsError(f"{store.root} holds no finished sweep yet: run the same command again to go on")

@@ -59,18 +59,10 @@ LEVELS = (START, *(step.level for step in STEPS))
 def measure_contours(
     model: nn.Module, plans: Mapping[Level, Plan], sets: Mapping[str, SampleSet], digest: str, root: Path
 ) -> Path:
-    """Measure every step on a few images of each data set, unless that is stored already.
+    """Measure every step on a few images of each data set, unless the file says that it is of `digest` already.
 
-    Args:
-        model: The adapted model; masked while it runs.
-        plans: Of `LEVELS`.
-        sets: Data set name to images.
-        digest: Hash of what the result depends on.
-        root: Folder of results.
-
-    Returns:
-        The file: `step`, `image`, `predicted`, `measured`, a value a point; `datasets`, `groups`, an image; and under
-        `picture_*` one whole image with all points.
+    The model is masked while it runs. The file that is returned holds `step`, `image`, `predicted`, `measured`, a value
+    a point; `datasets`, `groups`, an image; and under `picture_*` one whole image with all points.
     """
     memo = arrays(root / "analysis" / FILE, digest)
     memo.get_or_make(lambda: _measured(model, plans, sets))
@@ -98,11 +90,7 @@ def _measured(
 
 
 def read_contours(root: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read what `measure_contours` stored.
-
-    Raises:
-        ResultsError: It is missing or damaged.
-    """
+    """Read what `measure_contours` stored."""
     found = read_arrays(root / "analysis" / FILE)
     if found is None:
         raise ResultsError(f"{root / 'analysis' / FILE} is missing or damaged: delete it and run again")
@@ -155,15 +143,10 @@ def _picture(maps: Mapping[Level, Array], one: EvaluationSet) -> dict[str, Any]:
 
 
 def summarise_contours(stored: Mapping[str, npt.NDArray[Any]], draws: int) -> list[dict[str, Any]]:
-    """Correlate predicted with measured displacements, step by step.
+    """Correlate predicted with measured displacements; the bootstrap over groups draws at most `MOST_DRAWS` times.
 
-    Args:
-        stored: From `read_contours`.
-        draws: Of the bootstrap over groups of images, at most `MOST_DRAWS`.
-
-    Returns:
-        A row a step: `family`, `size`, `points`, `found` (share with a contour in reach), `moved_px` (median measured
-        distance), `error_px` (median difference), `pearson` and `spearman` with intervals.
+    A row a step: `family`, `size`, `points`, `found` (share with a contour in reach), `moved_px` (median measured
+    distance), `error_px` (median difference), `pearson` and `spearman` with intervals.
     """
     drawn = Sampled.of([str(d) for d in stored["datasets"]], [str(g) for g in stored["groups"]], min(draws, MOST_DRAWS))
     return [_row(stored, place, step, drawn) for place, step in enumerate(STEPS)]
@@ -178,13 +161,9 @@ def _row(stored: Mapping[str, npt.NDArray[Any]], place: int, step: Step, drawn: 
     row["moved_px"] = float(np.median(np.abs(y))) if len(y) else None
     row["error_px"] = float(np.median(np.abs(x - y))) if len(y) else None
     images = stored["image"][there]
-    for name, of in (("pearson", _as_they_are), ("spearman", rankdata)):
-        row[name] = span(_correlations(of(x), of(y), images, drawn))
+    row["pearson"] = span(_correlations(x, y, images, drawn))
+    row["spearman"] = span(_correlations(rankdata(x), rankdata(y), images, drawn))
     return row
-
-
-def _as_they_are(values: Array) -> Array:
-    return values
 
 
 def _correlations(x: Array, y: Array, images: npt.NDArray[Any], drawn: Sampled) -> Array:

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ....pruning.level import Level
-from ...report.plots.style import SUBJECT_COLOUR, THEMES, Theme
+from ...report.plots.style import OTHER_COLOUR, SUBJECT_COLOUR, THEMES, Theme, panels
 from .contours import LARGE, SMALL, STEPS, picture_steps
 from .report import FAMILY_TITLES, band_title
 from .sweep import BANDS, HEADLINE
 
-COLOURS = {"heads": SUBJECT_COLOUR, "neurons": "#3b7dd8"}
+COLOURS = {"heads": SUBJECT_COLOUR, "neurons": OTHER_COLOUR}
 _ONE = {"heads": "head", "neurons": "MLP"}
 _MARKERS = {"heads": "o", "neurons": "s"}
 _SHOWN_PX = 6.0  # displacements of a scatter, to either side
@@ -30,8 +30,7 @@ Points = Mapping[str, npt.NDArray[Any]]
 
 def leverage(steps: pd.DataFrame, found: Mapping[str, Any], theme: Theme) -> Figure:
     """Draw the leverage of every valid step, a panel a band, a column a family."""
-    figure = Figure(figsize=(10.4, 3.5))
-    axes = figure.subplots(1, len(BANDS), sharey=True, squeeze=False)[0]
+    figure, (axes,) = panels((10.4, 3.5), 1, len(BANDS), sharey=True)
     rng = np.random.default_rng(0)
     for axis, band in zip(axes, BANDS, strict=True):
         for place, family in enumerate(FAMILY_TITLES):
@@ -65,8 +64,7 @@ def _plain_log(axis: Axis) -> None:
 
 def levels(steps: pd.DataFrame, theme: Theme) -> Figure:
     """Draw each family's leverage against its own level before the step, a line a level of the other family."""
-    figure = Figure(figsize=(9.2, 3.7))
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, (axes,) = panels((9.2, 3.7), 1, 2, sharey=True)
     for axis, (family, title) in zip(axes, FAMILY_TITLES.items(), strict=True):
         own = steps[steps["family"] == family].drop_duplicates("move")
         starts = [Level.parse(text) for text in own["start"]]
@@ -79,15 +77,8 @@ def levels(steps: pd.DataFrame, theme: Theme) -> Figure:
             shared = bool(steps["move"].isin(own["move"][line]).sum() > line.sum())
             more = " and more" if shared else ""
             label = f"{FAMILY_TITLES[other_family]} {100 * share:g} %{more}"
-            axis.plot(
-                100 * mine[line],
-                values,
-                marker=_MARKERS[family],
-                color=COLOURS[family],
-                alpha=shade,
-                markersize=4,
-                label=label,
-            )
+            look = {"marker": _MARKERS[family], "color": COLOURS[family], "alpha": shade, "markersize": 4}
+            axis.plot(100 * mine[line], values, label=label, **look)
         axis.set_yscale("log")
         axis.set_title(f"{_ONE[family]} steps")
         axis.set_xlabel(f"{title} gone before the step, %")
@@ -104,8 +95,7 @@ def paired(steps: pd.DataFrame, theme: Theme) -> Figure | None:
     cells = [cell for cell in sides[0].index if cell in sides[1].index]
     if not cells:
         return None
-    figure = Figure(figsize=(4.6, 4.2))
-    axis = figure.subplots()
+    figure, ((axis,),) = panels((4.6, 4.2))
     x, y = (side.loc[cells, f"{HEADLINE}_q95"].to_numpy(float) for side in sides)
     bars = [
         np.abs(np.stack([side.loc[cells, f"{HEADLINE}_q95_{end}"].to_numpy(float) for end in ("low", "high")]) - middle)
@@ -115,14 +105,8 @@ def paired(steps: pd.DataFrame, theme: Theme) -> Figure | None:
     axis.plot(x, y, "o", color=COLOURS["heads"], markersize=5)
     ends = min(x.min(), y.min()) * 0.8, max(x.max(), y.max()) * 1.25
     axis.plot(ends, ends, color=theme.faint, linestyle=(0, (4, 3)), linewidth=1.2)
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlim=ends,
-        ylim=ends,
-        xlabel="MLP step, px per percent",
-        ylabel="head step, px per percent",
-    )
+    axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    axis.set(xlabel="MLP step, px per percent", ylabel="head step, px per percent")
     _plain_log(axis.xaxis)
     _plain_log(axis.yaxis)
     axis.set_title(f"Paired cells: {int((y > x).sum())} of {len(cells)} above the line")
@@ -153,8 +137,7 @@ def damage(steps: pd.DataFrame, theme: Theme) -> Figure:
 def theorem_figure(points: Points, rows: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
     """Draw predicted against measured displacements as densities, for a small and a large step of each family."""
     shown = [(place, step) for place, step in enumerate(STEPS) if step.size in (SMALL, LARGE)]
-    figure = Figure(figsize=(10.4, 3.1))
-    axes = figure.subplots(1, len(shown), sharex=True, sharey=True)
+    figure, (axes,) = panels((10.4, 3.1), 1, len(shown), sharex=True, sharey=True)
     for axis, (place, step) in zip(axes, shown, strict=True):
         own = (points["step"] == place) & np.isfinite(points["measured"])
         x, y = points["predicted"][own], points["measured"][own]
@@ -174,30 +157,26 @@ def theorem_figure(points: Points, rows: Sequence[Mapping[str, Any]], theme: The
 
 def _map(theme: Theme) -> Colormap:
     """Colours from few points, which stand out from the background already, to many."""
-    ends = (colormaps["viridis"](share) for share in np.linspace(0.8, 0.0, 32))
-    colours = list(ends)
+    colours = [colormaps["viridis"](share) for share in np.linspace(0.8, 0.0, 32)]
     dark = theme is THEMES["dark"]
     return LinearSegmentedColormap.from_list("points", colours[::-1] if dark else colours)
 
 
 def order(rows: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
     """Draw the correlation, and the error beside the movement itself, against the size of the step."""
-    figure = Figure(figsize=(9.2, 3.4))
-    axes = figure.subplots(1, 2)
+    figure, (axes,) = panels((9.2, 3.4), 1, 2)
     for family, title in FAMILY_TITLES.items():
         own = [row for row in rows if row["family"] == family and row["pearson"]["value"] is not None]
         sizes = [100 * row["size"] for row in own]
+        look = {"color": COLOURS[family], "marker": _MARKERS[family]}
         for name, style in (("pearson", "-"), ("spearman", ":")):
             values = [row[name]["value"] for row in own]
-            label = f"{title}, {name.capitalize()}"
-            axes[0].plot(sizes, values, style, color=COLOURS[family], marker=_MARKERS[family], label=label)
+            axes[0].plot(sizes, values, style, label=f"{title}, {name.capitalize()}", **look)
         low, high = ([row["pearson"][end] for row in own] for end in ("low", "high"))
         axes[0].fill_between(sizes, low, high, color=COLOURS[family], alpha=0.14, linewidth=0)
         for name, style, label in (("moved_px", "-", "moved"), ("error_px", ":", "error of the prediction")):
             values = [row[name] for row in own]
-            axes[1].plot(
-                sizes, values, style, color=COLOURS[family], marker=_MARKERS[family], label=f"{title}, {label}"
-            )
+            axes[1].plot(sizes, values, style, label=f"{title}, {label}", **look)
     for axis in axes:
         axis.set_xscale("log")
         axis.set_xticks([100 * step.size for step in STEPS], [f"{100 * step.size:g}" for step in STEPS])

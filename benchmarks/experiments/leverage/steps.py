@@ -12,12 +12,7 @@ from ...commands.leverage import HEADS, NEURONS
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the sweep: one family goes to its next level, the other stays.
-
-    Attributes:
-        family: Which goes on.
-        start, stop: Cells before and after.
-    """
+    """One step of the sweep, from cell to cell: one family goes to its next level, the other stays."""
 
     family: Family
     start: Level
@@ -29,14 +24,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StepGrid:
-    """Levels of heads times levels of neurons.
-
-    Attributes:
-        heads, neurons: Shares in [0, 1), rising, at least two each.
-
-    Raises:
-        BudgetError: Too few shares, or shares that do not rise.
-    """
+    """Levels of heads times levels of neurons: shares in [0, 1), rising, at least two each."""
 
     heads: tuple[float, ...] = HEADS
     neurons: tuple[float, ...] = NEURONS
@@ -60,15 +48,9 @@ class StepGrid:
 
 
 def valid_steps(steps: Sequence[Step], params: Mapping[Level, int], dense: int) -> dict[Step, float]:
-    """Keep the steps that save parameters; where both cells are saturated the leverage is undefined.
+    """Keep the steps that save parameters, with Delta C, percent of the unpruned encoder's `dense` parameters.
 
-    Args:
-        steps: All of them.
-        params: Parameters of the image encoder at each cell.
-        dense: Of the unpruned encoder.
-
-    Returns:
-        Step to Delta C, percent of `dense`.
+    Where both cells are saturated the leverage is undefined.
     """
     saved = {step: 100 * (params[step.start] - params[step.stop]) / dense for step in steps}
     return {step: percent for step, percent in saved.items() if percent > 0}

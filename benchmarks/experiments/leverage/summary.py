@@ -26,11 +26,9 @@ _CHUNK = 500  # draws at a time
 
 @dataclass(frozen=True)
 class Sampled:
-    """The images of a sweep and how the bootstrap draws them.
+    """Data set and group of each image of a sweep, and how the bootstrap draws them.
 
-    Attributes:
-        datasets, groups: Of each image.
-        weights: (1 + draws, images): how often each image counts; the first row is the data themselves.
+    `weights` is (1 + draws, images), how often each image counts; the first row is the data themselves.
     """
 
     datasets: Sequence[str]
@@ -89,19 +87,7 @@ def _part(path: Path, cells: Cells, names: Sequence[str]) -> dict[str, npt.NDArr
 
 
 def summarise_sweep(paths: Sequence[Path], cells: Cells, draws: int) -> dict[str, Any]:
-    """Work out all figures of a sweep.
-
-    Args:
-        paths: Its parts.
-        cells: Plans and steps.
-        draws: Of the bootstrap, at most `MOST_DRAWS`.
-
-    Returns:
-        What `analysis/leverage.json` holds: `counts`, `bands`, `image`, `damage`, `agreement`, `steps` and `cells`.
-
-    Raises:
-        ResultsError: A part is missing or damaged.
-    """
+    """Work out from a sweep's parts all that `analysis/leverage.json` holds; at most `MOST_DRAWS` draws."""
     (groups,) = _read(paths, cells, ["groups"], 0)
     drawn = Sampled.of(_datasets(paths, cells), [str(g) for g in groups], min(draws, MOST_DRAWS))
     steps = list(cells.saved)

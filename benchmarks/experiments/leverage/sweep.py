@@ -49,10 +49,7 @@ Maps = Mapping[str, Tensor]
 class Cells:
     """The cells of a sweep with their plans; cells beyond saturation share a plan, and are measured once.
 
-    Attributes:
-        grid: Levels of heads and neurons.
-        plans: Cell to its plan.
-        saved: Valid step to Delta C, percent of the encoder's parameters.
+    `saved` is valid step to Delta C, percent of the encoder's parameters.
     """
 
     grid: StepGrid
@@ -121,18 +118,7 @@ def parts_of(sets: Mapping[str, SampleSet]) -> Iterator[Part]:
 
 
 def sweep(model: nn.Module, cells: Cells, sets: Mapping[str, SampleSet], settings: Settings, root: Path) -> list[Path]:
-    """Measure all steps and cells on all images; parts that are stored are kept.
-
-    Args:
-        model: The adapted model; masked while it runs.
-        cells: Plans and steps.
-        sets: Data set name to images.
-        settings: Batch size and the metrics' grid.
-        root: Folder of results.
-
-    Returns:
-        The parts' files.
-    """
+    """Measure all steps and cells on all images, and return the parts' files; parts that are stored are kept."""
     parts = [(part, arrays(part.path(root), cells.digest)) for part in parts_of(sets)]
     todo = [(part, memo) for part, memo in parts if memo.get() is None]
     done = len(parts) - len(todo)
@@ -143,12 +129,11 @@ def sweep(model: nn.Module, cells: Cells, sets: Mapping[str, SampleSet], setting
 
 
 def measure(model: nn.Module, cells: Cells, samples: SampleSet, settings: Settings) -> dict[str, npt.NDArray[Any]]:
-    """Measure the images of a part.
+    """Measure the images of a part; the model is masked while it runs.
 
-    Returns:
-        `names`, `groups`: (images,). `counts_<band>`: (moves, images, N_BINS) displacements in the band; `sums_<band>`:
-        (moves, images) their sum; `flat_<band>`: (moves, images) band pixels with a slope below eps. `counts_image`:
-        (moves, images, N_BINS) |delta| over the median slope, whole image. Each of `METRICS`: (plans, images).
+    `names`, `groups`: (images,). `counts_<band>`: (moves, images, N_BINS) displacements in the band; `sums_<band>`:
+    (moves, images) their sum; `flat_<band>`: (moves, images) band pixels with a slope below eps. `counts_image`:
+    (moves, images, N_BINS) |delta| over the median slope, whole image. Each of `METRICS`: (plans, images).
     """
     images = EvaluationSet(samples, geometry_of(model).image_size, settings.eval_size)
     maps = [_logits(model, plan, images, settings.batch_size) for plan in cells.distinct]

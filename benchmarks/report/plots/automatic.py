@@ -9,21 +9,20 @@ from matplotlib.figure import Figure
 from ...runner.store import UNPRUNED
 from ..summary import Summary
 from ..tables import METRIC_NAMES
-from .style import SUBJECT_COLOUR, Theme
+from .style import OTHER_COLOUR, SUBJECT_COLOUR, Theme, panels
 
-_FIXED_COLOUR = "#3b7dd8"
 _UNITS = {"params": "parameters", "flops": "FLOPs"}
 _LOOKS = {
-    "fixed": {"color": _FIXED_COLOUR, "marker": "s", "label": "the paper's levels"},
+    "fixed": {"color": OTHER_COLOUR, "marker": "s", "label": "the paper's levels"},
     "automatic": {"color": SUBJECT_COLOUR, "marker": "o", "label": "automatic"},
 }
 
 
 def path_picture(paths: Mapping[str, Any], theme: Theme) -> Figure:
     """Draw the longest path and the end of every other one, with lines of equal size, a panel a unit."""
-    figure = Figure(figsize=(9.6, 4.6))
-    axes = figure.subplots(1, len(paths["paths"]), sharey=True, squeeze=False)[0]
-    for axis, (unit, of_unit) in zip(axes, ((name, paths["paths"][name]) for name in _UNITS), strict=True):
+    figure, (axes,) = panels((9.6, 4.6), 1, len(paths["paths"]), sharey=True)
+    for axis, unit in zip(axes, _UNITS, strict=True):
+        of_unit = paths["paths"][unit]
         _lines_of_equal_size(axis, paths["unit_cost"][unit], theme)
         longest = max(of_unit.values(), key=lambda path: len(path["steps"]))
         way = 100 * np.array([[0, 0], *([step["heads"], step["neurons"]] for step in longest["steps"])])
@@ -32,7 +31,7 @@ def path_picture(paths: Mapping[str, Any], theme: Theme) -> Figure:
             fixed = 100 * np.array(paths["levels"][level])
             end = 100 * np.array([found["steps"][-1]["heads"], found["steps"][-1]["neurons"]])
             axis.plot(*np.stack([fixed, end]).T, color=theme.faint, linewidth=1, linestyle=(0, (2, 2)))
-            axis.plot(*fixed, "s", color=_FIXED_COLOUR, markersize=7)
+            axis.plot(*fixed, "s", color=OTHER_COLOUR, markersize=7)
             axis.plot(*end, "o", color=SUBJECT_COLOUR, markersize=7)
             axis.annotate(level, fixed, textcoords="offset points", xytext=(7, -11), fontsize=8.5)
         axis.set_title(f"At equal {_UNITS[unit]}")
@@ -61,8 +60,7 @@ def _lines_of_equal_size(axis: Any, cost: Mapping[str, float], theme: Theme) -> 
 def budget(summary: Summary, theme: Theme) -> Figure:
     """Draw BF1 and HD95 of both ways against what is removed, with intervals, a column a unit."""
     modes = {mode: summary.modes[mode] for mode in _UNITS if mode in summary.modes}
-    figure = Figure(figsize=(9.6, 6.0))
-    axes = figure.subplots(2, len(modes), sharex="col", sharey="row", squeeze=False)
+    figure, axes = panels((9.6, 6.0), 2, len(modes), sharex="col", sharey="row")
     whole = next(row for row in summary.unpruned_rows if row.method == UNPRUNED)
     for column, (mode, title) in enumerate(modes.items()):
         for row, metric in enumerate(("bf1", "hd95_px")):

@@ -17,15 +17,15 @@ from ...runner.jobs import plan_path
 from ...runner.store import UNPRUNED, ResultStore
 from ..summary import FLOOR_PREFIX, Difference, Summary
 from ..tables import METRIC_NAMES
-from .style import Theme, looks
+from .style import Theme, legend_beside, looks, panels
 
 _SHOWN = ("bf1", "hd95_px")
 
 
 def compression(summary: Summary, theme: Theme) -> Figure:
     """Draw BF1 and HD95 against compression, a panel a metric and quota mode, the floors as lines."""
-    figure = Figure(figsize=(1.2 + 4.6 * len(summary.modes), 6.8))
-    axes = figure.subplots(len(_SHOWN), len(summary.modes), sharex=True, sharey="row", squeeze=False)
+    size = (1.2 + 4.6 * len(summary.modes), 6.8)
+    figure, axes = panels(size, len(_SHOWN), len(summary.modes), sharex=True, sharey="row")
     for row, metric in enumerate(_SHOWN):
         for column, (mode, title) in enumerate(summary.modes.items()):
             _curves(axes[row, column], summary, mode, metric, theme)
@@ -37,8 +37,7 @@ def compression(summary: Summary, theme: Theme) -> Figure:
             range(len(summary.levels) + 1), ["unpruned", *(_tick(summary, level) for level in summary.levels)]
         )
         axis.set_xlabel("level, and encoder parameters removed")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.995, 0.5), labelspacing=0.8)
+    legend_beside(figure, axes[0, 0], labelspacing=0.8)
     figure.tight_layout(w_pad=2.0)
     return figure
 
@@ -57,13 +56,7 @@ def _curves(axis: Axes, summary: Summary, mode: str, metric: str, theme: Theme) 
             continue
         rows = whole | rows
         values = [row.metrics[metric].value for row in rows.values()]
-        style: dict[str, Any] = {
-            "color": look.colour,
-            "linestyle": look.line,
-            "linewidth": look.width,
-            "zorder": look.order,
-        }
-        axis.plot(list(rows), values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
+        axis.plot(list(rows), values, label=method, **look.drawn)
         if method == summary.subject:
             low, high = ([getattr(row.metrics[metric], end) for row in rows.values()] for end in ("low", "high"))
             axis.fill_between(list(rows), low, high, color=look.colour, alpha=0.14, linewidth=0, zorder=1)
@@ -89,8 +82,8 @@ def forest(summary: Summary, theme: Theme, mode: str = "own") -> Figure | None:
     if not methods:
         return None
     levels = summary.levels
-    figure = Figure(figsize=(10.4, 0.8 + len(_SHOWN) * (0.7 + 0.24 * len(methods))))
-    axes = figure.subplots(len(_SHOWN), len(levels), sharey=True, squeeze=False)
+    height = 0.8 + len(_SHOWN) * (0.7 + 0.24 * len(methods))
+    figure, axes = panels((10.4, height), len(_SHOWN), len(levels), sharey=True)
     for row, metric in enumerate(_SHOWN):
         for column, level in enumerate(levels):
             axis = axes[row, column]
@@ -122,28 +115,20 @@ def _differences(axis: Axes, differences: list[Difference | None], summary: Summ
 def stability(found: Mapping[str, Any], summary: Summary, theme: Theme) -> Figure:
     """Draw the rank correlation with the full calibration sample against the number of samples."""
     samples = found["samples"]
-    figure = Figure(figsize=(10.4, 3.2))
-    axes = figure.subplots(1, len(FAMILY_NAMES), sharey=True, squeeze=False)[0]
+    figure, (axes,) = panels((10.4, 3.2), 1, len(FAMILY_NAMES), sharey=True)
     for axis, family in zip(axes, FAMILY_NAMES, strict=True):
         for method, look in looks(summary.methods, summary.subject).items():
             if method not in found["methods"]:
                 continue
             values = [np.nan if v is None else v for v in found["methods"][method][family]["spearman"]]
-            style: dict[str, Any] = {
-                "color": look.colour,
-                "linestyle": look.line,
-                "linewidth": look.width,
-                "zorder": look.order,
-            }
-            axis.plot(samples, values, label=method, marker=look.marker, markersize=3.5 + look.width, **style)
+            axis.plot(samples, values, label=method, **look.drawn)
         axis.set_xscale("log", base=2)
         axis.set_xticks(samples, [str(n) for n in samples])
         axis.minorticks_off()
         axis.set_title(family)
         axis.set_xlabel("calibration samples of each data set")
     axes[0].set_ylabel("rank correlation with all samples")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.995, 0.5))
+    legend_beside(figure, axes[0])
     figure.tight_layout(w_pad=2.0)
     return figure
 
@@ -158,9 +143,8 @@ Pixels = npt.NDArray[np.float64]
 class Removed:
     """What a plan takes from each block.
 
-    Attributes:
-        heads: (heads, blocks) bool, True for what goes; blocks with fewer heads are filled up with False.
-        neurons: (blocks,) share of neurons that goes.
+    `heads` is (heads, blocks), True for what goes; blocks with fewer heads are filled up with False. `neurons` is
+    (blocks,), the share of neurons that goes.
     """
 
     heads: npt.NDArray[np.bool_]
@@ -212,8 +196,8 @@ def removed_map(plans: Mapping[tuple[str, str], Removed], summary: Summary, them
     levels = [level for level in summary.levels if any(place[0] == level for place in plans)]
     if not methods:
         return None
-    figure = Figure(figsize=(1.14 * len(methods) + 0.5, 1.75 * len(levels) + 0.5))
-    axes = figure.subplots(len(levels), len(methods), squeeze=False)
+    size = (1.14 * len(methods) + 0.5, 1.75 * len(levels) + 0.5)
+    figure, axes = panels(size, len(levels), len(methods))
     for row, level in enumerate(levels):
         for column, method in enumerate(methods):
             axis = axes[row, column]

@@ -11,7 +11,7 @@ from ....pruning.level import Level
 from ...runner.settings import CORRECTED
 from ...runner.store import NO_LEVEL, UNPRUNED
 from ..summary import Summary
-from .style import Theme
+from .style import OTHER_COLOUR, Theme, ends_of, legend_beside, panels
 
 _LINES = (20, 30, 40, 50, 60, 70, 80)
 
@@ -44,12 +44,10 @@ def block_losses(summary: Summary, theme: Theme) -> Figure | None:
     losses = lost(summary)
     if not losses:
         return None
-    figure = Figure(figsize=(8.0, 3.2))
-    axis = figure.subplots()
+    figure, ((axis,),) = panels((8.0, 3.2))
     places = np.arange(len(losses))
-    values = np.array([loss.value for loss in losses.values()])
-    ends = [[loss.value - loss.low for loss in losses.values()], [loss.high - loss.value for loss in losses.values()]]
-    axis.bar(places, values, width=0.62, color="#3b7dd8")
+    values, ends = ends_of(list(losses.values()))
+    axis.bar(places, values, width=0.62, color=OTHER_COLOUR)
     axis.errorbar(places, values, yerr=ends, fmt="none", ecolor=theme.text, elinewidth=1.1)
     axis.axhline(0, color=theme.faint, linewidth=1)
     axis.set_xticks(places, [str(int(method.removeprefix("block_"))) for method in losses])
@@ -68,8 +66,7 @@ def unpruned_bf1(summary: Summary) -> float:
 def heat_maps(summary: Summary, theme: Theme) -> Figure:
     """Draw BF1 over the grid, a panel a mode, with lines of equal parameters."""
     modes = map_modes(summary)
-    figure = Figure(figsize=(1.0 + 5.6 * len(modes), 4.6))
-    axes = figure.subplots(1, len(modes), squeeze=False)[0]
+    figure, (axes,) = panels((1.0 + 5.6 * len(modes), 4.6), 1, len(modes))
     values = {mode: surface(summary, mode) for mode in modes}
     low = min(float(np.nanmin(table.to_numpy())) for table in values.values())
     for axis, mode in zip(axes, modes, strict=True):
@@ -111,8 +108,7 @@ def _equal_parameters(axis: Axes, removed: pd.DataFrame) -> None:
 def slices(summary: Summary, theme: Theme) -> Figure:
     """Draw BF1 against the share of heads, one line a share of MLP neurons, a panel a mode."""
     modes = map_modes(summary)
-    figure = Figure(figsize=(1.2 + 4.8 * len(modes), 3.8))
-    axes = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
+    figure, (axes,) = panels((1.2 + 4.8 * len(modes), 3.8), 1, len(modes), sharey=True)
     for axis, mode in zip(axes, modes, strict=True):
         table = surface(summary, mode)
         shades = np.linspace(0.15, 0.9, len(table.index))
@@ -123,8 +119,7 @@ def slices(summary: Summary, theme: Theme) -> Figure:
         axis.set_title(summary.modes[mode])
         axis.set_xlabel("heads removed, %")
     axes[0].set_ylabel("BF1")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.995, 0.5))
+    legend_beside(figure, axes[0])
     figure.tight_layout(w_pad=2.0)
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ...runner.store import NO_LEVEL
 from ..summary import Summary
-from .style import Theme, looks
+from .style import SUBJECT_COLOUR, Theme, ends_of, legend_beside, looks, panels
 
 _WINDOW = 10
 _PANELS_A_ROW = 4
@@ -17,17 +17,14 @@ _PANELS_A_ROW = 4
 
 def size_against_contour(summary: Summary, theme: Theme) -> Figure:
     """Draw BF1 against the parameters left, a line a mode, with the interval of each point."""
-    figure = Figure(figsize=(8.6, 4.6))
-    axis = figure.subplots()
+    figure, ((axis,),) = panels((8.6, 4.6))
     modes = list(summary.modes)
     styles = looks(modes, "one_time" if "one_time" in modes else modes[0])
     for mode, title in summary.modes.items():
         rows = sorted(summary.of_mode(mode), key=lambda row: -row.cost["params"])
         sizes = [row.cost["params"] / 1e6 for row in rows]
-        found = [row.metrics["bf1"] for row in rows]
         look = styles[mode]
-        errors = [[one.value - one.low for one in found], [one.high - one.value for one in found]]
-        values = [one.value for one in found]
+        values, errors = ends_of([row.metrics["bf1"] for row in rows])
         axis.errorbar(sizes, values, yerr=errors, color=look.colour, elinewidth=0.8, alpha=0.45, fmt="none")
         axis.plot(sizes, values, color=look.colour, marker=look.marker, linewidth=look.width, label=title)
     for row, dashes in zip(summary.unpruned_rows, ((0, (1, 2)), (0, (2, 2)), (0, (6, 3)), (0, (1, 0))), strict=False):
@@ -37,7 +34,7 @@ def size_against_contour(summary: Summary, theme: Theme) -> Figure:
     axis.invert_xaxis()
     axis.set_xlabel("encoder parameters left, millions")
     axis.set_ylabel("BF1")
-    figure.legend(*axis.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.99, 0.5))
+    legend_beside(figure, axis, bbox_to_anchor=(0.99, 0.5))
     figure.tight_layout()
     return figure
 
@@ -54,8 +51,7 @@ def loss_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Figure |
         return None
     across = min(_PANELS_A_ROW, len(found))
     down = -(-len(found) // across)
-    figure = Figure(figsize=(3.1 * across, 2.4 * down))
-    axes = figure.subplots(down, across, squeeze=False)
+    figure, axes = panels((3.1 * across, 2.4 * down), down, across)
     for axis in axes.flat[len(found) :]:
         axis.set_axis_off()
     for axis, (place, stage) in zip(axes.flat, found, strict=False):
@@ -67,10 +63,10 @@ def loss_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Figure |
         if stage["validations"]:
             steps, scores = [row[0] for row in stage["validations"]], [row[1] for row in stage["validations"]]
             right = axis.twinx()
-            right.plot(steps, scores, "o-", color="#e5532d", markersize=3, linewidth=0.8)
+            right.plot(steps, scores, "o-", color=SUBJECT_COLOUR, markersize=3, linewidth=0.8)
             best = int(np.argmax(scores))
-            right.plot(steps[best], scores[best], "o", markersize=7, markerfacecolor="none", color="#e5532d")
-            right.tick_params(labelsize=7, colors="#e5532d")
+            right.plot(steps[best], scores[best], "o", markersize=7, markerfacecolor="none", color=SUBJECT_COLOUR)
+            right.tick_params(labelsize=7, colors=SUBJECT_COLOUR)
             right.grid(visible=False)
         axis.tick_params(labelsize=7)
     figure.supxlabel("optimiser step", fontsize=9)

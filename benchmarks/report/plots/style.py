@@ -7,23 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ....evaluation.intervals import Interval
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours that depend on the background.
-
-    Attributes:
-        text: Of labels and ticks.
-        faint: Of grids, frames and floors.
-        empty: Of what is not there: units that stay, in the map.
-        background: Behind the figure.
-    """
+    """Colours that depend on the background."""
 
     text: str
+    """Of labels and ticks."""
     faint: str
+    """Of grids, frames and floors."""
     empty: str
+    """Of what is not there: units that stay, in the map."""
     background: str
 
 
@@ -34,17 +33,11 @@ THEMES = {
 }
 
 SUBJECT_COLOUR = "#e5532d"
+OTHER_COLOUR = "#3b7dd8"
+"""Of what the subject is held against, where there is one such thing."""
 _COLOURS = (
-    "#8d99a6",
-    "#b28a4c",
-    "#3b7dd8",
-    "#1fa39a",
-    "#8e6bd1",
-    "#5fa03a",
-    "#d16ba5",
-    "#c9a000",
-    "#2aa5d6",
-    "#9b5b4f",
+    *("#8d99a6", "#b28a4c", OTHER_COLOUR, "#1fa39a", "#8e6bd1"),
+    *("#5fa03a", "#d16ba5", "#c9a000", "#2aa5d6", "#9b5b4f"),
 )
 _MARKERS = "osD^vPX*<>hp"
 _LINES = ("-", (0, (4, 1.5)), (0, (1, 1.5)))  # when colours come round again
@@ -59,6 +52,18 @@ class Look:
     line: Any
     width: float
     order: int
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What matplotlib's `plot` takes."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": 3.5 + self.width,
+            "linestyle": self.line,
+            "linewidth": self.width,
+            "zorder": self.order,
+        }
 
     @property
     def swatch(self) -> str:
@@ -84,6 +89,25 @@ def looks(methods: Sequence[str], subject: str) -> dict[str, Look]:
         for place, method in enumerate(others)
     }
     return {**found, subject: Look(SUBJECT_COLOUR, "o", _LINES[0], 2.6, 4)}
+
+
+def panels(size: tuple[float, float], down: int = 1, across: int = 1, **shared: Any) -> tuple[Figure, Any]:
+    """Make a figure of some inches and its axes, (down, across)."""
+    figure = Figure(figsize=size)
+    return figure, figure.subplots(down, across, squeeze=False, **shared)
+
+
+def legend_beside(figure: Figure, axis: Axes, **options: Any) -> None:
+    """Name the lines of an axis to the right of the whole figure."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="center left", **{"bbox_to_anchor": (0.995, 0.5), **options})
+
+
+def ends_of(found: Sequence[Interval]) -> tuple[list[float], list[list[float]]]:
+    """Values, and how far their intervals reach below and above them, as matplotlib's `errorbar` takes them."""
+    return [one.value for one in found], [
+        [one.value - one.low for one in found],
+        [one.high - one.value for one in found],
+    ]
 
 
 @contextmanager
