@@ -207,11 +207,7 @@ def _may_be_frames(entries: Sequence[Entry]) -> bool:
 
 
 def mask_of(entry: Entry) -> npt.NDArray[np.bool_]:
-    """Read the mask of one sample: its label, or its mask files merged.
-
-    Raises:
-        DataError: A file cannot be read, or the files differ in size.
-    """
+    """Read the mask of one sample: its label, or its mask files merged, which must be of one size."""
     if entry.label is not None:
         return np.asarray(read_labels(entry.masks[0]) == entry.label)
     masks = [read_mask(path) for path in entry.masks]
@@ -291,18 +287,7 @@ _EXPECTED = {
 
 
 def parse_named(values: Iterable[str], option: str = "--data") -> dict[str, Path]:
-    """Split `NAME=PLACE` words.
-
-    Args:
-        values: Words such as `kvasir=images/Kvasir-SEG`.
-        option: Where they come from, for messages.
-
-    Returns:
-        Name to folder or file, in order.
-
-    Raises:
-        DataError: A word has no name or no place, or a name comes twice.
-    """
+    """Split words of an option, such as `kvasir=images/Kvasir-SEG`, into name and place; no name comes twice."""
     named: dict[str, Path] = {}
     for value in values:
         name, separator, place = value.partition("=")
@@ -317,18 +302,9 @@ def parse_named(values: Iterable[str], option: str = "--data") -> dict[str, Path
 def named_folders(
     named: Mapping[str, Path], layout: str = "auto", boxes: Mapping[str, Path] | None = None
 ) -> dict[str, SampleSet]:
-    """Open folders and check all of them before any work starts; what was noticed goes to standard error.
+    """Open folders by name and check all of them before any work starts; every problem of every folder is in one error.
 
-    Args:
-        named: Data set name to folder, from `parse_named`.
-        layout: See `data.folder`.
-        boxes: Data set name to a CSV file of box prompts, for those that have one.
-
-    Returns:
-        Name to samples.
-
-    Raises:
-        DataError: Every problem of every folder at once.
+    What was noticed goes to standard error. Some data sets may have a CSV file of box prompts.
     """
     sets: dict[str, SampleSet] = {}
     problems = [f"--boxes {name}=...: there is no --data {name}=..." for name in sorted({*(boxes or {})} - {*named})]
