@@ -7,11 +7,7 @@ from .errors import MedcorePruneError
 
 
 def require_device(device: str | torch.device) -> None:
-    """Refuse a device that torch cannot use here, before something is put on it.
-
-    Raises:
-        MedcorePruneError: In one line, with torch's own reason.
-    """
+    """Refuse a device that torch cannot use here, with torch's own reason, before something is put on it."""
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -31,15 +27,7 @@ def precision_of(model: nn.Module) -> torch.dtype:
 
 
 def refuse_half(model: nn.Module, what: str = "model") -> None:
-    """Refuse to run a model whose weights are of half precision; cutting and saving one needs no run.
-
-    Args:
-        model: The model.
-        what: What it is called in the message.
-
-    Raises:
-        MedcorePruneError: Its first weights are float16 or bfloat16.
-    """
+    """Refuse to run a model, called `what`, with weights of half precision; cutting and saving one needs no run."""
     if (dtype := precision_of(model)) in _HALF:
         raise MedcorePruneError(
             f"the {what} has weights of {dtype}, which SAM's own layers do not compute in: call .float() on it "
@@ -48,11 +36,7 @@ def refuse_half(model: nn.Module, what: str = "model") -> None:
 
 
 def require_default_dtype() -> None:
-    """Refuse to run a model under another default number type than torch's own, which SAM's prompt encoder computes in.
-
-    Raises:
-        MedcorePruneError: `torch.get_default_dtype()` is not float32.
-    """
+    """Refuse to run a model under another default number type than float32, which SAM's prompt encoder computes in."""
     if (dtype := torch.get_default_dtype()) != torch.float32:
         raise MedcorePruneError(
             f"torch's default dtype is {dtype}, in which boxes and positions would be computed too: expected "

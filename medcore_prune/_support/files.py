@@ -25,16 +25,10 @@ _PENDING: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_PENDING", de
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+    """Yield a temporary path beside `path`, with its suffix; rename it to `path` when the block ends well.
 
-    Args:
-        path: The file to make or to replace. Missing parent folders are made.
-
-    Yields:
-        A path in the same folder with the same suffix. It is removed when the block raises.
-
-    Raises:
-        WriteError: The disk is full, or the folder cannot be written to; `path` is as it was.
+    Missing parent folders are made. Where the block raises, the disk is full, or the folder cannot be written to,
+    `path` is as it was.
     """
     target = Path(path)
     with _saying(target):
@@ -66,9 +60,6 @@ def together() -> Iterator[None]:
 
     So files that belong together are all on the disk before the first is replaced, and where the block raises none is.
     A model goes last: whenever a kill comes, a new one has all that lies beside it.
-
-    Raises:
-        WriteError: A file cannot be put in its place.
     """
     pending: list[tuple[Path, Path]] = []
     token = _PENDING.set(pending)
@@ -84,13 +75,9 @@ def together() -> Iterator[None]:
 
 
 def require_writable(*paths: str | os.PathLike[str] | None) -> None:
-    """Refuse places that may not be written to, before the work whose result goes there.
+    """Refuse places that may not be written to, before the work whose result goes there; nothing is made.
 
-    Args:
-        paths: Files or folders that are to be made, or None. Nothing is made.
-
-    Raises:
-        WriteError: The nearest folder that exists is no folder, or may not be written to, or a name is too long.
+    The nearest folder that exists is no folder, or may not be written to, or a name is too long.
     """
     for path in paths:
         if path is None:
@@ -109,14 +96,9 @@ def require_writable(*paths: str | os.PathLike[str] | None) -> None:
 
 
 def refuse_overwriting(read: Iterable[str | os.PathLike[str] | None], *written: Path | None) -> None:
-    """Refuse to write over a file that is read, or to write one twice.
+    """Refuse to write over a file that is read, under whatever name, or to write one twice.
 
-    Args:
-        read: What is read; names of what is no file, and None, are passed over.
-        written: What is to be written.
-
-    Raises:
-        WriteError: One of them is the same file, under whatever name, or comes twice.
+    Names of what is no file, and None, are passed over.
     """
     places = [target.resolve() for target in written if target]
     if twice := [place for number, place in enumerate(places) if place in places[:number]]:
@@ -128,26 +110,14 @@ def refuse_overwriting(read: Iterable[str | os.PathLike[str] | None], *written: 
 
 
 def refuse_folders(*written: Path | None) -> None:
-    """Refuse folders in the place of files that are to be made, before the work whose result goes there.
-
-    Raises:
-        WriteError: One is a folder.
-    """
+    """Refuse folders in the place of files that are to be made, before the work whose result goes there."""
     for path in written:
         if path is not None and path.is_dir():
             raise WriteError(f"{path} is a folder, expected the name of a file: choose another name")
 
 
 def refuse_existing(overwrite: bool, *written: Path | None) -> None:
-    """Refuse to replace files, before the work whose result goes there.
-
-    Args:
-        overwrite: Whether that was asked for.
-        written: Files that are to be made, or None.
-
-    Raises:
-        WriteError: Some are there, and it was not; the first of them are named. Or one is a folder.
-    """
+    """Refuse to replace files, before the work whose result goes there, unless that was asked for."""
     refuse_folders(*written)
     there = [str(path) for path in written if path is not None and path.exists()]
     if there and not overwrite:
@@ -191,11 +161,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def exclusive(result: Path) -> Iterator[None]:
     """Hold a folder of results, or a file, while the block runs; the lock goes with the process, however that ends.
 
-    Args:
-        result: It need not exist. The lock is a hidden file beside it, which goes with the block.
-
-    Raises:
-        ResultsError: Another run holds it.
+    The result need not exist: the lock is a hidden file beside it, which goes with the block.
     """
     place = result.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -219,11 +185,7 @@ MOST_BYTES = 1 << 28
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON text.
-
-    Raises:
-        ValueError: It is none, or nested too deep.
-    """
+    """Parse JSON text; whatever is wrong with it is a ValueError."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -231,12 +193,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_json_file(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is too large, no text, no JSON, or nested too deep.
-    """
+    """Read a JSON file; one that is too large, no text, no JSON, or nested too deep is a ValueError."""
     size = Path(path).stat().st_size
     if size > MOST_BYTES:
         raise ValueError(f"{size >> 20} MiB, expected at most {MOST_BYTES >> 20}")

@@ -50,11 +50,7 @@ def remembered() -> Iterator[None]:
 
 
 def raise_lost() -> None:
-    """Raise an interrupt that fell and did not get here.
-
-    Raises:
-        KeyboardInterrupt: One fell in `remembered`.
-    """
+    """Raise an interrupt that fell in `remembered` and did not get here."""
     if _fell.is_set():
         raise KeyboardInterrupt
 
@@ -66,20 +62,9 @@ _LINES = 20
 
 
 def track(items: Iterable[T], label: str, *, total: int, done: int = 0, show: bool = True) -> Iterator[T]:
-    """Yield `items` while showing on standard error how far they are.
+    """Yield `items` while showing on standard error how far they are: of `total`, `done` in an earlier run.
 
-    Args:
-        items: What remains to be done.
-        label: What is being done.
-        total: Number of items, those done before included.
-        done: Items done before, in an earlier run.
-        show: False for silence.
-
-    Yields:
-        The items, unchanged.
-
-    Raises:
-        KeyboardInterrupt: One fell before and was lost (`interrupts`).
+    An interrupt that fell before and was lost is raised.
     """
     items = _interruptible(items)
     if not show:

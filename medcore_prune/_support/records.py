@@ -97,15 +97,10 @@ class Record:
 
     @classmethod
     def of(cls, values: object, what: str = "it") -> Self:
-        """Make the record of JSON values, as a parser gives them.
+        """Make the record of JSON values, as a parser gives them; they are called `what` in messages.
 
-        Args:
-            values: An object, for all that is known.
-            what: What it is called in messages.
-
-        Raises:
-            FormatError: Another format than the class has.
-            RecordError: Entries that are missing, unknown or cannot be.
+        A `FormatError` says another format than the class has; a `RecordError`, that they are no object, or entries
+        that are missing, unknown or cannot be.
         """
         if cls.FORMAT is not None and isinstance(values, Mapping):
             if values.get("format") != cls.FORMAT:

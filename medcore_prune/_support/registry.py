@@ -28,12 +28,7 @@ USER = "user"
 
 @dataclass(frozen=True)
 class Names:
-    """What names of a registry look like.
-
-    Attributes:
-        pattern: Regular expression of the whole name.
-        words: The same for messages.
-    """
+    """What names of a registry look like: a regular expression of the whole name, and the same in words."""
 
     pattern: str = r"[a-z][a-z0-9_]*"
     words: str = "lower-case letters, digits and underscores, a letter first"
@@ -102,13 +97,7 @@ class Registry(Generic[T]):
     ) -> Callable[[V], V]:
         """Return a decorator that registers what it decorates, and hands it back unchanged.
 
-        Args:
-            name: As the registry's `names` have it.
-            source: Where the method comes from.
-            prepare: Used in place of the registry's own.
-
-        Raises:
-            RegistryError: The name is badly formed or taken.
+        `source` says where the method comes from; `prepare` is used in place of the registry's own.
         """
 
         def decorate(declared: V) -> V:
@@ -134,29 +123,17 @@ class Registry(Generic[T]):
         self._entries[name] = Entry(name, value, declared, source, origin)
 
     def unregister(self, name: str) -> None:
-        """Forget a name, e.g. to define it anew in a notebook.
-
-        Raises:
-            RegistryError: Unknown, or built in.
-        """
+        """Forget a name that is not built in, e.g. to define it anew in a notebook."""
         if self.info(name).origin == BUILT_IN:
             raise RegistryError(f"{self.kind} {name!r} is built in and stays: register yours under another name")
         del self._entries[name]
 
     def get(self, name: str) -> T:
-        """Return what is registered under `name`.
-
-        Raises:
-            RegistryError: Unknown; the message has the nearest match and all names.
-        """
+        """Return what is registered under `name`; where nothing is, the error has the nearest match and all names."""
         return self.info(name).value
 
     def info(self, name: str) -> Entry[T]:
-        """Return the entry of `name`: value, source, needs, cost and origin.
-
-        Raises:
-            RegistryError: Unknown; the message has the nearest match and all names.
-        """
+        """Return the entry of `name`: value, source, needs, cost and origin."""
         self._load()
         if name not in self._entries:
             raise RegistryError(unknown_name(self.kind, name, sorted(self._entries)))
@@ -297,12 +274,7 @@ def load_plugin(plugin: str | Path) -> list[str]:
 def failures_named(method: str, kind: type[MedcorePruneError] = CriterionError) -> Iterator[None]:
     """Turn whatever a criterion or a collector raises into one line that names it and the place.
 
-    Args:
-        method: What it is called.
-        kind: The error to raise in place of what is none of this package's.
-
-    Raises:
-        MedcorePruneError: Of `kind`, where what is raised within is none of this package's errors, or ends the program.
+    What is none of this package's errors, or ends the program, becomes one of `kind`.
     """
     try:
         yield

@@ -11,16 +11,10 @@ from torch import Tensor
 
 
 def read_torch_file(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
-    """Load what `torch.save` wrote, tensors and plain values only.
+    """Load what `torch.save` wrote, tensors and plain values only; torch's own errors pass.
 
-    Args:
-        path: The file.
-        device: Where the tensors go.
-
-    Raises:
-        ValueError: Entries are compressed, or claim to be larger than the file; a tensor claims more values than are
-            stored for it. Either takes any amount of memory from a small file.
-        Exception: Whatever torch raises for a file that is damaged or holds more than tensors and plain values.
+    Refused with ValueError: entries that are compressed or claim to be larger than the file, and a tensor that claims
+    more values than are stored for it. Either takes any amount of memory from a small file.
     """
     _check_archive(Path(path))
     content = torch.load(path, map_location=device, weights_only=True)

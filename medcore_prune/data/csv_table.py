@@ -10,13 +10,10 @@ from .._support.errors import DataError
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """One row: the line where it ends, from 1, and each column's text as it stands, "" where the row is too short.
 
-    Attributes:
-        line: Where it ends in the file, from 1.
-        cells: Text of each column as it stands; "" where the row is too short.
-        is_too_long: It has more cells, empty ones at its end apart, than there are columns, as decimal commas and bare
-            commas in names make.
+    It is too long with more cells than there are columns, empty ones at its end apart, as decimal commas and bare
+    commas in names make.
     """
 
     line: int
@@ -35,12 +32,7 @@ class Table:
 def read_table(path: Path, known: Sequence[str]) -> Table:
     """Read a CSV file in UTF-8 whose first line names the columns, in any case and with spaces around.
 
-    Args:
-        path: The file.
-        known: Columns that may be there once only, in lower case.
-
-    Raises:
-        DataError: No such text, or a known column twice.
+    Columns that are `known`, in lower case, may be there once only.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:

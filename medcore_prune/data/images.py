@@ -61,11 +61,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 
 def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return an (H, W, 3) view, or copy, of a gray (H, W), RGB or RGBA uint8 image; alpha is dropped.
-
-    Raises:
-        DataError: No array, another dtype or number of channels, or no pixels.
-    """
+    """Return an (H, W, 3) view, or copy, of a gray (H, W), RGB or RGBA uint8 image; alpha is dropped."""
     if not isinstance(image, np.ndarray):
         raise DataError(f"expected an image as a numpy array, got {type(image).__name__}: give np.asarray(image)")
     if image.size == 0:
@@ -112,11 +108,7 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     """Read a label map as (H, W) int64: 0 is background, every other value an object of its own.
 
     A 0/255 mask is one object, 255. Of a palette that begins with black the indices are the labels. Lossy files hold no
-    labels and become 0/1.
-
-    Raises:
-        DataError: Missing, damaged, no image, of several pages, in colour, colour and alpha that disagree, or values
-            that are no whole numbers or out of range.
+    labels and become 0/1. Colour, and values that are no whole numbers or out of range, are refused.
     """
     path = Path(path)
     loaded = _load(path, mask=True)
@@ -139,9 +131,6 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (H, W) of an image file from its header, after the EXIF orientation.
 
     A file whose end looks cut off is decoded as a whole to be sure, which the header alone does not tell.
-
-    Raises:
-        DataError: Missing, damaged, no image, or of several pages.
     """
     path = Path(path)
     shape = _reader(path).shape

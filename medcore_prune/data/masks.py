@@ -30,10 +30,8 @@ def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:
     """Refuse (H, W) whole numbers that `binarise` would cut although some below the cut are labels.
 
     Few values (up to 32) that do not all lie in the lower half of the range may be a soft edge or labels. An edge is
-    thin: a value at or below the half that fills a patch of 3 x 3 pixels is a label, and so is 1 wherever it is.
-
-    Raises:
-        DataError: Such values; what is object and what is not is then anybody's guess.
+    thin: a value at or below the half that fills a patch of 3 x 3 pixels is a label, and so is 1 wherever it is. What
+    is object and what is not is then anybody's guess.
     """
     if values.dtype.kind not in "iuf":
         return
@@ -64,8 +62,7 @@ def _inner_values(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
 def object_of(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.bool_]:
     """Return what is object in the (H, W) or (H, W, C) values of a lossless mask, by the rule of `read_mask`.
 
-    Raises:
-        DataError: Another shape, NaN or infinity, labels that would be lost, several values and none is background.
+    Refused: NaN or infinity, labels that would be lost, and several values of which none is background.
     """
     colours = visible(values, path)
     if few_colours(colours):
@@ -85,10 +82,8 @@ def object_of(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.boo
 def visible(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
     """Return (H, W, 1 or 3) values without alpha.
 
-    Alpha alone where it is all that varies. Of a few 8-bit colours, what is transparent is black.
-
-    Raises:
-        DataError: Another shape, or what is opaque is black and only what is transparent is not.
+    Alpha alone where it is all that varies. Of a few 8-bit colours, what is transparent is black; that nothing else but
+    black is opaque is refused.
     """
     channels = channels_last(values, path)
     if channels.shape[2] in (1, 3):
@@ -159,30 +154,15 @@ def _full_range(dtype: np.dtype[np.generic], peak: float) -> float:
 
 
 def band_radius(size: int, radius_px: float = DEFAULTS.band_radius_px, grid_px: int = DEFAULTS.band_grid_px) -> int:
-    """Scale a radius from the grid that it is given on to another.
-
-    Args:
-        size: Side of the other grid in pixels.
-        radius_px: Radius in pixels of the first grid.
-        grid_px: Side of the first grid in pixels.
-
-    Returns:
-        Radius in pixels of the grid, rounded, at least 1.
-    """
+    """Scale a radius from the grid that it is given on, `grid_px` a side, to one of `size`: rounded, at least 1."""
     return max(1, round(radius_px * size / grid_px))
 
 
 def boundary_band(mask: Tensor, radius_px: int) -> Tensor:
     """Mark the pixels near the contour: B(y) = dilate(y) - erode(y) with a square element (Eq. 9).
 
-    What lies outside of the image counts as unknown: a mask that touches the border has no contour there.
-
-    Args:
-        mask: (B, 1, H, W) bool, or float of 0 and 1.
-        radius_px: Half the side of the structuring element, at least 1.
-
-    Returns:
-        Float of the same shape: 1 in the band, 0 elsewhere.
+    The mask is (B, 1, H, W), bool or 0 and 1; the band a float of the same shape. What lies outside of the image counts
+    as unknown: a mask that touches the border has no contour there.
     """
     values = mask.float()
     return _dilate(values, radius_px) + _dilate(-values, radius_px)
@@ -199,20 +179,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def resize_mask(mask: Mask, size: int) -> Mask:
-    """Bring a mask to the square evaluation grid: a pixel is inside if more than half of its area is.
+    """Bring a mask (H, W) to the square evaluation grid: a pixel is inside if more than half of its area is.
 
     The covered area is exact (counted in whole units, so that ties do not depend on rounding), for reduction and
     enlargement alike; a mask of the grid's size stays as it is. Structures thinner than half a pixel are lost.
-
-    Args:
-        mask: (H, W) bool.
-        size: Side of the grid in pixels.
-
-    Returns:
-        (size, size) bool.
-
-    Raises:
-        MetricError: Not a mask, or no pixel a side.
     """
     _check(mask, mask)
     if size < 1:

@@ -38,14 +38,9 @@ def box_from_mask(mask: npt.NDArray[np.bool_]) -> Box:
 
 
 def check_box(box: Sequence[float], shape: tuple[int, int]) -> Box:
-    """Return a box as four numbers, if it is one of an image.
+    """Return a box x0, y0, x1, y1 in pixels of an image (H, W) as four numbers; its corners may lie outside.
 
-    Args:
-        box: x0, y0, x1, y1 in image pixels; its corners may lie outside of the image.
-        shape: (H, W) of the image.
-
-    Raises:
-        DataError: Not four finite numbers, corners in the wrong order, or wholly outside of the image.
+    Refused: not four finite numbers, corners in the wrong order, or wholly outside of the image.
     """
     try:
         x0, y0, x1, y1 = (float(value) for value in box)

@@ -22,8 +22,7 @@ Array = npt.NDArray[np.float64]
 def contour_points(logits: Array, most: int | None = None) -> Array:
     """Points of the zero level line of a map (H, W), between pixels, in order along each line; `most` of them, evenly.
 
-    Returns:
-        (n, 2) rows and columns in pixels; n = 0 where the map does not change its sign.
+    They are (n, 2) rows and columns in pixels; n = 0 where the map does not change its sign.
     """
     lines = measure.find_contours(np.asarray(logits, dtype=np.float64), 0.0)
     points = np.concatenate([np.asarray(line) for line in lines]) if lines else np.zeros((0, 2))
@@ -35,8 +34,7 @@ def contour_points(logits: Array, most: int | None = None) -> Array:
 def predicted_displacement(points: Array, before: Array, after: Array) -> Array:
     """Displacement of the contour by Theorem 3.3, d = -delta / ||grad l||, at points on that of `before`.
 
-    Returns:
-        (n,) signed pixels, positive into the mask; infinite where the map before is flat.
+    It is (n,) signed pixels, positive into the mask; infinite where the map before is flat.
     """
     _check(before, after)
     rows, columns = _gradient_at(points, before)
@@ -49,10 +47,8 @@ def predicted_displacement(points: Array, before: Array, after: Array) -> Array:
 def measured_displacement(points: Array, before: Array, after: Array, *, reach_px: float = REACH_PX) -> Array:
     """Displacement of the contour along the normal: distance to the nearest zero of `after` that is crossed upwards.
 
-    `before` gives the normals alone; the search reaches `reach_px` to either side.
-
-    Returns:
-        (n,) signed pixels, positive into the mask; NaN where no contour of the same orientation is in reach.
+    `before` gives the normals alone; the search reaches `reach_px` to either side. It is (n,) signed pixels, positive
+    into the mask; NaN where no contour of the same orientation is in reach.
     """
     _check(before, after)
     rows, columns = _gradient_at(points, before)

@@ -34,17 +34,11 @@ _NO_LIMIT = 1 << 60
 
 
 def available_bytes(device: str | torch.device = "cpu") -> int | None:
-    """Bytes that may still be taken on a device.
+    """Bytes that may still be taken on a device, or None where the system does not tell.
 
     On a processor the least of what the machine has available and of what each control group (a container) above this
     process allows; files in the page cache count as free. On a CUDA device its free memory and what PyTorch holds in
     reserve.
-
-    Args:
-        device: Where the work will run.
-
-    Returns:
-        Bytes, or None where the system does not tell.
     """
     place = torch.device(device)
     if place.type == "cuda":
@@ -264,13 +258,7 @@ def remedies(model: nn.Module, recomputes: bool | None) -> tuple[str, ...]:
 def seconds_per_image(model: nn.Module) -> float:
     """Estimate the time of a forward pass over one image, from one block of each kind and the mask decoder.
 
-    The other blocks are scaled by their FLOPs (everything that runs).
-
-    Args:
-        model: A `Sam`, not on the meta device.
-
-    Returns:
-        Seconds.
+    The other blocks are scaled by their FLOPs (everything that runs). The model is a `Sam`, not on the meta device.
     """
     geometry, first = geometry_of(model), next(model.parameters())
     blocks, (around, inside) = blocks_of(model), macs_of(model)

@@ -19,12 +19,7 @@ INDICATIVE_BELOW = 10
 
 @dataclass(frozen=True)
 class Interval:
-    """A point estimate with its percentile interval.
-
-    Attributes:
-        value: The estimate on the data themselves.
-        low, high: Percentiles of the bootstrap draws.
-    """
+    """A point estimate on the data themselves with its percentile interval of the bootstrap draws."""
 
     value: float
     low: float
@@ -136,11 +131,7 @@ _KEYS = ["dataset", "name"]
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference of two macro averages with its 95 % interval.
-
-    Attributes:
-        groups: Fewest groups of images in a data set.
-    """
+    """A paired difference of two macro averages with its 95 % interval, and the fewest groups of a data set."""
 
     groups: int
 

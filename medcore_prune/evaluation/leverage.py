@@ -54,13 +54,9 @@ def slope(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Before:
-    """Logit maps before a step, and what all steps from there share.
+    """Logit maps (B, 1, H, W) before a step, and what all steps from there share.
 
-    Attributes:
-        logits: (B, 1, H, W) float.
-        slope: (B, 1, H, W), logits per pixel.
-        band: (B, 1, H, W) bool.
-        median_slope: (B,) in the band, NaN where an image has none.
+    The slope is in logits per pixel, the band bool; its median slope, (B,), is NaN where an image has none.
     """
 
     logits: Tensor

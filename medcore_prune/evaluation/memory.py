@@ -27,12 +27,10 @@ _MOST_DEAD = 10_000  # storages that are gone and still known, before they are f
 
 @dataclass
 class Measured:
-    """What the work took.
+    """What the work took: wall-clock seconds without those of the counting, and bytes of tensors.
 
-    Attributes:
-        seconds: Wall-clock time, without that of the counting.
-        peak_bytes: Most bytes in tensors made during the work that were alive at the same time, on any device. What
-            was there before, the process's own memory and pages of mapped files are not in it.
+    The peak is of those made during the work that were alive at the same time, on any device. What was there before,
+    the process's own memory and pages of mapped files are not in it.
     """
 
     seconds: float = 0.0
@@ -115,11 +113,7 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def measured() -> Iterator[Measured]:
-    """Measure the block.
-
-    Yields:
-        Filled in when the block ends.
-    """
+    """Measure the block; what is yielded is filled in when it ends."""
     result, counter = Measured(), _TensorBytes()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -162,15 +156,10 @@ _KNOWN: dict[Hashable, int] = {}
 def peak_bytes(step: Callable[..., object], *models: nn.Module) -> int:
     """Find how many bytes of tensors a step would have alive at the most, without running it.
 
-    What it makes, on whatever device the models are, has shapes and no numbers: what decides by a number goes on as if
-    it were 1. Steps that compare equal are run once for models that compute alike.
-
-    Args:
-        step: Gets a copy of each model, in no memory, and makes all else itself.
-        models: On any device; `meta` counts as a processor.
-
-    Returns:
-        Bytes, those of the models apart: what `measured` counts of the real run, kernels' own workspace apart.
+    The step gets a copy of each model, in no memory, and makes all else itself. What it makes, on whatever device the
+    models are (`meta` counts as a processor), has shapes and no numbers: what decides by a number goes on as if it were
+    1. Steps that compare equal are run once for models that compute alike. The result is, the models apart, what
+    `measured` counts of the real run, kernels' own workspace apart.
     """
     key = None if hooks_of(*models) else (step, *(_structure(model) for model in models))
     if key is None or key not in _KNOWN:

@@ -90,13 +90,10 @@ def boundary(mask: Mask) -> Mask:
 
 
 def boundary_distances(pred: Mask, true: Mask) -> tuple[Distances, Distances]:
-    """Measure how far each boundary pixel of one mask is from the boundary of the other (Euclidean, exact).
+    """Distances in pixels from each boundary pixel of `pred` to the boundary of `true`, and back (Euclidean, exact).
 
     All boundary pixels lie in the bounding box of the two masks' union, so the transforms are taken in there. An empty
     mask, which has no boundary, is refused.
-
-    Returns:
-        Distances in pixels from the predicted boundary to the true one, and back.
     """
     _check(pred, true)
     if not (pred.any() and true.any()):

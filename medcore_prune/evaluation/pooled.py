@@ -43,10 +43,8 @@ def histogram_quantile(counts: npt.NDArray[Any], q: float) -> npt.NDArray[np.flo
     """Read the q-quantile of histograms: the smallest v with at least a share q of the values below or at it.
 
     Within its bin the value is interpolated along the logarithm, so it lies in the same bin as the exact quantile.
-    Counts, (..., N_BINS), may be sums with weights; q is in (0, 1].
-
-    Returns:
-        (...) quantiles: NaN without any value, 0 in the first bin, infinity in the last.
+    Counts, (..., N_BINS), may be sums with weights; q is in (0, 1]. The result, (...), is NaN without any value, 0 in
+    the first bin, infinity in the last.
     """
     _check_share(q)
     below = np.cumsum(counts, axis=-1, dtype=np.float64)

@@ -13,11 +13,7 @@ class ForwardForTraces(partial[Any]):
 
 
 def refuse_traceable(model: nn.Module) -> None:
-    """Refuse a model whose windows and positions are put aside.
-
-    Raises:
-        SurgeryError: It is within a `traceable` block.
-    """
+    """Refuse a model within a `traceable` block, whose windows and positions are put aside."""
     replaced = (part.__dict__.get("forward") for part in model.modules())
     if any(isinstance(forward, ForwardForTraces) for forward in replaced):
         raise SurgeryError(
@@ -37,11 +33,7 @@ class ZeroChannels:
 
 
 def refuse_masked(model: nn.Module) -> None:
-    """Refuse a model that does not compute what its weights say, for all that is kept or copied by its weights.
-
-    Raises:
-        SurgeryError: It is within a `masked` block, or within a `traceable` one.
-    """
+    """Refuse a model within a `masked` or `traceable` block for all that is kept or copied by its weights."""
     refuse_traceable(model)
     hooks = (hook for part in model.modules() for hook in part._forward_pre_hooks.values())
     if any(isinstance(hook, ZeroChannels) for hook in hooks):

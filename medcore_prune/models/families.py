@@ -64,11 +64,7 @@ def register_family(family: F) -> F:
 
 
 def family_of(model: nn.Module) -> EncoderFamily:
-    """Return the family that knows `model`.
-
-    Raises:
-        MedcorePruneError: No family does; the message names those that exist, and a part that one knows.
-    """
+    """Return the family that knows `model`; where none does, the error names those that exist."""
     families = FAMILIES.values()
     for family in families:
         if family.matches(model):
@@ -122,11 +118,7 @@ def kinds() -> list[str]:
 
 
 def family_of_kind(kind: str) -> BuildingFamily:
-    """Return the family that builds models of a kind.
-
-    Raises:
-        MedcorePruneError: There is none.
-    """
+    """Return the family that builds models of a kind."""
     for family in building_families():
         if kind in family.kinds:
             return family
@@ -136,19 +128,10 @@ def family_of_kind(kind: str) -> BuildingFamily:
 def build_model(
     kind: str, device: str | torch.device = "cpu", image_size: int | None = None, seed: int = 0
 ) -> nn.Module:
-    """Build an unpruned model with untrained weights.
+    """Build an unpruned model with untrained weights, in evaluation mode.
 
-    Args:
-        kind: A name in `kinds`.
-        device: Where the parameters live; `"meta"` takes no memory and is enough for plans and costs.
-        image_size: Another input side in pixels.
-        seed: Of the initial weights; the global generator is left as it was.
-
-    Returns:
-        A model in evaluation mode.
-
-    Raises:
-        MedcorePruneError: Unknown kind, or an image size that does not fit.
+    Its parameters live on `device`: `"meta"` takes no memory and is enough for plans and costs. `image_size` is another
+    input side in pixels; the seed is that of the weights, and the global generator is left as it was.
     """
     family = family_of_kind(kind)
     settings = dict(family.kinds[kind]) | ({} if image_size is None else {"image_size": image_size})
@@ -159,11 +142,7 @@ def build_model(
 
 
 def require_image_size(model: nn.Module, image_size: int | None, what: object) -> None:
-    """Refuse a model that is of another image size than was asked for.
-
-    Raises:
-        MedcorePruneError: It is; the message begins with what it is called.
-    """
+    """Refuse a model that is of another image size than was asked for; the message begins with what it is called."""
     size = geometry_of(model).image_size
     if image_size not in (None, size):
         raise MedcorePruneError(f"{what} is for {size} px and not for {image_size}: leave the image size out")

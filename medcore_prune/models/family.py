@@ -14,15 +14,9 @@ _MERGE = "merge an adapter into its weight first (peft: merge_and_unload), so th
 
 
 def require_plain(name: str, layer: object) -> None:
-    """Refuse a layer that is more than the weight and the bias that pruning reads and cuts.
+    """Refuse a layer, by its name, that is more than the weight and the bias that pruning reads and cuts.
 
-    Args:
-        name: Of the layer, for the message.
-        layer: What stands where a linear layer is expected.
-
-    Raises:
-        SurgeryError: It is no `nn.Linear`, its weight is computed from others, or it has parts beside both, such as
-            those of a low-rank adapter.
+    It is no `nn.Linear`, its weight is computed from others, or it has parts beside both, such as those of an adapter.
     """
     if not isinstance(layer, nn.Linear):
         raise SurgeryError(f"{name} is {type(layer).__name__}, no nn.Linear: {_MERGE}")

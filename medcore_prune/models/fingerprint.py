@@ -84,11 +84,7 @@ def _digest(named: Iterable[tuple[str, Tensor]], extra: str = "") -> str:
 
 
 def model_hash(model: nn.Module) -> str:
-    """SHA-256 (hex) of a model's sizes, parameters and buffers.
-
-    Raises:
-        SurgeryError: The model is within a `masked` block, so that these do not say what it computes.
-    """
+    """SHA-256 (hex) of a model's sizes, parameters and buffers; refused within `masked`, where they do not tell all."""
     refuse_masked(model)
     blocks = [(block.num_heads, block.head_dim, block.window) for block in blocks_of(model)]
     return _digest(sorted(model.state_dict().items()), f"{geometry_of(model)} {blocks}\n")
@@ -101,9 +97,6 @@ def computation_hash(model: nn.Module) -> str:
     buffers that no file holds. Which attention computes the same, and whether blocks are recomputed, does not count;
     nor do hooks, most of which look on (see `structure.hooks_of`). Versions of the library that a model comes from may
     change it, as they may change what is computed.
-
-    Raises:
-        SurgeryError: As for `model_hash`.
     """
     stored = model.state_dict().keys()
     unstored = sorted((name, value) for name, value in model.named_buffers() if name not in stored)

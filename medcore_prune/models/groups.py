@@ -23,16 +23,7 @@ FAMILY_NAMES: tuple[Family, ...] = ("heads", "neurons")
 
 
 def coupled_heads(inputs: Sequence[nn.Linear], proj: nn.Linear, x: Tensor) -> Tensor:
-    """x -> q, k, v -> q * k + v -> proj: what couples a head's channels, and nothing else.
-
-    Args:
-        inputs: `qkv`, or `q`, `k` and `v`.
-        proj: The attention's output.
-        x: (..., D) tokens.
-
-    Returns:
-        (..., D).
-    """
+    """x -> q, k, v -> q * k + v -> proj, (..., D) to (..., D): what couples a head's channels, and nothing else."""
     given = [layer(x) for layer in inputs]
     q, k, v = given[0].chunk(3, dim=-1) if len(given) == 1 else given
     coupled: Tensor = proj(q * k + v)

@@ -14,16 +14,9 @@ DICE_EPSILON = 1e-5
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Soft Dice loss with squared denominator, as MedSAM trains it.
+    """Soft Dice loss with squared denominator, as MedSAM trains it: (B, 1, H, W) logits and mask to (B,) in [0, 1].
 
-        L_Dice = 1 - (2 sum_u p_u y_u + eps) / (sum_u p_u^2 + sum_u y_u^2 + eps),   p = sigmoid(l)
-
-    Args:
-        logits: (B, 1, H, W) float.
-        mask: (B, 1, H, W) of 0 and 1.
-
-    Returns:
-        (B,) in [0, 1].
+    L_Dice = 1 - (2 sum_u p_u y_u + eps) / (sum_u p_u^2 + sum_u y_u^2 + eps),   p = sigmoid(l)
     """
     probability, target = logits.sigmoid().flatten(1), mask.to(logits.dtype).flatten(1)
     overlap = (probability * target).sum(1)
@@ -32,30 +25,13 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy, averaged over each sample's pixels.
-
-    Args:
-        logits: (B, 1, H, W) float.
-        mask: (B, 1, H, W) of 0 and 1.
-
-    Returns:
-        (B,) non-negative.
-    """
+    """Binary cross-entropy averaged over each sample's pixels: (B, 1, H, W) logits and mask to (B,)."""
     target = mask.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).mean(1)
 
 
 def band_term(logits: Tensor, mask: Tensor, band: Tensor) -> Tensor:
-    """The part of Eq. 9 that lambda_B multiplies: 1/|Omega| sum_u B_u BCE_u, over *all* pixels.
-
-    Args:
-        logits: (B, 1, H, W) float.
-        mask: (B, 1, H, W) of 0 and 1.
-        band: (B, 1, H, W) from `boundary_band`.
-
-    Returns:
-        (B,) non-negative.
-    """
+    """The part of Eq. 9 that lambda_B multiplies, (B,): 1/|Omega| sum_u B_u BCE_u, over *all* pixels."""
     target = mask.to(logits.dtype)
     pixelwise = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (band.to(logits.dtype) * pixelwise).flatten(1).mean(1)
@@ -67,15 +43,5 @@ def plain_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def boundary_loss(logits: Tensor, mask: Tensor, band: Tensor, lambda_b: float) -> Tensor:
-    """The boundary-aware loss L_bnd of Eq. 9.
-
-    Args:
-        logits: (B, 1, H, W) float.
-        mask: (B, 1, H, W) of 0 and 1.
-        band: (B, 1, H, W) from `boundary_band`.
-        lambda_b: Weight of the band, at least 0.
-
-    Returns:
-        (B,).
-    """
+    """The boundary-aware loss L_bnd of Eq. 9, (B,), for a weight lambda_B of at least 0."""
     return plain_loss(logits, mask) + lambda_b * band_term(logits, mask, band)

@@ -63,11 +63,7 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 def convention_named(name: str) -> Convention:
-    """Return what a name in `CONVENTIONS` counts.
-
-    Raises:
-        BudgetError: Unknown.
-    """
+    """Return what a name in `CONVENTIONS` counts."""
     if name not in CONVENTIONS:
         raise BudgetError(f"unknown FLOPs convention {name!r}: expected one of {', '.join(CONVENTIONS)}")
     return CONVENTIONS[name]

@@ -13,13 +13,7 @@ _WANTED = "give the model that it was cut from"
 def require_cut_from(small: nn.Module, teacher: nn.Module) -> None:
     """Refuse a teacher that the pruned model cannot come from; the two in the wrong order are the commonest such.
 
-    Args:
-        small: The pruned model; it may be whole.
-        teacher: The model before the cut.
-
-    Raises:
-        SurgeryError: One object, other sizes, other attention windows, or a block of the teacher with fewer heads or
-            neurons.
+    They are one object, have other sizes or attention windows, or a block of the teacher has fewer heads or neurons.
     """
     if small is teacher:
         raise SurgeryError(f"the pruned model and its teacher are one object: {_WANTED}")

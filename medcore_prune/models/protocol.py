@@ -24,17 +24,9 @@ Postprocess = Literal["medsam", "logits"]
 
 
 def preprocess(image: npt.NDArray[np.uint8], size: int) -> Tensor:
-    """Resize to a square (bicubic, anti-aliased) and scale this image's range to [0, 1].
+    """Resize (H, W), (H, W, 3) or (H, W, 4) uint8 to (3, size, size) float32 and scale this image's range to [0, 1].
 
-    Args:
-        image: (H, W), (H, W, 3) or (H, W, 4) uint8.
-        size: Side of the square in pixels, the model's input size.
-
-    Returns:
-        (3, size, size) float32; all zero for an image of one value.
-
-    Raises:
-        DataError: Not an image.
+    The resize is bicubic and anti-aliased; an image of one value becomes all zero.
     """
     # a copy of our own: readers of images hand out arrays that must not be written to
     rgb = np.array(to_rgb(image), order="C")
@@ -46,19 +38,7 @@ def preprocess(image: npt.NDArray[np.uint8], size: int) -> Tensor:
 
 
 def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
-    """Map a box from image pixels to input pixels.
-
-    Args:
-        box: x0, y0, x1, y1 in image pixels.
-        shape: (H, W) of the image.
-        size: The model's input size.
-
-    Returns:
-        (4,) float32.
-
-    Raises:
-        DataError: The box is empty, not finite, or wholly outside of the image.
-    """
+    """Map a box x0, y0, x1, y1 from pixels of an image (H, W) to input pixels, (4,) float32; `check_box` refuses."""
     x0, y0, x1, y1 = check_box(box, shape)
     height, width = shape
     scale = torch.tensor([size / width, size / height, size / width, size / height], dtype=torch.float32)
@@ -66,12 +46,7 @@ def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
 
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
-    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch), float64 where the model is.
-
-    Raises:
-        MedcorePruneError: The model is of half precision and the images are not, or torch's default dtype is not
-            float32.
-    """
+    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch), float64 where the model is."""
     require_default_dtype()
     if images.dtype == torch.float32:
         refuse_half(model)
@@ -80,34 +55,17 @@ def embed(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
-    """Run prompt encoder and mask decoder on a batch with one box an image.
+    """Run prompt encoder and mask decoder with one box an image.
 
-    Args:
-        model: A model with a mask decoder.
-        embeddings: (B, C, h, w).
-        boxes: (B, 4) in input pixels.
-
-    Returns:
-        (B, 1, 4 h, 4 w) low-resolution logits.
-
-    Raises:
-        MedcorePruneError: The model has no mask decoder, or torch's default dtype is not float32.
+    Embeddings (B, C, h, w) and boxes (B, 4) in input pixels give (B, 1, 4 h, 4 w) low-resolution logits; a model
+    without a mask decoder is refused.
     """
     require_default_dtype()
     return family_of(model).decode(model, embeddings, boxes)
 
 
 def low_res_logits(model: nn.Module, images: Tensor, boxes: Tensor) -> Tensor:
-    """Predict low-resolution logits for a batch with one box an image.
-
-    Args:
-        model: A `Sam`.
-        images: (B, 3, S, S) float, from `preprocess`.
-        boxes: (B, 4) float in input pixels, from `scale_box`.
-
-    Returns:
-        (B, 1, h, w) logits, h = 4 * S / patch.
-    """
+    """Predict (B, 1, h, w) logits, h = 4 * S / patch, from what `preprocess` and `scale_box` make, one box an image."""
     return decode(model, embed(model, images), boxes)
 
 
@@ -117,19 +75,10 @@ def input_logits(low_res: Tensor, size: int) -> Tensor:
 
 
 def masks_from_logits(low_res: Tensor, shape: tuple[int, int], postprocess: Postprocess = "medsam") -> Tensor:
-    """Turn low-resolution logits into masks of a given size.
+    """Turn (B, 1, h, w) low-resolution logits into (B, H, W) bool masks of a given size (H, W).
 
-    Args:
-        low_res: (B, 1, h, w) logits.
-        shape: (H, W) of the masks.
-        postprocess: `"medsam"` resizes probabilities and cuts at 0.5, as MedSAM's published inference;
-            `"logits"` resizes logits and cuts at 0.
-
-    Returns:
-        (B, H, W) bool.
-
-    Raises:
-        DataError: Unknown postprocessing.
+    `"medsam"` resizes probabilities and cuts at 0.5, as MedSAM's published inference; `"logits"` resizes logits and
+    cuts at 0.
     """
     if postprocess not in _POSTPROCESS:
         raise DataError(f"unknown postprocess {postprocess!r}: expected one of {', '.join(_POSTPROCESS)}")
@@ -147,16 +96,7 @@ _POSTPROCESS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 def batch_of(
     samples: Sequence[tuple[npt.NDArray[np.uint8], Box]], size: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Stack images and boxes to the model's input.
-
-    Args:
-        samples: Pairs of image and box in image pixels.
-        size: The model's input size.
-        device: Where to put the result.
-
-    Returns:
-        Images (B, 3, size, size) and boxes (B, 4).
-    """
+    """Stack pairs of image and box, in image pixels, to the model's input: (B, 3, size, size) and (B, 4)."""
     images = torch.stack([preprocess(image, size) for image, _ in samples])
     boxes = torch.stack([scale_box(box, image.shape[:2], size) for image, box in samples])
     return images.to(device), boxes.to(device)
@@ -167,13 +107,7 @@ def blank_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Make a batch of a model's size that shows nothing, for work whose size alone matters.
 
-    Args:
-        model: Whose input size, and device unless another is named.
-        count: Images.
-        device: Where to put it.
-
-    Returns:
-        Images (B, 3, S, S), boxes (B, 4) and masks (B, 1, S, S), float32.
+    Images (B, 3, S, S), boxes (B, 4) and masks (B, 1, S, S), float32, on the model's device unless another is named.
     """
     size = geometry_of(model).image_size
     place = next(model.parameters()).device if device is None else device

@@ -43,11 +43,7 @@ _MLP_RATIO = 4
 
 
 def require_kind(kind: str) -> SamShape:
-    """Return the shape of a kind.
-
-    Raises:
-        MedcorePruneError: Unknown kind.
-    """
+    """Return the shape of a kind."""
     if kind not in SHAPES:
         raise MedcorePruneError(f"unknown model {kind!r}: expected one of {', '.join(SHAPES)}")
     return SHAPES[kind]
@@ -150,7 +146,7 @@ def _told_by(sizes: Sizes) -> _Told:
 
 
 def read_shape(sizes: Sizes) -> SamShape:
-    """Read which SAM the tensors of a checkpoint are of, pruned or not.
+    """Read which SAM of the kinds in `SHAPES`, pruned or not, the tensors of a checkpoint are of, by name and shape.
 
     ::
 
@@ -163,15 +159,6 @@ def read_shape(sizes: Sizes) -> SamShape:
         decoder_mlp_dim         mask_decoder.transformer.layers.0.mlp.lin1 (n, C)
         iou_hidden_dim          mask_decoder.iou_prediction_head.layers.0  (n, C)
         decoder_heads           no tensor: the kind in `SHAPES` that all others are of
-
-    Args:
-        sizes: Shape of each tensor by its name.
-
-    Returns:
-        The shape, of a kind in `SHAPES`, with the input side of the tensors.
-
-    Raises:
-        CheckpointError: A tensor is missing, or together they are of no kind in `SHAPES`.
     """
     told = _told_by(sizes)
     for known in SHAPES.values():

@@ -30,14 +30,7 @@ class SdpaAttention(Attention):
     """`Attention` of segment-anything with the same parameters, settings and results, computed another way."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend.
-
-        Args:
-            x: (B, h, w, D) tokens of images or of windows.
-
-        Returns:
-            (B, h, w, D), that of `Attention` up to rounding.
-        """
+        """Attend: (B, h, w, D) tokens of images or of windows to the same shape, as `Attention` does up to rounding."""
         batch, h, w, _ = x.shape
         qkv = self.qkv(x).reshape(batch, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         # a map of its own for every image and head
@@ -58,14 +51,10 @@ class SdpaAttention(Attention):
 
 
 def relative_terms(q: Tensor, tables: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """The two parts of the bias of every query: for each row of keys, and for each column.
+    """The two parts of the bias of every query: for each row of keys (B, h * w, h), for each column (B, h * w, w).
 
-    Args:
-        q: (B, h * w, d) queries, row by row.
-        tables: R_h (h, h, d) and R_w (w, w, d): of a query's coordinate, then a key's.
-
-    Returns:
-        (B, h * w, h) and (B, h * w, w).
+    The queries are (B, h * w, d), row by row; the tables R_h (h, h, d) and R_w (w, w, d), of a query's coordinate, then
+    a key's.
     """
     rows, columns = tables
     grid = q.unflatten(1, (len(rows), len(columns)))
@@ -75,16 +64,7 @@ def relative_terms(q: Tensor, tables: tuple[Tensor, ...]) -> tuple[Tensor, Tenso
 
 
 def attend_masked(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, ...], scale: float) -> Tensor:
-    """Attention with the bias as a mask, for a forward pass alone.
-
-    Args:
-        q, k, v: (B, n, d).
-        tables: As for `relative_terms`.
-        scale: Of the products of queries and keys.
-
-    Returns:
-        (B, n, d).
-    """
+    """Attention of q, k, v (B, n, d) with the bias as a mask, for a forward pass alone."""
     maps_at_once = max(1, MASK_BYTES // (q.shape[1] * k.shape[1] * q.element_size()))
     parts = []
     for q_part, k_part, v_part in zip(*(t.split(maps_at_once) for t in (q, k, v)), strict=True):
@@ -95,16 +75,7 @@ def attend_masked(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, ...], s
 
 
 def attend_differentiably(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, ...], scale: float) -> Tensor:
-    """Attention with the bias in the product of longer queries and keys, for a backward pass to follow.
-
-    Args:
-        q, k, v: (B, n, d).
-        tables: As for `relative_terms`.
-        scale: Of the products of queries and keys.
-
-    Returns:
-        (B, n, d).
-    """
+    """Attention of q, k, v (B, n, d) with the bias in the product of longer queries and keys, for a backward pass."""
     h, w = (len(table) for table in tables)
     row = torch.eye(h, dtype=k.dtype, device=k.device).repeat_interleave(w, dim=0)
     column = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)

@@ -196,16 +196,9 @@ class SegmentAnythingFamily:
 
 
 def fill_sam(model: Sam, state: Mapping[str, Tensor], kind: str, resize: bool = False) -> None:
-    """Load weights into a SAM.
+    """Load weights into a SAM; where names or shapes differ the error calls them `kind` and lists the first.
 
-    Args:
-        model: Of the kind that the weights are of.
-        state: Parameter names to tensors.
-        kind: What it is called in messages.
-        resize: Whether the image size may differ; positions are then resized, as segment-anything's fine-tuners do.
-
-    Raises:
-        CheckpointError: Names or shapes differ; the first are listed.
+    With `resize` the image size may differ: positions are then resized, as segment-anything's fine-tuners do.
     """
     expected, state = model.state_dict(), dict(state)
     # a scale for SamPredictor alone; files of either kind may lack it or hold SAM's own
@@ -235,19 +228,10 @@ _ANY_WINDOW = 14  # of a model that attends globally everywhere, where the value
 
 
 def shape_of(model: nn.Module) -> SamShape:
-    """Read the shape that `build_sam` would make a model from, as it was before any pruning.
+    """Read the shape that `build_sam` would make a whole `Sam`, on any device, from, as it was before any pruning.
 
     The head dimension and the width of a token survive pruning, and segment-anything has embed_dim = heads x head
     dimension and four neurons a channel.
-
-    Args:
-        model: A whole `Sam`, on any device, `meta` included.
-
-    Returns:
-        The shape.
-
-    Raises:
-        MedcorePruneError: No whole `Sam`.
     """
     if not isinstance(model, Sam):
         raise MedcorePruneError(f"expected a whole Sam (encoder, prompts, decoder), got {type(model).__name__}")

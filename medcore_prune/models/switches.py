@@ -47,11 +47,7 @@ def set_attention(model: nn.Module, kind: str) -> nn.Module:
 
 
 def attention_of(model: nn.Module) -> str:
-    """Name of the implementation that a model's blocks run.
-
-    Raises:
-        MedcorePruneError: A family with one implementation only, or blocks that differ among each other.
-    """
+    """Name of the implementation that a model's blocks run, where its family has several and the blocks agree."""
     names = {attention: name for name, attention in _kinds(model).items()}
     found = {
         names.get(type(block.attention), type(block.attention).__name__) for block in family_of(model).blocks(model)

@@ -206,11 +206,7 @@ def _may_be_frames(entries: Sequence[Entry]) -> bool:
 
 
 def mask_of(entry: Entry) -> npt.NDArray[np.bool_]:
-    """Read the mask of one sample: its label, or its mask files merged.
-
-    Raises:
-        DataError: A file cannot be read, or the files differ in size.
-    """
+    """Read the mask of one sample: its label, or its mask files merged, which must be of one size."""
     if entry.label is not None:
         return np.asarray(read_labels(entry.masks[0]) == entry.label)
     masks = [read_mask(path) for path in entry.masks]
@@ -290,18 +286,7 @@ _EXPECTED = {
 
 
 def parse_named(values: Iterable[str], option: str = "--data") -> dict[str, Path]:
-    """Split `NAME=PLACE` words.
-
-    Args:
-        values: Words such as `kvasir=images/Kvasir-SEG`.
-        option: Where they come from, for messages.
-
-    Returns:
-        Name to folder or file, in order.
-
-    Raises:
-        DataError: A word has no name or no place, or a name comes twice.
-    """
+    """Split words of an option, such as `kvasir=images/Kvasir-SEG`, into name and place; no name comes twice."""
     named: dict[str, Path] = {}
     for value in values:
         name, separator, place = value.partition("=")

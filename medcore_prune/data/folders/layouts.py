@@ -84,15 +84,9 @@ def child(root: Path, *names: str) -> Path | None:
 
 
 def pair(images: Iterable[tuple[str, Path]], masks: Iterable[tuple[str, Path]], merge: bool = False) -> Listing:
-    """Pair image and mask files by key.
+    """Pair image and mask files by key: entries in order of the images, each its own group.
 
-    Args:
-        images: Key and file of each image.
-        masks: Key and file of each mask.
-        merge: Several masks of one key are one sample; otherwise they are a problem.
-
-    Returns:
-        Entries in order of the images, each its own group.
+    Several masks of one key are one sample where they are to be merged; otherwise they are a problem.
     """
     listing = Listing()
     masks_of: dict[str, list[Path]] = {}
@@ -187,11 +181,7 @@ def register_layout(
 
 
 def scan_folder(root: Path, layout: str) -> tuple[Layout, Listing]:
-    """List a folder as a layout has it.
-
-    Raises:
-        DataError: An unknown layout, none that the folder looks like, or one that cannot list it.
-    """
+    """List a folder as a layout has it, or as the one that it looks like."""
     if layout != "auto" and layout not in LAYOUTS:
         raise DataError(unknown_name("layout", layout, ["auto", *LAYOUTS]))
     found = LAYOUTS[detect(root) if layout == "auto" else layout]
@@ -205,8 +195,7 @@ def scan_folder(root: Path, layout: str) -> tuple[Layout, Listing]:
 def detect(root: Path) -> str:
     """Return the name of the first layout that a folder looks like.
 
-    Raises:
-        DataError: None does; names a sub-folder that would, as archives often hold one folder.
+    Where none does the error names a sub-folder that would, as archives often hold one folder.
     """
     found = _first_match(root)
     if found is not None:

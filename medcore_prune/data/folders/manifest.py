@@ -19,7 +19,7 @@ _TOO_LONG = f"row of {FILE_NAME} with more cells than columns"
 
 
 def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listing:
-    """Return the listing with names, pairs and groups as the folder's manifest states them.
+    """Return the listing with names, pairs and groups as the folder's manifest, where it has one, states them.
 
     With the columns `image` and `mask` (several rows may share an image) each row is a sample called `name`, else by
     its mask's stem, and files that no row names are problems. The rows alone say what belongs together, so that two
@@ -34,14 +34,6 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
     Names of columns are taken in any case, as is the file's own. Without a column `group` a note names those that are
     not read, one of which may be meant for it; with it an empty cell is a problem, as are two groups of one image. So
     are rows of more cells than columns.
-
-    Args:
-        root: The folder; without a manifest the listing is returned as it is.
-        listing: What the layout's scan found.
-        labels: The layout reads label maps.
-
-    Raises:
-        DataError: The manifest has none of the known columns, cannot be read, or there are two.
     """
     path = _file_in(root)
     if path is None:

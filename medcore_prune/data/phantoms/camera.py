@@ -9,16 +9,9 @@ from .shapes import slopes, smooth
 
 
 def shade(canvas: Canvas, height: Field, light: tuple[float, float], gloss: float) -> tuple[Field, Field]:
-    """Return diffuse light and glints on a surface seen from above.
+    """Return diffuse light in [0, 1.3] and glints in [0, 1] on a surface seen from above, each (size, size).
 
-    Args:
-        canvas: Where it is drawn.
-        height: (size, size) surface height in coordinates.
-        light: Sideways part of the light's direction; (0, 0) is a lamp beside the lens.
-        gloss: 0 for dry, 1 for wet; wet surfaces show more glints.
-
-    Returns:
-        Diffuse factor in [0, 1.3] and glints in [0, 1], each (size, size).
+    The light is its sideways part: (0, 0) is a lamp beside the lens. Gloss is 0 for dry, 1 for wet, which glints more.
     """
     hx, hy = slopes(height, canvas.pixel)
     lx, ly = light
@@ -76,16 +69,10 @@ def writing(canvas: Canvas, x: float, y: float, lines: int, length: int) -> Fiel
 
 
 def capture(canvas: Canvas, image: Field, *, blur_px: float, noise: float) -> npt.NDArray[np.uint8]:
-    """Return what the sensor stores: blurred, noisy (luminance and a little colour) and rounded to 8 bits.
+    """Return what the sensor stores of an image in [0, 1]: blurred, noisy and rounded to 8 bits, (size, size, 3) uint8.
 
-    Args:
-        canvas: Where it is drawn.
-        image: (3, size, size) in [0, 1].
-        blur_px: Deviation of the blur in pixels of a 128 px image; scaled with the size.
-        noise: Deviation of the noise, in units of full scale.
-
-    Returns:
-        (size, size, 3) uint8.
+    The blur's deviation is in pixels of a 128 px image and scaled with the size; that of the noise, of luminance and a
+    little of colour, in units of full scale.
     """
     sigma = blur_px * canvas.size / 128
     if sigma > 0:

@@ -14,16 +14,7 @@ Field = npt.NDArray[np.float64]
 
 
 def stream(set_name: str, seed: int, index: int) -> np.random.Generator:
-    """Return the random stream of one image: it depends on nothing but these three.
-
-    Args:
-        set_name: Name of the phantom set.
-        seed: Of the set, any integer.
-        index: Of the image, at least 0.
-
-    Returns:
-        A PCG64 generator seeded with the SHA-256 of the three.
-    """
+    """Return the random stream of one image, which depends on nothing but these three: PCG64 of their SHA-256."""
     digest = hashlib.sha256(f"{set_name}/{seed}/{index}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
@@ -51,14 +42,7 @@ def _spline(size: int, cells: int) -> Field:
 
 
 class Canvas:
-    """Coordinates in [-1, 1] (x to the right, y downward) and a random stream.
-
-    Attributes:
-        rng: The image's random stream.
-        size: Side in pixels.
-        x: (1, size) float64.
-        y: (size, 1) float64.
-    """
+    """Coordinates in [-1, 1], x (1, size) to the right and y (size, 1) downward, and the image's random stream."""
 
     def __init__(self, rng: np.random.Generator, size: int) -> None:
         self.rng, self.size = rng, size
@@ -88,17 +72,10 @@ class Canvas:
         return self.rng.uniform(-spread, spread, (3, 1, 1))
 
     def noise(self, cells: int, rows: int | None = None) -> Field:
-        """Return smooth noise of mean 0 and variance about 1.
+        """Return smooth noise (size, size) of mean 0 and variance about 1; a bump is about two cells wide.
 
         A cubic B-spline surface over evenly drawn coefficients, so the pattern (not its pixels) is the same at every
-        image size.
-
-        Args:
-            cells: Cells across; a bump is about two cells wide.
-            rows: Cells down, as many as across by default.
-
-        Returns:
-            (size, size) float64.
+        image size. There are as many cells down as across unless `rows` says otherwise.
         """
         rows = cells if rows is None else rows
         coefficients = self.rng.uniform(-1.7320508, 1.7320508, (rows + 3, cells + 3))

@@ -8,12 +8,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and its exact masks.
-
-    Attributes:
-        image: (size, size, 3) uint8, RGB.
-        masks: (n, size, size) bool, the visible part of each object, none empty.
-    """
+    """An image, (size, size, 3) uint8 RGB, and its exact masks, (n, size, size) bool: what is visible of each."""
 
     image: npt.NDArray[np.uint8]
     masks: npt.NDArray[np.bool_]

@@ -34,16 +34,9 @@ def smooth(edge: Field) -> Field:
 
 
 def lobed(canvas: Canvas, centre: tuple[float, float], radius: float, outline: Outline) -> Field:
-    """Return a blob made of lobes that melt together along a bent spine, with a wobbling contour.
+    """Return a blob made of lobes that melt together along a bent spine, with a wobbling contour: (size, size).
 
-    Args:
-        canvas: Where it is drawn.
-        centre: x, y of the spine's middle.
-        radius: Half the extent, roughly, in coordinates.
-        outline: Ranges of the shape.
-
-    Returns:
-        (size, size) float64, positive inside.
+    The centre is x, y of the spine's middle, the radius roughly half the extent, in coordinates.
     """
     detail = max(3, round(1.6 / radius))
     dx = canvas.noise(detail) * (outline.wobble * radius)
@@ -93,12 +86,7 @@ def without_holes(mask: np.ndarray) -> np.ndarray:
 def slopes(height: Field, pixel: float) -> tuple[Field, Field]:
     """Return the derivatives of a height in x and y by central differences, one-sided at the borders.
 
-    Args:
-        height: (size, size), in the units of the coordinates.
-        pixel: Side of a pixel in the same units.
-
-    Returns:
-        d height / dx and d height / dy, each (size, size).
+    The height and the side of a pixel are in the units of the coordinates; each result is (size, size).
     """
     padded = np.pad(height, 1, mode="edge")
     scale = 0.5 / pixel

@@ -19,19 +19,10 @@ def split_file(checkpoint: str | Path) -> Path:
 
 
 def split_beside(sets: Mapping[str, SampleSet], checkpoint: str | Path | None, seed: int = 0) -> tuple[Split, bool]:
-    """Return the split that a checkpoint was made with, where it knows all of the sets; else a new one.
+    """Return the split that a checkpoint was made with, where it knows all of the sets, and True; else a new one.
 
-    Args:
-        sets: Data set name to samples; not all that the checkpoint's split has need be there.
-        checkpoint: A weights file that may have a split beside it.
-        seed: Of a new split.
-
-    Returns:
-        The split, and whether it is the known one.
-
-    Raises:
-        DataError: The images are no longer those of the known split, cannot be split, or a new split would report on
-            images that the checkpoint was trained on.
+    Not all data sets of the checkpoint's split need be there. Refused: images that are no longer those of the known
+    split, and a new split that would report on images that the checkpoint was trained on.
     """
     known = None if checkpoint is None else split_file(checkpoint)
     if known is None or not known.is_file() or not set(sets) <= set(Split.stored_hashes(known)):
@@ -40,11 +31,7 @@ def split_beside(sets: Mapping[str, SampleSet], checkpoint: str | Path | None, s
 
 
 def after(made: Split, checkpoint: str | Path | None) -> Split:
-    """Return a new split that remembers what the checkpoint, which goes on with it, has seen.
-
-    Raises:
-        DataError: Validation or test images are among those.
-    """
+    """Return a new split that remembers what the checkpoint, which goes on with it, has seen; or refuse it."""
     if checkpoint is None or not split_file(checkpoint).is_file():
         return made
     for role in (made.validation, made.test):
@@ -55,11 +42,8 @@ def after(made: Split, checkpoint: str | Path | None) -> Split:
 def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> None:
     """Refuse to report on images that a checkpoint was trained on, as far as the split beside it tells.
 
-    An image is known by its pixels, whatever its name, its mask and its box. Images that only look like those are
-    named in a `NearDuplicateWarning`, unless they are of the split, whose own check has named them.
-
-    Raises:
-        DataError: Some were; the first are named.
+    An image is known by its pixels, whatever its name, its mask and its box. Images that only look like those are named
+    in a `NearDuplicateWarning`, unless they are of the split, whose own check has named them.
     """
     if checkpoint is None or not split_file(checkpoint).is_file():
         return

@@ -48,11 +48,7 @@ class Manifest(Record, format=FORMAT):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read what `Split.save` wrote.
-
-    Raises:
-        DataError: No split manifest, or one with entries that cannot be.
-    """
+    """Read what `Split.save` wrote; entries that cannot be are refused."""
     try:
         return Manifest.of(read_json_file(path))
     except (OSError, ValueError) as error:

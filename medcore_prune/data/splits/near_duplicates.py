@@ -32,12 +32,7 @@ class NearDuplicateWarning(MedcorePruneWarning):
 
 @dataclass(frozen=True)
 class Look:
-    """How an image looks, and where it is.
-
-    Attributes:
-        place: Data set, name and role, for messages.
-        digest: Its `perceptual_hash`.
-    """
+    """How an image looks, its `perceptual_hash`, and where it is: data set, name and role, for messages."""
 
     place: str
     digest: str
@@ -53,11 +48,7 @@ def looks_of(role: str, sets: Mapping[str, SampleSet]) -> list[Look]:
 
 
 def warn_between_roles(roles: Mapping[str, Mapping[str, SampleSet]]) -> None:
-    """Warn once of all images of different roles that look the same.
-
-    Args:
-        roles: Role to data set name to samples.
-    """
+    """Warn once of all images of different roles, given as role to data set name to samples, that look the same."""
     _warn(combinations([looks_of(role, sets) for role, sets in roles.items()], 2))
 
 
@@ -67,13 +58,10 @@ def warn_between(first: Sequence[Look], second: Sequence[Look]) -> None:
 
 
 def near_pairs(first: Sequence[Look], second: Sequence[Look]) -> Iterator[npt.NDArray[np.int64]]:
-    """Find the pairs that are at most `LARGEST_DISTANCE` bits apart.
+    """Find the pairs at most `LARGEST_DISTANCE` bits apart: (pairs, 2) positions in the first and in the second.
 
     Of vectors of 1 and -1 the product counts the bits that agree less those that differ: one matrix product for all.
-
-    Yields:
-        (pairs, 2) positions in the first and in the second, block after block of the first, so that memory grows with
-        the images and not with their pairs.
+    They come block after block of the first, so that memory grows with the images and not with their pairs.
     """
     if not first or not second:
         return

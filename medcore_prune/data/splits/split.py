@@ -185,14 +185,9 @@ def split(
 
 
 def training_split(data: Data | None, purpose: str) -> Split:
-    """Return a split; images without one are all of them for training.
+    """Return a split; images without one, by data set or of one alone, are all of them for training.
 
-    Args:
-        data: A split, training samples by data set, or one data set.
-        purpose: What they are for, in messages.
-
-    Raises:
-        DataError: Something else, or no data set for training.
+    `purpose` says in messages what they are for.
     """
     parts = data if isinstance(data, Split) else Split(named_sets(data, purpose), {}, {}, 0, (1.0, 0.0, 0.0))
     if not parts.train:
@@ -203,15 +198,7 @@ def training_split(data: Data | None, purpose: str) -> Split:
 def training_samples(
     data: Data | None, purpose: str, samples: int, seed: int, size: int | None = None
 ) -> dict[str, SampleSet]:
-    """Draw training images, as `Split.calibration` does, from a split or from images by data set.
-
-    Args:
-        data, purpose: As for `training_split`.
-        samples, seed, size: As for `Split.calibration`.
-
-    Raises:
-        DataError: As these, or a data set without a training image.
-    """
+    """Draw training images, as `Split.calibration` does, from a split or from images by data set; none may be empty."""
     parts = training_split(data, purpose)
     if empty := [name for name, images in parts.train.items() if not len(images)]:
         raise DataError(f"{purpose} needs images: data set {empty[0]!r} has no training image: leave it out")
@@ -219,15 +206,7 @@ def training_samples(
 
 
 def named_sets(data: Mapping[str, SampleSet] | SampleSet | None, purpose: str) -> dict[str, SampleSet]:
-    """Return data sets by name, of one set alone its own.
-
-    Args:
-        data: Images by data set, or one data set.
-        purpose: What they are for, in messages.
-
-    Raises:
-        DataError: Something that is no `SampleSet`.
-    """
+    """Return data sets by name, of one set alone its own; `purpose` says in messages what they are for."""
     wanted = "images from mp.data.folder, mp.data.arrays or a class with the members of mp.data.SampleSet"
     if _is_set(data):
         return {data.name: data}
@@ -247,11 +226,7 @@ def _is_set(data: object) -> TypeGuard[SampleSet]:
 def check_roles(roles: Mapping[str, Mapping[str, SampleSet]]) -> None:
     """Refuse images that are in two roles or in two data sets, by their pixels, and groups that are in two roles.
 
-    Args:
-        roles: Role to data set name to samples.
-
-    Raises:
-        DataError: Names both places of each such image, and each such group.
+    All are named with both places.
     """
     seen: dict[str, tuple[str, str, str]] = {}
     role_of_group: dict[tuple[str, str], str] = {}
@@ -312,15 +287,7 @@ def _check_ids(name: str, samples: SampleSet) -> None:
 
 
 def load_split(path: Path, sets: Mapping[str, SampleSet], some: bool = False) -> Split:
-    """Read a manifest and find its samples again, as `Split.load` does.
-
-    Args:
-        path, sets: As there.
-        some: Whether data sets of the manifest may be left out.
-
-    Raises:
-        DataError: As there.
-    """
+    """Read a manifest and find its samples again, as `Split.load`; with `some`, data sets of it may be left out."""
     stored = read_manifest(path)
     names = {name for role in ROLES for name in stored.role(role)}
     absent = set(sets) - names if some else names ^ set(sets)
