@@ -280,7 +280,6 @@ def _noted(notes: Sequence[str]) -> str:
 
 _EXPECTED = {
     "--data": "NAME=DIR, for example kvasir=images/Kvasir-SEG",
-    "--boxes": "NAME=CSV, for example kvasir=boxes.csv",
     "--results": "NAME=DIR, for example phantoms=results",
 }
 
