@@ -68,17 +68,18 @@ def _code_of(criterion: type[Criterion]) -> str:
     """Code that scores come from; of a built-in criterion as it was when its scores last changed.
 
     `code_of_criteria.json` holds the code of those that were rewritten since and score alike, so that what is stored
-    stays valid; where scores change, the criterion's entry there goes.
+    stays valid, with the SHA-256 of the code that they are now: whoever edits it has results of its own again.
     """
+    now = code_of(getattr(criterion, "function", criterion))
     for entry in criteria.entries():
-        if entry.value is criterion and entry.origin == BUILT_IN:
-            return _codes().get(entry.name, code_of(criterion))
-    return code_of(getattr(criterion, "function", criterion))
+        if entry.value is criterion and entry.origin == BUILT_IN and (kept := _codes().get(entry.name)):
+            return kept["code"] if kept["scores_as"] == hashlib.sha256(now.encode()).hexdigest() else now
+    return now
 
 
 @cache
-def _codes() -> dict[str, str]:
-    found: dict[str, str] = read_json_file(Path(__file__).with_name("code_of_criteria.json"))
+def _codes() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = read_json_file(Path(__file__).with_name("code_of_criteria.json"))
     return found
 
 

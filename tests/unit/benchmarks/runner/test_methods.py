@@ -1,5 +1,6 @@
 """Which methods take part, in which order and over which seeds."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from medcore_prune._support.errors import MedcorePruneError, RegistryError
+from medcore_prune._support.registry import code_of
 from medcore_prune.benchmarks.runner import methods
 from medcore_prune.benchmarks.runner.evaluate import amount, duration, places
 from medcore_prune.benchmarks.runner.inputs import Inputs
@@ -111,7 +113,18 @@ def test_stored_results_of_built_in_methods_are_still_theirs() -> None:
     assert changed.fingerprint == "83cc86f243f7b6615e0ef0dd3a18a3b3a78c727e3159cec969e14e0c5bc99d0f"
 
 
-def test_code_is_on_record_of_built_in_criteria_alone() -> None:
+def test_code_is_on_record_of_built_in_criteria_as_they_are() -> None:
     kept = json.loads(Path(methods.__file__).with_name("code_of_criteria.json").read_text())
     # a new one needs no entry: its own code stands for it until it is rewritten
-    assert kept.keys() <= {entry.name for entry in criteria.entries() if entry.origin == "built-in"}
+    for name, entry in kept.items():
+        assert criteria.info(name).origin == "built-in"
+        now = code_of(getattr(criteria.get(name), "function", criteria.get(name)))
+        assert entry["scores_as"] == hashlib.sha256(now.encode()).hexdigest(), (
+            f"{name} was edited: if it scores as before, note its hash, else take the entry out"
+        )
+
+
+def test_an_edited_criterion_does_not_take_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    medcore = choose_methods(_settings(methods=("medcore",)))[0]
+    monkeypatch.setattr(methods, "code_of", lambda value: "class Medcore: ...")
+    assert medcore.fingerprint != FINGERPRINTS["medcore"]
