@@ -27,19 +27,15 @@ WORDS = Words(
             "subject",
             type=MethodName(),
             default=SUBJECT,
-            show_default=True,
             metavar="METHOD",
             help="The method that each other one is compared with.",
         ),
         click.option(
             "--correct/--no-correct",
             default=True,
-            show_default=True,
             help="Evaluate every pruned model after the training-free correction too.",
         ),
-        click.option(
-            "--gallery/--no-gallery", default=True, show_default=True, help="Keep and show pictures of the images."
-        ),
+        click.option("--gallery/--no-gallery", default=True, help="Keep and show pictures of the images."),
     ),
     levels=COMPARISON_LEVELS,
 )

@@ -23,11 +23,12 @@ RARE = {
 @click.option("--adapted", type=FILE, help="Checkpoint that is pruned.  [default: the built-in one]")
 @click.option("--reference", type=FILE, help="What it was fine-tuned from.  [default: the built-in one's]")
 @click.option("--data", multiple=True, metavar="NAME=DIR", help="Images and masks.  [default: drawn polyps]")
-@methods_option(default=",".join(METHODS), show_default=True, help="Whose pruned models to correct.")
+@methods_option(default=",".join(METHODS), help="Whose pruned models to correct.")
 @click.option(
     "--levels",
     type=LevelList(),
     default=joined(LEVELS),
+    show_default=False,
     help=f"Levels that models are pruned to.  [default: {joined(LEVELS, ', ')}]",
 )
 @click.option(

@@ -26,7 +26,6 @@ WORDS = Words(
         click.option(
             "--correct/--no-correct",
             default=False,
-            show_default=True,
             help="Draw it after the training-free correction too.",
         ),
     ),

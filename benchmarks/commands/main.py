@@ -28,12 +28,14 @@ WORDS = Words(
             "--one-time",
             type=LevelList(),
             default=joined(ONE_TIME),
+            show_default=False,
             help=f"Levels, each reached in one go.  [default: {joined(ONE_TIME, ', ')}]",
         ),
         click.option(
             "--sequential",
             type=LevelList(),
             default=joined(SEQUENTIAL),
+            show_default=False,
             help="Levels reached by a second pass over a recovered model, on the blocks that the first left whole.  "
             f"[default: {joined(SEQUENTIAL, ', ')}]",
         ),

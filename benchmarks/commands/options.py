@@ -46,7 +46,6 @@ def method_option(command: F) -> F:
         "--method",
         type=MethodName(),
         default=SUBJECT,
-        show_default=True,
         metavar="METHOD",
         help="The method whose scores choose what goes; `medcore-bench list` explains them.",
     )(command)
@@ -70,7 +69,7 @@ def steps_option(command: F) -> F:
 
 def results_option(*names: str, default: Path | None, says: str) -> Callable[[F], F]:
     """Return a decorator that adds an option for a folder of results."""
-    return click.option(*names, type=FOLDER, default=default, show_default=True, help=says)
+    return click.option(*names, type=FOLDER, default=default, help=says)
 
 
 def page_option(default: str) -> Callable[[F], F]:
@@ -79,14 +78,13 @@ def page_option(default: str) -> Callable[[F], F]:
         "--out",
         type=click.Path(dir_okay=False, path_type=Path),
         default=Path(default),
-        show_default=True,
         help="The page, Markdown; the same as JSON goes beside it.",
     )
 
 
 def count_option(name: str, default: int, says: str) -> Callable[[F], F]:
     """Return a decorator that adds an option for how many there are of something."""
-    return click.option(name, type=Whole(1), default=default, show_default=True, metavar="N", help=says)
+    return click.option(name, type=Whole(1), default=default, metavar="N", help=says)
 
 
 def levels_option(levels: Sequence[Level]) -> Callable[[F], F]:
@@ -95,6 +93,7 @@ def levels_option(levels: Sequence[Level]) -> Callable[[F], F]:
         "--levels",
         type=LevelList(),
         default=joined(levels),
+        show_default=False,
         help="How much goes: h50_m70 is 50 % of the attention heads and 70 % of the MLP neurons.  "
         f"[default: {joined(levels, ', ')}]",
     )

@@ -29,7 +29,6 @@ RARE = {
     type=ModelKind(),
     metavar="|".join(SHAPES),
     default="vit_b",
-    show_default=True,
     help="Which SAM; pocket is the small one that is built in.",
 )
 @click.option(
@@ -42,7 +41,6 @@ RARE = {
     "--quotas",
     type=click.Choice(["uniform", "sensitivity"]),
     default="uniform",
-    show_default=True,
     help="Whether every block gives the same share, or the more sensitive ones less.",
 )
 @click.option(
@@ -62,7 +60,6 @@ RARE = {
     "--first",
     type=OneLevel(),
     default=str(SEQUENTIAL_FIRST),
-    show_default=True,
     help="Level of the first pass, before --sequential.",
 )
 @convention_option

@@ -18,7 +18,7 @@ from .words import BenchCommand
     metavar="METHOD",
     help="The method that each other one is compared with.  [default: as in the run]",
 )
-@click.option("--gallery/--no-gallery", default=True, show_default=True, help="Show pictures of the images.")
+@click.option("--gallery/--no-gallery", default=True, help="Show pictures of the images.")
 @plugin_option
 def command(**given: Any) -> None:
     """Render the results in DIR again: tables, figures, report.html.

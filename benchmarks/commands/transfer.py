@@ -27,7 +27,6 @@ WORDS = Words(
         click.option(
             "--own-plans/--no-own-plans",
             default=True,
-            show_default=True,
             help="Plan for each modality by itself as well.",
         ),
     ),

@@ -132,7 +132,6 @@ class Words:
                 "--out",
                 type=FOLDER,
                 default=Path("medcore-results", self.name),
-                show_default=True,
                 help="Folder of the results.",
             ),
             device_option,

@@ -79,7 +79,6 @@ def split_seed_option(command: F) -> F:
         "--split-seed",
         type=Whole(),
         default=0,
-        show_default=True,
         help="Seed of the split into training, validation and test images, where none lies beside the model.",
     )(command)
 
@@ -90,7 +89,6 @@ def device_option(command: F) -> F:
         "--device",
         type=Words(("cpu", "cuda")),
         default="cpu",
-        show_default=True,
         metavar="DEVICE",
         help="Where to compute: cpu, or cuda on a GPU.",
     )(command)
@@ -102,7 +100,6 @@ def steps_option(default: int) -> Callable[[F], F]:
         "--steps",
         type=Whole(1),
         default=default,
-        show_default=True,
         metavar="N",
         help="Steps of the optimiser, one batch each.",
     )
@@ -114,7 +111,6 @@ def learning_rate_option(default: float) -> Callable[[F], F]:
         "--learning-rate",
         type=click.FloatRange(0, min_open=True),
         default=default,
-        show_default=True,
         metavar="RATE",
         help="Highest learning rate of the run.",
     )
@@ -122,9 +118,7 @@ def learning_rate_option(default: float) -> Callable[[F], F]:
 
 def resume_option(command: F) -> F:
     """Add `--resume` and `--fresh`."""
-    return more("--resume/--fresh", default=True, show_default=True, help="Go on with a stopped run, or start over.")(
-        command
-    )
+    return more("--resume/--fresh", default=True, help="Go on with a stopped run, or start over.")(command)
 
 
 def overwrite_option(command: F) -> F:
@@ -149,6 +143,7 @@ def cache_option(says: str, default: Path | None = None) -> Callable[[F], F]:
         "--cache",
         type=FOLDER,
         default=default,
+        show_default=False,
         help=f"Where what calibration collects is kept for the next run.  [default: {says}]",
     )
 
@@ -159,14 +154,13 @@ def convention_option(command: F) -> F:
         "--convention",
         type=click.Choice(CONVENTIONS),
         default="paper",
-        show_default=True,
         help="FLOPs counted as in the paper, without padding and neck, or of every product that runs.",
     )(command)
 
 
 def seed_option(what: str) -> Callable[[F], F]:
     """Return a decorator that adds `--seed`, whose help says of what."""
-    return more("--seed", type=Whole(), default=0, show_default=True, help=what)
+    return more("--seed", type=Whole(), default=0, help=what)
 
 
 def scoring_options(command: F) -> F:
@@ -176,7 +170,6 @@ def scoring_options(command: F) -> F:
             "--eval-size",
             type=GridSize(),
             default=256,
-            show_default=True,
             metavar=GridSize.name,
             help="Masks are compared on a square grid of this side, or with `original` at each image's own size.",
         ),
@@ -185,7 +178,6 @@ def scoring_options(command: F) -> F:
             "tolerance_px",
             type=click.FloatRange(0, 1e6),
             default=2.0,
-            show_default=True,
             metavar="PIXELS",
             help="How far apart Boundary F1 lets two contours lie, in pixels of a 256 grid.",
         ),
