@@ -5,7 +5,6 @@ import click
 from ...commands.values import MethodName
 from ...pruning.level import COMPARISON_LEVELS
 from ..runner.settings import SUBJECT
-from .options import methods_option
 from .words import Words
 
 WORDS = Words(
@@ -21,7 +20,13 @@ WORDS = Words(
       medcore-bench baselines --quick --methods magnitude,medcore
     """,
     options=(
-        methods_option(help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]"),
+        click.option(
+            "--methods",
+            "names",
+            type=MethodName(several=True),
+            metavar="METHOD,...",
+            help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
+        ),
         click.option(
             "--compare",
             "subject",
