@@ -47,7 +47,7 @@ RUN = """
 from medcore_prune.benchmarks.runner.experiment import experiments
 
 for name in NAMES:
-    few = ["--quick", "--images", "1", "--calibration", "1", "--out", name]
+    few = ["--quick", "--set", "images=1", "--set", "calibration=1", "--out", name]
     experiments.get(name).command()(few, standalone_mode=False)
     for made in ("report.md", "report.html", "run.json"):
         assert open(f"{name}/{made}").read()
