@@ -184,7 +184,7 @@ def resize_mask(mask: Mask, size: int) -> Mask:
     The covered area is exact (counted in whole units, so that ties do not depend on rounding), for reduction and
     enlargement alike; a mask of the grid's size stays as it is. Structures thinner than half a pixel are lost.
     """
-    _check(mask, mask)
+    check_masks(mask, mask)
     if size < 1:
         raise MetricError(f"expected a grid of at least 1 pixel a side, got {size}")
     height, width = mask.shape
@@ -202,7 +202,7 @@ def _overlaps(cells: int, pixels: int) -> npt.NDArray[np.float64]:
     return np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None).astype(np.float64)
 
 
-def _check(pred: Mask, true: Mask) -> None:
+def check_masks(pred: Mask, true: Mask) -> None:
     for mask in (pred, true):
         if mask.dtype != np.bool_ or mask.ndim != 2:
             raise MetricError(f"expected a mask (H, W) of bool, got {mask.dtype} of shape {mask.shape}")

@@ -72,8 +72,6 @@ def subset_hash(samples: SampleSet) -> str:
     Returns:
         64 characters.
     """
-    import hashlib
-
     lines = [samples.name, *(f"{i} {h}" for i, h in zip(samples.ids, samples.hashes(), strict=True))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

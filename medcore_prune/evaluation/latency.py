@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -48,19 +49,11 @@ class Latency:
         return 1e3 * self.batch / self.median_ms
 
 
-def _run_encoder(model: nn.Module, inputs: Inputs) -> object:
-    return embed(model, inputs[0])
-
-
-def _run_model(model: nn.Module, inputs: Inputs) -> object:
-    return low_res_logits(model, *inputs)
-
-
 PARTS: dict[str, Callable[[nn.Module, Inputs], object]] = {
     # what pruning makes smaller
-    "encoder": _run_encoder,
+    "encoder": lambda model, inputs: embed(model, inputs[0]),
     # image and box to low-resolution logits
-    "model": _run_model,
+    "model": lambda model, inputs: low_res_logits(model, *inputs),
 }
 
 
@@ -130,8 +123,7 @@ def compare_latency(
             f"batch {batch}, repeats {repeats}, warmup {warmup}: expected at least 1, 1 and 0 to measure anything"
         )
     devices = {name: next(model.parameters()).device for name, model in models.items()}
-    inputs = {name: _inputs(model, batch) for name, model in models.items()}
-    runs = {name: _bound(PARTS[part], model, inputs[name]) for name, model in models.items()}
+    runs = {name: partial(PARTS[part], model, _inputs(model, batch)) for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for number in range(warmup + repeats):
         for name, run in runs.items():
@@ -151,10 +143,6 @@ def compare_latency(
         )
         for name, run in runs.items()
     }
-
-
-def _bound(run: Callable[[nn.Module, Inputs], object], model: nn.Module, inputs: Inputs) -> Callable[[], object]:
-    return lambda: run(model, inputs)
 
 
 def measure_latency(

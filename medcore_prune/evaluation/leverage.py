@@ -34,14 +34,12 @@ _FLAT = 1e-12  # logits per pixel: a map without any slope displaces far, but no
 Array: TypeAlias = npt.NDArray[np.float64]
 
 
-def _either(truth: Tensor, predicted: Tensor, band_px: int) -> Tensor:
-    return boundary_band(truth, band_px).maximum(boundary_band(predicted, band_px))
-
-
 AROUND: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "truth": lambda truth, predicted, band_px: boundary_band(truth, band_px),
     "predicted": lambda truth, predicted, band_px: boundary_band(predicted, band_px),
-    "either": _either,
+    "either": lambda truth, predicted, band_px: boundary_band(truth, band_px).maximum(
+        boundary_band(predicted, band_px)
+    ),
 }
 """Whose contour the band follows: the true mask's, that of the mask predicted before the step, or both."""
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from .._support.errors import MetricError
-from ..data.masks import Mask, _check
+from ..data.masks import Mask, check_masks
 
 Distances = npt.NDArray[np.float64]
 Empty = Literal["none", "one", "both"]
@@ -64,7 +64,7 @@ def evaluate_mask(pred: Mask, true: Mask, *, tolerance_px: float = 2.0, pixel_sc
     Raises:
         MetricError: Shapes or dtypes that do not fit, or a negative tolerance.
     """
-    _check(pred, true)
+    check_masks(pred, true)
     tolerances = [pixel_scale * tolerance for tolerance in (tolerance_px, 1.0, 3.0)]
     if min(tolerances) < 0:
         raise MetricError(f"expected tolerance_px >= 0 and pixel_scale >= 0, got {tolerance_px} and {pixel_scale}")
@@ -95,7 +95,7 @@ def boundary_distances(pred: Mask, true: Mask) -> tuple[Distances, Distances]:
     All boundary pixels lie in the bounding box of the two masks' union, so the transforms are taken in there. An empty
     mask, which has no boundary, is refused.
     """
-    _check(pred, true)
+    check_masks(pred, true)
     if not (pred.any() and true.any()):
         raise MetricError("an empty mask has no boundary: expected two masks with pixels")
     union = pred | true

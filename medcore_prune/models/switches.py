@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -57,17 +58,9 @@ def attention_of(model: nn.Module) -> str:
     return found.pop()
 
 
-_MADE: dict[type[nn.Module], type[nn.Module]] = {}
-
-
+@cache
 def _recomputed(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of blocks of `kind` that are recomputed in the backward pass; it differs in `forward` alone."""
-    if kind not in _MADE:
-        _MADE[kind] = _make(kind)
-    return _MADE[kind]
-
-
-def _make(kind: type[nn.Module]) -> type[nn.Module]:
 
     def forward(self: nn.Module, *args: Any) -> Any:
         if not torch.is_grad_enabled():
@@ -104,7 +97,7 @@ def set_checkpointing(model: nn.Module, on: bool = True) -> nn.Module:
     """
     for module in _modules(model):
         plain: type[nn.Module] = getattr(type(module), "recomputes", type(module))
-        module.__class__ = _recomputed(plain) if on else plain
+        module.__class__ = _recomputed(plain) if on else plain  # type: ignore[arg-type]
     return model
 
 

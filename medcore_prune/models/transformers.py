@@ -5,53 +5,45 @@ has been.
 """
 
 import sys
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
 from .families import register_family
-from .family import Block, Geometry, block_of, no_decoder
+from .family import SEPARATE, Block, Geometry, block_of, no_decoder
 
 _SAM_MODULE = "transformers.models.sam.modeling_sam"
 _PREFIXES = {"SamModel": "vision_encoder.", "SamVisionModel": "vision_encoder.", "SamVisionEncoder": ""}
-_SAM_LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
+_VIT_MODULE = "transformers.models.vit.modeling_vit"
 
 
-def _sam_prefix(model: nn.Module) -> str | None:
-    """Where the encoder stands in a model of these classes; None for others."""
-    module = sys.modules.get(_SAM_MODULE)
-    if module is None:
-        return None
-    found = (prefix for name, prefix in _PREFIXES.items() if isinstance(model, getattr(module, name)))
-    return next(found, None)
+class _WithLayers(ABC):
+    """What both families have in common: an encoder with `layers`, and attention with `num_attention_heads`."""
 
+    attention: str
+    paths: ClassVar[Mapping[str, str]]
 
-@register_family
-class TransformersSamFamily:
-    """Shows the blocks of `SamVisionEncoder`."""
-
-    name = "transformers SAM"
-    attention_gives_weights = True
+    @abstractmethod
+    def _prefix(self, model: nn.Module) -> str | None:
+        """Where the encoder stands in a model of these classes; None for others."""
 
     def matches(self, model: nn.Module) -> bool:
-        return _sam_prefix(model) is not None
+        return self._prefix(model) is not None
 
     def encoder(self, model: nn.Module) -> nn.Module:
-        return model.get_submodule((_sam_prefix(model) or "").rstrip("."))
+        return model.get_submodule((self._prefix(model) or "").rstrip("."))
 
     def blocks(self, model: nn.Module) -> list[Block]:
         encoder: Any = self.encoder(model)
-        return [self._block(i, layer, f"{_sam_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
+        return [self._block(i, layer, f"{self._prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
 
     def _block(self, index: int, layer: Any, name: str) -> Block:
-        return block_of(
-            layer, index, name, _SAM_LAYERS, layer.attn, int(layer.attn.num_attention_heads), int(layer.window_size)
-        )
-
-    def geometry(self, model: nn.Module) -> Geometry:
-        config: Any = self.encoder(model).config
-        return Geometry(config.image_size, config.patch_size, config.hidden_size, config.output_channels)
+        attention = getattr(layer, self.attention)
+        window = int(getattr(layer, "window_size", 0))
+        return block_of(layer, index, name, self.paths, attention, int(attention.num_attention_heads), window)
 
     def set_num_heads(self, block: Block, num_heads: int) -> None:
         attention: Any = block.attention
@@ -60,6 +52,27 @@ class TransformersSamFamily:
     def embed(self, model: nn.Module, images: Tensor) -> Tensor:
         features: Tensor = self.encoder(model)(images)[0]
         return features
+
+
+@register_family
+class TransformersSamFamily(_WithLayers):
+    """Shows the blocks of `SamVisionEncoder`."""
+
+    name = "transformers SAM"
+    attention_gives_weights = True
+    attention = "attn"
+    paths: ClassVar = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
+
+    def _prefix(self, model: nn.Module) -> str | None:
+        module = sys.modules.get(_SAM_MODULE)
+        if module is None:
+            return None
+        found = (prefix for name, prefix in _PREFIXES.items() if isinstance(model, getattr(module, name)))
+        return next(found, None)
+
+    def geometry(self, model: nn.Module) -> Geometry:
+        config: Any = self.encoder(model).config
+        return Geometry(config.image_size, config.patch_size, config.hidden_size, config.output_channels)
 
     def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
         whole: Any = model
@@ -77,36 +90,24 @@ class TransformersSamFamily:
         return logits[:, 0]
 
 
-_VIT_MODULE = "transformers.models.vit.modeling_vit"
-_VIT_LAYERS = {
-    "q": "attention.q_proj",
-    "k": "attention.k_proj",
-    "v": "attention.v_proj",
-    "proj": "attention.o_proj",
-    "lin1": "mlp.fc1",
-    "lin2": "mlp.fc2",
-}
-
-
 @register_family
-class TransformersVitFamily:
-    """Shows the blocks of `ViTModel`."""
+class TransformersVitFamily(_WithLayers):
+    """Shows the blocks of `ViTModel`, alone or in a model with a head."""
 
     name = "transformers ViT"
+    attention = "attention"
+    paths: ClassVar = {
+        **{role: f"attention.{role}_proj" for role in SEPARATE},
+        "proj": "attention.o_proj",
+        "lin1": "mlp.fc1",
+        "lin2": "mlp.fc2",
+    }
 
-    def matches(self, model: nn.Module) -> bool:
+    def _prefix(self, model: nn.Module) -> str | None:
         module = sys.modules.get(_VIT_MODULE)
-        return module is not None and isinstance(model, module.ViTPreTrainedModel)
-
-    def encoder(self, model: nn.Module) -> nn.Module:
-        return model.get_submodule(_vit_prefix(model).rstrip("."))
-
-    def blocks(self, model: nn.Module) -> list[Block]:
-        encoder: Any = self.encoder(model)
-        return [self._block(i, layer, f"{_vit_prefix(model)}layers.{i}") for i, layer in enumerate(encoder.layers)]
-
-    def _block(self, index: int, layer: Any, name: str) -> Block:
-        return block_of(layer, index, name, _VIT_LAYERS, layer.attention, int(layer.attention.num_attention_heads), 0)
+        if module is None or not isinstance(model, module.ViTPreTrainedModel):
+            return None
+        return "" if hasattr(model, "layers") else "vit."
 
     def geometry(self, model: nn.Module) -> Geometry:
         config: Any = self.encoder(model).config
@@ -116,18 +117,5 @@ class TransformersVitFamily:
             )
         return Geometry(config.image_size, config.patch_size, config.hidden_size, 0, prefix_tokens=1)
 
-    def set_num_heads(self, block: Block, num_heads: int) -> None:
-        attention: Any = block.attention
-        attention.num_attention_heads = num_heads
-
-    def embed(self, model: nn.Module, images: Tensor) -> Tensor:
-        features: Tensor = self.encoder(model)(images)[0]
-        return features
-
     def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
         raise no_decoder(model)
-
-
-def _vit_prefix(model: nn.Module) -> str:
-    """Where the `ViTModel` stands in a model with a head."""
-    return "" if hasattr(model, "layers") else "vit."

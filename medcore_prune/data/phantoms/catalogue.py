@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._support.errors import DataError
+from ..prompts import box_from_mask
 from ..samples import Sample
 from . import objects, polyp, skin, ultrasound
 from .canvas import Canvas, stream
@@ -82,15 +83,6 @@ class PhantomSet:
     Item i depends on the set's name, the seed, i and the size alone. With the same NumPy and SciPy on the same kind of
     processor the bytes are equal. Elsewhere they are expected to be equal, but not promised: all arithmetic is float64,
     so another library's rounding changes a pixel only if it lies within about 1e-13 of the next grey level.
-
-    Args:
-        set_name: One of `available()`.
-        seed: Of the set.
-        count: Number of images, at least 1.
-        size: Side of the images in pixels, at least 32.
-
-    Raises:
-        DataError: The name is unknown, the count or the size too small.
     """
 
     def __init__(self, set_name: str, *, seed: int, count: int, size: int) -> None:
@@ -131,7 +123,7 @@ class PhantomSet:
         pick = stream(f"{self._name}/pick", self.seed, index).integers(len(masks))
         mask = masks[pick]
         name = f"s{self.seed}_{index:06d}"
-        return Sample(self._name, name, image, mask, _box(mask), name)
+        return Sample(self._name, name, image, mask, box_from_mask(mask), name)
 
     def hashes(self) -> list[str]:
         """SHA-256 of each sample's image and mask pixels (hex), in order; rendered once, then remembered."""
@@ -144,11 +136,6 @@ def _digest(sample: Sample) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(sample.image).tobytes())
     digest.update(np.ascontiguousarray(sample.mask).tobytes())
     return digest.hexdigest()
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
 
 
 def _check(set_name: str, size: int) -> None:

@@ -1,6 +1,7 @@
 """Phantom endoscopy: a lobed growth on a folded, wet, vesselled wall. Phantom images, not clinical data."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,104 +13,47 @@ from .shapes import Outline, largest_part, lobed, smooth, without_holes
 
 @dataclass(frozen=True)
 class Look:
-    """One endoscope and its patients.
+    """One endoscope and its patients."""
 
-    Attributes:
-        wall: Colour of the wall, red, green, blue in [0, 1].
-        wall_spread: Change of that colour from image to image.
-        contrast: Strength of the growth's own colour.
-        texture: Strength of the growth's surface pattern.
-        vessels: Strength of the wall's vessels.
-        folds: Height of the wall's folds in coordinates.
-        lumen: Probability that the dark way onward is in view.
-        gloss: Wetness.
-        side_light: Largest sideways light.
-        vignette: Fall of light towards the corners.
-        frame: Half side and corner cut of the window; None where the image fills the frame.
-        inset: Probability of a black inset box and overlay text.
-        radius: Smallest and largest radius of the growth.
-        soft_px: Width of the contour where it is soft, in pixels of 128.
-        blur_px: Blur of the optics, in pixels of 128.
-        noise: Deviation of sensor noise.
-        interlace: Probability that odd lines were taken a moment later.
-    """
-
-    wall: tuple[float, float, float]
-    wall_spread: float
-    contrast: float
-    texture: float
-    vessels: float
-    folds: float
-    lumen: float
-    gloss: float
-    side_light: float
-    vignette: float
-    frame: tuple[float, float] | None
-    inset: float
-    radius: tuple[float, float]
-    soft_px: float
-    blur_px: float
-    noise: float
-    interlace: float
+    wall: tuple[float, float, float]  # colour of the wall, red, green, blue in [0, 1]
+    wall_spread: float  # change of that colour from image to image
+    contrast: float  # strength of the growth's own colour
+    texture: float  # strength of the growth's surface pattern
+    vessels: float  # strength of the wall's vessels
+    folds: float  # height of the wall's folds in coordinates
+    lumen: float  # probability that the dark way onward is in view
+    gloss: float  # wetness
+    side_light: float  # largest sideways light
+    vignette: float  # fall of light towards the corners
+    frame: tuple[float, float] | None  # half side and corner cut of the window; None where the image fills the frame
+    inset: float  # probability of a black inset box and overlay text
+    radius: tuple[float, float]  # smallest and largest radius of the growth
+    soft_px: float  # width of the contour where it is soft, in pixels of 128
+    blur_px: float  # blur of the optics, in pixels of 128
+    noise: float  # deviation of sensor noise
+    interlace: float  # probability that odd lines were taken a moment later
 
 
-LOOK_A = Look(
-    wall=(0.86, 0.47, 0.36),
-    wall_spread=0.10,
-    contrast=0.15,
-    texture=0.10,
-    vessels=0.8,
-    folds=0.10,
-    lumen=0.5,
-    gloss=0.85,
-    side_light=0.35,
-    vignette=0.25,
-    frame=(0.97, 1.45),
-    inset=0.5,
-    radius=(0.36, 0.66),
-    soft_px=2.5,
-    blur_px=0.5,
-    noise=0.012,
-    interlace=0.0,
-)
-LOOK_B = Look(
-    wall=(0.66, 0.45, 0.33),
-    wall_spread=0.09,
-    contrast=0.13,
-    texture=0.08,
-    vessels=0.5,
-    folds=0.16,
-    lumen=0.8,
-    gloss=0.7,
-    side_light=0.25,
-    vignette=0.7,
-    frame=(0.84, 1.32),
-    inset=0.0,
-    radius=(0.32, 0.55),
-    soft_px=3.0,
-    blur_px=0.75,
-    noise=0.014,
-    interlace=0.0,
-)
-LOOK_C = Look(
-    wall=(0.78, 0.55, 0.52),
-    wall_spread=0.06,
-    contrast=0.10,
-    texture=0.12,
-    vessels=0.3,
-    folds=0.13,
-    lumen=0.4,
-    gloss=0.5,
-    side_light=0.55,
-    vignette=0.40,
-    frame=None,
-    inset=0.0,
-    radius=(0.30, 0.54),
-    soft_px=3.5,
-    blur_px=0.6,
-    noise=0.02,
-    interlace=0.4,
-)
+_LOOKS: dict[str, tuple[Any, Any, Any]] = {
+    "wall": ((0.86, 0.47, 0.36), (0.66, 0.45, 0.33), (0.78, 0.55, 0.52)),
+    "wall_spread": (0.10, 0.09, 0.06),
+    "contrast": (0.15, 0.13, 0.10),
+    "texture": (0.10, 0.08, 0.12),
+    "vessels": (0.8, 0.5, 0.3),
+    "folds": (0.10, 0.16, 0.13),
+    "lumen": (0.5, 0.8, 0.4),
+    "gloss": (0.85, 0.7, 0.5),
+    "side_light": (0.35, 0.25, 0.55),
+    "vignette": (0.25, 0.7, 0.40),
+    "frame": ((0.97, 1.45), (0.84, 1.32), None),
+    "inset": (0.5, 0.0, 0.0),
+    "radius": ((0.36, 0.66), (0.32, 0.55), (0.30, 0.54)),
+    "soft_px": (2.5, 3.0, 3.5),
+    "blur_px": (0.5, 0.75, 0.6),
+    "noise": (0.012, 0.014, 0.02),
+    "interlace": (0.0, 0.0, 0.4),
+}
+LOOK_A, LOOK_B, LOOK_C = (Look(**{name: values[n] for name, values in _LOOKS.items()}) for n in range(3))
 
 OUTLINE = Outline(lobes=(2, 4), turn=1.4, slimness=0.7, wobble=0.19, fringe=0.06)
 
