@@ -126,10 +126,11 @@ class Experiment:
         with running(self.settings):
             self.methods = self.choose()
             self.inputs = load_inputs(self.settings)
-            at_a_time = images_at_a_time(self.inputs.adapted, self.settings.batch_size)
-            self.settings = replace(self.settings, batch_size=at_a_time)
             require_reference(self.methods, self.inputs.reference is not None)
             self.store = ResultStore.create(self.settings.out, self._record(), fresh=self.settings.fresh)
+            # after the identity of the run, which must not depend on how much memory there happens to be
+            at_a_time = images_at_a_time(self.inputs.adapted, self.settings.batch_size)
+            self.settings = replace(self.settings, batch_size=at_a_time)
             for line in self.announced():
                 click.echo(line)
             if self._items:
