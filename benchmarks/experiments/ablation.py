@@ -70,7 +70,28 @@ class Ablation(Experiment):
 
     @staticmethod
     def page(store: ResultStore) -> Page:
-        return page(store)
+        summary = summarise(store, FULL)
+        lead = [
+            "MedCore with one part taken away at a time; one-time pruning, own quotas, no fine-tuning. "
+            "Positive differences: the part helps."
+        ]
+        sections = [
+            Section("Boundary F1", grids=[bf1_table(summary), paper_grid(3, left=1)]),
+            Section(
+                "Differences",
+                figures={
+                    "ablation": Picture(
+                        "Full MedCore minus each variant, paired 95 % intervals; filled: significant after Holm. "
+                        "HD95: negative is better.",
+                        lambda theme: forest(summary, theme),
+                    )
+                },
+                grids=[differences(summary, "own")],
+                folded=True,
+            ),
+            Section("All metrics", grids=[comparison(summary, mode) for mode in summary.modes]),
+        ]
+        return Page("What each part of MedCore contributes", lead, sections, sections[0].grids[:1])
 
 
 command = Ablation.command()
@@ -78,53 +99,18 @@ command = Ablation.command()
 
 def sequential_items(methods: Sequence[Method], maker: Maker) -> list[Item]:
     """Both passes of every variant, each recovered, scored by the variant throughout."""
-    inputs, settings, recovery = maker.inputs, maker.settings, maker.recovery
+    model, recovery = maker.inputs.adapted, maker.recovery
 
     def item(method: Method) -> Item:
-        options: dict[str, Any] = {
-            "criterion": method.recipe,
-            "reference": inputs.reference,
-            "data": inputs.roles,
-            "schedule": "one-shot",
-            "recovery": recovery,
-            "samples": settings.counts.calibration,
-            "store": maker.recoveries,
-            "cache_dir": settings.calibration_folder,
-        }
+        options = {**maker.options, "criterion": method.recipe, "schedule": "one-shot", "recovery": recovery}
 
         def make() -> Cascaded:
-            return second_pass(cascade(inputs.adapted, FIRST, **options), SECOND, **options)
+            return second_pass(cascade(model, FIRST, **options), SECOND, **options)
 
         recipe = {"method": method.fingerprint, "recovery": asdict(recovery), "first": str(FIRST)}
         return Item("sequential", method.name, str(SECOND), make, recipe, 2 * recovery.steps, 2)
 
     return [item(method) for method in methods]
-
-
-def page(store: ResultStore) -> Page:
-    """Lay out what is stored."""
-    summary = summarise(store, FULL)
-    lead = [
-        "MedCore with one part taken away at a time; one-time pruning, own quotas, no fine-tuning. "
-        "Positive differences: the part helps."
-    ]
-    sections = [
-        Section("Boundary F1", grids=[bf1_table(summary), paper_grid(3, left=1)]),
-        Section(
-            "Differences",
-            figures={
-                "ablation": Picture(
-                    "Full MedCore minus each variant, paired 95 % intervals; filled: significant after Holm. "
-                    "HD95: negative is better.",
-                    lambda theme: forest(summary, theme),
-                )
-            },
-            grids=[differences(summary, "own")],
-            folded=True,
-        ),
-        Section("All metrics", grids=[comparison(summary, mode) for mode in summary.modes]),
-    ]
-    return Page("What each part of MedCore contributes", lead, sections, sections[0].grids[:1])
 
 
 def bf1_table(summary: Summary) -> Grid:
@@ -136,8 +122,7 @@ def bf1_table(summary: Summary) -> Grid:
         found = {row.level: row for row in summary.of_mode("own") if row.method == name}
         if found:
             shown = [*map(found.get, levels), *([sequential.get(name)] if sequential else [])]
-            rows.append(
-                [name.replace("_", " "), *(estimate("bf1", row.metrics["bf1"] if row else None) for row in shown)]
-            )
+            cells = (estimate("bf1", row.metrics["bf1"] if row else None) for row in shown)
+            rows.append([name.replace("_", " "), *cells])
     columns = ["variant", *levels, *([f"sequential {SECOND}, recovered"] if sequential else [])]
     return Grid("BF1, macro average, no fine-tuning where not said", columns, rows, [summary.notice])

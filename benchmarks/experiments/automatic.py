@@ -17,7 +17,6 @@ from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.planning import planner
 from ...pruning.target import REMOVED, Target
-from ...scoring.criterion import unit_scores
 from ..commands.automatic import SAMPLES
 from ..report import tables
 from ..report.comparison import comparison_frame
@@ -27,7 +26,7 @@ from ..report.summary import Summary, summarise
 from ..report.tables import Grid
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs
-from ..runner.jobs import Job, plan_path
+from ..runner.jobs import Job, keep_plan, scores_of
 from ..runner.methods import Method
 from ..runner.settings import Settings
 from ..runner.store import ResultStore
@@ -80,12 +79,31 @@ class Automatic(Experiment):
         jobs, paths = plan_all(self.inputs, self.settings, method, statistics, self.samples, self.chunk)
         self.store.write_analysis("paths", paths)
         for job in jobs:
-            job.plan.save(plan_path(self.store, job.plan.hash))
+            keep_plan(self.store, job.plan)
         return jobs
 
     @staticmethod
     def page(store: ResultStore) -> Page:
-        return page(store)
+        paths = store.analysis("paths")
+        if paths is None:
+            raise ResultsError(f"{store.root} holds no finished split yet: run the same command again to go on")
+        summary = summarise(store)
+        notice = str(store.run.get("notice", ""))
+        pictures = {
+            "path": Picture(_CAPTIONS["path"], lambda theme: path_picture(paths, theme)),
+            "budget": Picture(_CAPTIONS["budget"], lambda theme: budget(summary, theme)),
+        }
+        modes = [mode for mode in MODES if mode in summary.modes]
+        against = [tables.differences(summary, mode) for mode in modes]
+        details = [tables.comparison(summary, mode) for mode in modes]
+        shown = [splits(paths, summary, notice), *against]
+        sections = [
+            Section("Automatic against fixed", grids=shown, figures=pictures),
+            Section("All metrics", grids=details, folded=True),
+            Section("The paths", grids=_path_grids(paths, notice), folded=True),
+        ]
+        lead = [f"Scores: {store.run.get('scores', '')}. {_LEAD}"]
+        return Page("The automatic split", lead, sections, shown, {NAME: comparison_frame(summary)})
 
 
 command = Automatic.command()
@@ -100,10 +118,9 @@ def plan_all(
     Beside the jobs, what `analysis/paths.json` holds: a path for each unit and level, and the levels' shares.
     """
     model, recipe = inputs.adapted, method.recipe
-    drawn = inputs.calibration(0)
-    scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, drawn), model)
-    make = planner(model, recipe, scores, statistics=statistics)
-    images = [EvaluationSet(_first(each, samples), inputs.image_size, GRID_PX) for each in drawn.values()]
+    make = planner(model, recipe, scores_of(recipe, inputs, statistics), statistics=statistics)
+    drawn = inputs.calibration(0).values()
+    images = [EvaluationSet(_first(each, samples), inputs.image_size, GRID_PX) for each in drawn]
     search = SplitSearch(model, make, images, chunk=chunk, batch_size=settings.batch_size)
     fixed = {level: make(level) for level in settings.levels}
     jobs, paths = list[Job](), dict[str, dict[str, Any]]()
@@ -146,30 +163,6 @@ def _path(found: AutomaticPlan) -> dict[str, Any]:
     steps = [{**dataclasses.asdict(step), "leverage": dict(step.leverage)} for step in found.path]
     columns, rows = found.rows()
     return {"target": str(found.target), "steps": steps, "columns": columns, "rows": rows}
-
-
-def page(store: ResultStore) -> Page:
-    """Lay out what is stored."""
-    paths = store.analysis("paths")
-    if paths is None:
-        raise ResultsError(f"{store.root} holds no finished split yet: run the same command again to go on")
-    summary = summarise(store)
-    notice = str(store.run.get("notice", ""))
-    pictures = {
-        "path": Picture(_CAPTIONS["path"], lambda theme: path_picture(paths, theme)),
-        "budget": Picture(_CAPTIONS["budget"], lambda theme: budget(summary, theme)),
-    }
-    modes = [mode for mode in MODES if mode in summary.modes]
-    against = [tables.differences(summary, mode) for mode in modes]
-    details = [tables.comparison(summary, mode) for mode in modes]
-    shown = [splits(paths, summary, notice), *against]
-    sections = [
-        Section("Automatic against fixed", grids=shown, figures=pictures),
-        Section("All metrics", grids=details, folded=True),
-        Section("The paths", grids=_path_grids(paths, notice), folded=True),
-    ]
-    lead = [f"Scores: {store.run.get('scores', '')}. {_LEAD}"]
-    return Page("The automatic split", lead, sections, shown, {NAME: comparison_frame(summary)})
 
 
 def splits(paths: Mapping[str, Any], summary: Summary, notice: str) -> Grid:

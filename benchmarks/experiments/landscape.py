@@ -11,7 +11,6 @@ from ...evaluation.memory import measured
 from ...models.families import blocks_of
 from ...pruning.level import Level
 from ...pruning.planning import make_plan
-from ...scoring.criterion import unit_scores
 from ..report.comparison import comparison_frame
 from ..report.page import Page, Picture, Section
 from ..report.plots.landscape import block_losses, heat_maps, lost, map_modes, slices, surface
@@ -20,7 +19,7 @@ from ..report.tables import Grid, number, percent, span
 from ..runner.evaluate import duration, seconds_an_image
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs
-from ..runner.jobs import Job, keep_plan, make_jobs
+from ..runner.jobs import Job, keep_plan, make_jobs, scores_of
 from ..runner.methods import Method
 from ..runner.settings import CORRECTED, MODES
 from ..runner.store import ResultStore
@@ -59,7 +58,35 @@ class Landscape(Experiment):
 
     @staticmethod
     def page(store: ResultStore) -> Page:
-        return page(store)
+        summary = summarise(store)
+        pictures = {
+            "landscape": Picture(
+                "BF1 over the share of heads (across) and of MLP neurons (up) that was asked to go. Lines: encoder "
+                "parameters removed, in percent. Colours start at the lowest and end at the unpruned model's BF1.",
+                lambda theme: heat_maps(summary, theme),
+            ),
+            "slices": Picture(
+                "BF1 against the share of heads, one line a share of MLP neurons; dashed: the unpruned model.",
+                lambda theme: slices(summary, theme),
+            ),
+        }
+        of_blocks = {
+            "blocks": Picture(
+                f"Loss of BF1 when {BLOCK_LEVEL} is asked of one block alone, with paired 95 % intervals; shallow to "
+                "deep.",
+                lambda theme: block_losses(summary, theme),
+            )
+        }
+        sections = [
+            Section("The landscape", figures=pictures),
+            Section("Two ways to the same size", grids=[pair_table(summary)]),
+            Section("Equal parameters", grids=[equal_parameters(summary)]),
+            Section("One block at a time", figures=of_blocks, grids=[block_table(summary)]),
+            Section("All levels", grids=[grid_table(summary, mode) for mode in map_modes(summary)], folded=True),
+        ]
+        lead = [f"Pruned by {summary.subject} at every pair of head and MLP compression, no fine-tuning."]
+        frames = {"landscape": comparison_frame(summary)}
+        return Page("The compression landscape", lead, sections, sections[1].grids, frames)
 
 
 command = Landscape.command()
@@ -68,8 +95,7 @@ command = Landscape.command()
 def block_jobs(inputs: Inputs, statistics: Statistics | None, method: Method, store: ResultStore) -> list[Job]:
     """Cut one block at a time: which blocks can least be cut."""
     with measured() as scoring:
-        criterion = method.recipe.build(statistics, inputs.adapted, 0, inputs.reference, inputs.calibration(0))
-        scores = unit_scores(criterion, inputs.adapted)
+        scores = scores_of(method.recipe, inputs, statistics)
     jobs = []
     for block in range(len(blocks_of(inputs.adapted))):
         plan = make_plan(inputs.adapted, BLOCK_LEVEL, scores=scores, only=(block,), criterion_name=method.name)
@@ -77,38 +103,6 @@ def block_jobs(inputs: Inputs, statistics: Statistics | None, method: Method, st
         name = f"block_{block:02d}"
         jobs.append(Job(name, BLOCKS, str(BLOCK_LEVEL), 0, plan, scoring, method.fingerprint, experiment="landscape"))
     return jobs
-
-
-def page(store: ResultStore) -> Page:
-    """Lay out what is stored."""
-    summary = summarise(store)
-    pictures = {
-        "landscape": Picture(
-            "BF1 over the share of heads (across) and of MLP neurons (up) that was asked to go. Lines: encoder "
-            "parameters removed, in percent. Colours start at the lowest and end at the unpruned model's BF1.",
-            lambda theme: heat_maps(summary, theme),
-        ),
-        "slices": Picture(
-            "BF1 against the share of heads, one line a share of MLP neurons; dashed: the unpruned model.",
-            lambda theme: slices(summary, theme),
-        ),
-    }
-    of_blocks = {
-        "blocks": Picture(
-            f"Loss of BF1 when {BLOCK_LEVEL} is asked of one block alone, with paired 95 % intervals; shallow to deep.",
-            lambda theme: block_losses(summary, theme),
-        )
-    }
-    sections = [
-        Section("The landscape", figures=pictures),
-        Section("Two ways to the same size", grids=[pair_table(summary)]),
-        Section("Equal parameters", grids=[equal_parameters(summary)]),
-        Section("One block at a time", figures=of_blocks, grids=[block_table(summary)]),
-        Section("All levels", grids=[grid_table(summary, mode) for mode in map_modes(summary)], folded=True),
-    ]
-    lead = [f"Pruned by {summary.subject} at every pair of head and MLP compression, no fine-tuning."]
-    frames = {"landscape": comparison_frame(summary)}
-    return Page("The compression landscape", lead, sections, sections[1].grids, frames)
 
 
 def pair_table(summary: Summary) -> Grid:

@@ -29,33 +29,6 @@ _LEAD = (
 )
 
 
-def page(store: ResultStore) -> Page:
-    """Lay out what is stored."""
-    summary = summarise(store)
-    made = records(store)
-    pictures = {
-        "size": Picture(
-            "Encoder parameters left against BF1, a line a way; dashed: the unpruned model, and it after the same "
-            "recovery.",
-            lambda theme: size_against_contour(summary, theme),
-        )
-    }
-    curves = {
-        "losses": Picture(
-            "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights that "
-            "were kept.",
-            lambda theme: loss_curves(made, theme),
-        )
-    }
-    shown = [table(summary, made), paper_grid(1)]
-    sections = [
-        Section("Compression with recovery", figures=pictures, grids=shown),
-        Section("What recovery and correction add", grids=[gains(summary)]),
-        Section("Recoveries", figures=curves, grids=[recoveries(made)]),
-    ]
-    return Page("Compression with recovery", [_LEAD], sections, shown)
-
-
 def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
     """The paper's Table 1 in its layout, with intervals of BF1, latency and peak memory."""
     timed = {tuple(record["place"][:3]): record["latency"] for record in made.values()}
@@ -177,18 +150,6 @@ class Main(Experiment):
     def items(self) -> list[Item]:
         return [self._unpruned(), *self._one_time(), *self._sequential()]
 
-    def _options(self, **more: Any) -> dict[str, Any]:
-        settings, inputs = self.settings, self.inputs
-        return {
-            "criterion": self.method,
-            "reference": inputs.reference,
-            "data": inputs.roles,
-            "samples": settings.counts.calibration,
-            "store": self.maker.recoveries,
-            "cache_dir": settings.calibration_folder,
-            **more,
-        }
-
     def _unpruned(self) -> Item:
         inputs, recovery = self.inputs, self.recovery()
 
@@ -227,7 +188,7 @@ class Main(Experiment):
 
     def _item(self, mode: str, level: Level, options: dict[str, Any], steps: int, count: int) -> Item:
         def make() -> Cascaded:
-            return cascade(self.inputs.adapted, level, **self._options(**options))
+            return cascade(self.inputs.adapted, level, self.method, **self.maker.options, **options)
 
         return Item(mode, self.method, str(level), make, self._recipe(options), steps, count)
 
@@ -246,16 +207,16 @@ class Main(Experiment):
 
     def _sequential(self) -> Iterator[Item]:
         recovery = self.recovery()
-        options = {"schedule": self.schedule, "recovery": recovery}
+        options: dict[str, Any] = {"schedule": self.schedule, "recovery": recovery}
 
         @cache
         def first() -> Cascaded:
-            return cascade(self.inputs.adapted, FIRST, **self._options(**options))
+            return cascade(self.inputs.adapted, FIRST, self.method, **self.maker.options, **options)
 
         for level in () if self.no_sequential else self.sequential:
 
             def make(level: Level = level) -> Cascaded:
-                return second_pass(first(), level, **self._options(**options))
+                return second_pass(first(), level, self.method, **self.maker.options, **options)
 
             recipe = {**self._recipe(options), "first": str(FIRST)}
             # the first recovery is that of the one-time level, which is shared
@@ -263,7 +224,29 @@ class Main(Experiment):
 
     @staticmethod
     def page(store: ResultStore) -> Page:
-        return page(store)
+        summary = summarise(store)
+        made = records(store)
+        pictures = {
+            "size": Picture(
+                "Encoder parameters left against BF1, a line a way; dashed: the unpruned model, and it after the same "
+                "recovery.",
+                lambda theme: size_against_contour(summary, theme),
+            )
+        }
+        curves = {
+            "losses": Picture(
+                "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights that "
+                "were kept.",
+                lambda theme: loss_curves(made, theme),
+            )
+        }
+        shown = [table(summary, made), paper_grid(1)]
+        sections = [
+            Section("Compression with recovery", figures=pictures, grids=shown),
+            Section("What recovery and correction add", grids=[gains(summary)]),
+            Section("Recoveries", figures=curves, grids=[recoveries(made)]),
+        ]
+        return Page("Compression with recovery", [_LEAD], sections, shown)
 
 
 command = Main.command()

@@ -35,30 +35,6 @@ _LEAD = (
 )
 
 
-def page(store: ResultStore) -> Page:
-    """Lay out what is stored."""
-    made = records(store)
-    of_sets = {name: summarise(store, datasets=[name]) for name in store.run["data"]}
-    pictures = {
-        "modalities": Picture(
-            "BF1 on each modality, with 95 % intervals. Dashed: the unpruned model; dotted: after the same recovery.",
-            lambda theme: modalities(of_sets, theme),
-        )
-    }
-    curves = {
-        "losses": Picture(
-            "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights kept.",
-            lambda theme: loss_curves(made, theme),
-        )
-    }
-    sections = [
-        Section("Modalities", figures=pictures, grids=[table(of_sets), paper_grid(2)]),
-        Section("What a shared plan costs", grids=[shared(of_sets)]),
-        Section("Recoveries", figures=curves, grids=[recoveries(made)]),
-    ]
-    return Page("The same pipeline on other modalities", [_LEAD], sections, sections[0].grids[:1])
-
-
 def table(of_sets: dict[str, Summary]) -> Grid:
     """The paper's Table 2 in its layout, with what is not pruned, and without recovery."""
 
@@ -167,17 +143,8 @@ class Transfer(Experiment):
         return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, recipe, recovery.steps, 1, (name,))
 
     def _cut(self, level: Level, data: Split) -> Cascaded:
-        return cascade(
-            self.inputs.adapted,
-            level,
-            criterion=self.method,
-            reference=self.inputs.reference,
-            data=data,
-            schedule="one-shot",
-            recovery=None,
-            samples=self.settings.counts.calibration,
-            cache_dir=self.settings.calibration_folder,
-        )
+        options = {**self.maker.options, "data": data, "schedule": "one-shot", "recovery": None}
+        return cascade(self.inputs.adapted, level, self.method, **options)
 
     def _of_level(self, level: Level, names: Sequence[str]) -> Iterator[Item]:
         steps = self.recovery().steps
@@ -202,7 +169,28 @@ class Transfer(Experiment):
 
     @staticmethod
     def page(store: ResultStore) -> Page:
-        return page(store)
+        made = records(store)
+        of_sets = {name: summarise(store, datasets=[name]) for name in store.run["data"]}
+        pictures = {
+            "modalities": Picture(
+                "BF1 on each modality, with 95 % intervals. Dashed: the unpruned model; dotted: after the same "
+                "recovery.",
+                lambda theme: modalities(of_sets, theme),
+            )
+        }
+        curves = {
+            "losses": Picture(
+                "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights "
+                "kept.",
+                lambda theme: loss_curves(made, theme),
+            )
+        }
+        sections = [
+            Section("Modalities", figures=pictures, grids=[table(of_sets), paper_grid(2)]),
+            Section("What a shared plan costs", grids=[shared(of_sets)]),
+            Section("Recoveries", figures=curves, grids=[recoveries(made)]),
+        ]
+        return Page("The same pipeline on other modalities", [_LEAD], sections, sections[0].grids[:1])
 
 
 command = Transfer.command()

@@ -5,16 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..._support.progress import track
 from ..._support.registry import failures_named
 from ...calibration.statistics import Statistics
 from ...evaluation.memory import Measured, measured
+from ...models.groups import Family
 from ...pruning.plan import Plan
 from ...pruning.planning import planner
 from ...pruning.surgery import prune
 from ...scoring.criterion import unit_scores
+from ...scoring.recipes import Baseline
 from .inputs import Inputs, sample_hash
 from .methods import Method
 from .settings import QUOTA_MODES, Mode, Settings
@@ -134,17 +136,23 @@ def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> 
     return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
 
 
+def scores_of(
+    recipe: Baseline, inputs: Inputs, statistics: Statistics | None, seed: int = 0, draw: int = 0
+) -> Mapping[tuple[int, Family], Tensor]:
+    """Score all units of the adapted model by what a recipe reads: statistics, or the images of a calibration draw."""
+    data = inputs.calibration(draw) if recipe.reads_images else None
+    return unit_scores(recipe.build(statistics, inputs.adapted, seed, inputs.reference, data), inputs.adapted)
+
+
 def _plan(
     method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings, modes: Sequence[Mode]
 ) -> Iterator[Job]:
-    model, recipe = inputs.adapted, method.recipe
-    data = inputs.calibration(seed % settings.seeds) if recipe.reads_images else None
+    recipe = method.recipe
     with measured() as scoring, failures_named(method.name):
-        criterion = recipe.build(statistics, model, seed, inputs.reference, data)
-        scores = unit_scores(criterion, model)
+        scores = scores_of(recipe, inputs, statistics, seed, seed % settings.seeds)
     origin = scored_by(method, seed, inputs, settings)
     for mode in modes:
         spread = recipe if mode == "own" else recipe.with_settings(quotas="uniform")
-        make = planner(model, replace(spread, name=method.name), scores, statistics=statistics)
+        make = planner(inputs.adapted, replace(spread, name=method.name), scores, statistics=statistics)
         for level in settings.levels:
             yield Job(method.name, mode, str(level), seed, make(level), scoring, origin)

@@ -70,6 +70,17 @@ class Maker:
         """Recovered models by content, shared with the experiments beside this one."""
         return RecoveryStore(self.settings.recoveries_folder)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every `cascade` of a run is given."""
+        return {
+            "reference": self.inputs.reference,
+            "data": self.inputs.roles,
+            "samples": self.settings.counts.calibration,
+            "store": self.recoveries,
+            "cache_dir": self.settings.calibration_folder,
+        }
+
     @cached_property
     def _shared(self) -> dict[str, Any]:
         roles = self.inputs.roles
@@ -122,20 +133,11 @@ class Maker:
             key = model_hash(made.model)[:24]
             treatment = Treatment(key, _already(made.model))
             scoring = Measured(sum(stage.seconds for stage in made.stages))
-            job = Job(
-                item.method,
-                item.mode,
-                item.level,
-                0,
-                made.plan,
-                scoring,
-                self.origin(item),
-                treatment,
-                self.evaluator.experiment,
-                item.datasets,
-            )
+            origin, experiment = self.origin(item), self.evaluator.experiment
+            what = (item.method, item.mode, item.level, 0, made.plan, scoring)
+            job = Job(*what, origin, treatment, experiment, item.datasets)
             record = {
-                "origin": self.origin(item),
+                "origin": origin,
                 "place": [item.mode, item.method, item.level, *item.datasets],
                 "stages": [_stage(stage) for stage in made.stages],
                 "latency": self._latency(made.model),
@@ -155,14 +157,9 @@ def _already(model: nn.Module) -> Callable[[nn.Module, Plan], nn.Module]:
     return lambda _unpruned, _plan: model
 
 
-def _no_plan(model: nn.Module) -> Plan:
-    """The plan that takes nothing."""
-    return make_plan(model, "h0_m0")
-
-
 def unpruned(model: nn.Module) -> Cascaded:
     """The unpruned model as something that was made."""
-    return Cascaded(model, None, _no_plan(model), (), model)
+    return Cascaded(model, None, make_plan(model, "h0_m0"), (), model)
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

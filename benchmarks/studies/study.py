@@ -21,9 +21,9 @@ from ...evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.planning import plan_from_scores
-from ...scoring.criterion import unit_scores
 from ...scoring.recipes import Baseline
 from ..runner.inputs import Inputs, load_inputs
+from ..runner.jobs import scores_of
 from ..runner.settings import COUNTS, Settings
 
 
@@ -58,8 +58,7 @@ class Study:
 
     def plans(self, recipe: Baseline, levels: Sequence[Level], statistics: Statistics | None) -> list[Plan]:
         """Score once and plan every level."""
-        model, inputs = self.inputs.adapted, self.inputs
-        scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, inputs.calibration(0)), model)
+        model, scores = self.inputs.adapted, scores_of(recipe, self.inputs, statistics)
         return [plan_from_scores(model, level, recipe, scores, statistics=statistics) for level in levels]
 
     @cached_property

@@ -90,7 +90,7 @@ def test_other_levels_are_another_run(pair: list[str], swept: tuple[Path, str]) 
 def test_an_unfinished_sweep_cannot_be_rendered(tmp_path: Path) -> None:
     store = ResultStore.create(tmp_path / "out", {"identity": {}})
     with pytest.raises(ResultsError, match="no finished sweep"):
-        command.page(store)
+        command.Leverage.page(store)
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from ...._support.errors import MedcorePruneError, ResultsError
-from ....calibration.statistics import Statistics
-from ....pruning.level import Level
-from ....pruning.plan import Plan
 from ....pruning.planning import planner
-from ....scoring.criterion import unit_scores
 from ...report.page import Page, Picture, Section
 from ...runner.evaluate import duration, seconds_an_image
 from ...runner.experiment import Experiment, register_experiment
-from ...runner.inputs import Inputs
-from ...runner.methods import Method
+from ...runner.jobs import scores_of
 from ...runner.store import ResultStore
 from . import plots
 from . import report as tables
@@ -58,7 +53,9 @@ class Leverage(Experiment):
         """Measure what is not stored yet: steps between pruned models, of which none is a row of its own."""
         model, sets, root = self.inputs.adapted, self.inputs.sets, self.store.root
         method, draws = self.methods[0], self.settings.counts.draws
-        plans = _plans(self.inputs, method, self.statistics.get(0), (*self.grid.levels, *LEVELS))
+        recipe, statistics = method.recipe, self.statistics.get(0)
+        make = planner(model, recipe, scores_of(recipe, self.inputs, statistics), statistics=statistics)
+        plans = {level: make(level) for level in (*self.grid.levels, *LEVELS)}
         cells = Cells.of(model, self.grid, {level: plans[level] for level in self.grid.levels})
         paths = sweep(model, cells, sets, self.settings, root)
         digest = hashlib.sha256(json.dumps([plans[level].hash for level in LEVELS]).encode()).hexdigest()
@@ -68,47 +65,32 @@ class Leverage(Experiment):
 
     @staticmethod
     def page(store: ResultStore) -> Page:
-        return page(store)
+        found, contours = store.analysis(NAME), store.analysis("contours")
+        if found is None or contours is None:
+            raise ResultsError(f"{store.root} holds no finished sweep yet: run the same command again to go on")
+        steps = pd.DataFrame(found["steps"])
+        points, rows = read_contours(store.root), contours["rows"]
+        notice = str(store.run.get("notice", ""))
+        pictures = {
+            "leverage": Picture(tables.CAPTIONS["leverage"], lambda theme: plots.leverage(steps, found, theme)),
+            "levels": Picture(tables.CAPTIONS["levels"], lambda theme: plots.levels(steps, theme)),
+            "paired": Picture(tables.CAPTIONS["paired"], lambda theme: plots.paired(steps, theme)),
+            "damage": Picture(tables.CAPTIONS["damage"], lambda theme: plots.damage(steps, theme)),
+        }
+        theorem = {
+            "contour": Picture(tables.CAPTIONS["contour"], lambda theme: plots.contour(points, theme)),
+            "theorem": Picture(tables.CAPTIONS["theorem"], lambda theme: plots.theorem_figure(points, rows, theme)),
+            "order": Picture(tables.CAPTIONS["order"], lambda theme: plots.order(rows, theme)),
+        }
+        shown = [tables.main(found, notice), tables.bands(found, notice), tables.theorem(rows, notice)]
+        sections = [
+            Section("Heads against MLP", grids=shown[:2], figures=pictures),
+            Section("Theorem 3.3", tables.THEOREM, shown[2:], theorem),
+            Section("All steps", grids=[tables.steps(steps, notice)], folded=True),
+        ]
+        lead = [f"Pruned by {found['method']}, no fine-tuning. {tables.LEAD}"]
+        frames = {"steps": steps, "cells": pd.DataFrame(found["cells"])}
+        return Page("Boundary leverage", lead, sections, shown, frames)
 
 
 command = Leverage.command()
-
-
-def _plans(
-    inputs: Inputs, method: Method, statistics: Statistics | None, levels: tuple[Level, ...]
-) -> Mapping[Level, Plan]:
-    recipe, model = method.recipe, inputs.adapted
-    data = inputs.calibration(0) if recipe.reads_images else None
-    scores = unit_scores(recipe.build(statistics, model, 0, inputs.reference, data), model)
-    make = planner(model, recipe, scores, statistics=statistics)
-    return {level: make(level) for level in levels}
-
-
-def page(store: ResultStore) -> Page:
-    """Lay out what is stored."""
-    found, contours = store.analysis(NAME), store.analysis("contours")
-    if found is None or contours is None:
-        raise ResultsError(f"{store.root} holds no finished sweep yet: run the same command again to go on")
-    steps = pd.DataFrame(found["steps"])
-    points, rows = read_contours(store.root), contours["rows"]
-    notice = str(store.run.get("notice", ""))
-    pictures = {
-        "leverage": Picture(tables.CAPTIONS["leverage"], lambda theme: plots.leverage(steps, found, theme)),
-        "levels": Picture(tables.CAPTIONS["levels"], lambda theme: plots.levels(steps, theme)),
-        "paired": Picture(tables.CAPTIONS["paired"], lambda theme: plots.paired(steps, theme)),
-        "damage": Picture(tables.CAPTIONS["damage"], lambda theme: plots.damage(steps, theme)),
-    }
-    theorem = {
-        "contour": Picture(tables.CAPTIONS["contour"], lambda theme: plots.contour(points, theme)),
-        "theorem": Picture(tables.CAPTIONS["theorem"], lambda theme: plots.theorem_figure(points, rows, theme)),
-        "order": Picture(tables.CAPTIONS["order"], lambda theme: plots.order(rows, theme)),
-    }
-    shown = [tables.main(found, notice), tables.bands(found, notice), tables.theorem(rows, notice)]
-    sections = [
-        Section("Heads against MLP", grids=shown[:2], figures=pictures),
-        Section("Theorem 3.3", tables.THEOREM, shown[2:], theorem),
-        Section("All steps", grids=[tables.steps(steps, notice)], folded=True),
-    ]
-    lead = [f"Pruned by {found['method']}, no fine-tuning. {tables.LEAD}"]
-    frames = {"steps": steps, "cells": pd.DataFrame(found["cells"])}
-    return Page("Boundary leverage", lead, sections, shown, frames)

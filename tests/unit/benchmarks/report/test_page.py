@@ -74,7 +74,7 @@ def test_the_ablation_is_laid_out_as_table_3(tmp_path: Path) -> None:
     for level in ("h40_m30", "h70_m95"):
         for variant in ablation.VARIANTS:
             add(store, "own", level, variant, quality=0.8 if variant == "full" else 0.6)
-    write_results(store, ablation.page(store))
+    write_results(store, ablation.Ablation.page(store))
     text = (tmp_path / "report.md").read_text()
     assert re.search(r"\| full \| 0\.(59|60|61)\d\d \[", text)
     assert "The paper's Table 3" in text
@@ -91,7 +91,7 @@ def test_the_landscape_has_a_map_and_slices(tmp_path: Path) -> None:
     add(store, "own", "h50_m70", "medcore", quality=0.6, removed=0.6)
     add(store, "blocks", "h50_m50", "block_00", quality=0.7)
     add(store, "blocks", "h50_m50", "block_01", quality=0.8)
-    write_results(store, landscape.page(store))
+    write_results(store, landscape.Landscape.page(store))
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"landscape", "slices", "blocks"}
     text = (tmp_path / "report.md").read_text()
     assert "| h30_m80 |" in text
@@ -119,7 +119,7 @@ def test_table_1_shows_latency_and_what_each_step_adds(tmp_path: Path) -> None:
     for mode, quality in (("cut", 0.5), ("corrected", 0.7), ("one_time", 0.9)):
         add(store, mode, "h40_m30", "medcore", quality=quality)
         store.write_analysis(f"model-{mode}-medcore-h40_m30", _record(mode, "medcore", "h40_m30"))
-    write_results(store, main.page(store))
+    write_results(store, main.Main.page(store))
     text = (tmp_path / "report.md").read_text()
     assert re.search(r"\| recovered \| h40_m30 \|.*\| 5\.0 \| 0\.50 \| 2\.0 \|", text)
     assert re.search(r"\| h40_m30 \| \+0\.2\d+ \[", text)
@@ -133,7 +133,7 @@ def test_table_2_stands_by_data_set(tmp_path: Path) -> None:
     add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.95)
     for mode, quality in (("joint_cut", 0.5), ("joint", 0.8), ("own", 0.85)):
         add(store, mode, "h50_m70", "medcore", quality=quality)
-    write_results(store, transfer.page(store))
+    write_results(store, transfer.Transfer.page(store))
     text = (tmp_path / "report.md").read_text()
     assert "| set_a |" in text
     assert "| set_b |" in text
