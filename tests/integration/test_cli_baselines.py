@@ -269,7 +269,7 @@ def test_a_failing_criterion_is_one_line(pair: list[str], plugin: Path, tmp_path
 def test_mistakes_are_said_before_any_work(
     whole: tuple[Path, str], pair: list[str], tmp_path: Path, options: list[str], says: str
 ) -> None:
-    out = whole[0] if "--eval-size" in options else tmp_path
+    out = whole[0] if "--set" in options else tmp_path
     result = _run([*_arguments(pair, out, "--methods", "magnitude"), *options])
     assert isinstance(result.exception, MedcorePruneError)
     assert says in str(result.exception)

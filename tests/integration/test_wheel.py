@@ -58,7 +58,17 @@ def test_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     _run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], empty)
     where = _run([str(python), "-c", "import medcore_prune.benchmarks as b; print(b.__file__)"], empty)
     assert Path(where.strip()).is_relative_to(fresh)
-    few = ["--quick", "--images", "2", "--calibration", "2", "--levels", "h50_m70", "--methods", "magnitude,medcore"]
+    few = [
+        "--quick",
+        "--set",
+        "images=2",
+        "--set",
+        "calibration=2",
+        "--levels",
+        "h50_m70",
+        "--methods",
+        "magnitude,medcore",
+    ]
     printed = _run([str(fresh / "bin" / "medcore-bench"), "baselines", *few], empty)
     assert "phantom images, pocket model: not a clinical result" in printed
     assert (empty / "medcore-results" / "baselines" / "report.html").stat().st_size > 10_000

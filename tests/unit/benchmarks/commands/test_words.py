@@ -1,5 +1,7 @@
 """Options of `medcore-bench`: old names say what to give, rare settings are typed and reach what they set."""
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,6 +10,7 @@ from click.testing import CliRunner
 
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.commands.words import RARE, Setting, Words
+from medcore_prune.benchmarks.runner.experiment import experiments
 from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.commands.values import Whole
 
@@ -39,12 +42,10 @@ class RanError(Exception):
 
 
 def called(monkeypatch: pytest.MonkeyPatch, words: Words, *arguments: str) -> tuple[Settings, dict[str, Any]]:
-    from medcore_prune.benchmarks.runner import experiment
-
     def ran(settings: Settings, **own: Any) -> None:
         raise RanError(settings, own)
 
-    monkeypatch.setattr(experiment.experiments, "get", lambda name: ran)
+    monkeypatch.setattr(experiments, "get", lambda name: ran)
     with pytest.raises(RanError) as caught:
         words.command().main([*arguments], standalone_mode=False)
     return caught.value.args
@@ -76,6 +77,18 @@ def test_rare_settings_reach_what_they_set(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.data == ("a=x:plain",)
     # what is not given is left to the experiment
     assert own == {"chunk": 0.5}
+
+
+@pytest.mark.parametrize("name", ["baselines", "main", "transfer", "ablation", "leverage", "landscape", "automatic"])
+def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    words: Words = import_module(f"medcore_prune.benchmarks.commands.{name}").WORDS
+    made = experiments.get(name)
+    settings, own = called(monkeypatch, words)
+    assert made(settings, **own).settings.out == Path("medcore-results", name)
+    rare = [word for key in words.rare for word in ("--set", f"{key}={'one-shot' if key == 'schedule' else 1}")]
+    settings, own = called(monkeypatch, words, *rare)
+    assert own.keys() >= words.rare.keys()
+    made(settings, **own)
 
 
 @pytest.mark.parametrize(
