@@ -120,7 +120,7 @@ def plan_all(
     model, recipe = inputs.adapted, method.recipe
     make = planner(model, recipe, scores_of(recipe, inputs, statistics), statistics=statistics)
     drawn = inputs.calibration(0).values()
-    images = [EvaluationSet(_first(each, samples), inputs.image_size, GRID_PX) for each in drawn]
+    images = [EvaluationSet(_first(each, samples), inputs.frame, GRID_PX) for each in drawn]
     search = SplitSearch(model, make, images, chunk=chunk, batch_size=settings.batch_size)
     fixed = {level: make(level) for level in settings.levels}
     jobs, paths = list[Job](), dict[str, dict[str, Any]]()

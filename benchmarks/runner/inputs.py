@@ -13,6 +13,7 @@ from ..._support.errors import DataError, MedcorePruneError
 from ...checkpoints.sam import load_checkpoint
 from ...commands.work.folders import open_data, parse_data
 from ...data import phantoms
+from ...data.frame import Frame
 from ...data.samples import SampleSet, at_most, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside
 from ...data.splits.split import FRACTIONS, Split
@@ -55,9 +56,9 @@ class Inputs:
     roles: Split
 
     @property
-    def image_size(self) -> int:
-        """Side of the models' input in pixels."""
-        return geometry_of(self.adapted).image_size
+    def frame(self) -> Frame:
+        """How images lie in the models' input."""
+        return geometry_of(self.adapted).frame
 
     @property
     def kind(self) -> str:
@@ -87,7 +88,7 @@ def load_inputs(settings: Settings) -> Inputs:
     """
     require_device(settings.device)
     adapted, reference = load_models(settings)
-    sets, calibration, roles = _real(settings, geometry_of(adapted).image_size) if settings.data else _phantom(settings)
+    sets, calibration, roles = _real(settings, geometry_of(adapted).frame) if settings.data else _phantom(settings)
     is_pocket = settings.adapted is None
     return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket, roles)
 
@@ -127,7 +128,7 @@ def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
     return sets, draw, Split(training, validation, sets, settings.split_seed, FRACTIONS)
 
 
-def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], Split]:
+def _real(settings: Settings, frame: Frame) -> tuple[Sets, Callable[[int], Sets], Split]:
     named = parse_data(settings.data)
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
@@ -138,4 +139,4 @@ def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], S
         refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
     sets = {name: samples if most is None else at_most(samples, most) for name, samples in chosen.items()}
-    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, size)), roles
+    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, frame)), roles

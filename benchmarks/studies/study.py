@@ -63,7 +63,7 @@ class Study:
 
     @cached_property
     def _sets(self) -> list[EvaluationSet]:
-        return [EvaluationSet(samples, self.inputs.image_size) for samples in self.inputs.sets.values()]
+        return [EvaluationSet(samples, self.inputs.frame) for samples in self.inputs.sets.values()]
 
     def bf1(self, model: nn.Module) -> dict[str, float]:
         """Boundary F1 on each validation set, by its name."""

@@ -151,11 +151,11 @@ def export_onnx(
     """
     require_onnx()
     _check(model, Path(path), part, exporter)
-    size, device = geometry_of(model).image_size, next(model.parameters()).device
+    frame, device = geometry_of(model).frame, next(model.parameters()).device
     shown = list(samples) if samples is not None else list(phantoms.make("phantom_polyp_a", count=3))
     if len(shown) < 2:
         raise MedcorePruneError(f"comparing takes at least two images, to try the batch axis: got {len(shown)}")
-    both = batch_of([(sample.image, sample.box) for sample in shown], size, device)
+    both = batch_of([(sample.image, sample.box) for sample in shown], frame, device)
     chosen = PARTS[part]
     arguments = both[: len(chosen.inputs)]
     module = chosen.make(_traceable(model)).eval()
@@ -171,7 +171,7 @@ def export_onnx(
             differences = compare(module, temporary, chosen, arguments)
         _refuse_different(differences, path)
         size_bytes = temporary.stat().st_size
-    return OnnxReport(part, exporter, size, differences, len(shown), size_bytes, seconds)
+    return OnnxReport(part, exporter, frame.size, differences, len(shown), size_bytes, seconds)
 
 
 def _traceable(model: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._support.errors import DataError
+from ..data.frame import Frame
 from ..data.samples import SampleSet
 
 # MedSAM moves box corners outward by up to 20 of 1024 pixels when training
@@ -65,15 +66,18 @@ class Batch:
 
 
 class Pool:
-    """Images (N, 3, P, P) uint8 of one size with one or more masks each: (M, P, P) uint8, 255 inside.
+    """Images (N, 3, P, P) uint8, stretched to one size, with one or more masks each: (M, P, P) uint8, 255 inside.
 
-    `owner`, (M,) int64, is the image of each mask.
+    `owner`, (M,) int64, is the image of each mask; `shapes` are the images' own (H, W), None for squares.
     """
 
-    def __init__(self, images: Tensor, masks: Tensor, owner: Tensor) -> None:
+    def __init__(
+        self, images: Tensor, masks: Tensor, owner: Tensor, shapes: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         if len(masks) != len(owner) or not len(images):
             raise DataError(f"a pool needs images and an owner a mask: got {len(images)} images, {len(masks)} masks")
         self.images, self.masks = images, masks
+        self.shapes = [(1, 1)] * len(images) if shapes is None else list(shapes)
         counts = torch.bincount(owner, minlength=len(images))
         if int(counts.min()) == 0:
             raise DataError(f"image {int(counts.argmin())} of the pool has no mask")
@@ -94,15 +98,16 @@ class Pool:
     @classmethod
     def of_scenes(cls, scenes: Iterable[tuple[np.ndarray, Sequence[np.ndarray]]], size: int) -> "Pool":
         """Build a pool from (image uint8 (H, W, 3), masks bool (n, H, W)) pairs, resized to `size` pixels."""
-        images, masks, owner = [], [], []
+        images, masks, owner, shapes = [], [], [], []
         for index, (image, of_image) in enumerate(scenes):
             images.append(_square(torch.tensor(image).permute(2, 0, 1).float(), size))
+            shapes.append((int(image.shape[0]), int(image.shape[1])))
             for mask in of_image:
                 masks.append(_square(torch.tensor(mask)[None].float() * 255, size)[0])
                 owner.append(index)
         if not images:
             raise DataError("no images to train on: expected at least one data set")
-        return cls(torch.stack(images), torch.stack(masks), torch.tensor(owner))
+        return cls(torch.stack(images), torch.stack(masks), torch.tensor(owner), shapes)
 
     @classmethod
     def of_sets(cls, sets: Iterable[SampleSet], size: int) -> "Pool":
@@ -110,9 +115,9 @@ class Pool:
         return cls.of_scenes(((sample.image, [sample.mask]) for group in sets for sample in group), size)
 
     def batch(
-        self, step: int, *, seed: int, count: int, size: int, prompts: int = 1, augment: Augmentation | None = None
+        self, step: int, *, seed: int, count: int, frame: Frame, prompts: int = 1, augment: Augmentation | None = None
     ) -> Batch:
-        """Draw the batch of a step, which with the seed determines it: `count` images of `size` pixels.
+        """Draw the batch of a step, which with the seed determines it: `count` images, in a model's `frame`.
 
         Each has `prompts` boxes and masks, drawn with replacement from its masks.
         """
@@ -122,18 +127,32 @@ class Pool:
             mine[torch.randint(len(mine), (prompts,), generator=rng)] for mine in (self._of_image[i] for i in chosen)
         ]
         stack = torch.cat([self.images[chosen], self.masks[torch.stack(picks)]], dim=1).float() / 255
-        warped = _warp(stack, size, augment, rng)
+        warped = _warp(stack, frame.size, augment, rng)
         images = _recolour(warped[:, :3].clamp(0, 1), augment, rng)
-        masks = warped[:, 3:].reshape(-1, 1, size, size).clamp(0, 1)
+        images, masks = self._placed(images, warped[:, 3:].clamp(0, 1), chosen, frame)
+        masks = masks.reshape(-1, 1, frame.size, frame.size)
         return Batch(images, _boxes(masks, rng if augment else None), masks)
 
-    def in_order(self, start: int, stop: int, size: int) -> Batch:
+    def _placed(self, images: Tensor, masks: Tensor, chosen: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Put images and masks that fill the square, as warping leaves them, where the frame has them."""
+        if not frame.padded:
+            return images, masks
+        shapes = [self.shapes[index] for index in chosen.tolist()]
+        both = [
+            torch.stack([frame.place(each, shape) for each, shape in zip(part, shapes, strict=True)])
+            for part in (images, masks)
+        ]
+        return both[0], both[1].clamp(0, 1)
+
+    def in_order(self, start: int, stop: int, frame: Frame) -> Batch:
         """Return images `start` to `stop` as they are, with the first mask of each."""
         index = torch.arange(start, stop)
         masks = self.masks[torch.stack([self._of_image[i][:1] for i in range(start, stop)])]
-        stack = _warp(torch.cat([self.images[index], masks], dim=1).float() / 255, size, None, torch.Generator())
-        targets = stack[:, 3:].clamp(0, 1)
-        return Batch(_recolour(stack[:, :3].clamp(0, 1), None, torch.Generator()), _boxes(targets, None), targets)
+        stack = torch.cat([self.images[index], masks], dim=1).float() / 255
+        stack = _warp(stack, frame.size, None, torch.Generator())
+        images = _recolour(stack[:, :3].clamp(0, 1), None, torch.Generator())
+        images, targets = self._placed(images, stack[:, 3:].clamp(0, 1), index, frame)
+        return Batch(images, _boxes(targets, None), targets)
 
 
 def _square(pixels: Tensor, size: int) -> Tensor:

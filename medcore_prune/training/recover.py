@@ -19,6 +19,7 @@ from torch import nn
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from .._support.records import Flag, Number, Record, Whole, content_hash
+from ..data.frame import Frame
 from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..evaluation.evaluate import BATCH_SIZE, EvaluationSet, macro_average, predict, score
@@ -170,7 +171,7 @@ def recover(
     parts = training_split(data, "recovery")
     check_roles(parts.roles())
     pool = _pool(model, parts.train)
-    judge = _Judge(parts.validation, geometry_of(model).image_size, at_a_time)
+    judge = _Judge(parts.validation, geometry_of(model).frame, at_a_time)
     training = settings.training()
     identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
     with evaluating(teacher):
@@ -245,9 +246,9 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
 class _Judge:
     """Boundary F1 and Dice on the validation images, the first of which chooses the weights."""
 
-    def __init__(self, validation: Mapping[str, SampleSet], size: int, at_a_time: int | None) -> None:
+    def __init__(self, validation: Mapping[str, SampleSet], frame: Frame, at_a_time: int | None) -> None:
         self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
-        self.sets = [EvaluationSet(samples, size) for samples in validation.values() if len(samples)]
+        self.sets = [EvaluationSet(samples, frame) for samples in validation.values() if len(samples)]
 
     def __call__(self, model: nn.Module) -> Mapping[str, float]:
         masks = [predict(model, images, batch_size=self._batch_size) for images in self.sets]
@@ -257,8 +258,8 @@ class _Judge:
 
 
 def _batches(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:
-    size, augment = geometry_of(model).image_size, Augmentation()
-    return lambda step: pool.batch(step, seed=settings.seed, count=settings.batch_size, size=size, augment=augment)
+    frame, augment = geometry_of(model).frame, Augmentation()
+    return lambda step: pool.batch(step, seed=settings.seed, count=settings.batch_size, frame=frame, augment=augment)
 
 
 def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:

@@ -30,7 +30,7 @@ def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 1
     """Encoder inputs of the first images of each data set."""
     chosen = [samples[index] for samples in sets.values() for index in range(min(count, len(samples)))]
     device = next(model.parameters()).device
-    return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).image_size, device)[0]
+    return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).frame, device)[0]
 
 
 def _at_a_time(model: nn.Module, roles: Split, settings: AdaptSettings) -> int:

@@ -12,6 +12,7 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.checkpoints import onnx as onnx_export
+from medcore_prune.data.frame import Frame
 from medcore_prune.models.protocol import batch_of, low_res_logits
 from medcore_prune.models.switches import attention_of
 from medcore_prune.pruning.surgery import lineage_of
@@ -45,7 +46,7 @@ def test_onnx_runtime_gives_what_pytorch_gives(small: nn.Module, part: str, tmp_
     assert report.images == 3
     # restated: from the file alone, at a batch that the comparison did not use
     session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
-    images, boxes = batch_of([(sample.image, sample.box) for sample in TinySamples("other", 5)], 48)
+    images, boxes = batch_of([(sample.image, sample.box) for sample in TinySamples("other", 5)], Frame(48))
     given = {"image": images.numpy()} | ({"box": boxes.numpy()} if part == "whole" else {})
     got = session.run(None, given)
     with torch.no_grad():

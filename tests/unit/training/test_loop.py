@@ -10,6 +10,7 @@ import torch
 from tiny import tiny_sam
 
 from medcore_prune._support.errors import DataError, MedcorePruneError
+from medcore_prune.data.frame import Frame
 from medcore_prune.training.loop import learning_rate_at, train
 from medcore_prune.training.pool import Augmentation, Batch, Pool
 from medcore_prune.training.settings import TrainSettings
@@ -31,7 +32,7 @@ def small_pool() -> Pool:
 
 
 def batches(step: int) -> Batch:
-    return small_pool().batch(step, seed=0, count=2, size=48, prompts=2, augment=Augmentation())
+    return small_pool().batch(step, seed=0, count=2, frame=Frame(48), prompts=2, augment=Augmentation())
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
@@ -54,7 +55,7 @@ def test_shapes_and_ranges_of_a_batch() -> None:
 def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() -> None:
     pool = small_pool()
     for step in range(10):
-        batch = pool.batch(step, seed=1, count=4, size=48, augment=Augmentation())
+        batch = pool.batch(step, seed=1, count=4, frame=Frame(48), augment=Augmentation())
         for (x0, y0, x1, y1), mask in zip(batch.boxes.tolist(), batch.masks[:, 0] > 0.5, strict=True):
             rows, columns = np.nonzero(mask.any(1).numpy())[0], np.nonzero(mask.any(0).numpy())[0]
             slack = 20 / 1024 * 48
@@ -65,7 +66,7 @@ def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() ->
 
 
 def test_without_augmentation_boxes_are_exact() -> None:
-    batch = small_pool().in_order(0, 2, 64)
+    batch = small_pool().in_order(0, 2, Frame(64))
     assert batch.boxes[0].tolist() == [12.0, 10.0, 49.0, 39.0]
     assert torch.equal(
         batch.masks[1, 0].bool(),
@@ -218,7 +219,7 @@ def test_a_batch_in_parts_trains_alike(at_a_time: int) -> None:
         model = tiny_sam()
         record = train(
             model,
-            lambda step: small_pool().batch(step, seed=0, count=4, size=48, prompts=2, augment=Augmentation()),
+            lambda step: small_pool().batch(step, seed=0, count=4, frame=Frame(48), prompts=2, augment=Augmentation()),
             replace(SETTINGS, steps=2, mixed_precision=False),
             at_a_time=parts,
             progress=False,
