@@ -10,8 +10,8 @@ from torch import nn
 
 from ..._support.devices import require_device
 from ..._support.errors import DataError, MedcorePruneError
-from ...checkpoints.sam import load_checkpoint
 from ...commands.work.folders import open_data, parse_data
+from ...commands.work.inputs import read_model
 from ...data import phantoms
 from ...data.frame import Frame
 from ...data.samples import SampleSet, at_most, subset_hash
@@ -103,10 +103,10 @@ def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
         if settings.reference:
             raise MedcorePruneError("--reference needs the checkpoint that was fine-tuned from it: give --adapted PATH")
         return pocket("adapted", settings.device), pocket("reference", settings.device)
-    adapted = load_checkpoint(settings.adapted, device=settings.device)
+    adapted = read_model(str(settings.adapted), device=settings.device)
     if settings.reference is None:
         return adapted, None
-    reference = load_checkpoint(settings.reference, device=settings.device)
+    reference = read_model(str(settings.reference), "reference", device=settings.device)
     require_aligned(adapted, reference)
     return adapted, reference
 

@@ -28,6 +28,7 @@ from ..models.protocol import batch_of, embed, low_res_logits
 from ..models.switches import set_attention
 from ..pruning.surgery import lineage_of
 from .header import PROTOCOL
+from .pruned import protocol_of
 
 LARGEST_DIFFERENCE = 1e-3
 """Difference to PyTorch, relative to the largest output, above which a file is not kept; 1e-6 to 1e-5 is usual."""
@@ -131,8 +132,8 @@ def export_onnx(
 ) -> OnnxReport:
     """Write a model as ONNX and compare it with PyTorch on images; whole or not at all.
 
-    Inputs are those of MedSAM's protocol: `protocol.batch_of` makes them from an image and a box. The file's metadata
-    name the protocol, the input side, the model's hash and the level.
+    Inputs are those of the model's protocol: `protocol.batch_of` makes them from an image and a box. The file's
+    metadata name the protocol, the input side, the model's hash and the level.
 
     Args:
         model: A `Sam` in float32 and evaluation mode, pruned or not.
@@ -210,7 +211,7 @@ def _describe(place: Path, model: nn.Module, part: str) -> None:
         "image_size": geometry_of(model).image_size,
         "level": plan.level if plan else "",
         "model_hash": model_hash(model),
-        "protocol": dict(PROTOCOL),
+        "protocol": protocol_of(model) or dict(PROTOCOL),
     }
     content = onnx.load(str(place))
     onnx.helper.set_model_props(content, {"medcore_prune": json.dumps(facts, sort_keys=True)})

@@ -16,8 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-MODEL_FILE = "FILE|pocket"
-MODEL = Words(("pocket",), places="file")
+MODEL_FILE = "FILE|pocket|lite_medsam"
+MODEL = Words(("pocket", "lite_medsam"), places="file")
 
 # what there is, by name: who holds it imports torch
 PHANTOMS = (

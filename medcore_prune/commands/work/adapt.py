@@ -22,7 +22,8 @@ from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
 from ...training.loop import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
-from .inputs import ImageOptions, check_outputs, check_split, is_pocket, model_kind, read_model, require_suffix
+from ...zoo import is_word
+from .inputs import ImageOptions, check_outputs, check_split, model_kind, read_model, require_suffix
 from .memory import fit
 
 
@@ -101,7 +102,7 @@ def run(
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together."""
     require_device(device)
-    reference = None if is_pocket(model) else Path(model)
+    reference = None if is_word(model) else Path(model)
     require_suffix(out, ".pth", ".pt")
     state = out.with_suffix(".state.pt")
     # a run that goes on was allowed to write there when it began

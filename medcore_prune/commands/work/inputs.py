@@ -22,7 +22,7 @@ from ...models.pairs import require_aligned
 from ...models.sam_shape import kind_of
 from ...models.segment_anything import shape_of
 from ...pruning.surgery import lineage_of, prune
-from ...zoo import NOTICE, pocket
+from ...zoo import NOTICE, is_word, named
 from .folders import Named, open_data, parse_data
 
 POCKET = "pocket"
@@ -34,15 +34,10 @@ PHANTOM_TEST = 12
 """Phantoms of each set that `evaluate` reports on."""
 
 
-def is_pocket(place: str) -> bool:
-    """Whether a word on the command line is the built-in model, not a file of that name."""
-    return place == POCKET and not Path(place).exists()
-
-
 def read_model(place: str, role: str = "adapted", *, device: str = "cpu", image_size: int | None = None) -> nn.Module:
-    """Load a file of this tool, a SAM or MedSAM checkpoint, or one of the `pocket` pair, by `role`; in float32."""
-    if is_pocket(place):
-        return pocket("reference" if role == "reference" else "adapted", device, image_size)
+    """Load a file of this tool, a SAM or MedSAM checkpoint, or a model of the zoo, by `role`; in float32."""
+    if is_word(place):
+        return named(place, "reference" if role == "reference" else "adapted", device, image_size)
     return load_checkpoint(place, image_size=image_size, device=device)
 
 
@@ -104,7 +99,7 @@ class ImageOptions:
         if self.is_phantom:
             click.echo(f"images: phantoms ({', '.join(PHANTOM_SETS)}); give --data NAME=DIR for your own", err=True)
             return phantom_split(phantom_counts)
-        split, known = split_beside(self.sets(), None if checkpoint == POCKET else checkpoint, self.split_seed)
+        split, known = split_beside(self.sets(), None if is_word(checkpoint) else checkpoint, self.split_seed)
         where = f"the one beside {checkpoint}" if known else f"a new one, --split-seed {self.split_seed}"
         counted = "; ".join(_counted(role, part) for role, part in split.roles().items())
         click.echo(f"split: {where}; {counted}", err=True)

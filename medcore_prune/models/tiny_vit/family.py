@@ -115,8 +115,12 @@ class TinyVitFamily:
     def build(self, settings: Mapping[str, Any]) -> Sam:
         shape = TinyVitShape.of(dict(settings), "the shape")
         shape.check()
-        side = shape.sides[-1]
-        return sam_around(TinyVit(shape), shape, side)
+        encoder = TinyVit(shape)
+        # the stem is cut by no plan: left as it is by adaptation and recovery, it is the same in all models of a family
+        # tree, and what it makes of an image can be kept
+        for part in (encoder.patch_embed, encoder.layers[0]):
+            part.requires_grad_(False)
+        return sam_around(encoder, shape, shape.sides[-1])
 
     def settings(self, model: nn.Module) -> Mapping[str, Any]:
         return _shape_of(self, model).values()

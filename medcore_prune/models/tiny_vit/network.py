@@ -85,7 +85,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         offsets = _offsets(window)
-        self.attention_biases = nn.Parameter(torch.zeros(num_heads, int(offsets.max()) + 1))
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, window**2))
         self.attention_bias_idxs: Tensor
         self.register_buffer("attention_bias_idxs", offsets, persistent=False)
 

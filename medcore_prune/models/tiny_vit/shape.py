@@ -35,7 +35,7 @@ class TinyVitShape(Record, closed=True):
     widths: tuple[Annotated[int, _sizes(1, 1 << 12)], ...]
     depths: tuple[Annotated[int, _sizes(1, 1 << 6)], ...]
     heads: tuple[Annotated[int, _sizes(0, 1 << 10)], ...]
-    windows: tuple[Annotated[int, _sizes(0, 1 << 7)], ...]
+    windows: tuple[Annotated[int, _sizes(0, 1 << 5)], ...]
     out_channels: Annotated[int, _sizes(1, 1 << 13)] = 256
     decoder_heads: Annotated[int, _sizes(1, 1 << 8)] = 8
     decoder_mlp_dim: Annotated[int, _sizes(1, 1 << 16)] = 2048
