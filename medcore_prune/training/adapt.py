@@ -13,8 +13,9 @@ from ..data.samples import SampleSet
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.protocol import embed
-from .loop import TrainRecord, batch_loss, train
+from .loop import batch_loss, train
 from .pool import Augmentation, Batch, Pool
+from .record import Scores, TrainRecord
 from .settings import AdaptSettings, TrainSettings
 
 # images are pooled a little larger than the input, so that zooming in does not blur
@@ -50,10 +51,10 @@ def adapt_pool(
         validate_every=settings.validate_every if validation is not None else 0,
     )
 
-    def validate(trained: nn.Module) -> dict[str, float]:
+    def validate(trained: nn.Module) -> Scores:
         assert validation is not None
         loss = validation_loss(trained, validation, at_a_time)
-        return {"score": -loss, "loss": loss}
+        return Scores({"score": -loss, "loss": loss})
 
     parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -20,7 +20,7 @@ from ...models.families import geometry_of
 from ...models.protocol import batch_of
 from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
-from ...training.loop import TrainRecord
+from ...training.record import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
 from ...zoo import is_word
 from .inputs import ImageOptions, check_outputs, check_split, model_kind, read_model, require_suffix

@@ -12,7 +12,8 @@ from tiny import tiny_sam
 from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.data.frame import Frame
 from medcore_prune.training.loop import learning_rate_at, train
-from medcore_prune.training.pool import Augmentation, Batch, Pool
+from medcore_prune.training.pool import AUGMENTATIONS, Augmentation, Batch, Pool
+from medcore_prune.training.record import Scores
 from medcore_prune.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(steps=6, learning_rate=1e-3, warmup=2, save_every=2)
@@ -63,6 +64,21 @@ def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() ->
             assert columns[-1] <= x1 <= columns[-1] + slack
             assert rows[0] - slack <= y0 <= rows[0]
             assert rows[-1] <= y1 <= rows[-1] + slack
+
+
+def test_flips_alone_move_whole_pixels() -> None:
+    pool, still = small_pool(), small_pool().in_order(0, 4, 48)
+    shown = {name: pool.batch(0, seed=2, count=8, size=48, augment=AUGMENTATIONS[name]) for name in ("flips", "none")}
+
+    def kin(image: torch.Tensor) -> list[torch.Tensor]:
+        turned = [torch.rot90(image, k, (-2, -1)) for k in range(4)]
+        return [*turned, *(each.flip(-1) for each in turned)]
+
+    for image in shown["flips"].images:
+        assert any(torch.allclose(image, other, atol=1e-6) for one in still.images for other in kin(one))
+    for image in shown["none"].images:
+        assert any(torch.equal(image, one) for one in still.images)
+    assert not torch.equal(shown["flips"].images, shown["none"].images)
 
 
 def test_without_augmentation_boxes_are_exact() -> None:
@@ -151,9 +167,9 @@ def test_validation_keeps_the_best_weights(tmp_path: Path) -> None:
     scores = iter([1.0, 3.0, 2.0])
     seen = []
 
-    def validate(model: torch.nn.Module) -> dict[str, float]:
+    def validate(model: torch.nn.Module) -> Scores:
         seen.append(model.state_dict()["mask_decoder.iou_token.weight"].clone())
-        return {"score": next(scores)}
+        return Scores({"score": next(scores)})
 
     model = tiny_sam()
     settings = TrainSettings(steps=6, learning_rate=1e-3, warmup=1, validate_every=2)
