@@ -41,7 +41,7 @@ def joined(levels: Sequence[Level], between: str = ",") -> str:
 
 
 def method_option(command: F) -> F:
-    """Add `--method`."""
+    """Add `--method`: the one that takes part, and the subject of the tables where no other is fixed."""
     return click.option(
         "--method",
         type=MethodName(),
