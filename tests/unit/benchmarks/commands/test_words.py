@@ -80,6 +80,23 @@ def test_rare_settings_reach_what_they_set(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
+    ("words", "names"),
+    [((), ()), (("--methods", "lamp"), ("lamp",)), (("--methods", "b, a,b,"), ("b", "a"))],
+)
+def test_methods_are_read_into_names(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    settings, _ = called(monkeypatch, import_module("medcore_prune.benchmarks.commands.baselines").WORDS, *words)
+    assert settings.methods == names
+
+
+def test_a_list_of_no_method_is_refused() -> None:
+    result = CliRunner().invoke(cli, ["baselines", "--methods", " ,"])
+    assert result.exit_code == 2
+    assert "' ,' names none" in result.output
+
+
+@pytest.mark.parametrize(
     ("name", "subject"),
     [*((name, "lamp") for name in ("main", "transfer", "leverage", "landscape")), ("automatic", "automatic")],
 )
