@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..._support.errors import MedcorePruneError, ResultsError
@@ -34,7 +34,6 @@ from ..runner.store import ResultStore
 NAME = "automatic"
 AUTOMATIC, FIXED = "automatic", "fixed"
 MODES = {"params": "equal parameters", "flops": "equal FLOPs"}
-"""Calibration images of each data set that the search looks at."""
 _CAPTIONS = {
     "path": "The way of the automatic split from the unpruned model, in shares of all heads and of all MLP neurons, "
     "with the paper's levels. Lines: what is removed, in percent of the unit of the panel.",
@@ -61,7 +60,6 @@ class Automatic(Experiment):
     def __post_init__(self) -> None:
         if self.settings.seeds != 1:
             raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")
-        self.settings = replace(self.settings, methods=(self.method,), subject=AUTOMATIC)
 
     def identity(self) -> dict[str, Any]:
         return {"method": self.methods[0].fingerprint, "samples": self.samples, "chunk": self.chunk}

@@ -11,17 +11,14 @@ from torch import nn
 from ..._support.devices import require_device
 from ..._support.errors import DataError, MedcorePruneError
 from ...commands.work.folders import open_data, parse_data
-from ...commands.work.inputs import read_model
+from ...commands.work.inputs import aligned, model_kind, read_model
 from ...data import phantoms
 from ...data.frame import Frame
 from ...data.samples import SampleSet, at_most, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside
 from ...data.splits.split import FRACTIONS, Split
-from ...models.families import family_of, geometry_of
+from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
-from ...models.pairs import require_aligned
-from ...models.sam_shape import kind_of
-from ...models.segment_anything import SegmentAnythingFamily, shape_of
 from ...zoo import pocket
 from .settings import Settings
 
@@ -62,9 +59,8 @@ class Inputs:
 
     @property
     def kind(self) -> str:
-        """Kind of the models: of a SAM that of its sizes, else the family."""
-        family = family_of(self.adapted).name
-        return kind_of(shape_of(self.adapted)) if family == SegmentAnythingFamily.name else family
+        """What the models are called."""
+        return model_kind(self.adapted)
 
     @cached_property
     def hashes(self) -> dict[str, str | None]:
@@ -94,7 +90,7 @@ def load_inputs(settings: Settings) -> Inputs:
 
 
 def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
-    """Load the adapted model and, where there is one, its reference.
+    """Load the adapted model and, where there is one, its reference, cut likewise where the model was cut before.
 
     Raises:
         MedcorePruneError: A checkpoint is missing or unusable, or the two do not align.
@@ -106,9 +102,9 @@ def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
     adapted = read_model(str(settings.adapted), device=settings.device)
     if settings.reference is None:
         return adapted, None
-    reference = read_model(str(settings.reference), "reference", device=settings.device)
-    require_aligned(adapted, reference)
-    return adapted, reference
+    size = geometry_of(adapted).image_size
+    reference = read_model(str(settings.reference), "reference", image_size=size, device=settings.device)
+    return adapted, aligned(reference, adapted)
 
 
 def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:

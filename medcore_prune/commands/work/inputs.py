@@ -23,10 +23,10 @@ from ...models.sam_shape import kind_of
 from ...models.segment_anything import shape_of
 from ...pruning.surgery import lineage_of, prune
 from ...zoo import NOTICE, is_word, named
+from ..options import PHANTOM_SETS
 from .folders import Named, open_data, parse_data
 
 POCKET = "pocket"
-PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 _PHANTOM_SEEDS = {"train": 3, "validation": 1, "test": 0}
 PHANTOM_COUNTS = {"train": 32, "validation": 6}
 """Phantoms of each set that `prune` and `recover` work on; calibration draws from the first."""
@@ -59,11 +59,16 @@ def read_pair(
         return model, None
     side = geometry_of(model).image_size
     base = read_model(reference or POCKET, "reference", device=device, image_size=side)
+    return model, aligned(base, model)
+
+
+def aligned(reference: nn.Module, model: nn.Module) -> nn.Module:
+    """Return what corresponds to a model parameter by parameter: a whole reference of a cut model is cut likewise."""
     plan = lineage_of(model).plan
-    if plan is not None and lineage_of(base).plan is None and plan.removed("heads") + plan.removed("neurons"):
-        base = prune(base, plan)
-    require_aligned(model, base)
-    return model, base
+    if plan is not None and lineage_of(reference).plan is None and plan.removed("heads") + plan.removed("neurons"):
+        reference = prune(reference, plan)
+    require_aligned(model, reference)
+    return reference
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from ...data.splits.split import Split
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.protocol import batch_of
+from ...pruning import planning
 from ...pruning.cost import Cost, count
 from ...pruning.level import Level
 from ...pruning.plan import Plan
-from ...pruning.planning import plan as make_plan
 from ...pruning.surgery import lineage_of, prune, verify
 from ...pruning.target import Target
 from ...scoring.recipes import baseline_info, get_baseline
@@ -152,7 +152,7 @@ def _plan(
 ) -> Plan:
     if settings.target is None:
         assert settings.level is not None, "a command gives a level or a target"
-        return make_plan(
+        return planning.plan(
             model,
             settings.level,
             settings.method,
