@@ -154,12 +154,12 @@ def _tiny_vit(
     seed: int,
     attention: str,
 ) -> nn.Module:
-    """A SAM with a TinyViT, whose attention comes in one form."""
+    """A SAM with a TinyViT."""
     if path is None:
         model = build_model(str(kind), device, image_size, seed)
     else:
         model = load_checkpoint(path, kind, image_size, device=device)
-    return model if attention == "segment-anything" else set_attention(model, attention)
+    return set_attention(model, attention)
 
 
 def _is_place(first: object) -> bool:

@@ -21,6 +21,7 @@ from ...models.families import family_of, geometry_of
 from ...models.pairs import require_aligned
 from ...models.sam_shape import kind_of
 from ...models.segment_anything import shape_of
+from ...models.switches import set_attention
 from ...pruning.surgery import lineage_of, prune
 from ...zoo import NOTICE, is_word, named
 from ..options import PHANTOM_SETS
@@ -37,8 +38,11 @@ PHANTOM_TEST = 12
 def read_model(place: str, role: str = "adapted", *, device: str = "cpu", image_size: int | None = None) -> nn.Module:
     """Load a file of this tool, a SAM or MedSAM checkpoint, or a model of the zoo, by `role`; in float32."""
     if is_word(place):
-        return named(place, "reference" if role == "reference" else "adapted", device, image_size)
-    return load_checkpoint(place, image_size=image_size, device=device)
+        model = named(place, "reference" if role == "reference" else "adapted", device, image_size)
+    else:
+        model = load_checkpoint(place, image_size=image_size, device=device)
+    preferred = getattr(family_of(model), "preferred_attention", None)
+    return model if preferred is None else set_attention(model, preferred)
 
 
 def model_kind(model: nn.Module) -> str:

@@ -11,7 +11,7 @@ from ..families import register_family
 from ..family import Block, Geometry, block_of, no_decoder
 from ..pairs import differences, summary
 from ..segment_anything import decode_boxes, sam_around
-from .network import TinyVit
+from .network import Attention, SdpaAttention, TinyVit
 from .shape import KINDS, TinyVitShape, is_tiny_vit, name_of, read_tiny_vit
 
 from segment_anything.modeling import Sam  # isort: skip
@@ -29,6 +29,8 @@ class TinyVitFamily:
 
     name = "tiny_vit"
     kinds: Mapping[str, Mapping[str, Any]] = {name: shape.values() for name, shape in KINDS.items()}
+    attentions: Mapping[str, type[nn.Module]] = {"segment-anything": Attention, "sdpa": SdpaAttention}
+    preferred_attention = "sdpa"
 
     def matches(self, model: nn.Module) -> bool:
         return isinstance(self.encoder(model), TinyVit)
