@@ -18,13 +18,14 @@ from ...pruning.surgery import prune
 from ..report import comparison
 from ..report.gallery import make_gallery
 from ..report.page import Page, write_results
-from ..runner.evaluate import amount, describe, digest, duration, estimated_seconds
+from ..runner.evaluate import digest, duration
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs, Sets, sample_hash
 from ..runner.jobs import EXPERIMENT, Job, Treatment, make_jobs
 from ..runner.methods import Method, choose_methods
 from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, SUBJECT, Settings
 from ..runner.store import ResultStore
+from .amount import amount, describe, estimated_seconds
 from .analyses import exact_agreement, fisher_methods, stability
 
 

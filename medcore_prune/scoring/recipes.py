@@ -173,7 +173,7 @@ def _first_line(documented: object) -> str:
     return (inspect.getdoc(documented) or "").split("\n")[0]
 
 
-def _recipe(name: str, declared: object, source: str = "") -> Baseline:
+def _prepared(name: str, declared: object, source: str = "") -> Baseline:
     try:
         recipe = declared() if callable(declared) else declared
     except RegistryError as error:
@@ -183,7 +183,7 @@ def _recipe(name: str, declared: object, source: str = "") -> Baseline:
     return dataclasses.replace(recipe, name=name, source=source or recipe.source, description=_first_line(declared))
 
 
-baselines: Registry[Baseline] = Registry("baseline", "medcore_prune.baselines", "medcore_prune.baselines", _recipe)
+baselines: Registry[Baseline] = Registry("baseline", "medcore_prune.baselines", "medcore_prune.baselines", _prepared)
 """The comparison's methods: built-in ones, those of installed packages (entry points of this group), a user's own."""
 
 
@@ -202,7 +202,7 @@ def register_baseline(name: str, *, source: str = "") -> Callable[[F], F]:
     Raises:
         RegistryError: A bad or taken name, or a function that returns no baseline.
     """
-    return baselines.register(name, source=source, prepare=lambda name, declared: _recipe(name, declared, source))
+    return baselines.register(name, source=source, prepare=lambda name, declared: _prepared(name, declared, source))
 
 
 def _of_criterion(name: str) -> Entry[Baseline]:

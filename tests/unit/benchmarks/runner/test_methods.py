@@ -10,13 +10,9 @@ import pytest
 from medcore_prune._support.errors import MedcorePruneError, RegistryError
 from medcore_prune._support.registry import code_of
 from medcore_prune.benchmarks.runner import methods
-from medcore_prune.benchmarks.runner.evaluate import amount, duration, places
-from medcore_prune.benchmarks.runner.inputs import Inputs
+from medcore_prune.benchmarks.runner.evaluate import duration
 from medcore_prune.benchmarks.runner.methods import choose_methods, require_reference
 from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
-from medcore_prune.data import phantoms
-from medcore_prune.data.splits.split import FRACTIONS, Split
-from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.scoring.registry import criteria
 
 
@@ -57,30 +53,6 @@ def test_methods_that_need_a_reference_are_refused_without_one() -> None:
     require_reference(chosen, True)
     with pytest.raises(MedcorePruneError, match=r"medcore .*give --reference PATH, or --methods random,zero_fisher"):
         require_reference(chosen, False)
-
-
-def test_the_work_is_counted_before_it_starts() -> None:
-    settings = _settings(methods=("random", "magnitude", "medcore"))
-    sets = {"phantom_skin": phantoms.make("phantom_skin", count=3)}
-    inputs = Inputs(
-        build_sam("pocket", device="meta"),
-        None,
-        sets,
-        lambda _: sets,
-        True,
-        True,
-        Split({}, {}, dict(sets), 0, FRACTIONS),
-    )
-    chosen = choose_methods(settings)
-    # of other methods, levels and data sets than this comparison's: they do not shorten it
-    others = places(choose_methods(_settings(methods=("lamp",))), ["phantom_skin"], settings)
-    others |= places(chosen, ["phantom_polyp_a"], settings)
-    mine = [cell for cell in places(chosen, sets, settings) if cell.method == "medcore"]
-    work = amount(chosen, inputs, settings, [*(cell for cell in others if cell.mode != "any"), *mine])
-    # 4 levels x 7 seeds x 2 modes, one seed of each of 3 methods corrected, two floors and the unpruned model
-    assert work.cells == 4 * 7 * 2 + 4 * 3 + 3
-    assert work.plans == 4 * (5 + 1 + 2) + 1
-    assert (work.predictions, work.stored) == (3 * (33 + 12), 4 * (2 + 1))
 
 
 def test_durations_are_read_easily() -> None:

@@ -1,0 +1,36 @@
+"""How much work the comparison is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from medcore_prune.benchmarks.experiments.amount import amount, places
+from medcore_prune.benchmarks.runner.inputs import Inputs
+from medcore_prune.benchmarks.runner.methods import choose_methods
+from medcore_prune.benchmarks.runner.settings import Settings
+from medcore_prune.data import phantoms
+from medcore_prune.data.splits.split import FRACTIONS, Split
+from medcore_prune.models.segment_anything import build_sam
+
+
+def test_the_work_is_counted_before_it_starts() -> None:
+    settings = Settings(Path("unused"), methods=("random", "magnitude", "medcore"))
+    sets = {"phantom_skin": phantoms.make("phantom_skin", count=3)}
+    inputs = Inputs(
+        build_sam("pocket", device="meta"),
+        None,
+        sets,
+        lambda _: sets,
+        True,
+        True,
+        Split({}, {}, dict(sets), 0, FRACTIONS),
+    )
+    chosen = choose_methods(settings)
+    # of other methods, levels and data sets than this comparison's: they do not shorten it
+    others = places(choose_methods(replace(settings, methods=("lamp",))), ["phantom_skin"], settings)
+    others |= places(chosen, ["phantom_polyp_a"], settings)
+    mine = [cell for cell in places(chosen, sets, settings) if cell.method == "medcore"]
+    work = amount(chosen, inputs, settings, [*(cell for cell in others if cell.mode != "any"), *mine])
+    # 4 levels x 7 seeds x 2 modes, one seed of each of 3 methods corrected, two floors and the unpruned model
+    assert work.cells == 4 * 7 * 2 + 4 * 3 + 3
+    assert work.plans == 4 * (5 + 1 + 2) + 1
+    assert (work.predictions, work.stored) == (3 * (33 + 12), 4 * (2 + 1))
