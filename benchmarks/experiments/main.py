@@ -156,6 +156,7 @@ class Main(Experiment):
     no_sequential: bool
     steps: int | None
     schedule: str = "cascade"
+    starts: str = "all"
 
     def __post_init__(self) -> None:
         self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
@@ -167,7 +168,7 @@ class Main(Experiment):
         return {"recovery": asdict(self.recovery()), "schedule": self.schedule}
 
     def items(self) -> list[Item]:
-        return [self._unpruned(), *self._one_time(), *self._sequential()]
+        return [*self._one_time(), self._unpruned(), *self._sequential()]
 
     def _unpruned(self) -> Item:
         inputs, recovery = self.inputs, self.recovery()
@@ -202,6 +203,8 @@ class Main(Experiment):
         }
         for level in self.one_time:
             for mode, (options, steps, count) in ways.items():
+                if mode == "one_time" and self.starts == "corrected":
+                    continue
                 yield self._item(mode, level, options, steps, count)
 
     def _item(self, mode: str, level: Level, options: dict[str, Any], steps: int, count: int) -> Item:

@@ -44,11 +44,16 @@ QUESTIONS: dict[str, Options] = {
     "terms": {
         "all": {"weights": RecoveryWeights(1, 1, 3, 1.5, 0.5)},
         "task alone": {"weights": RecoveryWeights(1, 1, 0, 0, 0)},
-        "without high frequencies": {"weights": RecoveryWeights(1, 1, 3, 1.5, 0)},
     },
-    "length": {"as many steps": {}, "a third": {"steps": 1 / 3}},
+    "length": {
+        "as before": {},
+        "a third of the steps": {"steps": 1 / 3},
+        "twice the images a step": {"batch_size": 2},
+    },
 }
-"""Asked in this order; each option is a change of settings, of steps a share. The first option stands before."""
+"""Asked in this order; each option is a change of settings, a factor where `FACTORS` says so. The first one stands
+before."""
+FACTORS = ("steps", "batch_size")
 PATIENCES = (1, 2, 3, 4)
 """What is tried of the stop rule, on the curves that are there."""
 
@@ -132,8 +137,8 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
 
 def changed(settings: RecoverySettings, change: Mapping[str, Any]) -> RecoverySettings:
     """Apply an option of a question."""
-    change = dict(change)
-    return replace(settings.shortened(change.pop("steps", 1)), **change)
+    scaled = {name: max(1, round(getattr(settings, name) * change[name])) for name in FACTORS if name in change}
+    return replace(settings, **{**change, **scaled})
 
 
 def ask_all(study: Recoveries, settings: RecoverySettings) -> list[Outcome]:

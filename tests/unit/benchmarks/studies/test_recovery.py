@@ -46,7 +46,7 @@ class Scripted:
     def recover(self, question: str, option: str, settings: RecoverySettings) -> Outcome:
         self.asked.append((question, option))
         good = sum(getattr(settings, name) == value for name, value in self.liked.items())
-        return made(question, option, settings, 0.3 + 0.1 * good + 0.001 * settings.steps)
+        return made(question, option, settings, 0.3 + 0.1 * good + 0.001 * settings.steps + 0.01 * settings.batch_size)
 
 
 def test_questions_are_asked_in_order_and_keep_what_was_answered() -> None:
@@ -54,8 +54,9 @@ def test_questions_are_asked_in_order_and_keep_what_was_answered() -> None:
     asked = ask_all(study, replace(SHORT, steps=30))
     assert study.asked == [(question, option) for question, options in QUESTIONS.items() for option in options]
     chosen = settled(asked)
-    assert chosen == replace(SHORT, steps=30, **Scripted.liked)
-    assert [each.settings.steps for each in asked if each.question == "length"] == [30, 10]
+    assert chosen == replace(SHORT, steps=30, batch_size=2, **Scripted.liked)
+    lengths = [each.settings for each in asked if each.question == "length"]
+    assert [(each.steps, each.batch_size) for each in lengths] == [(30, 1), (10, 1), (30, 2)]
     # what stood before is among what is tried, so that every question can leave it
     for options in QUESTIONS.values():
         assert recovery.changed(RecoverySettings(), next(iter(options.values()))).steps == RecoverySettings().steps
