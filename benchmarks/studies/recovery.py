@@ -42,8 +42,8 @@ QUESTIONS: dict[str, Options] = {
     "augmentation": {name: {"augmentation": name} for name in ("full", "flips")},
     "warm-up": {f"{share:.0%} of the steps": {"warmup_fraction": share} for share in (0.1, 0.3)},
     "terms": {
-        "all": {"weights": RecoveryWeights(1, 1, 3, 1.5, 0.5)},
-        "task alone": {"weights": RecoveryWeights(1, 1, 0, 0, 0)},
+        "all": {"weights": RecoveryWeights(1.0, 1.0, 3.0, 1.5, 0.5)},
+        "task alone": {"weights": RecoveryWeights(1.0, 1.0, 0.0, 0.0, 0.0)},
     },
     "length": {
         "as before": {},
