@@ -66,7 +66,7 @@ COMMANDS = {
     ),
     "recovery-study": Listed(
         f"{__package__}.commands.recovery_study",
-        "Settle learning rate and weights of the recovery loss on phantom validation images",
+        "Settle how corrected models are recovered, on phantom validation images",
     ),
 }
 """The commands: experiments, then what reads their results, then the studies that settled the defaults."""

@@ -45,7 +45,11 @@ WORDS = Words(
         "schedule": Setting(
             click.Choice(["one-shot", "cascade"]),
             "cut heads and MLP together, or heads first with a short recovery in between (cascade)",
-        )
+        ),
+        "starts": Setting(
+            click.Choice(["all", "corrected"]),
+            "what is recovered at one-time levels: the cut and the corrected model (all), or the latter alone",
+        ),
     },
     fixed={"gallery": False},
 )

@@ -15,7 +15,6 @@ COUNTS = {
     "training": 64,
     "validation": 24,
     "calibration": 64,
-    "trial_steps": 80,
     "steps": 300,
     "batch": 8,
 }
@@ -24,8 +23,7 @@ _SAYS = {
     "training": "training images of each set",
     "validation": "validation images of each set that choose the weights in a recovery",
     "calibration": "those that scores and correction come from",
-    "trial_steps": "steps of each trial",
-    "steps": "steps of the longer recoveries",
+    "steps": "steps of a recovery",
     "batch": "images in a step",
 }
 RARE = {key: Setting(Whole(1), f"{_SAYS[key]} ({default})") for key, default in COUNTS.items()}

@@ -12,10 +12,11 @@ from ...correction.correct import correct
 from ...data.splits.split import Split
 from ...pruning.level import Level
 from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
+from ...training.record import outcome
 from ...training.settings import RecoverySettings
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
-from ..report.plots.recovery import loss_curves, size_against_contour
+from ..report.plots.recovery import loss_curves, size_against_contour, validation_curves
 from ..report.summary import HIGHER_IS_BETTER, Place, Row, Summary, summarise
 from ..report.tables import METRIC_NAMES, Grid, estimate, footer, in_blocks, label, metric_cells, size_cells
 from ..runner.experiment import Experiment, register_experiment
@@ -31,7 +32,8 @@ _LEAD = (
 
 def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
     """The paper's Table 1 in its layout, with intervals of BF1, latency and peak memory."""
-    timed = {tuple(record["place"][:3]): record["latency"] for record in made.values()}
+    of_place = {tuple(record["place"][:3]): record for record in made.values()}
+    timed = {place: record["latency"] for place, record in of_place.items()}
 
     def cells(row: Row) -> list[str]:
         name = label(row) if row.level == NO_LEVEL else row.level
@@ -39,18 +41,28 @@ def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
         if row.method == UNPRUNED and timed:
             own = next(iter(timed.values()))[UNPRUNED]
             latency = {UNPRUNED: own, "model": own}
-        return [name, *size_cells(row), *metric_cells(row, HIGHER_IS_BETTER, ["bf1"]), *_latency(latency)]
+        found = of_place.get((row.mode, row.method, row.level), {})
+        metrics = metric_cells(row, HIGHER_IS_BETTER, ["bf1"])
+        return [name, *size_cells(row), *metrics, *_latency(latency), _outcome(found)]
 
     blocks = {"not pruned": summary.unpruned_rows}
     blocks |= {title: summary.of_mode(mode) for mode, title in summary.modes.items()}
     rows, sections = in_blocks((title, list(map(cells, found))) for title, found in blocks.items())
     columns = ["what", "level", "params M", "FLOPs G", *METRIC_NAMES.values(), "ms an image", "of unpruned", "peak MB"]
+    columns.append("recovery")
     notes = [
         *footer(summary, next(iter(summary.modes), "any")),
         "ms an image: median forward pass of encoder and decoder for one box, batch of one; of unpruned: against the "
         "unpruned model timed in turns with it; peak MB: tensors alive at once in that pass, weights not counted.",
+        "recovery: what came back, chosen on validation images; – where there was none.",
     ]
     return Grid("Table 1: compression, contour, cost", columns, rows, notes, sections, left=2)
+
+
+def _outcome(record: Mapping[str, Any]) -> str:
+    """What came back from the last recovery of a model, in words."""
+    recovered = [stage for stage in record.get("stages", ()) if "best_step" in stage]
+    return outcome(recovered[-1]["best_step"]) if recovered else "–"
 
 
 def _latency(latency: Mapping[str, Any] | None) -> list[str]:
@@ -74,29 +86,37 @@ def gains(summary: Summary) -> Grid:
         pairs = [
             (corrected, cut),
             (recovered, cut),
-            (both, recovered),
+            (both, corrected),
             (corrected, ("any", NO_LEVEL, UNPRUNED)),
             (recovered, ("any", NO_LEVEL, UNPRUNED)),
+            (both, ("any", NO_LEVEL, UNPRUNED)),
             (recovered, after),
+            (both, after),
         ]
         rows.append([level, *(estimate("bf1", summary.paired(own, other), True) for own, other in pairs)])
     fine_tuned = summary.paired(after, ("any", NO_LEVEL, UNPRUNED))
-    rows.append(["unpruned", "", estimate("bf1", fine_tuned, True), "", "", "", ""])
+    rows.append(["unpruned", "", estimate("bf1", fine_tuned, True), *[""] * 6])
     columns = [
         "level",
         "correction",
         "recovery",
-        "corrected + quarter recovery − recovery",
+        "recovery after correction",
         "corrected − unpruned",
         "recovered − unpruned",
+        "corrected, recovered − unpruned",
         "recovered − unpruned recovered",
+        "corrected, recovered − unpruned recovered",
     ]
-    notes = [summary.notice, "Differences of BF1 with paired 95 % intervals; correction, recovery: against the cut."]
+    notes = [
+        summary.notice,
+        "Differences of BF1 with paired 95 % intervals; correction, recovery: against the cut; recovery after "
+        "correction: against the corrected model; unpruned recovered: the unpruned model after the same recovery.",
+    ]
     return Grid("What each step adds to BF1", columns, rows, notes)
 
 
 def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
-    """Every recovery: steps, the weights kept, the loss at both ends, seconds."""
+    """Every recovery: steps, what came back, the loss at both ends, seconds."""
     rows = []
     for record in made.values():
         for stage in record["stages"]:
@@ -104,11 +124,11 @@ def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
             if losses:
                 tenth = max(1, len(losses) // 10)
                 start, end = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
-                kept = f"{stage['best_step']}" + (", stopped early" if stage["stopped_early"] else "")
+                kept = outcome(stage["best_step"]) + (", stopped early" if stage["stopped_early"] else "")
                 name = " ".join(filter(None, record["place"])).replace("_", " ")
                 cells = [str(len(losses)), kept, f"{start:.3f}", f"{end:.3f}", f"{stage['seconds']:.0f}"]
                 rows.append([name, stage["name"], *cells])
-    columns = ["model", "stage", "steps", "weights of step", "loss, first tenth", "last tenth", "seconds"]
+    columns = ["model", "stage", "steps", "what came back", "loss, first tenth", "last tenth", "seconds"]
     return Grid("Recoveries", columns, rows, left=2)
 
 
@@ -118,10 +138,9 @@ MODES = {
     "cut": "one-time, no recovery",
     "corrected": "one-time, corrected, no recovery",
     "one_time": "one-time, recovered",
-    "corrected_recovered": "one-time, corrected, recovered with a quarter of the steps",
+    "corrected_recovered": "one-time, corrected, recovered",
     "sequential": "sequential, recovered",
 }
-_SHARE = 4
 
 
 @register_experiment("main")
@@ -137,6 +156,7 @@ class Main(Experiment):
     no_sequential: bool
     steps: int | None
     schedule: str = "cascade"
+    starts: str = "all"
 
     def recovery(self) -> RecoverySettings:
         return recovery_settings(self.settings, self.steps)
@@ -145,7 +165,7 @@ class Main(Experiment):
         return {"recovery": asdict(self.recovery()), "schedule": self.schedule}
 
     def items(self) -> list[Item]:
-        return [self._unpruned(), *self._one_time(), *self._sequential()]
+        return [*self._one_time(), self._unpruned(), *self._sequential()]
 
     def _unpruned(self) -> Item:
         inputs, recovery = self.inputs, self.recovery()
@@ -169,18 +189,19 @@ class Main(Experiment):
 
     def _one_time(self) -> Iterator[Item]:
         recovery = self.recovery()
-        quarter = recovery_settings(self.settings, max(1, recovery.steps // _SHARE))
         ways: Mapping[str, tuple[dict[str, Any], int, int]] = {
             "cut": ({"schedule": "one-shot", "recovery": None}, 0, 0),
             "corrected": ({"schedule": "one-shot", "recovery": None, "correct": self._corrector()}, 0, 0),
             "one_time": ({"schedule": self.schedule, "recovery": recovery}, *self._work(recovery)),
             "corrected_recovered": (
-                {"schedule": self.schedule, "recovery": quarter, "correct": self._corrector()},
-                *self._work(quarter),
+                {"schedule": self.schedule, "recovery": recovery, "correct": self._corrector()},
+                *self._work(recovery),
             ),
         }
         for level in self.one_time:
             for mode, (options, steps, count) in ways.items():
+                if mode == "one_time" and self.starts == "corrected":
+                    continue
                 yield self._item(mode, level, options, steps, count)
 
     def _item(self, mode: str, level: Level, options: dict[str, Any], steps: int, count: int) -> Item:
@@ -231,11 +252,15 @@ class Main(Experiment):
             )
         }
         curves = {
+            "steps": Picture(
+                "BF1 on validation images against the steps of each recovery; hollow: the weights that were kept.",
+                lambda theme: validation_curves(made, theme),
+            ),
             "losses": Picture(
                 "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights that "
                 "were kept.",
                 lambda theme: loss_curves(made, theme),
-            )
+            ),
         }
         shown = [table(summary, made), paper_grid(1)]
         sections = [

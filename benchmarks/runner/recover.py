@@ -28,7 +28,7 @@ from .jobs import Job, Treatment, keep_plan
 from .settings import Settings
 from .store import UNPRUNED, Cell, ResultStore
 
-_VALIDATIONS = 8
+_VALIDATIONS = 12
 _AXES = ("step", "learning_rate")
 
 
@@ -169,6 +169,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         history = stage.history
         record |= {
             "losses": {name: list(map(float, history.frame[name])) for name in history.frame if name not in _AXES},
+            # step, BF1, Dice, noise of each look
             "validations": [list(map(float, row)) for row in history.validations.to_numpy()],
             "best_step": history.best_step,
             "stopped_early": history.stopped_early,
@@ -177,7 +178,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def recovery_settings(settings: Settings, steps: int | None = None) -> RecoverySettings:
-    """The recovery of a run: its number of steps, validated eight times."""
+    """The recovery of a run: its number of steps, validated a dozen times."""
     steps = steps or settings.counts.recovery_steps
     return RecoverySettings(steps=steps, validate_every=max(1, steps // _VALIDATIONS))
 

@@ -1,17 +1,17 @@
 """`recovery-study`: settle how corrected models are recovered, on phantom validation images.
 
 Run as `medcore-bench recovery-study`. One corrected model is recovered under one question after another - learning
-rate, warm-up, augmentation, terms of Eq. 14, length - with the earlier answers kept; the settled recovery is then made
-from other starts. Steps read training images, weights within a recovery are chosen on one set of validation images and
-answers on another, so that no answer is better for having been chosen twice; test images are never looked at.
-Recoveries are stored by content: a killed study goes on where it stopped. What it ends in is what the defaults are then
-set to, by hand, and frozen for everything else, real images too.
+rate, augmentation, warm-up, terms of Eq. 14, length - with the earlier answers kept. Steps read training images,
+weights within a recovery are chosen on one set of validation images and answers on another, so that no answer is better
+for having been chosen twice; test images are never looked at. Recoveries are stored by content: a killed study goes on
+where it stopped. What it ends in is what the defaults are then set to, by hand, and frozen for everything else, real
+images too.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ...pruning.planning import plan
 from ...pruning.surgery import prune
 from ...scoring.recipes import get_baseline
 from ...training.record import declined
-from ...training.settings import AUGMENTATION_NAMES, RecoverySettings, RecoveryWeights
+from ...training.settings import RecoverySettings, RecoveryWeights
 from ...training.store import RecoveryStore
 from ...zoo import NOTICE
 from ..report.tables import Grid, estimate
@@ -37,36 +37,28 @@ from ..runner.settings import SUBJECT
 from .study import Study, write_study
 
 Options = Mapping[str, Mapping[str, Any]]
-RATES = (1e-4, 3e-4, 1e-3)
 QUESTIONS: dict[str, Options] = {
-    "learning rate": {f"{rate:g}": {"learning_rate": rate} for rate in RATES},
-    "warm-up": {f"{share:.0%} of the steps": {"warmup_fraction": share} for share in (0.1, 0.0, 0.3)},
-    "augmentation": {name: {"augmentation": name} for name in AUGMENTATION_NAMES},
+    "learning rate": {f"{rate:g}": {"learning_rate": rate} for rate in (1e-3, 3e-4)},
+    "augmentation": {name: {"augmentation": name} for name in ("full", "flips")},
+    "warm-up": {f"{share:.0%} of the steps": {"warmup_fraction": share} for share in (0.1, 0.3)},
     "terms": {
-        "all": {"weights": RecoveryWeights(1, 1, 3, 1.5, 0.5)},
-        "task alone": {"weights": RecoveryWeights(1, 1, 0, 0, 0)},
-        "without features": {"weights": RecoveryWeights(1, 1, 0, 1.5, 0.5)},
-        "without high frequencies": {"weights": RecoveryWeights(1, 1, 3, 1.5, 0)},
+        "all": {"weights": RecoveryWeights(1.0, 1.0, 3.0, 1.5, 0.5)},
+        "task alone": {"weights": RecoveryWeights(1.0, 1.0, 0.0, 0.0, 0.0)},
+    },
+    "length": {
+        "as before": {},
+        "a third of the steps": {"steps": 1 / 3},
+        "twice the images a step": {"batch_size": 2},
     },
 }
-"""Asked in this order, each option a change of settings; `lengths` comes last. The first option stands before."""
+"""Asked in this order; each option is a change of settings, a factor where `FACTORS` says so. The first one stands
+before."""
+FACTORS = ("steps", "batch_size")
 PATIENCES = (1, 2, 3, 4)
 """What is tried of the stop rule, on the curves that are there."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """What is recovered: a level, corrected without training or only cut."""
-
-    level: str
-    corrected: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.level}, {'corrected' if self.corrected else 'cut'}"
-
-
-TRIAL = Start("h70_m95")
-OTHERS = (Start("h50_m70"), Start("h70_m95", corrected=False))
+TRIAL = "h70_m95"
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,6 @@ class Outcome:
 
     Attributes:
         question, option: What it was made for.
-        start: What was recovered.
         settings: How.
         before, bf1: Boundary F1 before and after, on validation images that chose nothing within the recovery.
         gain: Their difference with its paired interval.
@@ -86,7 +77,6 @@ class Outcome:
 
     question: str
     option: str
-    start: Start
     settings: RecoverySettings
     before: float
     bf1: float
@@ -103,23 +93,22 @@ class Recoveries:
         self.inputs, self.statistics, self.store = inputs, statistics, store
         roles = inputs.roles
         self.data = Split(dict(roles.train), dict(roles.validation), {}, roles.seed, roles.fractions)
-        self.start = cache(self._start)
 
-    def _start(self, start: Start) -> tuple[nn.Module, pd.DataFrame]:
-        """Cut heads and neurons together, and correct what is left; with its metrics."""
+    @cached_property
+    def start(self) -> tuple[nn.Module, pd.DataFrame]:
+        """What is recovered, heads and neurons cut together and what is left corrected, with its metrics."""
         model = self.inputs.adapted
-        small = prune(model, plan(model, start.level, SUBJECT, statistics=self.statistics))
-        if start.corrected:
-            correct(small, model, self.inputs.calibration(0), progress=False)
+        small = prune(model, plan(model, TRIAL, SUBJECT, statistics=self.statistics))
+        correct(small, model, self.inputs.calibration(0), progress=False)
         return small, self.judged(small)
 
     def judged(self, model: nn.Module) -> pd.DataFrame:
         """Metrics of each of the images that answers are chosen on."""
         return evaluate(model, self.inputs.sets, progress=False)
 
-    def recover(self, question: str, option: str, start: Start, settings: RecoverySettings) -> Outcome:
-        """Recover a start, or find it recovered."""
-        small, before = self.start(start)
+    def recover(self, question: str, option: str, settings: RecoverySettings) -> Outcome:
+        """Recover the start, or find it recovered."""
+        small, before = self.start
         model, history = self.store.recover(copy.deepcopy(small), self.inputs.adapted, self.data, settings)
         after = self.judged(model)
         gain = paired_difference(after, before, "bf1")
@@ -127,7 +116,6 @@ class Recoveries:
         return Outcome(
             question,
             option,
-            start,
             settings,
             float(macro_average(before)["bf1"]),
             float(macro_average(after)["bf1"]),
@@ -147,32 +135,20 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: outcome.bf1)
 
 
-def lengths(rates: Sequence[Outcome], steps: int) -> Options:
-    """What the last question tries: longer, and that at the second best rate, as the best one may depend on it."""
-    second = sorted(rates, key=lambda outcome: -outcome.bf1)[min(1, len(rates) - 1)].settings.learning_rate
-    return {
-        f"{steps} steps": {"steps": steps},
-        f"{steps} steps at {second:g}": {"steps": steps, "learning_rate": second},
-    }
+def changed(settings: RecoverySettings, change: Mapping[str, Any]) -> RecoverySettings:
+    """Apply an option of a question."""
+    scaled = {name: max(1, round(getattr(settings, name) * change[name])) for name in FACTORS if name in change}
+    return replace(settings, **{**change, **scaled})
 
 
-def ask(study: Recoveries, question: str, options: Options, settings: RecoverySettings) -> list[Outcome]:
-    """Recover the trial's start under each option, all else as in `settings`."""
-    return [study.recover(question, name, TRIAL, replace(settings, **change)) for name, change in options.items()]
-
-
-def ask_all(study: Recoveries, trial: RecoverySettings, steps: int) -> tuple[list[Outcome], list[Outcome]]:
-    """Ask every question, then recover other starts as settled; returns the outcomes of both."""
-    settings, asked, rates = trial, list[Outcome](), list[Outcome]()
+def ask_all(study: Recoveries, settings: RecoverySettings) -> list[Outcome]:
+    """Ask every question, each with the earlier answers kept."""
+    asked = list[Outcome]()
     for question, options in QUESTIONS.items():
-        outcomes = ask(study, question, options, settings)
-        rates = rates or outcomes
+        outcomes = [study.recover(question, name, changed(settings, change)) for name, change in options.items()]
         settings = best(outcomes).settings
         asked += outcomes
-    last = [replace(best(outcomes), question="length", option=f"{settings.steps} steps")]
-    last += ask(study, "length", lengths(rates, steps), settings)
-    asked += last
-    return asked, [study.recover("settled", str(start), start, best(last).settings) for start in OTHERS]
+    return asked
 
 
 def settled(asked: Sequence[Outcome]) -> RecoverySettings:
@@ -225,7 +201,7 @@ def _row(outcome: Outcome, mark: str) -> list[str]:
     ]
 
 
-def page(asked: Sequence[Outcome], others: Sequence[Outcome], unpruned: float, study: Recoveries) -> str:
+def page(asked: Sequence[Outcome], unpruned: float, study: Recoveries) -> str:
     """Lay a study out as Markdown."""
     grids = []
     for question in dict.fromkeys(outcome.question for outcome in asked):
@@ -233,11 +209,13 @@ def page(asked: Sequence[Outcome], others: Sequence[Outcome], unpruned: float, s
         rows = [_row(each, "best" if each is best(of_question) else "") for each in of_question]
         grids.append(Grid(f"{question[0].upper()}{question[1:]}", _HEADER, rows))
     chosen = settled(asked)
-    footer = [f"unpruned: BF1 {unpruned:.4f}", NOTICE]
-    grids.append(Grid("As settled, from other starts", _HEADER, [_row(each, "") for each in others], footer=footer))
-    tried = [stops([*asked, *others], patience) for patience in PATIENCES]
+    curves = list({str(each.settings): each for each in asked}.values())
+    tried = [stops(curves, patience) for patience in PATIENCES]
     rows = [[str(each.patience), str(each.stopped), str(each.wrong), f"{each.steps_saved:.0%}"] for each in tried]
-    footer = [f"of {len(asked) + len(others)} curves, a look every {chosen.validate_every} steps"]
+    footer = [
+        f"of {len(curves)} curves, a look every {chosen.validate_every} steps; unpruned: BF1 {unpruned:.4f}",
+        NOTICE,
+    ]
     grids.append(Grid("The stop rule on these curves", ["patience", "stopped", "wrongly", "steps saved"], rows, footer))
     counts = {
         name: sum(map(len, sets.values()))
@@ -250,7 +228,7 @@ def page(asked: Sequence[Outcome], others: Sequence[Outcome], unpruned: float, s
     )
     weights = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in asdict(chosen.weights).items())
     lead = _PREAMBLE.format(
-        subject=SUBJECT, start=TRIAL, names=", ".join(study.data.train), words=words, weights=weights, **counts
+        subject=SUBJECT, level=TRIAL, names=", ".join(study.data.train), words=words, weights=weights, **counts
     )
     return lead + "\n".join(grid.markdown() for grid in grids)
 
@@ -259,11 +237,11 @@ _PREAMBLE = """# How the recovery's defaults were settled
 
 Written by `medcore-bench recovery-study`; not edited by hand.
 
-A one-shot model of `{subject}` ({start} without training) was recovered on {train} training images of {names}. One
-question was asked after the other, with the earlier answers kept. Within a recovery {chooses} validation images chose
-the weights; answers were chosen on {sets} other validation images; test images were not looked at. BF1 is Boundary F1
-(2 px on the 256 grid), averaged over sets; gain: over the start, with its paired 95 % interval. One seed: answers that
-differ by a few thousandths differ by no more than noise.
+A one-shot model of `{subject}` at {level}, corrected without training, was recovered on {train} training images of
+{names}. One question was asked after the other, with the earlier answers kept. Within a recovery {chooses} validation
+images chose the weights; answers were chosen on {sets} other validation images; test images were not looked at. BF1 is
+Boundary F1 (2 px on the 256 grid), averaged over sets; gain: over the start, with its paired 95 % interval. One seed:
+answers that differ by a few thousandths differ by no more than noise.
 
 Settled: {words}; weights of the terms: {weights}. These are the defaults from then on, for real images too.
 
@@ -277,14 +255,15 @@ than all before the stop.
 def run(cache: Path, store: Path, out: Path, device: str, **counts: int) -> None:
     """Settle how corrected models are recovered, on phantom validation images."""
     study = _study(counts, device, cache, RecoveryStore(store), out)
-    trial = RecoverySettings(steps=counts["trial_steps"], batch_size=counts["batch"], patience=0)
-    asked, others = ask_all(study, trial, counts["steps"])
+    # without a stop, so that every curve is there to the end
+    settings = RecoverySettings(steps=counts["steps"], batch_size=counts["batch"], patience=0)
+    asked = ask_all(study, settings)
     unpruned = study.unpruned()
     stored: dict[str, Any] = {"notice": NOTICE, "unpruned_bf1": unpruned}
-    stored |= {"asked": [asdict(each) for each in asked], "others": [asdict(each) for each in others]}
+    stored |= {"asked": [asdict(each) for each in asked]}
     chosen = settled(asked)
     click.echo(f"settled: {chosen.steps} steps of {chosen.batch_size} images, learning rate {chosen.learning_rate:g}")
-    write_study(out, stored, page(asked, others, unpruned, study))
+    write_study(out, stored, page(asked, unpruned, study))
 
 
 def _study(counts: dict[str, int], device: str, cache: Path, store: RecoveryStore, out: Path) -> Recoveries:

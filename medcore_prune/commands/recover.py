@@ -51,7 +51,7 @@ from .options import (
     type=Whole(),
     default=RecoverySettings.patience,
     metavar="N",
-    help="Stop after so many looks without a better Boundary F1; 0 for never.",
+    help="Stop once so many looks in a row show a decline beyond the noise; 0 for never.",
 )
 @seed_option("Seed of the order of images and of their augmentation.")
 @split_seed_option
@@ -63,8 +63,9 @@ def command(**given: Any) -> None:
     It learns that model's masks and features. Takes pruned.safetensors if none
     is named. Steps read the training images of the split beside the pruned
     file; the weights that are kept are those with the best Boundary F1 on its
-    validation images. A stopped run goes on where it was. The loss curve is
-    written beside the result, as CSV and as a picture.
+    validation images. Where no step gains anything, it says so and the model
+    stays as it is. A stopped run goes on where it was. The loss and validation
+    curves are written beside the result, as CSV and as a picture.
 
     \b
     Example:

@@ -9,7 +9,15 @@ from ..evaluation.intervals import paired_error
 
 NOISES = 2.0
 """Standard errors of a paired difference that a decline must be larger than."""
-NOTHING_GAINED = "nothing gained: the input model is returned"
+
+
+def outcome(best_step: int | None) -> str:
+    """What a training gives back, in words, by the steps behind the best weights; None where no validation chose."""
+    if best_step is None:
+        return "the last weights are returned"
+    if best_step == 0:
+        return "nothing gained: the input model is returned"
+    return f"the weights after step {best_step} are returned"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from .adapt import pool_size
 from .loop import learning_rate_at, train
 from .objective import RecoveryObjective
 from .pool import AUGMENTATIONS, Batch, Pool
-from .record import NOTHING_GAINED, Scores, TrainRecord
+from .record import Scores, TrainRecord, outcome
 from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings
 
 _SCORES = ("bf1", "dice")
@@ -113,9 +113,7 @@ class RecoveryHistory:
     @property
     def outcome(self) -> str:
         """What came back, in words."""
-        if self.gained is None:
-            return "the last weights are returned"
-        return f"the weights after step {self.best_step} are returned" if self.gained else NOTHING_GAINED
+        return outcome(self.best_step)
 
     def _scores_at(self, step: int | None) -> dict[str, float]:
         rows = self.validations[self.validations["step"] == step]

@@ -108,12 +108,16 @@ def test_a_history() -> None:
     frame, looks = pd.DataFrame({"step": [1], "loss": [0.5]}), pd.DataFrame({"step": [0], "bf1": [0.25]})
     values = RecoveryHistory(frame, looks, None, False, 1.5).to_dict()
     assert json.dumps(values, sort_keys=True) == (
-        '{"best_step": null, "frame": {"columns": ["step", "loss"], "data": [[1, 0.5]]}, "seconds": 1.5, '
+        '{"best_step": null, "frame": {"columns": ["step", "loss"], "data": [[1, 0.5]]}, '
+        '"outcome": "the last weights are returned", "seconds": 1.5, '
         '"stopped_early": false, "validations": {"columns": ["step", "bf1"], "data": [[0, 0.25]]}}'
     )
     again = RecoveryHistory.from_dict(json.loads(json.dumps(values)))
     pd.testing.assert_frame_equal(again.frame, frame)
     pd.testing.assert_frame_equal(again.validations, looks)
+    # a history of an earlier version says no outcome, which follows from its best step
+    del values["outcome"]
+    assert RecoveryHistory.from_dict(values).outcome == again.outcome
 
 
 def test_results(tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ def test_what_main_does_is_said_first_and_shown_last(main_run: tuple[list[str], 
     assert all(record["latency"]["model"]["median_ms"] > 0 for record in made.values())
     text = (results / "main" / "report.md").read_text()
     assert "unpruned_recovered" in text
+    # what came back is said of each model that was recovered, and drawn from what is stored
+    said = text.count(" are returned |") + text.count(" is returned |")
+    assert said >= 2 * sum(bool(record["stages"][-1].get("losses")) for record in made.values())
+    assert (results / "main" / "figures" / "steps.svg").is_file()
+    for record in made.values():
+        for stage in record["stages"]:
+            looks = stage.get("validations", [])
+            assert [row[0] for row in looks] == ([0, 1] if looks else [])
     assert (results / "recoveries").is_dir()
 
 
@@ -84,6 +92,19 @@ def test_main_goes_on_with_what_is_stored(main_run: tuple[list[str], Result], re
     # its recoveries are found by their content, so that nothing is trained
     assert "recovery:" not in again.output
     assert _evaluated(store) == before
+
+
+@pytest.mark.usefixtures("main_run")
+def test_main_leaves_the_recovered_cut_out_where_it_is_told_to(pair: list[str], results: Path) -> None:
+    words = ["--one-time", "h70_m95", "--no-sequential", "--steps", "1", "--set", "starts=corrected"]
+    output = _run("main", *pair, *FEW, *words, "--out", str(results / "main_corrected")).output
+    assert "4 models, 0 stored already; 3 recoveries to make" in output
+    # the same recoveries as those of the other run, so that nothing is trained
+    assert "recovery:" not in output
+    store = ResultStore.open(results / "main_corrected")
+    assert {c.cell.mode for c in store.cells()} == {"any", "cut", "corrected", "corrected_recovered"}
+    text = (results / "main_corrected" / "report.md").read_text()
+    assert "corrected, recovered − unpruned recovered" in text
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Figures of recovered models: size against contour, and loss curves."""
+"""Figures of recovered models: size against contour, Boundary F1 against steps, and loss curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from .style import SUBJECT_COLOUR, Theme, ends_of, legend_beside, looks, panels
 
 _WINDOW = 10
 _PANELS_A_ROW = 4
+_LINES = ("-", (0, (4, 1.5)), (0, (1, 1.5)))
 
 
 def size_against_contour(summary: Summary, theme: Theme) -> Figure:
@@ -34,6 +35,41 @@ def size_against_contour(summary: Summary, theme: Theme) -> Figure:
     axis.invert_xaxis()
     axis.set_xlabel("encoder parameters left, millions")
     axis.set_ylabel("BF1")
+    legend_beside(figure, axis, bbox_to_anchor=(0.99, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def validation_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Figure | None:
+    """Draw BF1 on validation images against the steps of each model's last recovery; None where nothing looked.
+
+    A colour is a level, a line a way to it; dotted: the unpruned model before any step.
+    """
+    found = {
+        tuple(record["place"]): stage["validations"]
+        for record in made.values()
+        for stage in record["stages"][-1:]
+        if len(stage.get("validations", ())) > 1
+    }
+    if not found:
+        return None
+    levels = [level for level in dict.fromkeys(place[2] for place in found) if level != NO_LEVEL]
+    colours = {level: look.colour for level, look in looks(levels, "").items()}
+    lines = dict(zip(dict.fromkeys(place[0] for place in found), _LINES * len(found), strict=False))
+    figure, ((axis,),) = panels((8.6, 4.6))
+    for place, rows in found.items():
+        mode, _method, level = place[:3]
+        name = "unpruned" if level == NO_LEVEL else f"{level}, {mode.replace('_', ' ')}"
+        colour = colours.get(level, theme.text)
+        steps, scores = [row[0] for row in rows], [row[1] for row in rows]
+        label = " ".join([name, *place[3:]])
+        axis.plot(steps, scores, color=colour, linestyle=lines[mode], marker=".", linewidth=1.4, label=label)
+        best = int(np.argmax(scores))
+        axis.plot(steps[best], scores[best], "o", markersize=9, markerfacecolor="none", color=colour)
+        if level == NO_LEVEL:
+            axis.axhline(scores[0], color=theme.faint, linestyle=":", linewidth=1.1)
+    axis.set_xlabel("optimiser step")
+    axis.set_ylabel("BF1 on validation images")
     legend_beside(figure, axis, bbox_to_anchor=(0.99, 0.5))
     figure.tight_layout()
     return figure

@@ -108,6 +108,9 @@ def _record(start: str, teacher: nn.Module, roles: Split, history: RecoveryHisto
         "best_step": history.best_step,
         "validation_before": dict(history.start),
         "validation_after": dict(history.best),
+        "outcome": history.outcome,
+        # the whole curve, so that a figure of it can be drawn from the file
+        "validations": {name: history.validations[name].tolist() for name in history.validations},
     }
 
 
@@ -121,15 +124,12 @@ def _say(history: RecoveryHistory) -> None:
     )
     if history.best:
         before, after = history.start, history.best
-        kept = f"the weights after step {history.best_step} are kept"
-        if history.best_step == 0:
-            kept = "no step was better, so the weights from before recovery are kept"
         click.echo(
             f"validation: Boundary F1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> "
-            f"{after['dice']:.4f}; {kept}"
+            f"{after['dice']:.4f}; {history.outcome}"
         )
     if history.stopped_early:
-        click.echo("stopped early: the validation images did not get any better")
+        click.echo("stopped early: the validation images showed a decline beyond their noise")
 
 
 def _curves(out: Path) -> tuple[Path, ...]:

@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,10 +11,10 @@ from medcore_prune._support.errors import CheckpointError, DataError, MedcorePru
 from medcore_prune._support.progress import track
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.commands.cli import cli
-from medcore_prune.commands.work.recover import _say
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.models.fingerprint import model_hash
 from medcore_prune.pruning.surgery import lineage_of
+from medcore_prune.training.record import Scores
 
 
 @pytest.fixture
@@ -47,6 +46,9 @@ def test_a_recovered_file_keeps_its_plan_and_says_how_it_came_about(here: Path) 
     found = read_header("out.safetensors").provenance
     assert found["method"] == "none"
     assert found["recovered"]["from"] == model_hash(before)
+    assert found["recovered"]["outcome"] in result.output
+    assert found["recovered"]["validations"]["step"] == [0, 2, 3] == list(pd.read_csv("out.validation.csv")["step"])
+    assert found["recovered"]["validations"]["bf1"][0] == found["recovered"]["validation_before"]["bf1"]
     assert found["recovered"]["teacher"] == model_hash(mp.load("whole.safetensors"))
     assert list(pd.read_csv("out.loss.csv")["step"]) == [1, 2, 3]
     assert (here / "out.loss.png").stat().st_size > 1000
@@ -118,18 +120,17 @@ def test_mistakes_leave_nothing_behind(here: Path, words: list[str], kind: type,
     assert set(here.iterdir()) == before
 
 
-@pytest.mark.parametrize(("step", "said"), [(0, "no step was better"), (3, "the weights after step 3 are kept")])
-def test_a_recovery_that_gained_nothing_says_so(step: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    scores = {"bf1": 0.4, "dice": 0.8}
-    frame, validations = pd.DataFrame({"step": [1], "loss": [1.0]}), pd.DataFrame()
-    history = SimpleNamespace(
-        frame=frame,
-        validations=validations,
-        seconds=1.0,
-        start=scores,
-        best=scores,
-        best_step=step,
-        stopped_early=False,
-    )
-    _say(history)  # type: ignore[arg-type]
-    assert said in capsys.readouterr().out
+def test_a_recovery_that_gained_nothing_says_so(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([0.4, 0.3, 0.2])
+
+    def judge(*_: object) -> Scores:
+        return Scores({"bf1": next(looks), "dice": 0.8}, {"0": torch.zeros(2)}, {"0": ["a", "b"]})
+
+    monkeypatch.setattr("medcore_prune.training.recover._Judge.__call__", judge)
+    result = run("--steps", "2", "--validate-every", "1", "--out", "out.safetensors")
+    assert result.exit_code == 0, result.output
+    said = "nothing gained: the input model is returned"
+    assert f"Boundary F1 0.4000 -> 0.4000, Dice 0.8000 -> 0.8000; {said}" in result.output
+    assert read_header("out.safetensors").provenance["recovered"]["outcome"] == said
+    before, after = (mp.load(name).state_dict() for name in ("small.safetensors", "out.safetensors"))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())

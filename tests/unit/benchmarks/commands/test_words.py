@@ -24,7 +24,7 @@ GONE = [
     ("main", "--schedule"),
     *(("plan", option) for option in ("--tau", "--protect", "--mlp-group-size", "--strict", "--image-size")),
     *((study, "--images") for study in ("tune", "correction-study", "recovery-study")),
-    *(("recovery-study", f"--{name}") for name in ("training", "trial-steps", "trial-batch", "steps", "batch")),
+    *(("recovery-study", f"--{name}") for name in ("training", "validation", "steps", "batch")),
 ]
 
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from medcore_prune.benchmarks.experiments import ablation, landscape, main, transfer
 from medcore_prune.benchmarks.report.page import Page, Picture, Section, write_results
-from medcore_prune.benchmarks.report.plots.style import Theme
+from medcore_prune.benchmarks.report.plots.recovery import validation_curves
+from medcore_prune.benchmarks.report.plots.style import THEMES, Theme
 from medcore_prune.benchmarks.report.tables import Grid
 from medcore_prune.benchmarks.runner.store import ResultStore
 
@@ -109,14 +110,14 @@ def test_the_landscape_has_a_map_and_slices(tmp_path: Path) -> None:
     assert "0.376" in text
 
 
-def _record(*place: str) -> dict[str, object]:
+def _record(*place: str, best_step: int = 2) -> dict[str, object]:
     latency = {"median_ms": 10.0, "peak_bytes": 4_000_000}
     stage = {
         "name": "recovery",
         "seconds": 3.0,
         "losses": {"loss": [0.5, 0.4, 0.3, 0.2], "dice": [0.3, 0.2, 0.2, 0.1]},
-        "validations": [[0, 0.3, 0.8], [2, 0.5, 0.9], [4, 0.4, 0.9]],
-        "best_step": 2,
+        "validations": [[0, 0.3, 0.8, 1.0], [2, 0.5, 0.9, 0.01], [4, 0.4, 0.9, 0.01]],
+        "best_step": best_step,
         "stopped_early": False,
     }
     half = {"median_ms": 5.0, "peak_bytes": 2_000_000}
@@ -124,19 +125,49 @@ def _record(*place: str) -> dict[str, object]:
 
 
 def test_table_1_shows_latency_and_what_each_step_adds(tmp_path: Path) -> None:
-    modes = {"cut": "cut", "corrected": "corrected", "one_time": "recovered", "sequential": "sequential"}
+    modes = {"cut": "cut", "corrected": "corrected", "one_time": "recovered", "corrected_recovered": "both"}
     store = of_experiment(tmp_path, "main", modes, ["medcore"], "medcore")
     add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.95)
-    for mode, quality in (("cut", 0.5), ("corrected", 0.7), ("one_time", 0.9)):
+    # a run stores the unpruned model that was recovered as any other
+    store.write_analysis("model-any", _record("any", main.UNPRUNED_RECOVERED, "none"))
+    for mode, quality in (("cut", 0.5), ("corrected", 0.7), ("one_time", 0.9), ("corrected_recovered", 0.7)):
         add(store, mode, "h40_m30", "medcore", quality=quality)
-        store.write_analysis(f"model-{mode}-medcore-h40_m30", _record(mode, "medcore", "h40_m30"))
+        record = _record(mode, "medcore", "h40_m30", best_step=0 if mode == "corrected_recovered" else 2)
+        if mode in ("cut", "corrected"):
+            record["stages"] = [{"name": "all", "seconds": 1.0}]
+        store.write_analysis(f"model-{mode}-medcore-h40_m30", record)
     write_results(store, main.Main.page(store))
     text = (tmp_path / "report.md").read_text()
-    assert re.search(r"\| recovered \| h40_m30 \|.*\| 5\.0 \| 0\.50 \| 2\.0 \|", text)
+    assert re.search(r"\| recovered \| h40_m30 \|.*\| 5\.0 \| 0\.50 \| 2\.0 \| the weights after step 2 are", text)
+    # figures that equal those before recovery say why they do
+    assert re.search(r"\| both \| h40_m30 \|.*\| nothing gained: the input model is returned \|", text)
+    assert re.search(r"\| corrected \| h40_m30 \|.*\| – \|", text)
+    gains = next(line for line in text.splitlines() if line.startswith("| level | correction | recovery |"))
+    assert gains.endswith("| corrected, recovered − unpruned recovered |")
+    row = next(line for line in text.splitlines() if line.startswith("| h40_m30 | +0.2"))
+    assert row.count("[") == len(row.split("|")) - 3 == 8
+    assert "| +0.0000 [+0.000, +0.000] |" in row
     assert re.search(r"\| h40_m30 \| \+0\.2\d+ \[", text)
     assert "The paper's Table 1" in text
-    assert "| one time medcore h40 m30 | recovery | 4 | 2 |" in text
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"size", "losses"}
+    assert "| one time medcore h40 m30 | recovery | 4 | the weights after step 2 are returned |" in text
+    assert (
+        "| corrected recovered medcore h40 m30 | recovery | 4 | nothing gained: the input model is returned |" in text
+    )
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"size", "steps", "losses"}
+
+
+def test_the_validation_curves_are_drawn_from_what_is_stored() -> None:
+    made = {mode: _record(mode, "medcore", "h40_m30") for mode in ("one_time", "corrected_recovered")}
+    made["any"] = _record("any", main.UNPRUNED_RECOVERED, "none", best_step=0)
+    figure = validation_curves(made, THEMES["light"])
+    assert figure is not None
+    (axis,) = figure.axes
+    lines = {str(line.get_label()): line for line in axis.lines if not str(line.get_label()).startswith("_")}
+    assert set(lines) == {"h40_m30, one time", "h40_m30, corrected recovered", "unpruned"}
+    assert list(lines["unpruned"].get_xdata()) == [0, 2, 4]
+    assert list(lines["unpruned"].get_ydata()) == [0.3, 0.5, 0.4]
+    made["any"]["stages"] = [{"name": "all", "seconds": 1.0}]
+    assert validation_curves({"any": made["any"]}, THEMES["light"]) is None
 
 
 def test_table_2_stands_by_data_set(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -12,111 +12,115 @@ from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.studies import recovery
 from medcore_prune.benchmarks.studies.recovery import (
-    LEARNING_RATES,
-    OTHER_LEVELS,
-    TRIAL_LEVEL,
-    WEIGHTS,
+    QUESTIONS,
     Outcome,
+    ask_all,
     best,
-    recover_all,
     settled,
+    stops,
 )
 from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.data.splits.split import FRACTIONS, Split
+from medcore_prune.evaluation.intervals import Interval
 from medcore_prune.scoring.recipes import get_baseline
 from medcore_prune.training.settings import RecoverySettings, RecoveryWeights
 from medcore_prune.training.store import RecoveryStore
 
-TRIAL, FINAL = RecoverySettings(steps=2, batch_size=1), RecoverySettings(steps=3, batch_size=2)
+SHORT = RecoverySettings(steps=2, batch_size=1)
 RECORD = Path(__file__).resolve().parents[4] / "docs" / "recovery_defaults.json"
 
 
+def made(question: str, option: str, settings: RecoverySettings, bf1: float) -> Outcome:
+    looks = [[0.0, 0.2, 1.0], [2.0, bf1, 0.01]]
+    return Outcome(question, option, settings, 0.2, bf1, Interval(bf1 - 0.2, 0.0, 0.3), 2, 1.0, looks)
+
+
 class Scripted:
-    """A study whose recoveries end in what a rule says: short ones like the second rate, long ones the first."""
+    """A study whose recoveries get better by each change that is liked."""
 
-    def __init__(self, good: str) -> None:
-        self.good, self.asked = good, list[tuple[str, str, RecoverySettings]]()
+    liked: ClassVar = {"learning_rate": 3e-4, "augmentation": "flips", "weights": RecoveryWeights(1, 1, 0, 0, 0)}
 
-    def recover(self, name: str, level: str, settings: RecoverySettings) -> Outcome:
-        self.asked.append((name, level, settings))
-        liked = LEARNING_RATES[1] if settings.steps == TRIAL.steps else LEARNING_RATES[0]
-        # the last rate is the worst throughout
-        bf1 = 0.3 + 0.1 * (settings.learning_rate == liked) + 0.1 * (name == self.good)
-        bf1 -= 0.05 * (settings.learning_rate == LEARNING_RATES[-1])
-        return Outcome(name, level, settings, bf1, 0.5, 0.2, 1.0, {"loss": [1.0, 0.5]})
+    def __init__(self) -> None:
+        self.asked = list[tuple[str, str]]()
+
+    def recover(self, question: str, option: str, settings: RecoverySettings) -> Outcome:
+        self.asked.append((question, option))
+        good = sum(getattr(settings, name) == value for name, value in self.liked.items())
+        return made(question, option, settings, 0.3 + 0.1 * good + 0.001 * settings.steps + 0.01 * settings.batch_size)
 
 
-@pytest.mark.parametrize("good", list(WEIGHTS))
-def test_rates_come_first_then_weights_then_the_leading_rates_for_longer(good: str) -> None:
-    study: Any = Scripted(good)
-    trials, longer = recover_all(study, TRIAL, FINAL)
-    first, *others = WEIGHTS
-    assert [(trial.name, trial.level, trial.settings.learning_rate) for trial in trials] == [
-        *((first, TRIAL_LEVEL, rate) for rate in LEARNING_RATES),
-        *((name, TRIAL_LEVEL, LEARNING_RATES[1]) for name in others),
-    ]
-    assert all(trial.settings.weights == WEIGHTS[trial.name] for trial in trials)
-    assert {(trial.settings.steps, trial.settings.batch_size) for trial in trials} == {(2, 1)}
-    slow, fast = LEARNING_RATES[0], LEARNING_RATES[1]
-    assert [(each.level, each.settings.learning_rate) for each in longer] == [
-        (TRIAL_LEVEL, fast),
-        (TRIAL_LEVEL, slow),
-        *((level, slow) for level in OTHER_LEVELS),
-    ]
-    assert {(each.name, each.settings.steps, each.settings.batch_size) for each in longer} == {(good, 3, 2)}
-    assert settled(trials, longer) == RecoverySettings(learning_rate=slow, weights=WEIGHTS[good])
+def test_questions_are_asked_in_order_and_keep_what_was_answered() -> None:
+    study: Any = Scripted()
+    asked = ask_all(study, replace(SHORT, steps=30))
+    assert study.asked == [(question, option) for question, options in QUESTIONS.items() for option in options]
+    chosen = settled(asked)
+    assert chosen == replace(SHORT, steps=30, batch_size=2, **Scripted.liked)
+    lengths = [each.settings for each in asked if each.question == "length"]
+    assert [(each.steps, each.batch_size) for each in lengths] == [(30, 1), (10, 1), (30, 2)]
+    # what stood before is among what is tried, so that every question can leave it
+    for options in QUESTIONS.values():
+        assert recovery.changed(RecoverySettings(), next(iter(options.values()))).steps == RecoverySettings().steps
 
 
 def test_the_first_of_equals_is_best() -> None:
-    study: Any = Scripted("")
-    one = study.recover("a", "h50_m50", TRIAL)
-    assert best([one, replace(one, name="b"), replace(one, name="c", bf1=0.1)]) is one
+    one = made("q", "a", SHORT, 0.4)
+    assert best([one, replace(one, option="b"), replace(one, option="c", bf1=0.1)]) is one
+
+
+def test_the_stop_rule_is_held_against_what_came_later() -> None:
+    settings = replace(SHORT, steps=50, warmup_fraction=0.0)
+    falls = [[0, 0.5, 1.0], [10, 0.4, 0.01], [20, 0.3, 0.01], [30, 0.2, 0.01], [40, 0.1, 0.01], [50, 0.1, 0.01]]
+    comes_back = [*falls[:4], [40, 0.6, 0.01], [50, 0.6, 0.01]]
+    rises = [[0, 0.5, 1.0], [10, 0.6, 0.01], [20, 0.7, 0.01], [30, 0.7, 0.01], [40, 0.7, 0.01], [50, 0.7, 0.01]]
+    curves = [replace(made("q", "a", settings, 0.5), validations=each) for each in (falls, comes_back, rises)]
+    found = stops(curves, 2)
+    assert (found.stopped, found.wrong) == (2, 1)
+    assert found.steps_saved == pytest.approx(2 * 30 / 150)
+    assert stops(curves, 5).stopped == 0
 
 
 def test_a_small_study_writes_its_page_and_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, validation = ({role: TinySamples(role, 3)} for role in ("train", "validation"))
-    roles = Split(dict(train), {}, {}, 0, FRACTIONS)
+    train, validation, choosing = ({role: TinySamples(role, 3)} for role in ("train", "validation", "choosing"))
+    roles = Split(dict(train), dict(choosing), {}, 0, FRACTIONS)
     inputs = Inputs(tiny_sam(), tiny_sam(1), validation, lambda _: train, False, False, roles)
     needs = get_baseline("medcore").needs
     statistics = calibrate(inputs.adapted, inputs.reference, train, 2, needs, cache_dir=tmp_path, progress=False)
     study = recovery.Recoveries(inputs, statistics, RecoveryStore(tmp_path / "store"))
     monkeypatch.setattr(recovery, "_study", lambda *_: study)
-    monkeypatch.setattr(recovery, "LEARNING_RATES", (1e-3,))
-    monkeypatch.setattr(recovery, "WEIGHTS", {name: WEIGHTS[name] for name in ("all", "task alone")})
+    few = {"learning rate": QUESTIONS["learning rate"], "augmentation": QUESTIONS["augmentation"]}
+    monkeypatch.setattr(recovery, "QUESTIONS", few)
+    monkeypatch.setattr(recovery, "TRIAL", "h50_m50")
     out = tmp_path / "page.md"
-    options = [
-        "--set",
-        "trial_steps=2",
-        "--set",
-        "trial_batch=1",
-        "--set",
-        "steps=2",
-        "--set",
-        "batch=1",
-        "--out",
-        str(out),
-    ]
+    options = ["--set", "steps=3", "--set", "batch=1", "--out", str(out)]
     done = CliRunner().invoke(cli, ["recovery-study", *options], catch_exceptions=False)
     assert done.exit_code == 0
     stored = json.loads(out.with_suffix(".json").read_text())
-    assert [trial["name"] for trial in stored["trials"]] == ["all", "task alone"]
-    assert set(stored["trials"][1]["curve"]) == {"loss", "dice", "boundary_bce"}
+    assert [each["question"] for each in stored["asked"]] == ["learning rate"] * 2 + ["augmentation"] * 2
     page = out.read_text()
-    assert page.count("best") >= 1
     assert f"{stored['unpruned_bf1']:.4f}" in page
-    for outcome in stored["trials"] + stored["longer"]:
-        assert f"{outcome['bf1']:.4f}" in page
+    for each in stored["asked"]:
+        assert f"{each['bf1']:.4f}" in page
+        assert each["gain"]["value"] == pytest.approx(each["bf1"] - each["before"])
+        assert each["validations"][0][0] == 0
+    # each recovery is made once: the first option of a later question is the answer to the one before
+    assert len(list((tmp_path / "store").glob("*/history.json"))) == 2 + 1
 
 
 def test_the_defaults_are_what_the_study_on_record_settled() -> None:
     record = json.loads(RECORD.read_text())
-    trials, longer = (list(map(outcome, record[part])) for part in ("trials", "longer"))
-    assert {trial.name: trial.settings.weights for trial in trials} == WEIGHTS
-    chosen = settled(trials, longer)
-    assert RecoverySettings().learning_rate == chosen.learning_rate
-    assert RecoverySettings().weights == chosen.weights
+    asked = list(map(outcome, record["asked"]))
+    of_terms = {each.option: each.settings.weights for each in asked if each.question == "terms"}
+    assert of_terms == {name: change["weights"] for name, change in QUESTIONS["terms"].items()}
+    # whether to stop early is read off the curves
+    chosen = replace(settled(asked), patience=RecoverySettings().patience)
+    assert chosen == RecoverySettings()
+    assert not RecoverySettings().patience or stops(asked, RecoverySettings().patience).wrong == 0
 
 
 def outcome(stored: dict[str, Any]) -> Outcome:
     settings = {**stored["settings"], "weights": RecoveryWeights(**stored["settings"]["weights"])}
-    return Outcome(**{**stored, "settings": RecoverySettings(**settings)})
+    parts = {
+        "settings": RecoverySettings(**settings),
+        "gain": Interval(**stored["gain"]),
+    }
+    return Outcome(**{**stored, **parts})
