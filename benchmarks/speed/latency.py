@@ -250,6 +250,7 @@ def shown(table: pd.DataFrame) -> Table:
             row["model"],
             row["runtime"],
             str(row["threads"]),
+            str(row["image_size"]),
             f"{row['encoder_params'] / 1e6:.1f}",
             f"{row['encoder_bytes'] / 1e6:.1f}",
             f"{row['encoder_median_ms']:.1f} ({row['encoder_p95_ms']:.1f})",
@@ -261,7 +262,7 @@ def shown(table: pd.DataFrame) -> Table:
         ]
         for row in table.to_dict("records")
     ]
-    heads = ["model", "encoder by", "threads", "M params", "MB", "encoder ms", "prediction ms", "share"]
+    heads = ["model", "encoder by", "threads", "px", "M params", "MB", "encoder ms", "prediction ms", "share"]
     return Table([*heads, "enc. / unpruned", "pred. / unpruned", "pred. / PyTorch"], rows, left=2)
 
 

@@ -34,7 +34,7 @@ from .onnx_model import OnnxModel, open_session
 LARGEST_RMS = 0.2
 """Root mean square of the difference to the float file, relative to its output, above which an int8 file is not kept.
 
-Trained and untrained encoders lie between 0.01 and 0.08; a layer that ONNX Runtime computes wrongly gives more than 1.
+Encoders that work lie far below it; a layer that is computed wrongly gives about 1.
 """
 METRICS = ("dice", "bf1", "hd95_px")
 """What float and int8 are compared by."""
@@ -45,16 +45,15 @@ _CONVOLUTIONS = ("float", "int8")
 
 @dataclass(frozen=True)
 class Int8Recipe:
-    """How an encoder is quantised; the defaults are what measured best.
+    """How an encoder is quantised; the defaults are what measured best, see docs/laptop.md.
 
     Attributes:
-        convolutions: `"float"` or `"int8"`. ONNX Runtime's integer convolution is slower than its float one: an encoder
-            with depthwise and pointwise convolutions (TinyViT-5M) took 2.2 to 2.5 times as long as in float with them,
-            0.68 times with linear layers alone; one whose convolutions are patch embedding and neck was no quicker.
-        per_channel: One scale an output channel, or one a layer, which multiplied the difference by 6 on TinyViT-5M.
+        convolutions: `"float"` or `"int8"`. ONNX Runtime's integer convolution is slower than its float one, so that
+            encoders with many convolutions take longer than in float.
+        per_channel: One scale an output channel, or one a layer.
         reduce_range: Weights in 7 of the 8 bits. x86 processors without VNNI add two products of 8 bits in 16 bits,
-            which silently saturates; with 7 bits every processor gives the same masks, as quickly, so that what was
-            measured on one holds on another. 8 bits are for processors known to have VNNI (or ARM ones).
+            which silently saturates (`saturates`); with 7 bits every processor gives the same sums, as quickly, so
+            that what was measured on one holds on another. 8 bits are for processors known to add them right.
     """
 
     convolutions: Literal["float", "int8"] = "float"
@@ -153,7 +152,8 @@ def quantise_onnx(
         raise MedcorePruneError("no image to compare both files on: expected at least one")
     with atomic_write(path) as temporary:
         with saying_why(path, "nothing was written; try another version of onnxruntime"):
-            linears, convolutions = _quantise(source, temporary, recipe)
+            linears, convolutions = quantise_layers(source, temporary, recipe)
+            _tell(temporary, {**read_facts(source), "int8": asdict(recipe)})
             int8_model = OnnxModel(model, temporary)
             relative_rms = max(_relative_rms(float_model, int8_model, image) for image in images)
         # written so that NaN is refused too
@@ -176,8 +176,11 @@ def quantise_onnx(
         return replace(report, int8_bytes=temporary.stat().st_size)
 
 
-def _quantise(source: Path, target: Path, recipe: Int8Recipe) -> tuple[int, int]:
-    """Write the int8 file and count its layers, linear ones and convolutions; one that was passed over is an error."""
+def quantise_layers(source: Path, target: Path, recipe: Int8Recipe) -> tuple[int, int]:
+    """Write any ONNX file in int8 and count its layers, linear ones and convolutions.
+
+    A layer that ONNX Runtime passed over is a `MedcorePruneError`, and so is a file without a linear layer.
+    """
     tools: Any = import_module("onnxruntime.quantization")
     shape_inference: Any = import_module("onnxruntime.quantization.shape_inference")
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -196,10 +199,7 @@ def _quantise(source: Path, target: Path, recipe: Int8Recipe) -> tuple[int, int]
             nodes_to_quantize=[*chosen, *(name + _OF_GEMM for name in linears)],
         )
     onnx: Any = import_module("onnx")
-    content = onnx.load(str(target))
-    write_facts(content, {**read_facts(source), "int8": asdict(recipe)})
-    onnx.save(content, str(target))
-    done = [node.op_type for node in content.graph.node]
+    done = [node.op_type for node in onnx.load(str(target)).graph.node]
     found = done.count("MatMulInteger"), done.count("ConvInteger")
     expected = len(linears), len(chosen) - len(linears)
     if found != expected or not linears:
@@ -255,11 +255,15 @@ def _judged(
 
 
 def _describe(place: Path, report: Int8Report) -> None:
-    onnx: Any = import_module("onnx")
     told = {name: value for name, value in asdict(report).items() if not name.endswith("_bytes")}
     told |= {"saturates_here": saturates(), "versions": versions()}
+    _tell(place, {**read_facts(place), "int8": told})
+
+
+def _tell(place: Path, facts: Mapping[str, Any]) -> None:
+    onnx: Any = import_module("onnx")
     content = onnx.load(str(place))
-    write_facts(content, {**read_facts(place), "int8": told})
+    write_facts(content, facts)
     onnx.checker.check_model(content)
     onnx.save(content, str(place))
 

@@ -161,6 +161,18 @@ def test_a_processor_without_wide_sums_is_told_apart(monkeypatch: pytest.MonkeyP
     assert saturates()
 
 
+def test_nothing_is_left_beside_the_file(
+    tiny: nn.Module, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ONNX Runtime's tools write beside their input, and to the working folder
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(encoder.parent.iterdir())
+    mp.quantise_onnx(tiny, encoder, tmp_path / "out" / "int8.onnx")
+    assert sorted(encoder.parent.iterdir()) == before
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["here", "out", "int8.onnx"]
+
+
 def test_an_int8_file_that_gives_something_else_is_not_kept(
     tiny: nn.Module, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
