@@ -13,6 +13,7 @@ from .cli import COMMANDS as BENCH
 from .experiments.claims import CLAIMS
 from .report.listing import criteria, methods
 from .report.tables import Grid
+from .speed.int8 import FLOAT, RECIPES
 
 PAGES: Mapping[str, tuple[str, ...]] = {
     "README.md": ("commands", "claims", "methods"),
@@ -86,7 +87,7 @@ def int8(results: Path) -> Iterable[Grid]:
                 f"{each['relative_rms']:.3f}",
                 *([_difference(each["differences"])] if judged else []),
             ]
-            for name, each in run["recipes"].items()
+            for name, each in ((name, run["recipes"][name]) for name in (FLOAT, *RECIPES))
         ]
         heads = [
             "recipe",

@@ -11,7 +11,7 @@ from ..calibration.collector import prunable_layers
 from ..calibration.layer_gradients import LayerBatch, watching
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
-from ..models.protocol import embed, preprocess
+from ..models.protocol import embed
 from ..scoring.criterion import Criterion
 from ..scoring.registry import register_criterion
 from .taylor import taylor_scores
@@ -68,11 +68,11 @@ class DisturbedTaylor(Criterion):
         return sums
 
     def _batches(self) -> Iterator[tuple[list[str], Tensor]]:
-        first, size = next(self.model.parameters()), geometry_of(self.model).image_size
+        first, frame = next(self.model.parameters()), geometry_of(self.model).frame
         for samples in self.data.values():
             for start in range(0, len(samples), self.batch_size):
                 batch = [samples[index] for index in range(start, min(start + self.batch_size, len(samples)))]
                 yield (
                     [sample.name for sample in batch],
-                    torch.stack([preprocess(sample.image, size) for sample in batch]).to(first),
+                    torch.stack([frame.image(sample.image) for sample in batch]).to(first),
                 )

@@ -43,8 +43,8 @@ class Exact(Aggregated):
 
     def score_all(self, groups: Sequence[StructuredGroup]) -> list[Tensor]:
         model, reference = self.model, self.inputs.reference
-        size = geometry_of(model).image_size
-        data = {name: RiskData.of(samples, size) for name, samples in self.data.items()}
+        frame = geometry_of(model).frame
+        data = {name: RiskData.of(samples, frame) for name, samples in self.data.items()}
         run = partial(exact_interventions, model, groups, data, lambda_b=self.lambda_b)
         run = partial(run, batch_size=self.batch_size, progress=self.progress)
         zero = run()

@@ -28,6 +28,6 @@ WORDS = Words(
         "chunk": Setting(click.FLOAT, f"share of all heads, or neurons, that goes in a step of the search ({CHUNK})"),
     },
     levels=COMPARISON_LEVELS,
-    fixed={"gallery": False},
+    fixed={"subject": "automatic", "gallery": False},
 )
 command = WORDS.command()

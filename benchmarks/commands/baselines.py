@@ -5,6 +5,7 @@ import click
 from ...commands.values import MethodName
 from ...pruning.level import COMPARISON_LEVELS
 from ..runner.settings import SUBJECT
+from .options import methods_option
 from .words import Words
 
 WORDS = Words(
@@ -20,11 +21,7 @@ WORDS = Words(
       medcore-bench baselines --quick --methods magnitude,medcore
     """,
     options=(
-        click.option(
-            "--methods",
-            "names",
-            type=MethodName(several=True),
-            metavar="METHOD,...",
+        methods_option(
             help="What to compare; `medcore-bench list` explains them.  [default: all but the slow ones]",
         ),
         click.option(

@@ -5,11 +5,13 @@ from typing import Any
 
 import click
 
-from ...commands.options import Whole, image_size_option, more, overwrite_option
+from ...commands.options import MODEL, Whole, image_size_option, more, overwrite_option
 from ...commands.values import Completed, Words
 from ...models.sam_shape import SHAPES
 from .options import LevelList, count_option, results_option
 from .words import BenchCommand
+
+KINDS = (*MODEL.words, *(kind for kind in SHAPES if kind not in MODEL.words))
 
 
 class ThreadList(Completed):
@@ -27,7 +29,7 @@ class ThreadList(Completed):
 
 
 @click.command(name="latency", cls=BenchCommand)
-@click.argument("models", nargs=-1, type=Words(tuple(SHAPES), places="file"), metavar=f"[FILE|{'|'.join(SHAPES)}]...")
+@click.argument("models", nargs=-1, type=Words(KINDS, places="file"), metavar="[FILE|pocket|lite_medsam|vit_b]...")
 @click.option(
     "--levels",
     type=LevelList(),

@@ -3,7 +3,6 @@
 import click
 
 from ...pruning.level import Level
-from ..runner.settings import SUBJECT
 from .options import LevelList, joined, method_option, steps_option
 from .words import Setting, Words
 
@@ -48,6 +47,6 @@ WORDS = Words(
             "cut heads and MLP together, or heads first with a short recovery in between (cascade)",
         )
     },
-    fixed={"subject": SUBJECT, "gallery": False},
+    fixed={"gallery": False},
 )
 command = WORDS.command()

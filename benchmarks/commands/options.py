@@ -41,7 +41,7 @@ def joined(levels: Sequence[Level], between: str = ",") -> str:
 
 
 def method_option(command: F) -> F:
-    """Add `--method`."""
+    """Add `--method`: the one that takes part, and the subject of the tables where no other is fixed."""
     return click.option(
         "--method",
         type=MethodName(),
@@ -52,8 +52,12 @@ def method_option(command: F) -> F:
 
 
 def methods_option(**options: Any) -> Callable[[F], F]:
-    """Return a decorator that adds `--methods`."""
-    return click.option("--methods", type=MethodName(several=True), metavar="METHOD,...", **options)
+    """Return a decorator that adds `--methods`; without a default, what is not given are no names."""
+
+    def given(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...] | None) -> tuple[str, ...]:
+        return names or ()
+
+    return click.option("--methods", type=MethodName(several=True), metavar="METHOD,...", callback=given, **options)
 
 
 def steps_option(command: F) -> F:

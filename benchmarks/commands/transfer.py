@@ -3,7 +3,6 @@
 import click
 
 from ...pruning.level import Level
-from ..runner.settings import SUBJECT
 from .options import method_option, steps_option
 from .words import Words
 
@@ -32,6 +31,6 @@ WORDS = Words(
     ),
     levels=LEVELS,
     default_data="drawn polyp, ultrasound and skin images",
-    fixed={"phantom_sets": SETS, "subject": SUBJECT, "gallery": False},
+    fixed={"phantom_sets": SETS, "gallery": False},
 )
 command = WORDS.command()

@@ -148,12 +148,13 @@ class Words:
         if "phantom_images" in counts:
             counts["real_images"] = counts["phantom_images"]
         own = {**given, **rare}
+        one = {"methods": (own["method"],), "subject": own["method"]} if "method" in own else {}
         common = {key: own.pop(key) for key in list(own) if key in Settings.__dataclass_fields__}
         settings = Settings(
             counts=_counts(own.pop("amount") or "default", counts),
             plugins=own.pop("plugin"),
             fresh=not own.pop("resume"),
-            **{**self.fixed, **common},
+            **{**one, **self.fixed, **common},
         )
         return settings, own
 

@@ -132,7 +132,7 @@ def _exact(
 
 def _prepared(samples: SampleSet, inputs: Inputs, settings: Settings) -> RiskData:
     count = min(len(samples), settings.counts.exact_images)
-    return RiskData.of(Subset(samples, tuple(range(count)), samples.name), inputs.image_size)
+    return RiskData.of(Subset(samples, tuple(range(count)), samples.name), inputs.frame)
 
 
 def _of(family: Family, groups: Sequence[StructuredGroup], values: Sequence[Tensor]) -> Tensor:

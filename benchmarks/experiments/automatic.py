@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..._support.errors import MedcorePruneError, ResultsError
@@ -34,7 +34,6 @@ from ..runner.store import ResultStore
 NAME = "automatic"
 AUTOMATIC, FIXED = "automatic", "fixed"
 MODES = {"params": "equal parameters", "flops": "equal FLOPs"}
-"""Calibration images of each data set that the search looks at."""
 _CAPTIONS = {
     "path": "The way of the automatic split from the unpruned model, in shares of all heads and of all MLP neurons, "
     "with the paper's levels. Lines: what is removed, in percent of the unit of the panel.",
@@ -61,7 +60,6 @@ class Automatic(Experiment):
     def __post_init__(self) -> None:
         if self.settings.seeds != 1:
             raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")
-        self.settings = replace(self.settings, methods=(self.method,), subject=AUTOMATIC)
 
     def identity(self) -> dict[str, Any]:
         return {"method": self.methods[0].fingerprint, "samples": self.samples, "chunk": self.chunk}
@@ -120,7 +118,7 @@ def plan_all(
     model, recipe = inputs.adapted, method.recipe
     make = planner(model, recipe, scores_of(recipe, inputs, statistics), statistics=statistics)
     drawn = inputs.calibration(0).values()
-    images = [EvaluationSet(_first(each, samples), inputs.image_size, GRID_PX) for each in drawn]
+    images = [EvaluationSet(_first(each, samples), inputs.frame, GRID_PX) for each in drawn]
     search = SplitSearch(model, make, images, chunk=chunk, batch_size=settings.batch_size)
     fixed = {level: make(level) for level in settings.levels}
     jobs, paths = list[Job](), dict[str, dict[str, Any]]()

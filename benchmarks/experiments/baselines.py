@@ -65,12 +65,6 @@ class Baselines(Experiment):
 
     modes = MODES
 
-    names: str | None
-
-    def __post_init__(self) -> None:
-        names = (name.strip() for name in (self.names or "").split(","))
-        self.settings = replace(self.settings, methods=tuple(filter(None, names)))
-
     def choose(self) -> list[Method]:
         methods, subject = choose_methods(self.settings), self.settings.subject
         names = [method.name for method in methods]

@@ -1,7 +1,7 @@
 """`medcore-bench landscape`: Boundary F1 over head and MLP compression (the paper's Section 5.3 and Figure 3)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
@@ -40,9 +40,6 @@ class Landscape(Experiment):
     modes: ClassVar = {mode: MODES[mode] for mode in ("own", CORRECTED)} | {BLOCKS: f"one block at {BLOCK_LEVEL}"}
 
     method: str
-
-    def __post_init__(self) -> None:
-        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
 
     def announced(self) -> Iterator[str]:
         models = len(self.settings.levels) * (2 if self.settings.correct else 1)

@@ -138,9 +138,6 @@ class Main(Experiment):
     steps: int | None
     schedule: str = "cascade"
 
-    def __post_init__(self) -> None:
-        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
-
     def recovery(self) -> RecoverySettings:
         return recovery_settings(self.settings, self.steps)
 

@@ -105,9 +105,6 @@ class Transfer(Experiment):
     steps: int | None
     own_plans: bool
 
-    def __post_init__(self) -> None:
-        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
-
     def recovery(self) -> RecoverySettings:
         return recovery_settings(self.settings, self.steps)
 

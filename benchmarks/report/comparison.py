@@ -184,7 +184,8 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
     run = store.run
     models = f"Adapted model: {run.get('adapted')}; reference: {run.get('reference') or 'none'}."
     drawn = f", over {summary.calibration_draws} calibration draws" if summary.calibration_draws > 1 else ""
-    counted = f"{len(summary.methods)} methods × {len(summary.levels)} levels"
+    levels = len(summary.levels)
+    counted = f"{len(summary.methods)} methods × {levels} level{'s' if levels > 1 else ''}"
     ranks = [tables.ranks(summary)] if summary.ranks else []
     return Page(
         "Comparison of pruning methods",
@@ -277,4 +278,4 @@ def methods_grid(known: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -
         source = about.get("source", "") or about.get("origin", "")
         rows.append([name, about.get("description", "").replace("`", ""), source, quotas, settings])
     columns = ["method", "what", "source", "own quotas", "settings"]
-    return Grid("Methods", columns, rows, left=1, methods=order)
+    return Grid("Methods", columns, rows, left=len(columns), methods=order)

@@ -68,7 +68,7 @@ def make_gallery(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
 
 def _few(evaluator: Evaluator, name: str, places: Sequence[int]) -> tuple[Subset, EvaluationSet]:
     few = Subset(evaluator.inputs.sets[name], tuple(places), name)
-    return few, EvaluationSet(few, evaluator.inputs.image_size, evaluator.settings.eval_size)
+    return few, EvaluationSet(few, evaluator.inputs.frame, evaluator.settings.eval_size)
 
 
 def _pictures(store: ResultStore, dataset: str, few: Subset) -> Iterator[dict[str, Any]]:

@@ -62,8 +62,8 @@ class Evaluator:
     @cached_property
     def images(self) -> dict[str, EvaluationSet]:
         """The test sets, made ready once."""
-        size, grid = self.inputs.image_size, self.settings.eval_size
-        return {name: EvaluationSet(samples, size, grid) for name, samples in self.inputs.sets.items()}
+        frame, grid = self.inputs.frame, self.settings.eval_size
+        return {name: EvaluationSet(samples, frame, grid) for name, samples in self.inputs.sets.items()}
 
     @cached_property
     def _scoring_settings(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Evaluator:
         return {
             "masks": masks,
             "model": self.inputs.hashes["adapted"] if of_model else None,
-            "image_size": self.inputs.image_size if of_model else None,
+            "image_size": self.inputs.frame.size if of_model else None,
             "data": self.inputs.hashes[f"data/{dataset}"],
             **self._scoring_settings,
         }
@@ -256,7 +256,7 @@ def seconds_an_image(evaluator: Evaluator) -> float:
     """Time predicting and scoring a few images with the unpruned model; the quickest trial, as others are disturbed."""
     name, samples = next(iter(evaluator.inputs.sets.items()))
     few = Subset(samples, tuple(range(min(_TRIAL_IMAGES, len(samples)))), name)
-    images = EvaluationSet(few, evaluator.inputs.image_size, evaluator.settings.eval_size)
+    images = EvaluationSet(few, evaluator.inputs.frame, evaluator.settings.eval_size)
     elapsed = []
     for _ in range(_TRIALS):
         start = time.perf_counter()
@@ -286,7 +286,7 @@ def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work
     data = ", ".join(f"{len(samples)} of {name}" for name, samples in inputs.sets.items())
     reference = "with its reference" if inputs.reference is not None else "without a reference"
     lines = [
-        f"model: {inputs.kind} at {inputs.image_size} px, {reference}, on {settings.device}"
+        f"model: {inputs.kind} at {inputs.frame.size} px, {reference}, on {settings.device}"
         f" ({torch.get_num_threads()} threads)",
         f"{settings.role} images: {data}",
         f"methods: {names}",

@@ -175,7 +175,7 @@ class Experiment:
                 "experiment": self.name,
                 "version": __version__,
                 "model": inputs.kind,
-                "image_size": inputs.image_size,
+                "image_size": inputs.frame.size,
                 "inputs": inputs.hashes,
                 "role": settings.role,
                 "eval_size": settings.eval_size,

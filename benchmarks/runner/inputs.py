@@ -10,17 +10,15 @@ from torch import nn
 
 from ..._support.devices import require_device
 from ..._support.errors import DataError, MedcorePruneError
-from ...checkpoints.sam import load_checkpoint
 from ...commands.work.folders import open_data, parse_data
+from ...commands.work.inputs import aligned, model_kind, read_model
 from ...data import phantoms
+from ...data.frame import Frame
 from ...data.samples import SampleSet, at_most, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside
 from ...data.splits.split import FRACTIONS, Split
-from ...models.families import family_of, geometry_of
+from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
-from ...models.pairs import require_aligned
-from ...models.sam_shape import kind_of
-from ...models.segment_anything import SegmentAnythingFamily, shape_of
 from ...zoo import pocket
 from .settings import Settings
 
@@ -55,15 +53,14 @@ class Inputs:
     roles: Split
 
     @property
-    def image_size(self) -> int:
-        """Side of the models' input in pixels."""
-        return geometry_of(self.adapted).image_size
+    def frame(self) -> Frame:
+        """How images lie in the models' input."""
+        return geometry_of(self.adapted).frame
 
     @property
     def kind(self) -> str:
-        """Kind of the models: of a SAM that of its sizes, else the family."""
-        family = family_of(self.adapted).name
-        return kind_of(shape_of(self.adapted)) if family == SegmentAnythingFamily.name else family
+        """What the models are called."""
+        return model_kind(self.adapted)
 
     @cached_property
     def hashes(self) -> dict[str, str | None]:
@@ -87,13 +84,13 @@ def load_inputs(settings: Settings) -> Inputs:
     """
     require_device(settings.device)
     adapted, reference = load_models(settings)
-    sets, calibration, roles = _real(settings, geometry_of(adapted).image_size) if settings.data else _phantom(settings)
+    sets, calibration, roles = _real(settings, geometry_of(adapted).frame) if settings.data else _phantom(settings)
     is_pocket = settings.adapted is None
     return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket, roles)
 
 
 def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
-    """Load the adapted model and, where there is one, its reference.
+    """Load the adapted model and, where there is one, its reference, cut likewise where the model was cut before.
 
     Raises:
         MedcorePruneError: A checkpoint is missing or unusable, or the two do not align.
@@ -102,12 +99,12 @@ def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
         if settings.reference:
             raise MedcorePruneError("--reference needs the checkpoint that was fine-tuned from it: give --adapted PATH")
         return pocket("adapted", settings.device), pocket("reference", settings.device)
-    adapted = load_checkpoint(settings.adapted, device=settings.device)
+    adapted = read_model(str(settings.adapted), device=settings.device)
     if settings.reference is None:
         return adapted, None
-    reference = load_checkpoint(settings.reference, device=settings.device)
-    require_aligned(adapted, reference)
-    return adapted, reference
+    size = geometry_of(adapted).image_size
+    reference = read_model(str(settings.reference), "reference", image_size=size, device=settings.device)
+    return adapted, aligned(reference, adapted)
 
 
 def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
@@ -127,7 +124,7 @@ def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
     return sets, draw, Split(training, validation, sets, settings.split_seed, FRACTIONS)
 
 
-def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], Split]:
+def _real(settings: Settings, frame: Frame) -> tuple[Sets, Callable[[int], Sets], Split]:
     named = parse_data(settings.data)
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
@@ -138,4 +135,4 @@ def _real(settings: Settings, size: int) -> tuple[Sets, Callable[[int], Sets], S
         refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
     sets = {name: samples if most is None else at_most(samples, most) for name, samples in chosen.items()}
-    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, size)), roles
+    return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, frame)), roles

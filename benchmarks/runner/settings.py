@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ...commands.options import PHANTOM_SETS
 from ...pruning.level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]
@@ -21,8 +22,6 @@ QUOTA_MODES: tuple[Mode, ...] = ("own", "same")
 
 SUBJECT = "medcore"
 """The method that is compared with each other one."""
-
-PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ runs at its own size, the others at the size that is asked for.
 
 import json
 import platform
-import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,17 @@ from torch import nn
 from ..._support.files import write_json_atomic
 from ...evaluation.memory import measured
 from ...models.families import encoder_of, geometry_of
-from ...models.sam_shape import SHAPES
 from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
-from .timed import seconds
+from .timed import REPEATS, SHAPE, median_ms, median_ratio, rounds_of, seconds
 
 KINDS = ("segment-anything", "sdpa")
 
 
 @click.command()
-@click.option("--model", "models", type=click.Choice(list(SHAPES)), multiple=True, default=("pocket", "vit_b"))
+@click.option("--model", "models", type=SHAPE, multiple=True, default=("pocket", "vit_b"))
 @click.option("--image-size", type=int, default=512, show_default=True, help="Input side; pocket has its own.")
-@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Rounds; the medians count.")
+@REPEATS
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A JSON file to write.")
 def command(models: tuple[str, ...], image_size: int, repeats: int, device: str, out: Path | None) -> None:
@@ -62,13 +61,13 @@ def measure(model: nn.Module, repeats: int = 7) -> dict[str, float]:
     encoder = encoder_of(model)
     result: dict[str, float] = {"image_size": size}
     for name, way in WAYS.items():
-        rounds = [{kind: _seconds(way, encoder, images, kind) for kind in KINDS} for _ in range(repeats + 1)][1:]
+        rounds = rounds_of(partial(_round, way, encoder, images), repeats)
         peaks = {kind: _peak(way, encoder, images, kind) for kind in KINDS}
         for kind in KINDS:
-            result[f"{name}_{kind}_ms"] = round(1e3 * statistics.median(r[kind] for r in rounds), 1)
+            result[f"{name}_{kind}_ms"] = median_ms(rounds, kind)
             result[f"{name}_{kind}_peak_mb"] = round(peaks[kind] / 1e6, 1)
         ours, theirs = reversed(KINDS)
-        result[f"{name}_time_ratio"] = round(statistics.median(r[ours] / r[theirs] for r in rounds), 3)
+        result[f"{name}_time_ratio"] = median_ratio(rounds, ours, theirs)
         result[f"{name}_memory_ratio"] = round(peaks[ours] / peaks[theirs], 3)
     set_attention(model, KINDS[0])
     return result
@@ -86,6 +85,10 @@ def _forward_backward(encoder: nn.Module, images: torch.Tensor) -> None:
 
 Way = Callable[[nn.Module, torch.Tensor], None]
 WAYS: dict[str, Way] = {"forward": _forward, "forward_backward": _forward_backward}
+
+
+def _round(way: Way, encoder: nn.Module, images: torch.Tensor) -> dict[str, float]:
+    return {kind: _seconds(way, encoder, images, kind) for kind in KINDS}
 
 
 def _seconds(way: Way, encoder: nn.Module, images: torch.Tensor, kind: str) -> float:

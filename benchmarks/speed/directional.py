@@ -7,7 +7,6 @@ losses each. The ratios are what counts: all share the machine and its load.
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from functools import partial
 
@@ -19,7 +18,7 @@ from ...calibration.sums import Accumulator
 from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.segment_anything import build_sam
-from .timed import Batch, plain_backward, random_batch, seconds, timing_options
+from .timed import Batch, median_ms, median_ratio, plain_backward, random_batch, rounds_of, seconds, timing_options
 
 WAYS: dict[str, tuple[str, ...]] = {
     "diagonal": ("fisher",),
@@ -44,15 +43,15 @@ def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats
     `<way>_over_diagonal` for the time, and `_peak_over_diagonal` and `_stored_over_diagonal`.
     """
     batch = random_batch(geometry_of(model).image_size, batch_size, next(model.parameters()).device)
-    rounds = [_round(model, reference, batch) for _ in range(repeats + 1)][1:]
-    result = {f"{name}_ms": round(1e3 * statistics.median(r[name] for r in rounds), 1) for name in rounds[0]}
+    rounds = rounds_of(partial(_round, model, reference, batch), repeats)
+    result = {f"{name}_ms": median_ms(rounds, name) for name in rounds[0]}
     peaks = {name: _peak_bytes(model, reference, batch, kinds) for name, kinds in WAYS.items()}
     stored = {name: stored_bytes(model, kinds) for name, kinds in WAYS.items()}
     for name in WAYS:
         result[f"{name}_peak_mb"] = round(peaks[name] / 1e6, 1)
         result[f"{name}_stored_mb"] = round(stored[name] / 1e6, 3)
     for name in list(WAYS)[1:]:
-        result[f"{name}_over_diagonal"] = round(statistics.median(r[name] / r["diagonal"] for r in rounds), 3)
+        result[f"{name}_over_diagonal"] = median_ratio(rounds, name, "diagonal")
         result[f"{name}_peak_over_diagonal"] = round(peaks[name] / peaks["diagonal"], 3)
         result[f"{name}_stored_over_diagonal"] = round(stored[name] / stored["diagonal"], 5)
     return result

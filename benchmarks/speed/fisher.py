@@ -6,7 +6,6 @@ squares autograd's gradients. The ratios are what counts: all share the machine 
 """
 
 import json
-import statistics
 from collections.abc import Callable
 from functools import partial
 
@@ -19,7 +18,17 @@ from ...calibration.sums import Accumulator
 from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.segment_anything import build_sam
-from .timed import Batch, batch_loss, plain_backward, random_batch, seconds, timing_options
+from .timed import (
+    Batch,
+    batch_loss,
+    median_ms,
+    median_ratio,
+    plain_backward,
+    random_batch,
+    rounds_of,
+    seconds,
+    timing_options,
+)
 
 Way = Callable[[nn.Module, Batch], object]
 
@@ -39,17 +48,17 @@ def measure(model: nn.Module, batch_size: int = 8, repeats: int = 7) -> dict[str
     Fisher costs beside a training step; `loop_over_one_loss`, how much faster the batch is than the loop.
     """
     batch = random_batch(geometry_of(model).image_size, batch_size, next(model.parameters()).device)
-    rounds = [
-        {name: seconds(partial(way, model, batch), batch[0]) for name, way in WAYS.items()} for _ in range(repeats + 1)
-    ][1:]
-    result = {f"{name}_ms": round(1e3 * statistics.median(r[name] for r in rounds), 1) for name in WAYS}
+    rounds = rounds_of(
+        lambda: {name: seconds(partial(way, model, batch), batch[0]) for name, way in WAYS.items()}, repeats
+    )
+    result = {f"{name}_ms": median_ms(rounds, name) for name in WAYS}
     for name, way in WAYS.items():
         with measured() as memory:
             way(model, batch)
         result[f"{name}_peak_mb"] = round(memory.peak_bytes / 1e6, 1)
     ratios = (("one_loss", "plain"), ("both_losses", "plain"), ("loop", "one_loss"))
     for top, bottom in ratios:
-        result[f"{top}_over_{bottom}"] = round(statistics.median(r[top] / r[bottom] for r in rounds), 3)
+        result[f"{top}_over_{bottom}"] = median_ratio(rounds, top, bottom)
     return result
 
 

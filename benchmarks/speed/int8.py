@@ -2,15 +2,14 @@
 
 Encoders under ONNX Runtime take turns in one run: as exported, and quantised by every recipe in `RECIPES`. The time of
 a pass as a ratio to float within a round, the root mean square of the difference to float's output, and the file; of
-the built-in model also Dice, Boundary F1 and HD95 on drawn validation images. `tiny_vit_5m_224` is
-timm's, of random weights, with convolutions in its first stage and between stages; other models are this package's.
+models with trained weights (`pocket`, `lite_medsam`) also Dice, Boundary F1 and HD95 minus float's. `lite_medsam` has
+convolutions in its first stage and between stages.
 """
 
 import json
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,19 +17,16 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
-from torch import nn
 
-from ... import compat  # noqa: F401  # before timm, which imports torchvision
 from ..._support.files import write_json_atomic
 from ...checkpoints.int8 import METRICS, Int8Recipe, quantise_layers, quantise_onnx
 from ...checkpoints.onnx import export_onnx, require_onnx, versions
 from ...checkpoints.onnx_model import open_session
-from ...commands.work.inputs import phantom_split, phantoms_tell
+from ...commands.options import data_option
+from ...commands.work.inputs import ImageOptions, phantom_split, phantoms_tell, read_model
 from ...evaluation.latency import interleaved
 from ...models.families import build_model, geometry_of
-from ...models.sam_shape import SHAPES
-from ...zoo import pocket
+from ...zoo import WORDS, is_word
 from .latency import machine
 
 FLOAT = "float"
@@ -41,22 +37,30 @@ RECIPES: Mapping[str, Int8Recipe] = {
     "convolutions too": Int8Recipe(convolutions="int8"),
 }
 """The default first, then what differs from it in one thing each."""
-_TIMM = "tiny_vit_5m_224"
 
 
 @click.command()
-@click.option("--model", type=click.Choice([*SHAPES, _TIMM]), default="pocket", show_default=True)
+@click.option("--model", type=click.Choice([*WORDS, "vit_b"]), default="pocket", show_default=True)
 @click.option("--image-size", type=int, help="Input side in pixels.  [default: the model's own]")
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Rounds; the medians count.")
-@click.option("--images", type=click.IntRange(1), default=80, show_default=True, help="Drawn images of each set.")
+@data_option()
+@click.option("--images", type=click.IntRange(1), default=80, show_default=True, help="Images of each set.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A JSON file to write.")
-def command(model: str, image_size: int | None, rounds: int, images: int, threads: int, out: Path | None) -> None:
+def command(
+    model: str,
+    image_size: int | None,
+    rounds: int,
+    data: tuple[str, ...],
+    images: int,
+    threads: int,
+    out: Path | None,
+) -> None:
     """Print milliseconds, ratios to float, differences and sizes of every recipe, as JSON."""
     require_onnx()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        size, contours = _timm(place) if model == _TIMM else _own(model, image_size, images, place)
+        size, contours = _exported(model, image_size, ImageOptions(data), images, place)
         result = {
             "model": model,
             "image_size": size,
@@ -74,35 +78,27 @@ def command(model: str, image_size: int | None, rounds: int, images: int, thread
 Contours = Callable[[str], Mapping[str, Any]]
 
 
-def _own(kind: str, image_size: int | None, images: int, place: Path) -> tuple[int, Contours]:
-    """Export a model of this package; of the built-in one contours are judged."""
-    model = pocket("adapted", "cpu", image_size) if kind == "pocket" else build_model(kind, image_size=image_size)
+def _exported(
+    kind: str, image_size: int | None, source: ImageOptions, images: int, place: Path
+) -> tuple[int, Contours]:
+    """Export to `float.onnx`; gives its input side, and what judges contours where its weights are trained."""
+    trained = is_word(kind)
+    model = read_model(kind, image_size=image_size) if trained else build_model(kind, image_size=image_size)
     export_onnx(model, place / f"{FLOAT}.onnx", "encoder")
-    validation = phantom_split({"validation": images}).validation if phantoms_tell(model) else {}
+    told = trained and (source.data or phantoms_tell(model))
+    # images that the model was trained on tell int8 from float as others do
+    judged = source.role("all", [], images) if source.data else phantom_split({"validation": images}).validation
 
     def contours(recipe: str) -> Mapping[str, Any]:
-        if not validation:
+        if not told:
             return {}
         report = quantise_onnx(
-            model, place / f"{FLOAT}.onnx", place / "judged.onnx", recipe=RECIPES[recipe], validation=validation
+            model, place / f"{FLOAT}.onnx", place / "judged.onnx", recipe=RECIPES[recipe], validation=judged
         )
         found = ((name, report.metrics[name]) for name in METRICS)
         return {name: [each.difference, each.low, each.high] for name, each in found}
 
     return geometry_of(model).image_size, contours
-
-
-def _timm(place: Path) -> tuple[int, Contours]:
-    import timm
-
-    size = 224
-    model: nn.Module = timm.create_model(_TIMM, num_classes=0).eval()
-    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["embedding"], "opset_version": 17}
-    with warnings.catch_warnings():
-        # of the older exporter, and of shapes that become constants
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, (torch.rand(1, 3, size, size),), str(place / f"{FLOAT}.onnx"), dynamo=False, **names)
-    return size, lambda _: {}
 
 
 def measure(place: Path, size: int, rounds: int, threads: int, contours: Contours) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from ..._support.progress import track
 from ...checkpoints.int8 import Int8Recipe, quantise_onnx, saturates
 from ...checkpoints.onnx import export_onnx, require_onnx, versions
 from ...checkpoints.onnx_model import OnnxModel
-from ...commands.work.inputs import is_pocket, read_model
+from ...commands.work.inputs import read_model
 from ...commands.work.table import Table
 from ...evaluation.latency import Inputs, interleaved, noise, percentile
 from ...models.families import build_model, encoder_of, geometry_of, kinds
@@ -44,6 +44,7 @@ from ...models.switches import attention_of
 from ...pruning.level import Level
 from ...pruning.planning import make_plan
 from ...pruning.surgery import lineage_of, prune
+from ...zoo import is_word
 from ..report.plots.latency import draw_latency
 from ..report.plots.style import THEMES, svg, themed
 
@@ -141,8 +142,8 @@ def run(
 
 
 def _read(name: str, image_size: int | None) -> nn.Module:
-    """A file, the built-in model, or one of random weights, in float32 on the processor."""
-    if name in kinds() and not is_pocket(name) and not Path(name).exists():
+    """A file, a model of the zoo, or one of random weights, in float32 on the processor."""
+    if name in kinds() and not is_word(name) and not Path(name).exists():
         return build_model(name, image_size=image_size)
     return read_model(name, image_size=image_size).float()
 

@@ -1,7 +1,8 @@
-"""What the timings share: one batch of noise, a training step on it, a clock, and the options of their commands."""
+"""What the timings share: one batch of noise, a training step on it, a clock, medians, and the options of commands."""
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -13,20 +14,22 @@ from ...models.protocol import input_logits, low_res_logits
 from ...models.sam_shape import SHAPES
 
 Batch = tuple[Tensor, Tensor, Tensor]
+Round = dict[str, float]
+"""Seconds of each way, by its name, taken one after the other."""
+SHAPE = click.Choice(list(SHAPES))
+REPEATS = click.option(
+    "--repeats", type=click.IntRange(1), default=7, show_default=True, help="Rounds; the medians count."
+)
 
 
 def timing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a command that times ways through one batch."""
     for option in (
         click.option("--device", default="cpu", show_default=True),
-        click.option(
-            "--repeats", type=click.IntRange(1), default=7, show_default=True, help="Rounds; the medians count."
-        ),
+        REPEATS,
         click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True),
         click.option("--image-size", type=int, help="Input side in pixels.  [default: the model's own]"),
-        click.option(
-            "--model", type=click.Choice(list(SHAPES)), default="pocket", show_default=True, help="Random weights."
-        ),
+        click.option("--model", type=SHAPE, default="pocket", show_default=True, help="Random weights."),
     ):
         command = option(command)
     return command
@@ -39,6 +42,21 @@ def seconds(work: Callable[[], object], on: Tensor) -> float:
     if on.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def rounds_of(take: Callable[[], Round], repeats: int) -> list[Round]:
+    """Take rounds after one that warms up and does not count."""
+    return [take() for _ in range(repeats + 1)][1:]
+
+
+def median_ms(rounds: Sequence[Round], name: str) -> float:
+    """Median milliseconds of one way."""
+    return round(1e3 * statistics.median(taken[name] for taken in rounds), 1)
+
+
+def median_ratio(rounds: Sequence[Round], top: str, bottom: str) -> float:
+    """Median over the rounds of one way's time by another's, which a slow minute of the machine leaves alone."""
+    return round(statistics.median(taken[top] / taken[bottom] for taken in rounds), 3)
 
 
 def random_batch(size: int, count: int, device: torch.device | str = "cpu") -> Batch:

@@ -27,21 +27,20 @@ from ...evaluation.evaluate import evaluate
 from ...evaluation.latency import compare_latency
 from ...evaluation.memory import measured
 from ...models.families import geometry_of
-from ...models.sam_shape import SHAPES
 from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
 from ...pruning.planning import make_plan
 from ...pruning.surgery import prune
 from ...training.recover import recover
 from ...training.settings import RecoverySettings
-from .timed import plain_backward, random_batch
+from .timed import SHAPE, plain_backward, random_batch
 
 LEVELS = ("h40_m30", "h50_m70", "h70_m95")
 _STEPS = 6
 
 
 @click.command()
-@click.option("--model", type=click.Choice(list(SHAPES)), default="vit_b", show_default=True, help="Random weights.")
+@click.option("--model", type=SHAPE, default="vit_b", show_default=True, help="Random weights.")
 @click.option("--image-size", type=int, help="Input side in pixels.  [default: the model's own]")
 @click.option("--images", type=click.IntRange(2), default=4, show_default=True, help="Images of every step.")
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)

@@ -153,21 +153,17 @@ stand.
 
 
 def _variants(named: str | None) -> tuple[str, ...]:
-    names = tuple(VARIANTS) if named is None else _names(named)
+    names = tuple(VARIANTS if named is None else dict.fromkeys(name.strip() for name in named.split(",")))
     if unknown := [name for name in names if name not in VARIANTS]:
         raise click.BadParameter(f"unknown variant {unknown[0]!r}: expected some of {', '.join(VARIANTS)}")
     return names
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 def run(
     adapted: Path | None,
     reference: Path | None,
     data: tuple[str, ...],
-    methods: str,
+    methods: tuple[str, ...],
     levels: tuple[Level, ...],
     variants: str | None,
     images: int,
@@ -181,7 +177,7 @@ def run(
     chosen: dict[str, Any] = {"adapted": adapted, "reference": reference, "data": data}
     study = Study.load(out, device, cache, images, calibration, **chosen)
     so_far = out.with_suffix(".cells.json")
-    outcomes = Cells(study, so_far).run(_names(methods), levels, wanted)
+    outcomes = Cells(study, so_far).run(methods, levels, wanted)
     notice = NOTICE if study.inputs.is_phantom else ""
     stored = {"notice": notice, "cells": [asdict(outcome) for outcome in outcomes]}
     write_study(out, stored, page(outcomes, study.inputs, calibration), so_far)

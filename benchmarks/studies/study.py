@@ -40,11 +40,24 @@ class Study:
 
     @classmethod
     def load(
-        cls, out: Path, device: str, cache: Path, images: int, calibration: int, *, training: int = 0, **chosen: Any
+        cls,
+        out: Path,
+        device: str,
+        cache: Path,
+        images: int,
+        calibration: int,
+        *,
+        training: int = 0,
+        validation: int = 0,
+        **chosen: Any,
     ) -> "Study":
-        """Load the models and draw or read the images; `chosen` are fields of `Settings`, such as checkpoints."""
+        """Load the models and draw or read the images; `chosen` are fields of `Settings`, such as checkpoints.
+
+        `training` and `validation` count the images of each set that a recovery reads, 0 for as many as by default.
+        """
         counts = replace(COUNTS["default"], phantom_images=images, calibration=calibration)
-        counts = replace(counts, training=training or counts.training)
+        read = {"training": training or counts.training, "validation": validation or counts.validation}
+        counts = replace(counts, **read)
         inputs = load_inputs(Settings(out.parent, counts, role="validation", device=device, **chosen))
         return cls(inputs, calibration, cache)
 
@@ -63,7 +76,7 @@ class Study:
 
     @cached_property
     def _sets(self) -> list[EvaluationSet]:
-        return [EvaluationSet(samples, self.inputs.image_size) for samples in self.inputs.sets.values()]
+        return [EvaluationSet(samples, self.inputs.frame) for samples in self.inputs.sets.values()]
 
     def bf1(self, model: nn.Module) -> dict[str, float]:
         """Boundary F1 on each validation set, by its name."""

@@ -99,7 +99,7 @@ def calibrate(
         require_aligned(model, reference)
         refuse_half(reference, "reference")
         models["reference"] = reference
-    drawn = training_samples(data, "calibration", samples, seed, geometry_of(model).image_size)
+    drawn = training_samples(data, "calibration", samples, seed, geometry_of(model).frame)
     if batch_size < 1:
         raise StatisticsError(f"batch_size is {batch_size}: expected at least 1")
     check_losses(losses)

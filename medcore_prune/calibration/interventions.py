@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .._support.errors import AlignmentError, DataError, SurgeryError
 from .._support.progress import track
-from ..data.masks import band_radius, boundary_band, resize_mask
+from ..data.frame import Frame
+from ..data.masks import band_radius, boundary_band
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
@@ -31,13 +32,13 @@ class RiskData:
     masks: Tensor
 
     @classmethod
-    def of(cls, samples: SampleSet, size: int) -> "RiskData":
-        """Prepare a data set for a model with an input of `size` pixels."""
+    def of(cls, samples: SampleSet, frame: Frame) -> "RiskData":
+        """Prepare a data set for a model into whose input images are brought as `frame` says."""
         if not len(samples):
             raise DataError(f"data set {samples.name!r} holds no image to measure a risk on")
         loaded = list(samples)
-        images, boxes = batch_of([(sample.image, sample.box) for sample in loaded], size)
-        masks = torch.stack([torch.from_numpy(resize_mask(sample.mask, size)) for sample in loaded])
+        images, boxes = batch_of([(sample.image, sample.box) for sample in loaded], frame)
+        masks = torch.stack([torch.from_numpy(frame.mask(sample.mask)) for sample in loaded])
         return cls(images, boxes, masks[:, None].float())
 
 

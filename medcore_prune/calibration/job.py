@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .._support.errors import DataError, StatisticsError
 from .._support.records import content_hash
-from ..data.masks import resize_mask
 from ..data.samples import SampleSet
 from ..models.families import geometry_of
 from ..models.protocol import batch_of
@@ -25,15 +24,15 @@ def read_batch(samples: SampleSet, span: range, model: nn.Module) -> tuple[Tenso
 
     Images (B, 3, S, S), boxes (B, 4), masks (B, 1, S, S) of 0 and 1, and names for errors.
     """
-    device, size = next(model.parameters()).device, geometry_of(model).image_size
+    device, frame = next(model.parameters()).device, geometry_of(model).frame
     read = [samples[index] for index in span]
-    resized = [resize_mask(sample.mask, size) for sample in read]
+    resized = [frame.mask(sample.mask) for sample in read]
     if empty := [sample.name for sample, mask in zip(read, resized, strict=True) if not mask.any()]:
         raise DataError(
-            f"{samples.name}/{empty[0]} has an empty mask at {size} px: calibration needs an object in every image, so "
-            "leave this one out"
+            f"{samples.name}/{empty[0]} has an empty mask at {frame.size} px: calibration needs an object in every "
+            "image, so leave this one out"
         )
-    images, boxes = batch_of([(sample.image, sample.box) for sample in read], size, device)
+    images, boxes = batch_of([(sample.image, sample.box) for sample in read], frame, device)
     masks = torch.stack([torch.from_numpy(mask) for mask in resized])
     return images, boxes, masks[:, None].float().to(device), [f"{samples.name}/{sample.name}" for sample in read]
 

@@ -40,7 +40,14 @@ PROTOCOL: Mapping[str, Any] = {
     "pixel_mean": [0.0, 0.0, 0.0],
     "pixel_std": [255.0, 255.0, 255.0],
 }
-"""MedSAM's, the only one; `pixel_mean` and `pixel_std`, for segment-anything's `SamPredictor`, are each model's own."""
+"""MedSAM's; `pixel_mean` and `pixel_std`, for segment-anything's `SamPredictor`, are each model's own."""
+
+PADDED: Mapping[str, Any] = {
+    "name": "lite_medsam",
+    "resize": "longest side to the input, bicubic, anti-aliased; zeros below and to the right",
+    "mask": "first mask token; probabilities cropped to the image, resized bilinearly, cut at 0.5",
+}
+"""What LiteMedSAM's protocol has otherwise (METHOD section 13)."""
 
 PIXEL_SCALE = ("pixel_mean", "pixel_std")
 
@@ -85,8 +92,7 @@ class PrunedHeader:
         plan: What was cut, in the indices of the whole model.
         provenance: JSON values that the writer wanted kept.
         model_hash: `fingerprint.model_hash` of the model.
-        protocol: `PROTOCOL` of the version that wrote it, with the model's own `PIXEL_SCALE`; empty for another model
-            than a SAM.
+        protocol: `pruned.protocol_of` the model, by the version that wrote it; empty where there is no mask decoder.
     """
 
     kind: str
@@ -122,7 +128,7 @@ class PrunedHeader:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
         if shape is not None and sizes_before(plan) != whole_sizes(shape):
             raise CheckpointError(f"{path}: the header's plan is for other sizes than its shape: write the file anew")
-        if shape is not None:
+        if content.protocol or shape is not None:
             _check_pixel_scale(path, content.protocol)
         return cls(content.kind, content.shape, plan, content.provenance, content.model_hash, content.protocol)
 

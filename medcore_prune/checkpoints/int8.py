@@ -27,6 +27,7 @@ from ..data import phantoms
 from ..data.samples import Sample, SampleSet
 from ..evaluation.evaluate import evaluate, macro_average
 from ..evaluation.intervals import paired_difference
+from ..models.families import geometry_of
 from ..models.protocol import batch_of
 from .onnx import read_facts, saying_why, versions, write_facts
 from .onnx_model import OnnxModel, open_session
@@ -147,7 +148,8 @@ def quantise_onnx(
     if "int8" in float_model.facts:
         raise MedcorePruneError(f"{source} is int8 already: give the float file that it was made from")
     shown = list(samples) if samples is not None else list(phantoms.make("phantom_polyp_a", count=3))
-    images = [batch_of([(sample.image, sample.box)], float_model.facts["image_size"])[0] for sample in shown]
+    frame = geometry_of(model).frame
+    images = [batch_of([(sample.image, sample.box)], frame)[0] for sample in shown]
     if not images:
         raise MedcorePruneError("no image to compare both files on: expected at least one")
     with atomic_write(path) as temporary:

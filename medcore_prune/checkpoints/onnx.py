@@ -38,7 +38,8 @@ from ..models.fingerprint import model_hash
 from ..models.protocol import batch_of, embed, low_res_logits
 from ..models.switches import set_attention
 from ..pruning.surgery import lineage_of
-from .header import PIXEL_SCALE, PROTOCOL
+from .header import PROTOCOL
+from .pruned import protocol_of
 
 LARGEST_DIFFERENCE = 1e-3
 """Difference to PyTorch, relative to the largest output, above which a file is not kept; 1e-6 to 1e-5 is usual."""
@@ -145,8 +146,8 @@ def export_onnx(
 ) -> OnnxReport:
     """Write a model as ONNX and compare it with PyTorch on images; whole or not at all.
 
-    Inputs are those of MedSAM's protocol: `protocol.batch_of` makes them from an image and a box. The file's metadata
-    name the protocol, the input side, the model's hash and the level: `read_facts`.
+    Inputs are those of the model's protocol: `protocol.batch_of` makes them from an image and a box. The file's
+    metadata name the protocol, the input side, the model's hash and the level: `read_facts`.
 
     Args:
         model: A `Sam` in float32 and evaluation mode, pruned or not.
@@ -165,11 +166,11 @@ def export_onnx(
     """
     require_onnx()
     _check(model, Path(path), part, exporter)
-    size, device = geometry_of(model).image_size, next(model.parameters()).device
+    frame, device = geometry_of(model).frame, next(model.parameters()).device
     shown = list(samples) if samples is not None else list(phantoms.make("phantom_polyp_a", count=3))
     if len(shown) < 2:
         raise MedcorePruneError(f"comparing takes at least two images, to try the batch axis: got {len(shown)}")
-    both = batch_of([(sample.image, sample.box) for sample in shown], size, device)
+    both = batch_of([(sample.image, sample.box) for sample in shown], frame, device)
     chosen = PARTS[part]
     arguments = both[: len(chosen.inputs)]
     module = chosen.make(_traceable(model)).eval()
@@ -185,7 +186,7 @@ def export_onnx(
             differences = compare(module, temporary, chosen, arguments)
         _refuse_different(differences, path)
         size_bytes = temporary.stat().st_size
-    return OnnxReport(part, exporter, size, differences, len(shown), size_bytes, seconds)
+    return OnnxReport(part, exporter, frame.size, differences, len(shown), size_bytes, seconds)
 
 
 def _traceable(model: nn.Module) -> nn.Module:
@@ -228,14 +229,13 @@ def _describe(place: Path, model: nn.Module, part: str) -> None:
         "image": f"(batch, 3, {size}, {size}) float32, RGB in [0, 1]",
         "box": "(batch, 4) float32, x0, y0, x1, y1 in input pixels",
     }
-    own = {name: value.flatten().tolist() for name in PIXEL_SCALE if (value := getattr(model, name, None)) is not None}
     facts = {
         "part": part,
         "inputs": {name: meanings[name] for name in PARTS[part].inputs},
         "image_size": size,
         "level": plan.level if plan else "",
         "model_hash": model_hash(model),
-        "protocol": {**PROTOCOL, **own},
+        "protocol": protocol_of(model) or dict(PROTOCOL),
         "versions": versions(),
     }
     content = onnx.load(str(place))

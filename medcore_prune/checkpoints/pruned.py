@@ -22,14 +22,14 @@ from .._support.files import atomic_write
 from .._support.registry import failures_named
 from .._support.torch_file import unshared
 from .._support.version import __version__
-from ..models.families import FAMILIES, blocks_of, can_build, family_of, untrained
+from ..models.families import FAMILIES, blocks_of, can_build, family_of, geometry_of, untrained
 from ..models.family import BuildingFamily, EncoderFamily
 from ..models.fingerprint import kind_of_part, model_hash, settings_of
 from ..models.sam_shape import kind_of
 from ..models.segment_anything import SegmentAnythingFamily, shape_of
 from ..pruning.plan import BlockPlan, Plan, sizes_before, sizes_left, sizes_of
 from ..pruning.surgery import Lineage, lineage_of, prune, remember
-from .header import PIXEL_SCALE, PROTOCOL, PrunedHeader, is_sam_kind
+from .header import PADDED, PIXEL_SCALE, PROTOCOL, PrunedHeader, is_sam_kind
 
 SAM = SegmentAnythingFamily.name
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -112,19 +112,26 @@ def load(
         state = {name: file.get_tensor(name).clone() for name in names}
     _check_finite(place, state)
     if is_sam_kind(header.kind):
-        _fill_sam(model, state, header)
+        model.load_state_dict(state, assign=True)
     else:
         _fill(model, state, device)
-        model.eval()
+    _set_protocol(place, model.eval(), header)
     if model_hash(model) != header.model_hash:
         raise CheckpointError(f"{place}: the weights are not those that were written: copy or write the file anew")
     remember(model, Lineage(header.plan, header.provenance))
     return model
 
 
-def _fill_sam(model: nn.Module, state: Mapping[str, Tensor], header: PrunedHeader) -> None:
-    model.load_state_dict(state, assign=True)
-    kept = next(iter(state.values()))
+def _set_protocol(path: Path, model: nn.Module, header: PrunedHeader) -> None:
+    """Give a model its own pixel scale, and refuse a file whose protocol this version does not give it."""
+    if not header.protocol:
+        return
+    if header.protocol.get("resize") != protocol_of(model).get("resize"):
+        raise CheckpointError(
+            f"{path}: its images are to be resized otherwise than this version does for its family, "
+            f"{str(header.protocol.get('resize'))[:100]!r}: upgrade medcore-prune to read it"
+        )
+    kept = next(model.parameters())
     for name in PIXEL_SCALE:
         # not among the weights, so that building without memory left them empty
         value = torch.tensor(header.protocol[name], dtype=kept.dtype, device=kept.device)
@@ -161,10 +168,21 @@ def _header_of(model: nn.Module, plan: Plan | None, provenance: Mapping[str, Any
         _check_remembered(plan, model, whole)
     _check_explains(plan, model, whole)
     kept = {**known.provenance, **provenance, "medcore_prune": __version__}
-    is_sam = family.name == SAM
-    kind = kind_of(shape_of(model)) if is_sam else family.name
-    protocol = {**PROTOCOL, **{name: _pixel_scale(model, name) for name in PIXEL_SCALE}} if is_sam else {}
+    kind = kind_of(shape_of(model)) if family.name == SAM else family.name
+    protocol = protocol_of(model)
+    _check_pixel_scale(protocol)
     return PrunedHeader(kind, shape, plan, kept, model_hash(model), protocol)
+
+
+def protocol_of(model: nn.Module) -> dict[str, Any]:
+    """How images and boxes become inputs of a `Sam`, and its outputs masks, for whoever reads its file; else nothing.
+
+    `pixel_mean` and `pixel_std` are the model's own.
+    """
+    if not hasattr(model, "prompt_encoder") or not all(hasattr(model, name) for name in PIXEL_SCALE):
+        return {}
+    own: dict[str, list[float]] = {name: model.get_buffer(name).flatten().tolist() for name in PIXEL_SCALE}
+    return {**PROTOCOL, **(PADDED if geometry_of(model).padded else {}), **own}
 
 
 def _whole(family: BuildingFamily, shape: Mapping[str, Any], device: str = "meta") -> nn.Module:
@@ -173,13 +191,13 @@ def _whole(family: BuildingFamily, shape: Mapping[str, Any], device: str = "meta
         return untrained(lambda: family.build(shape), device, seed=0)
 
 
-def _pixel_scale(model: nn.Module, name: str) -> list[float]:
-    values: list[float] = model.get_buffer(name).flatten().tolist()
-    if len(values) != 3 or not all(map(math.isfinite, values)):
-        raise CheckpointError(
-            f"cannot be saved: {name} is {str(values)[:60]}, expected a number for each of R, G and B"
-        )
-    return values
+def _check_pixel_scale(protocol: Mapping[str, Any]) -> None:
+    for name in PIXEL_SCALE:
+        values = protocol.get(name, [0.0] * 3)
+        if len(values) != 3 or not all(map(math.isfinite, values)):
+            raise CheckpointError(
+                f"cannot be saved: {name} is {str(values)[:60]}, expected a number for each of R, G and B"
+            )
 
 
 def _check_rebuilt(model: nn.Module, built: nn.Module) -> None:

@@ -17,10 +17,11 @@ from .._support.files import atomic_write
 from .._support.registry import failures_named
 from .._support.torch_file import read_torch_file
 from ..data.images import is_image_file
-from ..models.families import building_families, family_of_kind, require_image_size
+from ..models.families import build_model, building_families, family_of_kind, require_image_size
 from ..models.sam_shape import SHAPES, SamShape, kind_of, read_shape, require_kind, tokens_side
 from ..models.segment_anything import build_sam, fill_sam
 from ..models.switches import set_attention
+from ..models.tiny_vit.shape import KINDS, is_tiny_vit
 from .header import is_pruned_file
 from .pruned import load, read_header
 
@@ -108,7 +109,7 @@ def load_sam(
 
     Args:
         kind: The checkpoint alone, whose tensors tell which SAM it is (`read_shape` has the rules); or, before it,
-            `vit_b`, `vit_l`, `vit_h` or `pocket`, or a shape of your own.
+            `vit_b`, `vit_l`, `vit_h`, `pocket`, `lite_medsam` or `mobile_sam`, or a shape of your own.
         path: The checkpoint, where a kind was named; None leaves the weights untrained.
         device: Where the model lives.
         image_size: Another input side in pixels than the checkpoint's; positions are resized as segment-anything's
@@ -117,7 +118,7 @@ def load_sam(
         attention: How attention is computed, see `set_attention`: `"sdpa"` takes less memory.
 
     Returns:
-        A segment-anything `Sam` in evaluation mode.
+        A segment-anything `Sam` in evaluation mode, with a TinyViT as encoder for LiteMedSAM and MobileSAM.
 
     Raises:
         MedcorePruneError: Unknown kind or attention, an image size that does not fit, or a device that cannot be used.
@@ -127,11 +128,15 @@ def load_sam(
     if path is None and _is_place(kind):
         kind, path = None, kind
     require_device(device)
+    if kind in KINDS:
+        return _tiny_vit(str(kind), path, device, image_size, seed, attention)
     if path is None:
         return set_attention(build_sam(kind, device, image_size, seed), attention)  # type: ignore[arg-type]
     if isinstance(kind, str):
         require_kind(kind)
     state = read_state_dict(path, device)
+    if kind is None and is_tiny_vit({name: value.shape for name, value in state.items()}):
+        return _tiny_vit(None, path, device, image_size, seed, attention)
     shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
     model = set_attention(build_sam(shape, device, image_size, seed), attention)
     try:
@@ -141,11 +146,27 @@ def load_sam(
     return model
 
 
+def _tiny_vit(
+    kind: str | None,
+    path: str | os.PathLike[str] | None,
+    device: str | torch.device,
+    image_size: int | None,
+    seed: int,
+    attention: str,
+) -> nn.Module:
+    """A SAM with a TinyViT, whose attention comes in one form."""
+    if path is None:
+        model = build_model(str(kind), device, image_size, seed)
+    else:
+        model = load_checkpoint(path, kind, image_size, device=device)
+    return model if attention == "segment-anything" else set_attention(model, attention)
+
+
 def _is_place(first: object) -> bool:
     """Whether what stands where a kind may is a checkpoint's name."""
     if not isinstance(first, str):
         return isinstance(first, os.PathLike)
-    return first not in SHAPES and (Path(first).suffix != "" or os.path.exists(first))
+    return first not in (*SHAPES, *KINDS) and (Path(first).suffix != "" or os.path.exists(first))
 
 
 def _shape_for(kind: str | SamShape | None, state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> SamShape:

@@ -16,14 +16,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-MODEL_FILE = "FILE|pocket"
-MODEL = Words(("pocket",), places="file")
+MODEL_FILE = "FILE|pocket|lite_medsam"
+MODEL = Words(("pocket", "lite_medsam"), places="file")
 
 # what there is, by name: who holds it imports torch
-PHANTOMS = (
-    *("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c"),
-    *("phantom_ultrasound", "phantom_skin", "phantom_objects"),
-)
+PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
+"""What commands work on where no images are given."""
+PHANTOMS = (*PHANTOM_SETS, "phantom_ultrasound", "phantom_skin", "phantom_objects")
 CONVENTIONS = ("paper", "full")
 ONNX_PARTS = ("encoder", "whole")
 ONNX_EXPORTERS = ("torchscript", "dynamo")

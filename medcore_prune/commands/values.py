@@ -164,6 +164,17 @@ class MethodName(Completed):
         texts = (path.read_text(encoding="utf-8") for place in places for path in Path(place).glob("*.py"))
         return sorted({name for text in texts for name in _REGISTERED.findall(text)})
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | tuple[str, ...]:
+        """Return the name, or the names, each once."""
+        if not self.several:
+            return str(value)
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(filter(None, (name.strip() for name in str(value).split(",")))))
+        if not names:
+            self.fail(f"{value!r} names none", param, ctx)
+        return names
+
 
 class ModelKind(Completed):
     """The name of a model that can be built without a file, of a plug-in's family too."""

@@ -59,11 +59,6 @@ class CorrectionImages:
         """Number of images."""
         return sum(self.counts.values())
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of all images."""
-        return self._image_tokens * len(self)
-
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, S, S), in the teacher's number type, and boxes (B, 4), on its device."""
         if batch.rows.start in self._read:
@@ -71,7 +66,7 @@ class CorrectionImages:
         parameter = next(self._teacher.parameters())
         samples = [self._drawn[batch.dataset][index] for index in batch.read]
         pairs = [(sample.image, sample.box) for sample in samples]
-        images, boxes = batch_of(pairs, geometry_of(self._teacher).image_size, parameter.device)
+        images, boxes = batch_of(pairs, geometry_of(self._teacher).frame, parameter.device)
         found = images.to(parameter.dtype), boxes
         if self._keep:
             self._read[batch.rows.start] = found

@@ -1,6 +1,6 @@
 """The work of a correction: residual streams of both networks carried block by block, one layer fitted at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +13,15 @@ from .head_values import as_one_layer, factors_of, fit_factors, pooled_inputs, w
 from .images import Batch, CorrectionImages
 from .least_squares import NormalEquations, Solution
 from .settings import TARGETS, CorrectionSettings, LayerCorrection
-from .streams import Added, Observed, Shapes, first_tokens, observe
+from .streams import Added, Observed, Shapes, check_streams, first_tokens, observe, passed
 
 
 def state_shapes(teacher: nn.Module, images: int) -> Shapes:
-    """Return shape and dtype of the two residual streams that are carried, at least float32.
+    """Return shape and dtype of the room for the two residual streams that are carried, at least float32.
 
-    Refused where the stream is not one and the same from block to block.
+    An image's tokens lie in a row of it, wherever in the encoder they are: it is as long as they are at most.
     """
-    streams = {(block.tokens_side, block.tokens_side, block.width) for block in blocks_of(teacher)}
-    if len(streams) > 1:
-        raise SurgeryError(
-            f"the blocks of {type(teacher).__name__} read tokens of {len(streams)} sizes: expected one stream through "
-            "all of them; leave out the correction"
-        )
-    shape = (images, *streams.pop())
+    shape = (images, max(block.tokens_side**2 * block.width for block in blocks_of(teacher)))
     dtype = torch.promote_types(next(teacher.parameters()).dtype, torch.float32)
     return {"dense": (shape, dtype), "cut": (shape, dtype)}
 
@@ -47,6 +41,7 @@ class CorrectionRun:
         settings: CorrectionSettings,
     ) -> None:
         self._models = {"dense": teacher, "cut": small}
+        self._blocks = {name: blocks_of(model) for name, model in self._models.items()}
         self._images, self._states, self._settings = images, states, settings
 
     def read_images(self, progress: bool) -> None:
@@ -55,13 +50,16 @@ class CorrectionRun:
         for batch in track(batches, "reading images", total=len(batches), show=progress):
             images, boxes = self._images.read(batch)
             for name, model in self._models.items():
-                tokens, room = first_tokens(model, images), self._states[name][batch.rows]
-                if tokens.shape != room.shape:
+                tokens, first = first_tokens(model, images), self._blocks[name][0]
+                wanted = (len(images), first.tokens_side, first.tokens_side, first.width)
+                if tokens.shape != wanted:
                     raise SurgeryError(
-                        f"the blocks of {type(model).__name__} read tokens in a row, {_shown(tokens)}: expected a "
-                        f"square of patches without class tokens, {_shown(room)}; leave out the correction"
+                        f"the blocks of {type(model).__name__} read tokens in a row, {_shown(tokens.shape)}: expected "
+                        f"a square of patches without class tokens, {_shown(wanted)}; leave out the correction"
                     )
-                room.copy_(tokens)
+                self._write(name, batch, tokens)
+            if batch is batches[0]:
+                check_streams(self._models["dense"], images[:1])
             self._images.weigh(batch, images, boxes)
 
     def fit(self, dense: Block, cut: Block, role: str) -> LayerCorrection:
@@ -77,12 +75,12 @@ class CorrectionRun:
             target = TARGETS[self._settings.target](theirs, ours)
             equations.add(ours.inputs, target, self._weights(batch, dense.layer_names[role]), batch.share)
             if last:
-                self._states["dense"][batch.rows] = theirs.after.to("cpu")
+                self._write("dense", batch, passed(dense, theirs.after))
         solution = equations.solve(self._settings.ridge, name)
         _write(layer, solution, name)
         if last:
             self._advance(cut)
-        return LayerCorrection(name, solution.residual_before, solution.residual_after, self._images.tokens)
+        return LayerCorrection(name, solution.residual_before, solution.residual_after, self._tokens(cut))
 
     def _fit_values(self, dense: Block, cut: Block) -> LayerCorrection:
         """Fit `proj` together with the values of the block's heads."""
@@ -91,7 +89,7 @@ class CorrectionRun:
         for batch in self._images.batches:
             theirs = self._wanted(dense, batch, "proj")
             ours = self._observe("cut", cut, batch, "proj")
-            pooled = pooled_inputs(self._models["cut"], cut, self._entering("cut", batch)).flatten(3)
+            pooled = pooled_inputs(self._models["cut"], cut, self._entering("cut", cut, batch)).flatten(3)
             target = TARGETS[self._settings.target](theirs, ours)
             equations.add(pooled, target, self._weights(batch, dense.layer_names["proj"]), batch.share)
         equations.check(name)
@@ -103,27 +101,38 @@ class CorrectionRun:
             equations.residual(torch.cat([weights.T, bias[None]]))
             for weights, bias in ((layer.weight, layer.bias), (torch.cat([f.product for f in found]).T, constant))
         )
-        return LayerCorrection(name, before, after, self._images.tokens)
+        return LayerCorrection(name, before, after, self._tokens(cut))
 
     def stream_error(self) -> float:
         """Relative distance of the cut network's stream from the dense one's, over all images."""
         error = norm = 0.0
+        last = self._blocks["dense"][-1]
+        size = last.tokens_side**2 * last.width
         for batch in self._images.batches:
-            dense, cut = (self._states[name][batch.rows].double() for name in ("dense", "cut"))
+            dense, cut = (self._states[name][batch.rows, :size].double() for name in ("dense", "cut"))
             error += float((dense - cut).square().sum())
             norm += float(dense.square().sum())
         return (error / max(norm, 1e-300)) ** 0.5
 
-    def _entering(self, network: str, batch: Batch) -> Tensor:
+    def _tokens(self, block: Block) -> int:
+        return block.tokens_side**2 * len(self._images)
+
+    def _entering(self, network: str, block: Block, batch: Batch) -> Tensor:
         parameter = next(self._models[network].parameters())
-        return self._states[network][batch.rows].to(parameter.device, parameter.dtype)
+        shape = (-1, block.tokens_side, block.tokens_side, block.width)
+        rows = self._states[network][batch.rows, : block.tokens_side**2 * block.width]
+        return rows.to(parameter.device, parameter.dtype).reshape(shape)
+
+    def _write(self, network: str, batch: Batch, tokens: Tensor) -> None:
+        flat = tokens.flatten(1)
+        self._states[network][batch.rows, : flat.shape[1]] = flat.to("cpu")
 
     def _weights(self, batch: Batch, layer_name: str) -> Tensor | None:
         weights = self._images.weights(batch).get(layer_name)
         return None if weights is None else weights.to(next(self._models["cut"].parameters()).device)
 
     def _observe(self, network: str, block: Block, batch: Batch, role: str) -> Observed:
-        return observe(self._models[network], block, self._entering(network, batch), role)
+        return observe(self._models[network], block, self._entering(network, block, batch), role)
 
     def _wanted(self, dense: Block, batch: Batch, role: str) -> Added:
         name = dense.layer_names[role]
@@ -132,11 +141,11 @@ class CorrectionRun:
     def _advance(self, cut: Block) -> None:
         module = self._models["cut"].get_submodule(cut.name)
         for batch in self._images.batches:
-            self._states["cut"][batch.rows] = module(self._entering("cut", batch)).to("cpu")
+            self._write("cut", batch, passed(cut, module(self._entering("cut", cut, batch))))
 
 
-def _shown(tokens: Tensor) -> str:
-    return f"({', '.join(['B', *map(str, tokens.shape[1:])])})"
+def _shown(shape: Sequence[int]) -> str:
+    return f"({', '.join(['B', *map(str, shape[1:])])})"
 
 
 def _write(layer: nn.Linear, solution: Solution, name: str) -> None:

@@ -1,6 +1,7 @@
 """The residual stream of an encoder, block by block: what a layer reads, what it adds, and what the stream was before.
 
-A block adds to the stream twice: `x + proj(...)`, then `+ lin2(...)`. Windowed blocks pad the image to whole windows;
+A block adds to the stream twice: `x + proj(...)`, then `+ lin2(...)`; a convolution may lie between both, and another
+on the way to the next block, whose tokens may be fewer and wider. Windowed blocks pad the image to whole windows;
 tokens of the padding are left out here, for nothing reads what a layer gives for them.
 """
 
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from .._support.devices import precision_of
+from .._support.errors import SurgeryError
 from ..models.families import blocks_of, encoder_of
 from ..models.family import Block
 
 ADDING_LAYERS = ("proj", "lin2")
 """The layers of a block that add to the residual stream, in order."""
+_CLOSE = 1e-3
+"""Largest difference of a stream from what its parts add up to, relative to its largest value."""
 
 
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
@@ -111,7 +115,13 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
 
         return hook
 
-    with _until_enough(*(block.layers[name].register_forward_hook(catch(name)) for name in ADDING_LAYERS)):
+    def enter(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        caught["entry"] = (args[0], args[0])
+
+    handles = [block.layers[name].register_forward_hook(catch(name)) for name in ADDING_LAYERS]
+    if block.mlp_entry is not None:
+        handles.append(block.mlp_entry.register_forward_pre_hook(enter))
+    with _until_enough(*handles):
         model.get_submodule(block.name)(tokens)
     batch, side = tokens.shape[:2]
     attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
@@ -119,7 +129,32 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
         return Observed(attended[0], tokens, attended[1])
     # an MLP may see the image row by row
     hidden, output = (fold_windows(value, batch, side, 0) for value in caught["lin2"])
-    return Observed(hidden, tokens + attended[1], output)
+    before = tokens + attended[1] if block.mlp_entry is None else fold_windows(caught["entry"][0], batch, side, 0)
+    return Observed(hidden, before, output)
+
+
+def passed(block: Block, tokens: Tensor) -> Tensor:
+    """What the next block reads of what a block gives."""
+    return tokens if block.then is None else block.then(tokens)
+
+
+def check_streams(model: nn.Module, image: Tensor) -> None:
+    """Refuse a model whose blocks do more between their layers than they say, by running one image (1, 3, S, S)."""
+    blocks, read = blocks_of(model), list[Tensor]()
+    entries = [model.get_submodule(block.name) for block in blocks]
+    handles = [entry.register_forward_pre_hook(lambda _module, args: read.append(args[0])) for entry in entries]
+    try:
+        encoder_of(model)(image.to(precision_of(model)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for block, after, tokens, wanted in zip(blocks, blocks[1:], read, read[1:], strict=False):
+        got = passed(block, observe(model, block, tokens, "lin2").added.after)
+        if got.shape != wanted.shape or float((got - wanted).abs().max()) > _CLOSE * float(wanted.abs().max()):
+            raise SurgeryError(
+                f"what {after.name} reads is not what {block.name} adds up to: layers between attention and MLP, or "
+                "between blocks, that the family does not name (Block.mlp_entry, Block.then); leave out the correction"
+            )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..calibration.layer_gradients import LayerBatch, watching
 from ..data.masks import band_radius, boundary_band
 from ..defaults import DEFAULTS
-from ..models.families import blocks_of, geometry_of
+from ..models.families import blocks_of
 from ..models.losses import boundary_loss
 from ..models.protocol import input_logits, low_res_logits
 from .streams import ADDING_LAYERS, fold_windows
@@ -40,9 +40,12 @@ def band_weights(teacher: nn.Module, images: Tensor, boxes: Tensor) -> TokenWeig
     """
     logits = input_logits(low_res_logits(teacher, images, boxes).float(), images.shape[-1])
     band = boundary_band(logits > 0, band_radius(images.shape[-1]))
-    share = F.avg_pool2d(band, geometry_of(teacher).patch_size)[:, 0]
-    weights = _mean_one(1 + DEFAULTS.lambda_b * share)
-    return dict.fromkeys(adding_layers(teacher), weights)
+    weights: dict[str, Tensor] = {}
+    for block in blocks_of(teacher):
+        share = F.avg_pool2d(band, images.shape[-1] // block.tokens_side)[:, 0]
+        weighed = _mean_one(1 + DEFAULTS.lambda_b * share)
+        weights |= {block.layer_names[role]: weighed for role in ADDING_LAYERS}
+    return weights
 
 
 def gradient_weights(teacher: nn.Module, images: Tensor, boxes: Tensor) -> TokenWeights:

@@ -178,19 +178,20 @@ def _dilate(values: Tensor, radius_px: int) -> Tensor:
 Mask = npt.NDArray[np.bool_]
 
 
-def resize_mask(mask: Mask, size: int) -> Mask:
-    """Bring a mask (H, W) to the square evaluation grid: a pixel is inside if more than half of its area is.
+def resize_mask(mask: Mask, size: int | tuple[int, int]) -> Mask:
+    """Bring a mask (H, W) to a grid, square or of (rows, columns): a pixel is inside if more than half of its area is.
 
     The covered area is exact (counted in whole units, so that ties do not depend on rounding), for reduction and
     enlargement alike; a mask of the grid's size stays as it is. Structures thinner than half a pixel are lost.
     """
     check_masks(mask, mask)
-    if size < 1:
+    rows, columns = (size, size) if isinstance(size, int) else size
+    if min(rows, columns) < 1:
         raise MetricError(f"expected a grid of at least 1 pixel a side, got {size}")
     height, width = mask.shape
-    if (height, width) == (size, size):
+    if (height, width) == (rows, columns):
         return mask.copy()
-    area = _overlaps(size, height) @ mask.astype(np.float64) @ _overlaps(size, width).T
+    area = _overlaps(rows, height) @ mask.astype(np.float64) @ _overlaps(columns, width).T
     return np.asarray(2 * area > height * width)
 
 

@@ -22,8 +22,8 @@ from .._support.errors import MedcorePruneError
 from .._support.progress import duration
 from ..models.families import blocks_of, family_of, geometry_of
 from ..models.macs import macs_of
-from ..models.protocol import blank_batch, decode
-from .evaluate import BATCH_SIZE, predict_batch
+from ..models.protocol import blank_batch, decode, low_res_logits, masks_from_logits
+from .evaluate import BATCH_SIZE
 from .memory import peak_bytes
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -190,7 +190,8 @@ class PredictionStep:
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> None:
         images, boxes, _ = blank_batch(model, self.batch_size)
-        predict_batch(model, images, boxes, [(_GRID_PX, _GRID_PX)] * self.batch_size)
+        grid, frame = (_GRID_PX, _GRID_PX), geometry_of(model).frame
+        masks_from_logits(low_res_logits(model, images, boxes), grid, grid, frame)
 
 
 def held_images(model: nn.Module, images: int) -> int:

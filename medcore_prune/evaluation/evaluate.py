@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
 from .._support.progress import track
+from ..data.frame import Frame
 from ..data.masks import resize_mask
 from ..data.samples import SampleSet
 from ..data.splits.split import Data, Split, named_sets
 from ..models.families import geometry_of
-from ..models.protocol import Postprocess, batch_of, low_res_logits, masks_from_logits
+from ..models.protocol import Postprocess, batch_of, input_logits, low_res_logits, masks_from_logits
 from .metrics import MaskMetrics, evaluate_mask
 
 BATCH_SIZE = 16
@@ -35,29 +36,32 @@ class EvaluationSet:
 
     Args:
         samples: Images, masks and boxes.
-        input_size: Side of the model's input in pixels.
+        frame: How images lie in the model's input.
         eval_size: Side in pixels of the square grid on which masks are compared (METHOD section 10), or `"original"`.
 
     Attributes:
-        shapes: (H, W) of the grid of each image.
+        grids: (H, W) of the grid of each image.
+        shapes: (H, W) of each image.
     """
 
-    def __init__(self, samples: SampleSet, input_size: int, eval_size: EvalSize = 256) -> None:
+    def __init__(self, samples: SampleSet, frame: Frame, eval_size: EvalSize = 256) -> None:
         if not len(samples):
             raise DataError(f"data set {samples.name!r} holds no image to evaluate on")
         if eval_size != "original" and (not isinstance(eval_size, int) or eval_size < 1):
             raise DataError(f"the evaluation grid: expected at least 1 pixel a side, or 'original', got {eval_size!r}")
-        self.name, self.input_size = samples.name, input_size
+        self.name, self.frame = samples.name, frame
         self.ids, self.groups = list(samples.ids), list(samples.groups)
         images, boxes, self.true_masks, self.eval_boxes = [], [], [], []
+        self.grids: list[tuple[int, int]] = []
         self.shapes: list[tuple[int, int]] = []
         for sample in samples:
-            image, box = batch_of([(sample.image, sample.box)], input_size)
+            image, box = batch_of([(sample.image, sample.box)], frame)
             images.append(image)
             boxes.append(box)
             height, width = sample.mask.shape
             rows, columns = (height, width) if eval_size == "original" else (eval_size, eval_size)
-            self.shapes.append((rows, columns))
+            self.shapes.append((height, width))
+            self.grids.append((rows, columns))
             self.true_masks.append(sample.mask if eval_size == "original" else resize_mask(sample.mask, eval_size))
             x0, y0, x1, y1 = sample.box
             # the far edges of the last pixels, so that the scaled box covers them whole
@@ -81,28 +85,37 @@ def predict(
 ) -> Masks:
     """Predict the mask of every image on the evaluation grid by a `Sam` of the set's input size, in evaluation mode."""
     masks: list[npt.NDArray[np.bool_]] = []
+    device = next(model.parameters()).device
     starts = range(0, len(images), batch_size)
     for start in track(starts, f"predicting {images.name}", total=len(starts), show=progress):
         part = slice(start, start + batch_size)
-        found = predict_batch(model, images.images[part], images.boxes[part], images.shapes[part], postprocess)
-        masks += [mask.cpu().numpy() for mask in found]
+        logits = low_res_logits(model, *(each[part].to(device) for each in (images.images, images.boxes)))
+        masks += masks_of(logits, images, start, postprocess)
     return masks
 
 
-def predict_batch(
-    model: nn.Module,
-    images: Tensor,
-    boxes: Tensor,
-    shapes: Sequence[tuple[int, int]],
-    postprocess: Postprocess = "medsam",
-) -> list[Tensor]:
-    """Predict the masks of a batch, (H, W) bool each, where the model is."""
-    device = next(model.parameters()).device
-    logits = low_res_logits(model, images.to(device), boxes.to(device))
-    if len(set(shapes)) == 1:
-        return list(masks_from_logits(logits, shapes[0], postprocess))
-    pairs = zip(logits, shapes, strict=True)
-    return [masks_from_logits(one[None], shape, postprocess)[0] for one, shape in pairs]
+def masks_of(
+    logits: Tensor, images: EvaluationSet, start: int = 0, postprocess: Postprocess = "medsam"
+) -> list[npt.NDArray[np.bool_]]:
+    """Turn low-resolution logits (B, 1, h, w) of images from `start` on into their masks on the evaluation grid."""
+    places = range(start, start + len(logits))
+    keys = [(images.shapes[place], images.grids[place]) for place in places]
+    if len(set(keys)) == 1:
+        return list(masks_from_logits(logits, *keys[0], images.frame, postprocess).cpu().numpy())
+    pairs = zip(logits, keys, strict=True)
+    return [masks_from_logits(one[None], *key, images.frame, postprocess)[0].cpu().numpy() for one, key in pairs]
+
+
+def grid_logits(logits: Tensor, images: EvaluationSet, start: int = 0, size: int = 256) -> Tensor:
+    """Bring low-resolution logits of images from `start` on to a square grid that covers each image, bilinearly.
+
+    (B, 1, h, w) to (B, 1, size, size): the grid on which true masks of that size lie, whatever the model's frame.
+    """
+    if not images.frame.padded:
+        return input_logits(logits, size)
+    shapes = images.shapes[start : start + len(logits)]
+    cropped = [images.frame.crop(one[None], shape) for one, shape in zip(logits, shapes, strict=True)]
+    return torch.cat([input_logits(one, size) for one in cropped])
 
 
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
@@ -153,10 +166,10 @@ def evaluate(
         MedcorePruneError: The model is of half precision, or torch's default dtype is not float32.
     """
     require_default_dtype()
-    size = geometry_of(model).image_size
+    frame = geometry_of(model).frame
     tables = []
     for samples in (data.test if isinstance(data, Split) else named_sets(data, "evaluation")).values():
-        images = EvaluationSet(samples, size, eval_size)
+        images = EvaluationSet(samples, frame, eval_size)
         masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
         tables.append(score(masks, images, tolerance_px=tolerance_px))
     if not tables:

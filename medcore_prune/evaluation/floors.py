@@ -50,4 +50,4 @@ def floor_masks(name: str, images: EvaluationSet) -> Masks:
     """Return a mask an image from its box prompt, by a name in `FLOORS`."""
     if name not in FLOORS:
         raise DataError(f"unknown floor {name!r}: expected one of {', '.join(FLOORS)}")
-    return [FLOORS[name](box, shape) for box, shape in zip(images.eval_boxes, images.shapes, strict=True)]
+    return [FLOORS[name](box, shape) for box, shape in zip(images.eval_boxes, images.grids, strict=True)]

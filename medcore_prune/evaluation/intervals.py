@@ -96,6 +96,28 @@ def _labels(name: str, groups: Sequence[object]) -> list[str]:
     return list(map(str, groups))
 
 
+def paired_error(differences: Mapping[str, Array], groups: Mapping[str, Sequence[str]]) -> float:
+    """Standard error of the macro average of paired differences, images of one group counted together.
+
+        sqrt(sum_k e_k^2) / K,   e_k^2 = G/(G-1) sum_g (sum_{i in g} (d_i - mean d))^2 / n^2     for K sets, G groups
+
+    Args:
+        differences: Data set to the difference of each image, (n,).
+        groups: Data set to the group of each image.
+
+    Returns:
+        The error, which many draws of a `Bootstrap` deviate by as well; 1 without a set, or where a set has one group.
+    """
+    squares = []
+    for name, values in differences.items():
+        labels, codes = np.unique(list(map(str, groups[name])), return_inverse=True)
+        if len(labels) < 2:
+            return 1.0
+        sums = np.bincount(codes, np.asarray(values) - np.mean(values))
+        squares.append(len(labels) / (len(labels) - 1) * float(np.square(sums).sum()) / len(values) ** 2)
+    return float(np.sqrt(sum(squares))) / len(squares) if squares else 1.0
+
+
 def interval(value: float, draws: Array, confidence: float = CONFIDENCE) -> Interval:
     """Percentile interval of bootstrap draws around an estimate."""
     tail = (1 - confidence) / 2

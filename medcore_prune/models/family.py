@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import compat  # noqa: F401  # whatever library a model is of, it imports torchvision after this
 from .._support.errors import MedcorePruneError, SurgeryError
+from ..data.frame import Frame
 
 _MERGE = "merge an adapter into its weight first (peft: merge_and_unload), so that a plain nn.Linear is left"
 
@@ -57,6 +58,11 @@ class Block:
         side: Tokens along one side of what the block reads; None where it is the encoder's, which `blocks_of` puts in.
         prefix_tokens: Class and register tokens beside those, put in likewise.
         row_order: How the rows of `qkv` lie.
+        head_tables: Parameters of `attention` that hold a row a head and go with it, such as relative positions. A
+            criterion reads the layers alone.
+        mlp_entry: The module that is handed the stream which the MLP adds to; None where that is the block's input and
+            what attention adds.
+        then: What runs between this block and the next, (B, h, w, D) to what that reads; None for nothing.
     """
 
     index: int
@@ -70,6 +76,14 @@ class Block:
     side: int | None = None
     prefix_tokens: int = 0
     row_order: RowOrder = "parts"
+    head_tables: tuple[str, ...] = ()
+    mlp_entry: nn.Module | None = None
+    then: nn.Module | None = None
+
+    @property
+    def table_params(self) -> int:
+        """Parameters of `head_tables` that go with one head."""
+        return sum(self.attention.get_parameter(name)[0].numel() for name in self.head_tables)
 
     @property
     def width(self) -> int:
@@ -142,12 +156,16 @@ def block_of(
     side: int | None = None,
     prefix_tokens: int = 0,
     row_order: RowOrder = "parts",
+    head_tables: tuple[str, ...] = (),
+    mlp_entry: nn.Module | None = None,
+    then: nn.Module | None = None,
 ) -> Block:
     """Show a module as a block.
 
     Args:
         module: The block itself.
-        index, name, attention, num_heads, window, side, prefix_tokens, row_order: As in `Block`.
+        index, name, attention, num_heads, window, side, prefix_tokens, row_order, head_tables, mlp_entry, then: As in
+            `Block`.
         paths: Role to the layer's place in the module.
 
     Raises:
@@ -159,8 +177,8 @@ def block_of(
     for role, layer in layers.items():
         require_plain(names[role], layer)
     head_dim = sum(layers[role].out_features for role in (FUSED if FUSED[0] in layers else SEPARATE)) // (3 * num_heads)
-    grid = (side, prefix_tokens, row_order)
-    return Block(index, name, layers, names, attention, num_heads, head_dim, window, *grid)
+    rest = (side, prefix_tokens, row_order, head_tables, mlp_entry, then)
+    return Block(index, name, layers, names, attention, num_heads, head_dim, window, *rest)
 
 
 @dataclass(frozen=True)
@@ -173,6 +191,7 @@ class Geometry:
         embed_dim: Channels of a token where the first block reads it.
         out_channels: Channels that the neck hands to the mask decoder; 0 where there is no neck.
         prefix_tokens: Class and register tokens, which are beside those of the image.
+        padded: Whether images keep their aspect and are padded, rather than stretched, to the input.
     """
 
     image_size: int
@@ -181,6 +200,12 @@ class Geometry:
     out_channels: int
     # not shown, for hashes of models are made from what is
     prefix_tokens: int = field(default=0, repr=False)
+    padded: bool = field(default=False, repr=False)
+
+    @property
+    def frame(self) -> Frame:
+        """How images lie in the input."""
+        return Frame(self.image_size, self.padded)
 
     @property
     def tokens_side(self) -> int:
@@ -215,7 +240,7 @@ class EncoderFamily(Protocol):
         ...
 
     def set_num_heads(self, block: Block, num_heads: int) -> None:
-        """Tell the block's attention how many heads are left."""
+        """Tell the block's attention how many heads are left; `head_tables` have been cut already."""
         ...
 
     def embed(self, model: nn.Module, images: Tensor) -> Tensor:

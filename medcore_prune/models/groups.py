@@ -99,6 +99,7 @@ class StructuredGroup:
         layer_out: `proj` or `lin2`; a unit owns columns of it.
         name_out: Its qualified name in the model.
         out_cols: (n_units, unit_size) int64.
+        table_params: Parameters of the block's `head_tables` that go with a unit.
     """
 
     block: int
@@ -109,6 +110,7 @@ class StructuredGroup:
     layer_out: nn.Linear
     name_out: str
     out_cols: Tensor = field(repr=False)
+    table_params: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         _check_indices(self.out_cols, self.layer_out.in_features, f"columns of {self.name_out}")
@@ -124,7 +126,7 @@ class StructuredGroup:
         given = sum(
             part.rows.shape[1] * (part.layer.in_features + (part.layer.bias is not None)) for part in self.inputs
         )
-        return given + self.unit_size * self.layer_out.out_features
+        return given + self.unit_size * self.layer_out.out_features + self.table_params
 
     @property
     def tp_group(self) -> tp.Group:
@@ -196,6 +198,7 @@ def _head_group(block: Block) -> StructuredGroup:
         layer_out=block.layers["proj"],
         name_out=block.layer_names["proj"],
         out_cols=torch.arange(block.num_heads * block.head_dim).view(block.num_heads, block.head_dim),
+        table_params=block.table_params,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from .._support.errors import BudgetError
-from .families import blocks_of, geometry_of
+from .families import blocks_of, family_of, geometry_of
 from .family import Block, Geometry
 
 _RGB = 3  # channels of the input image
@@ -15,9 +15,14 @@ _NECK_KERNEL = 3 * 3  # SAM's neck: a 1 x 1 convolution, then a 3 x 3 one
 
 @dataclass(frozen=True)
 class Convention:
-    """What counts as a multiply-accumulate: of everything around the blocks, of a head, and of a neuron."""
+    """What counts as a multiply-accumulate: of everything around the blocks, of a head, and of a neuron.
 
-    stem_macs: Callable[[Geometry, Sequence[Block]], int]
+    `around_macs` is SAM's; a family with convolutions between its blocks counts them itself (`fixed_macs`), with the
+    neck apart, which `counts_neck` says whether to add.
+    """
+
+    around_macs: Callable[[Geometry, Sequence[Block]], int]
+    counts_neck: bool
     head_macs: Callable[[Block], int]
     neuron_macs: Callable[[Block], int]
 
@@ -56,9 +61,9 @@ def _full_head_macs(block: Block) -> int:
 
 CONVENTIONS: dict[str, Convention] = {
     # METHOD section 7: no window padding, no relative positions, no neck
-    "paper": Convention(_patch_macs, _paper_head_macs, _neuron_macs),
+    "paper": Convention(_patch_macs, False, _paper_head_macs, _neuron_macs),
     # every matrix product and convolution that runs
-    "full": Convention(_patch_and_neck_macs, _full_head_macs, _neuron_macs),
+    "full": Convention(_patch_and_neck_macs, True, _full_head_macs, _neuron_macs),
 }
 
 
@@ -69,8 +74,17 @@ def convention_named(name: str) -> Convention:
     return CONVENTIONS[name]
 
 
+def fixed_macs(model: nn.Module, rule: Convention) -> int:
+    """Count what no cut changes: everything in the encoder that is no head's and no neuron's."""
+    own = getattr(family_of(model), "fixed_macs", None)
+    if own is None:
+        return rule.around_macs(geometry_of(model), blocks_of(model))
+    around, neck = own(model)
+    return int(around + neck * rule.counts_neck)
+
+
 def macs_of(model: nn.Module, name: str = "full") -> tuple[int, list[int]]:
     """Count a model's encoder as it is: everything around the blocks, and each block."""
     rule, blocks = convention_named(name), blocks_of(model)
     each = [rule.block_macs(block, block.num_heads, block.neurons) for block in blocks]
-    return rule.stem_macs(geometry_of(model), blocks), each
+    return fixed_macs(model, rule), each

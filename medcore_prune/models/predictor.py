@@ -1,4 +1,4 @@
-"""Segment one image with boxes, under MedSAM's protocol."""
+"""Segment one image with boxes, under the protocol of the model's family."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._support.errors import DataError
 from ..data.prompts import Box
 from .families import geometry_of
-from .protocol import Postprocess, decode, embed, masks_from_logits, preprocess, scale_box
+from .protocol import Postprocess, decode, embed, masks_from_logits
 
 
 class Predictor:
@@ -44,7 +44,7 @@ class Predictor:
             MedcorePruneError: The model is of half precision, or torch's default dtype is not float32.
         """
         device = next(self.model.parameters()).device
-        pixels = preprocess(image, geometry_of(self.model).image_size)
+        pixels = geometry_of(self.model).frame.image(image)
         self._embedding = embed(self.model, pixels[None].to(device))
         self._shape = (int(image.shape[0]), int(image.shape[1]))
         return self
@@ -65,6 +65,7 @@ class Predictor:
         """
         if self._embedding is None:
             raise DataError("no image to segment: call set_image first")
-        scaled = scale_box(box, self._shape, geometry_of(self.model).image_size)
+        frame = geometry_of(self.model).frame
+        scaled = frame.box(box, self._shape)
         logits = decode(self.model, self._embedding, scaled[None].to(self._embedding.device))
-        return masks_from_logits(logits, self._shape, self.postprocess)[0].cpu().numpy()
+        return masks_from_logits(logits, self._shape, self._shape, frame, self.postprocess)[0].cpu().numpy()

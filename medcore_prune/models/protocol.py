@@ -1,8 +1,8 @@
-"""MedSAM's protocol: how an image and a box become a mask (METHOD section 11).
+"""How an image and a box become a mask (METHOD sections 11 and 13): a `Frame`, the model, and back to the image.
 
-Square resize without padding, min-max scaling of each image, one box a mask in input pixels, a single output mask.
-segment-anything's `SamPredictor` pads and normalises by mean and deviation instead; a MedSAM checkpoint gives worse
-masks under it.
+Min-max scaling of each image, one box a mask in input pixels, a single output mask. MedSAM's images are stretched to
+the square input, LiteMedSAM's are padded. segment-anything's `SamPredictor` pads and normalises by mean and deviation;
+a MedSAM checkpoint gives worse masks under it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,37 +16,15 @@ from torch import Tensor, nn
 
 from .._support.devices import precision_of, refuse_half, require_default_dtype
 from .._support.errors import DataError
-from ..data.images import to_rgb
-from ..data.prompts import Box, check_box
+from ..data.frame import Frame
+from ..data.prompts import Box
 from .families import family_of, geometry_of
 
 Postprocess = Literal["medsam", "logits"]
 
 
-def preprocess(image: npt.NDArray[np.uint8], size: int) -> Tensor:
-    """Resize (H, W), (H, W, 3) or (H, W, 4) uint8 to (3, size, size) float32 and scale this image's range to [0, 1].
-
-    The resize is bicubic and anti-aliased; an image of one value becomes all zero.
-    """
-    # a copy of our own: readers of images hand out arrays that must not be written to
-    rgb = np.array(to_rgb(image), order="C")
-    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
-    square = F.interpolate(pixels, (size, size), mode="bicubic", align_corners=False, antialias=True)[0]
-    square = square.clamp(0.0, 255.0)
-    low, high = square.min(), square.max()
-    return (square - low) / (high - low).clamp(min=1e-8)
-
-
-def scale_box(box: Box, shape: tuple[int, int], size: int) -> Tensor:
-    """Map a box x0, y0, x1, y1 from pixels of an image (H, W) to input pixels, (4,) float32; `check_box` refuses."""
-    x0, y0, x1, y1 = check_box(box, shape)
-    height, width = shape
-    scale = torch.tensor([size / width, size / height, size / width, size / height], dtype=torch.float32)
-    return torch.tensor([x0, y0, x1, y1], dtype=torch.float32) * scale
-
-
 def embed(model: nn.Module, images: Tensor) -> Tensor:
-    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, S / patch, S / patch), float64 where the model is."""
+    """Run the image encoder: (B, 3, S, S) in [0, 1] to (B, C, h, w), float64 where the model is."""
     require_default_dtype()
     if images.dtype == torch.float32:
         refuse_half(model)
@@ -65,7 +43,7 @@ def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
 
 
 def low_res_logits(model: nn.Module, images: Tensor, boxes: Tensor) -> Tensor:
-    """Predict (B, 1, h, w) logits, h = 4 * S / patch, from what `preprocess` and `scale_box` make, one box an image."""
+    """Predict (B, 1, 4 h, 4 w) logits from what `batch_of` makes, one box an image."""
     return decode(model, embed(model, images), boxes)
 
 
@@ -74,17 +52,19 @@ def input_logits(low_res: Tensor, size: int) -> Tensor:
     return F.interpolate(low_res, (size, size), mode="bilinear", align_corners=False)
 
 
-def masks_from_logits(low_res: Tensor, shape: tuple[int, int], postprocess: Postprocess = "medsam") -> Tensor:
-    """Turn (B, 1, h, w) low-resolution logits into (B, H, W) bool masks of a given size (H, W).
+def masks_from_logits(
+    low_res: Tensor, image: tuple[int, int], grid: tuple[int, int], frame: Frame, postprocess: Postprocess = "medsam"
+) -> Tensor:
+    """Turn (B, 1, h, w) low-resolution logits into (B, H, W) bool masks on a grid (H, W) that covers the image.
 
     `"medsam"` resizes probabilities and cuts at 0.5, as MedSAM's published inference; `"logits"` resizes logits and
-    cuts at 0.
+    cuts at 0. The frame says which part of the map shows an image of `image`, (rows, columns) in its own pixels.
     """
     if postprocess not in _POSTPROCESS:
         raise DataError(f"unknown postprocess {postprocess!r}: expected one of {', '.join(_POSTPROCESS)}")
     activation, threshold = _POSTPROCESS[postprocess]
-    values = activation(low_res.float())
-    return F.interpolate(values, shape, mode="bilinear", align_corners=False)[:, 0] > threshold
+    values = activation(frame.crop(low_res.float(), image))
+    return F.interpolate(values, grid, mode="bilinear", align_corners=False)[:, 0] > threshold
 
 
 _POSTPROCESS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
@@ -94,11 +74,11 @@ _POSTPROCESS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 
 
 def batch_of(
-    samples: Sequence[tuple[npt.NDArray[np.uint8], Box]], size: int, device: torch.device | str = "cpu"
+    samples: Sequence[tuple[npt.NDArray[np.uint8], Box]], frame: Frame, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """Stack pairs of image and box, in image pixels, to the model's input: (B, 3, size, size) and (B, 4)."""
-    images = torch.stack([preprocess(image, size) for image, _ in samples])
-    boxes = torch.stack([scale_box(box, image.shape[:2], size) for image, box in samples])
+    images = torch.stack([frame.image(image) for image, _ in samples])
+    boxes = torch.stack([frame.box(box, image.shape[:2]) for image, box in samples])
     return images.to(device), boxes.to(device)
 
 

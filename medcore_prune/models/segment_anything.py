@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,22 +28,23 @@ from segment_anything.modeling import (  # isort: skip
 _LAYER_PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
 
 
-def _modules(shape: SamShape) -> Sam:
-    side = shape.image_size // shape.patch_size
-    encoder = ImageEncoderViT(
-        img_size=shape.image_size,
-        patch_size=shape.patch_size,
-        embed_dim=shape.embed_dim,
-        depth=shape.depth,
-        num_heads=shape.num_heads,
-        mlp_ratio=4,
-        out_chans=shape.out_channels,
-        qkv_bias=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=shape.window,
-        global_attn_indexes=shape.global_blocks,
-    )
+class DecoderShape(Protocol):
+    """Sizes of prompt encoder and mask decoder."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def out_channels(self) -> int: ...
+    @property
+    def decoder_heads(self) -> int: ...
+    @property
+    def decoder_mlp_dim(self) -> int: ...
+    @property
+    def iou_hidden_dim(self) -> int: ...
+
+
+def sam_around(encoder: nn.Module, shape: DecoderShape, side: int) -> Sam:
+    """Put prompt encoder and mask decoder with untrained weights behind an encoder of side x side embeddings."""
     prompts = PromptEncoder(
         embed_dim=shape.out_channels,
         image_embedding_size=(side, side),
@@ -61,6 +62,61 @@ def _modules(shape: SamShape) -> Sam:
     sam = Sam(encoder, prompts, decoder, pixel_mean=[0.0, 0.0, 0.0], pixel_std=[255.0, 255.0, 255.0])
     sam.prompt_encoder.requires_grad_(False)
     return sam
+
+
+def decode_boxes(model: Sam, embeddings: Tensor, boxes: Tensor) -> Tensor:
+    """Compute what `MaskDecoder.predict_masks` does for one image and many prompts, for many images with one each.
+
+    Embeddings (B, C, h, w) and boxes (B, 4) in input pixels give (B, 1, 4 h, 4 w) logits. Only the first mask token is
+    upscaled (`multimask_output=False`).
+    """
+    decoder, prompts = model.mask_decoder, model.prompt_encoder
+    with _single_precision(prompts.pe_layer):
+        sparse, dense = prompts(points=None, boxes=boxes, masks=None)
+        dense_position = prompts.get_dense_pe()
+    fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    # not len(boxes): an exporter would take that number for a constant
+    count = boxes.shape[0]
+    tokens = torch.cat([fixed.expand(count, -1, -1), sparse], dim=1)
+    position = dense_position.expand(count, -1, -1, -1)
+    state, source = decoder.transformer(embeddings + dense, position, tokens)
+    source = source.transpose(1, 2).reshape(embeddings.shape)
+    upscaled = decoder.output_upscaling(source)
+    weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
+    return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+
+
+@contextmanager
+def _single_precision(positions: Any) -> Iterator[None]:
+    """Encode positions in float32, as segment-anything makes coordinates whatever the model's numbers are."""
+    own = positions.positional_encoding_gaussian_matrix
+    if own.dtype != torch.float64:
+        yield
+        return
+    positions.positional_encoding_gaussian_matrix = own.float()
+    try:
+        yield
+    finally:
+        positions.positional_encoding_gaussian_matrix = own
+
+
+def _modules(shape: SamShape) -> Sam:
+    side = shape.image_size // shape.patch_size
+    encoder = ImageEncoderViT(
+        img_size=shape.image_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.embed_dim,
+        depth=shape.depth,
+        num_heads=shape.num_heads,
+        mlp_ratio=4,
+        out_chans=shape.out_channels,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=shape.window,
+        global_attn_indexes=shape.global_blocks,
+    )
+    return sam_around(encoder, shape, side)
 
 
 LARGEST_IMAGE_SIZE = 1 << 16
@@ -101,20 +157,6 @@ def build_sam(
     return cast(Sam, untrained(lambda: _modules(shape), device, seed))
 
 
-@contextmanager
-def _single_precision(positions: Any) -> Iterator[None]:
-    """Encode positions in float32, as segment-anything makes coordinates whatever the model's numbers are."""
-    own = positions.positional_encoding_gaussian_matrix
-    if own.dtype != torch.float64:
-        yield
-        return
-    positions.positional_encoding_gaussian_matrix = own.float()
-    try:
-        yield
-    finally:
-        positions.positional_encoding_gaussian_matrix = own
-
-
 @register_family
 class SegmentAnythingFamily:
     """Shows the blocks of segment-anything's encoder, and builds whole models."""
@@ -126,7 +168,7 @@ class SegmentAnythingFamily:
     attentions: Mapping[str, type[nn.Module]] = {"segment-anything": Attention, "sdpa": SdpaAttention}
 
     def matches(self, model: nn.Module) -> bool:
-        return isinstance(model, (Sam, ImageEncoderViT))
+        return isinstance(self.encoder(model), ImageEncoderViT)
 
     def encoder(self, model: nn.Module) -> nn.Module:
         return model.image_encoder if isinstance(model, Sam) else model
@@ -157,26 +199,9 @@ class SegmentAnythingFamily:
         return self.encoder(model)(images)
 
     def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
-        """Compute what `MaskDecoder.predict_masks` does for one image and many prompts, for many images with one each.
-
-        Only the first mask token is upscaled (`multimask_output=False`).
-        """
         if not isinstance(model, Sam):
             raise no_decoder(model)
-        decoder, prompts = model.mask_decoder, model.prompt_encoder
-        with _single_precision(prompts.pe_layer):
-            sparse, dense = prompts(points=None, boxes=boxes, masks=None)
-            dense_position = prompts.get_dense_pe()
-        fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        # not len(boxes): an exporter would take that number for a constant
-        count = boxes.shape[0]
-        tokens = torch.cat([fixed.expand(count, -1, -1), sparse], dim=1)
-        position = dense_position.expand(count, -1, -1, -1)
-        state, source = decoder.transformer(embeddings + dense, position, tokens)
-        source = source.transpose(1, 2).reshape(embeddings.shape)
-        upscaled = decoder.output_upscaling(source)
-        weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
-        return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+        return decode_boxes(model, embeddings, boxes)
 
     def build(self, settings: Mapping[str, Any]) -> Sam:
         shape = SamShape(**{**settings, "global_blocks": tuple(settings["global_blocks"])})

@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from .._support.errors import MedcorePruneError
 from .families import blocks_of, family_of
 
+_RUNNING_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
 
 def _kinds(model: nn.Module) -> Mapping[str, type[nn.Module]]:
     family = family_of(model)
@@ -128,6 +130,18 @@ def checkpointing(*models: nn.Module, on: bool = True) -> Iterator[None]:
     finally:
         for model, was in before:
             set_checkpointing(model, was)
+
+
+def set_training(model: nn.Module) -> None:
+    """Put a model into training mode, in place, but for norms over a batch: they go on with their running statistics.
+
+    A few images a step would replace what they have seen of the training data of the whole model; their weights and
+    biases are trained as all others.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _RUNNING_NORMS):
+            module.eval()
 
 
 @contextmanager

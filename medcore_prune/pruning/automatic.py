@@ -13,12 +13,12 @@ from .._support.errors import BudgetError, DataError
 from .._support.progress import track
 from ..calibration.statistics import Statistics
 from ..data.splits.split import Data, training_samples
-from ..evaluation.evaluate import EvaluationSet
+from ..evaluation.evaluate import EvaluationSet, grid_logits
 from ..evaluation.leverage import BAND_PX, GRID_PX, QUANTILE, Before
 from ..evaluation.pooled import PooledValues
 from ..models.families import geometry_of
 from ..models.groups import FAMILY_NAMES, Family
-from ..models.protocol import input_logits, low_res_logits
+from ..models.protocol import low_res_logits
 from ..scoring.inputs import Inputs
 from ..scoring.recipes import Scorer, scored
 from .budget import Budget
@@ -85,7 +85,8 @@ class SplitSearch:
             raise DataError("the split is measured on images: expected at least one data set")
         self.model, self._planner, self._batch_size = model, planner, batch_size
         self._around, self._band_px, self._q = around, band_px, q
-        self._inputs = [(s.images, s.boxes, torch.from_numpy(np.stack(s.true_masks))[:, None]) for s in images]
+        self._images = list(images)
+        self._truth = [torch.from_numpy(np.stack(each.true_masks))[:, None] for each in images]
         self.dense = count(model)
         full = planner(_ALL)
         self.total: State = (sum(b.heads for b in full.blocks), sum(b.neurons for b in full.blocks))
@@ -140,12 +141,12 @@ class SplitSearch:
         if (state, after) not in self._displaced:
             maps, pool = (self._low_res(state), self._low_res(after)), PooledValues()
             start = 0
-            for _, _, truth in self._inputs:
+            for images, truth in zip(self._images, self._truth, strict=True):
                 for place in range(0, len(truth), self._batch_size):
                     masks = truth[place : place + self._batch_size]
                     part = slice(start, start + len(masks))
                     start += len(masks)
-                    old, new = (input_logits(each[part], GRID_PX) for each in maps)
+                    old, new = (grid_logits(each[part], images, place, GRID_PX) for each in maps)
                     before = Before.of(old, masks.to(old.device), around=self._around, band_px=self._band_px)
                     pool.add(torch.cat(before.in_band(new)))
             self._displaced[state, after] = pool.quantile(self._q)
@@ -203,10 +204,10 @@ class SplitSearch:
         device = next(self.model.parameters()).device
         with masked(self.model, self.plan(state)):
             parts = [
-                low_res_logits(self.model, images[i : i + size].to(device), boxes[i : i + size].to(device))
-                for images, boxes, _ in self._inputs
+                low_res_logits(self.model, *(of[i : i + size].to(device) for of in (each.images, each.boxes)))
+                for each in self._images
                 for size in [self._batch_size]
-                for i in range(0, len(images), size)
+                for i in range(0, len(each), size)
             ]
         self._maps[state] = torch.cat(parts)
         while len(self._maps) > _MAPS_KEPT:
@@ -314,10 +315,10 @@ def automatic_plan(
         RegistryError, CriterionError, StatisticsError: As of `plan`.
     """
     wanted = Target.parse(target)
-    drawn = training_samples(data, "automatic splitting", samples, seed, geometry_of(model).image_size)
+    drawn = training_samples(data, "automatic splitting", samples, seed, geometry_of(model).frame)
     recipe, scores = scored(criterion, Inputs(model, reference, drawn, statistics, seed))
     make = planner(model, recipe, scores, statistics=statistics, budget=Budget(protect=protect))
-    images = [EvaluationSet(each, geometry_of(model).image_size, GRID_PX) for each in drawn.values()]
+    images = [EvaluationSet(each, geometry_of(model).frame, GRID_PX) for each in drawn.values()]
     search = SplitSearch(model, make, images, chunk=chunk, around=around, band_px=band_px, q=q, batch_size=batch_size)
     return search_plan(search, wanted, {"samples": samples, "around": around, "band_px": band_px}, progress=progress)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from .._support.errors import BudgetError, require_known
-from ..models.families import blocks_of, encoder_of, geometry_of
+from ..models.families import blocks_of, encoder_of
 from ..models.groups import Family, StructuredGroup, groups_of
-from ..models.macs import CONVENTIONS, convention_named
+from ..models.macs import CONVENTIONS, convention_named, fixed_macs
 from .plan import Plan
 
 
@@ -94,7 +94,8 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
         BudgetError: Unknown convention.
         SurgeryError: The plan is for other sizes.
     """
-    rule, geometry, blocks = convention_named(convention), geometry_of(model), blocks_of(model)
+    rule, blocks = convention_named(convention), blocks_of(model)
+    around = 2 * fixed_macs(model, rule)
     if plan is not None:
         plan.check_fits(model)
     unit_params = unit_costs(model, groups_of(model))
@@ -111,7 +112,6 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
         per_block.append(BlockCost(block.index, block.window, heads, neurons, params, flops))
         gone += cut
     total = sum(parameter.numel() for parameter in encoder_of(model).parameters()) - gone
-    around = 2 * rule.stem_macs(geometry, blocks)
     return Cost(convention, total, around + sum(block.flops for block in per_block), tuple(per_block))
 
 

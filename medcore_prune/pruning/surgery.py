@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .._support.errors import SurgeryError
 from ..models.altered import ZeroChannels, refuse_masked
-from ..models.families import family_of
+from ..models.families import blocks_of, family_of
+from ..models.family import Block
 from ..models.groups import StructuredGroup, groups_of
 from ..models.protocol import embed
 from .plan import BlockPlan, Plan, sizes_left, sizes_of
@@ -125,9 +126,20 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
     for name, parameter in pruned.named_parameters():
         parameter.requires_grad_(trainable[name])
     for block, part in zip(blocks, plan.blocks, strict=True):
+        _cut_tables(block, part)
         family.set_num_heads(block, len(part.keep_heads))
     remember_cut(pruned, before, plan)
     return pruned
+
+
+def _cut_tables(block: Block, part: BlockPlan) -> None:
+    """Leave of tables with a row a head those of the heads that stay."""
+    if len(part.keep_heads) == part.heads:
+        return
+    for name in block.head_tables:
+        old = block.attention.get_parameter(name)
+        rows = torch.tensor(part.keep_heads, device=old.device)
+        setattr(block.attention, name, nn.Parameter(old.detach()[rows], requires_grad=old.requires_grad))
 
 
 def _check_own_weights(model: nn.Module) -> None:
@@ -188,7 +200,7 @@ def parameter_masks(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
 
     Returns:
         Parameter name to a tensor of its shape and device, 1 where it stays and 0 where it goes; weights of all
-        prunable layers, and biases of those whose rows go.
+        prunable layers, biases of those whose rows go, and tables with a row a head.
 
     Raises:
         SurgeryError: The plan does not fit the model.
@@ -207,4 +219,10 @@ def parameter_masks(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
                 mask = torch.ones_like(parameter)
                 mask[rows] = 0
                 masks[f"{part.name}.{name}"] = mask
+    for block, cut in zip(blocks_of(model), plan.blocks, strict=True):
+        for name in block.head_tables:
+            mask = torch.zeros_like(block.attention.get_parameter(name))
+            mask[list(cut.keep_heads)] = 1
+            attention = block.layer_names["proj"].rpartition(".")[0]
+            masks[f"{attention}.{name}"] = mask
     return {name: mask.detach() for name, mask in masks.items()}

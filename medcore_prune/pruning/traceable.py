@@ -103,11 +103,16 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
         stayed, as after `prune`, so that `save` can write it; a `Sam` has to be given whole for that.
 
     Raises:
-        MedcorePruneError: Another model: those of timm are traceable as they are.
+        MedcorePruneError: Another model: those of timm are traceable as they are, a TinyViT cannot be.
         SurgeryError: Parts of heads were pruned, or channels of the residual stream. Attention and positions are put
             back all the same, but do not fit the layers any longer.
     """
     family = family_of(model)
+    if any(block.head_tables for block in family.blocks(model)):
+        raise MedcorePruneError(
+            f"torch-pruning's pruners cannot follow the heads of {family.name}, whose positions are a table a head: "
+            "use medcore_prune.plan and prune"
+        )
     gives_weights: bool | None = getattr(family, "attention_gives_weights", None)
     if gives_weights is None:
         raise MedcorePruneError(f"{type(model).__name__} is traceable as it is: hand it to torch-pruning")

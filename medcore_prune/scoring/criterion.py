@@ -1,4 +1,4 @@
-"""The contract that every criterion keeps, and the registry of criteria.
+"""The contract that every criterion keeps, and the scores of a model's units by it.
 
 A criterion *is* a torch-pruning importance, so that it plugs into any torch-pruning pruner, and torch-pruning's
 importances plug in here (`as_criterion`).

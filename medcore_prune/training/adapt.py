@@ -13,8 +13,9 @@ from ..data.samples import SampleSet
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.protocol import embed
-from .loop import TrainRecord, batch_loss, train
+from .loop import batch_loss, train
 from .pool import Augmentation, Batch, Pool
+from .record import Scores, TrainRecord
 from .settings import AdaptSettings, TrainSettings
 
 # images are pooled a little larger than the input, so that zooming in does not blur
@@ -35,12 +36,12 @@ def adapt_pool(
     at_a_time: int | None = None,
 ) -> TrainRecord:
     """Fine-tune a model in place on a pool, as `adapt` on data sets; without validation images the last weights."""
-    size = geometry_of(model).image_size
+    frame = geometry_of(model).frame
     augment = Augmentation()
 
     def batches(step: int) -> Batch:
         return pool.batch(
-            step, seed=settings.seed, count=settings.batch_size, size=size, prompts=settings.prompts, augment=augment
+            step, seed=settings.seed, count=settings.batch_size, frame=frame, prompts=settings.prompts, augment=augment
         )
 
     training = TrainSettings(
@@ -50,10 +51,10 @@ def adapt_pool(
         validate_every=settings.validate_every if validation is not None else 0,
     )
 
-    def validate(trained: nn.Module) -> dict[str, float]:
+    def validate(trained: nn.Module) -> Scores:
         assert validation is not None
         loss = validation_loss(trained, validation, at_a_time)
-        return {"score": -loss, "loss": loss}
+        return Scores({"score": -loss, "loss": loss})
 
     parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
@@ -72,10 +73,10 @@ def adapt_pool(
 @torch.no_grad()
 def validation_loss(model: nn.Module, pool: Pool, at_a_time: int | None = None) -> float:
     """Mean Dice + BCE over a pool, each image once, without augmentation; at most so many images together."""
-    size, device = geometry_of(model).image_size, next(model.parameters()).device
+    frame, device = geometry_of(model).frame, next(model.parameters()).device
     total, count = 0.0, min(_VALIDATION_BATCH, at_a_time or _VALIDATION_BATCH)
     for start in range(0, len(pool), count):
-        batch = pool.in_order(start, min(start + count, len(pool)), size)
+        batch = pool.in_order(start, min(start + count, len(pool)), frame)
         total += float(batch_loss(model, batch.to(device))) * len(batch.images)
     return total / len(pool)
 
@@ -86,7 +87,7 @@ def image_dependence(model: nn.Module, images: Tensor) -> float:
 
     A small model that is trained from nothing can end in a place where it answers with the box alone: its embedding is
     the same whatever the image, and no statistic of its encoder means anything. `images` are (B, 3, S, S) from
-    `protocol.preprocess`, B at least 2.
+    `protocol.batch_of`, B at least 2.
     """
     embedding = embed(model, images)
     return float(embedding.std(0).mean() / embedding.std().clamp(min=1e-12))

@@ -102,7 +102,7 @@ class Calibration(NamedTuple):
     ) -> Inputs:
         """Collect what the criterion needs of the models as they are now."""
         samples, seed, cache_dir = self
-        drawn = data.calibration(samples, seed, geometry_of(model).image_size)
+        drawn = data.calibration(samples, seed, geometry_of(model).frame)
         statistics, needs = None, needs_of(criterion)
         if needs:
             statistics = calibrate(

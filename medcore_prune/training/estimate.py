@@ -1,6 +1,5 @@
 """What a recovery will take: two of its steps are run without numbers, and a batch of its validation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +23,7 @@ from .adapt import pool_size
 from .loop import Loss, train
 from .objective import RecoveryObjective
 from .pool import Batch
+from .record import Scores
 from .settings import DEFAULT_RECOVERY, RecoverySettings
 
 _RGB = 3
@@ -66,10 +66,10 @@ class _Steps:
             progress=False,
         )
 
-    def _look(self, model: nn.Module) -> Mapping[str, float]:
+    def _look(self, model: nn.Module) -> Scores:
         if self.look is not None:
             self.look(model)
-        return {"bf1": 0.0}
+        return Scores({"bf1": 0.0})
 
 
 def _slight(model: nn.Module, batch: Batch) -> Loss:

@@ -19,43 +19,13 @@ from .._support.progress import track
 from .._support.torch_file import read_torch_file
 from ..models.losses import plain_loss
 from ..models.protocol import decode, embed, input_logits
+from ..models.switches import set_training
 from .pool import Batch
+from .record import Scores, TrainRecord
 from .settings import TrainSettings
 
-Validate = Callable[[nn.Module], Mapping[str, float]]
-"""Named scores of a model, higher is better; the first of them chooses the weights."""
-
-
-@dataclass
-class TrainRecord:
-    """What happened in a training.
-
-    Attributes:
-        losses: The loss of every step.
-        terms: Name of a part of the loss to its value at every step.
-        validations: For each look at the validation images `step`, the steps done before it, and the scores by name.
-        best_step: Steps behind the weights that were kept; None where no validation chose.
-        stopped_early: Whether validations that got no better ended it.
-        seconds: Time spent, that of interrupted runs up to their last saved state included.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    terms: dict[str, list[float]] = field(default_factory=dict)
-    validations: list[dict[str, float]] = field(default_factory=list)
-    best_step: int | None = None
-    stopped_early: bool = False
-    seconds: float = 0.0
-
-    def add(self, loss: float, terms: Mapping[str, float]) -> None:
-        """Append one step."""
-        self.losses.append(loss)
-        for name, value in terms.items():
-            self.terms.setdefault(name, []).append(value)
-
-    @property
-    def stale(self) -> int:
-        """Validations since the best one."""
-        return sum(1 for each in self.validations if self.best_step is not None and each["step"] > self.best_step)
+Validate = Callable[[nn.Module], Scores]
+"""What validation images say of a model."""
 
 
 class TrainState:
@@ -78,6 +48,7 @@ class TrainState:
         self.step, self.record = 0, TrainRecord()
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
+        self.best_images: Mapping[str, Tensor] = {}
         self._saved_at = time.monotonic()
         if path is not None and path.exists():
             self._load(path)
@@ -100,6 +71,7 @@ class TrainState:
             self.step, self.best, self.best_score = int(stored["step"]), stored["best"], float(stored["best_score"])
             # a state that was written before there were terms has losses alone
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
+            self.best_images = dict(stored.get("best_images", {}))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise MedcorePruneError(
                 f"{path} is no training state ({type(error).__name__}): remove it to start over"
@@ -136,6 +108,7 @@ class TrainState:
             "record": rest,
             "best": self.best,
             "best_score": self.best_score,
+            "best_images": dict(self.best_images),
         }
         with atomic_write(self.path) as temporary:
             torch.save(state, temporary)
@@ -143,12 +116,13 @@ class TrainState:
     def judge(self, validate: Validate) -> None:
         """Look at the validation images and keep the weights if they are the best so far."""
         self.model.eval()
-        scores = dict(validate(self.model))
-        self.model.train()
-        self.record.validations.append({"step": self.step, **scores})
-        score = next(iter(scores.values()))
+        scores = validate(self.model)
+        set_training(self.model)
+        noise = {"noise": scores.noise_against(self.best_images)} if scores.of_images else {}
+        self.record.validations.append({"step": self.step, **scores.means, **noise})
+        score = next(iter(scores.means.values()))
         if score > self.best_score:
-            self.best_score, self.record.best_step = score, self.step
+            self.best_score, self.record.best_step, self.best_images = score, self.step, scores.of_images
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     @property
@@ -249,9 +223,9 @@ def train(
     `batches` makes the batch of a step from its number alone. An existing state of the same settings and identity is
     gone on with; another one, of other images, objective or start, is refused. `validate` is asked every
     `validate_every` steps and after the last, with `validate_start` before the first too: its first score, higher is
-    better, chooses the weights; after `patience` looks without a better one the training stops, 0 for never. At most
-    `at_a_time` images go through the model together; the gradients of the parts are summed, so that results change by
-    rounding alone.
+    better, chooses the weights; after `patience` looks that show a decline (`record.declined`) the training stops, 0
+    for never. At most `at_a_time` images go through the model together; the gradients of the parts are summed, so that
+    results change by rounding alone. Running statistics of batch norms stay as they are.
 
     The model ends in evaluation mode with the best validated weights, or the last ones. A loss or gradient that is not
     finite ends the training with an error; the last saved state stays.
@@ -270,7 +244,7 @@ def train(
         for step in track(
             range(state.step, settings.steps), label, total=settings.steps, done=state.step, show=progress
         ):
-            if patience and state.record.stale >= patience:
+            if state.record.declined(patience, settings.warmup):
                 state.record.stopped_early = True
                 break
             start = time.perf_counter()
@@ -290,7 +264,7 @@ def train(
 @contextmanager
 def _training(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[None]:
     """A model in training mode, its numbers not those of a block around; in evaluation mode afterwards."""
-    model.train()
+    set_training(model)
     try:
         with torch.autocast(next(model.parameters()).device.type, enabled=False):
             yield

@@ -5,7 +5,7 @@ A batch depends on the pool, the seed and the step alone, so a resumed training 
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._support.errors import DataError
+from ..data.frame import Frame
 from ..data.samples import SampleSet
 
 # MedSAM moves box corners outward by up to 20 of 1024 pixels when training
@@ -25,11 +26,12 @@ class Augmentation:
     """Ranges of the random changes; every range is uniform and zero means none.
 
     Attributes:
-        rotate_degrees: Rotation, plus or minus, on top of a random flip and transposition.
+        rotate_degrees: Rotation, plus or minus.
         zoom: Largest factor of enlargement or reduction, 1 for none.
         shift_fraction: Translation, as a fraction of the side.
         gain: Relative change of each colour channel.
         gamma: Largest exponent of the tone curve, 1 for none.
+        flip: Whether to flip along either axis and to transpose, each in half of the images.
     """
 
     rotate_degrees: float = 20.0
@@ -37,6 +39,17 @@ class Augmentation:
     shift_fraction: float = 0.05
     gain: float = 0.15
     gamma: float = 1.3
+    flip: bool = True
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pixels move by anything but whole flips."""
+        return bool(self.rotate_degrees or self.zoom != 1 or self.shift_fraction)
+
+
+_STILL = Augmentation(rotate_degrees=0.0, zoom=1.0, shift_fraction=0.0, gain=0.0, gamma=1.0)
+AUGMENTATIONS: dict[str, Augmentation] = {"full": Augmentation(), "flips": _STILL, "none": replace(_STILL, flip=False)}
+"""By the names of `settings.AUGMENTATION_NAMES`; boxes move in all of them."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +78,18 @@ class Batch:
 
 
 class Pool:
-    """Images (N, 3, P, P) uint8 of one size with one or more masks each: (M, P, P) uint8, 255 inside.
+    """Images (N, 3, P, P) uint8, stretched to one size, with one or more masks each: (M, P, P) uint8, 255 inside.
 
-    `owner`, (M,) int64, is the image of each mask.
+    `owner`, (M,) int64, is the image of each mask; `shapes` are the images' own (H, W), None for squares.
     """
 
-    def __init__(self, images: Tensor, masks: Tensor, owner: Tensor) -> None:
+    def __init__(
+        self, images: Tensor, masks: Tensor, owner: Tensor, shapes: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         if len(masks) != len(owner) or not len(images):
             raise DataError(f"a pool needs images and an owner a mask: got {len(images)} images, {len(masks)} masks")
         self.images, self.masks = images, masks
+        self.shapes = [(1, 1)] * len(images) if shapes is None else list(shapes)
         counts = torch.bincount(owner, minlength=len(images))
         if int(counts.min()) == 0:
             raise DataError(f"image {int(counts.argmin())} of the pool has no mask")
@@ -94,15 +110,16 @@ class Pool:
     @classmethod
     def of_scenes(cls, scenes: Iterable[tuple[np.ndarray, Sequence[np.ndarray]]], size: int) -> "Pool":
         """Build a pool from (image uint8 (H, W, 3), masks bool (n, H, W)) pairs, resized to `size` pixels."""
-        images, masks, owner = [], [], []
+        images, masks, owner, shapes = [], [], [], []
         for index, (image, of_image) in enumerate(scenes):
             images.append(_square(torch.tensor(image).permute(2, 0, 1).float(), size))
+            shapes.append((int(image.shape[0]), int(image.shape[1])))
             for mask in of_image:
                 masks.append(_square(torch.tensor(mask)[None].float() * 255, size)[0])
                 owner.append(index)
         if not images:
             raise DataError("no images to train on: expected at least one data set")
-        return cls(torch.stack(images), torch.stack(masks), torch.tensor(owner))
+        return cls(torch.stack(images), torch.stack(masks), torch.tensor(owner), shapes)
 
     @classmethod
     def of_sets(cls, sets: Iterable[SampleSet], size: int) -> "Pool":
@@ -110,9 +127,9 @@ class Pool:
         return cls.of_scenes(((sample.image, [sample.mask]) for group in sets for sample in group), size)
 
     def batch(
-        self, step: int, *, seed: int, count: int, size: int, prompts: int = 1, augment: Augmentation | None = None
+        self, step: int, *, seed: int, count: int, frame: Frame, prompts: int = 1, augment: Augmentation | None = None
     ) -> Batch:
-        """Draw the batch of a step, which with the seed determines it: `count` images of `size` pixels.
+        """Draw the batch of a step, which with the seed determines it: `count` images, in a model's `frame`.
 
         Each has `prompts` boxes and masks, drawn with replacement from its masks.
         """
@@ -122,18 +139,32 @@ class Pool:
             mine[torch.randint(len(mine), (prompts,), generator=rng)] for mine in (self._of_image[i] for i in chosen)
         ]
         stack = torch.cat([self.images[chosen], self.masks[torch.stack(picks)]], dim=1).float() / 255
-        warped = _warp(stack, size, augment, rng)
+        warped = _warp(stack, frame.size, augment, rng)
         images = _recolour(warped[:, :3].clamp(0, 1), augment, rng)
-        masks = warped[:, 3:].reshape(-1, 1, size, size).clamp(0, 1)
+        images, masks = self._placed(images, warped[:, 3:].clamp(0, 1), chosen, frame)
+        masks = masks.reshape(-1, 1, frame.size, frame.size)
         return Batch(images, _boxes(masks, rng if augment else None), masks)
 
-    def in_order(self, start: int, stop: int, size: int) -> Batch:
+    def _placed(self, images: Tensor, masks: Tensor, chosen: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Put images and masks that fill the square, as warping leaves them, where the frame has them."""
+        if not frame.padded:
+            return images, masks
+        shapes = [self.shapes[index] for index in chosen.tolist()]
+        both = [
+            torch.stack([frame.place(each, shape) for each, shape in zip(part, shapes, strict=True)])
+            for part in (images, masks)
+        ]
+        return both[0], both[1].clamp(0, 1)
+
+    def in_order(self, start: int, stop: int, frame: Frame) -> Batch:
         """Return images `start` to `stop` as they are, with the first mask of each."""
         index = torch.arange(start, stop)
         masks = self.masks[torch.stack([self._of_image[i][:1] for i in range(start, stop)])]
-        stack = _warp(torch.cat([self.images[index], masks], dim=1).float() / 255, size, None, torch.Generator())
-        targets = stack[:, 3:].clamp(0, 1)
-        return Batch(_recolour(stack[:, :3].clamp(0, 1), None, torch.Generator()), _boxes(targets, None), targets)
+        stack = torch.cat([self.images[index], masks], dim=1).float() / 255
+        stack = _warp(stack, frame.size, None, torch.Generator())
+        images = _recolour(stack[:, :3].clamp(0, 1), None, torch.Generator())
+        images, targets = self._placed(images, stack[:, 3:].clamp(0, 1), index, frame)
+        return Batch(images, _boxes(targets, None), targets)
 
 
 def _square(pixels: Tensor, size: int) -> Tensor:
@@ -146,18 +177,21 @@ def _uniform(rng: torch.Generator, shape: Sequence[int], low: float, high: float
 
 
 def _warp(stack: Tensor, size: int, augment: Augmentation | None, rng: torch.Generator) -> Tensor:
-    if augment is None:
-        return F.interpolate(stack, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    if augment is None or not augment.resamples:
+        resized = F.interpolate(stack, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        return resized if augment is None or not augment.flip else _flipped(resized, rng)
     count = len(stack)
     angle = torch.deg2rad(_uniform(rng, (count,), -augment.rotate_degrees, augment.rotate_degrees))
     scale = torch.exp(_uniform(rng, (count,), -1, 1) * float(np.log(augment.zoom)))
     turn = (
         torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2) * scale[:, None, None]
     )
-    flips = torch.randint(0, 2, (count, 2), generator=rng) * 2.0 - 1.0
-    turn = turn * flips[:, None, :]
-    transposed = torch.rand(count, generator=rng) < 0.5
-    turn[transposed] = turn[transposed].flip(2)
+    flips = torch.ones(count, 2)
+    if augment.flip:
+        flips = torch.randint(0, 2, (count, 2), generator=rng) * 2.0 - 1.0
+        turn = turn * flips[:, None, :]
+        transposed = torch.rand(count, generator=rng) < 0.5
+        turn[transposed] = turn[transposed].flip(2)
     shift = _uniform(rng, (count, 2, 1), -2 * augment.shift_fraction, 2 * augment.shift_fraction)
     # a mask that would leave the image is a useless prompt: such an image is only flipped
     for _ in range(2):
@@ -168,6 +202,14 @@ def _warp(stack: Tensor, size: int, augment: Augmentation | None, rng: torch.Gen
             break
         turn[lost], shift[lost] = torch.diag_embed(flips[lost]), 0.0
     return warped
+
+
+def _flipped(stack: Tensor, rng: torch.Generator) -> Tensor:
+    """Flip along either axis and transpose, each in half of the images."""
+    for change in (lambda part: part.flip(-1), lambda part: part.flip(-2), lambda part: part.transpose(-1, -2)):
+        chosen = torch.rand(len(stack), generator=rng) < 0.5
+        stack = torch.where(chosen[:, None, None, None], change(stack), stack)
+    return stack
 
 
 def _recolour(images: Tensor, augment: Augmentation | None, rng: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from torch import nn
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from .._support.records import Flag, Number, Record, Whole, content_hash
+from ..data.frame import Frame
 from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..evaluation.evaluate import BATCH_SIZE, EvaluationSet, macro_average, predict, score
@@ -27,10 +28,13 @@ from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
 from ..models.switches import evaluating
 from .adapt import pool_size
-from .loop import TrainRecord, learning_rate_at, train
+from .loop import learning_rate_at, train
 from .objective import RecoveryObjective
-from .pool import Augmentation, Batch, Pool
+from .pool import AUGMENTATIONS, Batch, Pool
+from .record import NOTHING_GAINED, Scores, TrainRecord
 from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings
+
+_SCORES = ("bf1", "dice")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class _StoredHistory(Record):
     best_step: Whole | None
     stopped_early: Flag
     seconds: Number
+    outcome: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,10 @@ class RecoveryHistory:
     Attributes:
         frame: A row a step: `step` from 1, `learning_rate`, `loss`, and each active term of Eq. 14, unweighted.
         validations: A row a look at the validation images: `step`, the steps done before it, 0 being the start; `bf1`
-            and `dice`, macro averages over data sets.
+            and `dice`, macro averages over data sets, and `noise`, the standard error of the paired difference of `bf1`
+            from the best look before.
         best_step: Steps behind the weights that were kept; None where no validation images chose and the last were.
-        stopped_early: Whether validations that got no better ended it.
+        stopped_early: Whether a decline on the validation images ended it.
         seconds: Time of the steps, without validations.
     """
 
@@ -86,7 +92,7 @@ class RecoveryHistory:
             "loss": record.losses,
             **record.terms,
         }
-        looks = pd.DataFrame(record.validations, columns=["step", "bf1", "dice"]).astype({"step": int})
+        looks = pd.DataFrame(record.validations, columns=["step", *_SCORES, "noise"]).astype({"step": int})
         return cls(pd.DataFrame(columns), looks, record.best_step, record.stopped_early, record.seconds)
 
     @property
@@ -99,14 +105,26 @@ class RecoveryHistory:
         """`bf1` and `dice` on validation images of the weights that were kept; empty without validations."""
         return self._scores_at(self.best_step)
 
+    @property
+    def gained(self) -> bool | None:
+        """Whether a step was better than the start on validation images; None where none chose."""
+        return None if self.best_step is None else self.best_step > 0
+
+    @property
+    def outcome(self) -> str:
+        """What came back, in words."""
+        if self.gained is None:
+            return "the last weights are returned"
+        return f"the weights after step {self.best_step} are returned" if self.gained else NOTHING_GAINED
+
     def _scores_at(self, step: int | None) -> dict[str, float]:
         rows = self.validations[self.validations["step"] == step]
-        return {} if rows.empty else {name: float(rows.iloc[0][name]) for name in ("bf1", "dice")}
+        return {} if rows.empty else {name: float(rows.iloc[0][name]) for name in _SCORES}
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values from which `from_dict` makes the history again, to the last digit."""
         tables = _StoredTable.of_frame(self.frame), _StoredTable.of_frame(self.validations)
-        return _StoredHistory(*tables, self.best_step, self.stopped_early, self.seconds).values()
+        return _StoredHistory(*tables, self.best_step, self.stopped_early, self.seconds, self.outcome).values()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RecoveryHistory":
@@ -120,7 +138,7 @@ class RecoveryHistory:
         return cls(*tables, stored.best_step, stored.stopped_early, stored.seconds)
 
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raised whenever the same inputs would give another result, so that stored recoveries are made anew."""
 _FROZEN = "prompt_encoder."
 
@@ -170,7 +188,7 @@ def recover(
     parts = training_split(data, "recovery")
     check_roles(parts.roles())
     pool = _pool(model, parts.train)
-    judge = _Judge(parts.validation, geometry_of(model).image_size, at_a_time)
+    judge = _Judge(parts.validation, geometry_of(model).frame, at_a_time)
     training = settings.training()
     identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
     with evaluating(teacher):
@@ -245,20 +263,24 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
 class _Judge:
     """Boundary F1 and Dice on the validation images, the first of which chooses the weights."""
 
-    def __init__(self, validation: Mapping[str, SampleSet], size: int, at_a_time: int | None) -> None:
+    def __init__(self, validation: Mapping[str, SampleSet], frame: Frame, at_a_time: int | None) -> None:
         self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
-        self.sets = [EvaluationSet(samples, size) for samples in validation.values() if len(samples)]
+        self.sets = [EvaluationSet(samples, frame) for samples in validation.values() if len(samples)]
 
-    def __call__(self, model: nn.Module) -> Mapping[str, float]:
+    def __call__(self, model: nn.Module) -> Scores:
         masks = [predict(model, images, batch_size=self._batch_size) for images in self.sets]
         scored = [score(each, images) for each, images in zip(masks, self.sets, strict=True)]
-        means = [macro_average(table, ("bf1", "dice")) for table in scored]
-        return {name: float(sum(each[name] for each in means) / len(means)) for name in ("bf1", "dice")}
+        means = [macro_average(table, _SCORES) for table in scored]
+        return Scores(
+            {name: float(sum(each[name] for each in means) / len(means)) for name in _SCORES},
+            {f"{place}": torch.tensor(table["bf1"].to_numpy()) for place, table in enumerate(scored)},
+            {f"{place}": images.groups for place, images in enumerate(self.sets)},
+        )
 
 
 def _batches(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:
-    size, augment = geometry_of(model).image_size, Augmentation()
-    return lambda step: pool.batch(step, seed=settings.seed, count=settings.batch_size, size=size, augment=augment)
+    frame, augment = geometry_of(model).frame, AUGMENTATIONS[settings.augmentation]
+    return lambda step: pool.batch(step, seed=settings.seed, count=settings.batch_size, frame=frame, augment=augment)
 
 
 def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:

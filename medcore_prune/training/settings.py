@@ -4,7 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field, replace
 
-from .._support.errors import MedcorePruneError
+from .._support.errors import MedcorePruneError, require_known
 from ..defaults import DEFAULTS
 
 
@@ -82,11 +82,13 @@ class RecoveryWeights:
         return {name: float(value) for name, value in dataclasses.asdict(self).items() if value}
 
 
+AUGMENTATION_NAMES = ("full", "flips", "none")
+"""How training images are changed: flips, rotation, zoom, shift and colour; flips alone; not at all."""
 _SAVE_EVERY = 25
 _LEAST = {
     "steps": 1,
     "batch_size": 1,
-    "warmup": 0,
+    "warmup_fraction": 0,
     "weight_decay": 0,
     "lambda_b": 0,
     "validate_every": 0,
@@ -101,16 +103,17 @@ class RecoverySettings:
     Attributes:
         steps: Optimiser steps.
         batch_size: Images a step, drawn with replacement from all training images together and augmented.
+        augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in all of them.
         learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up.
-        warmup: Steps of linear warm-up; None for a tenth of all.
+        warmup_fraction: Share of the steps in which the rate rises from 0, in [0, 1].
         weight_decay: Of AdamW, on matrices alone.
         clip_norm: Gradients are scaled down to this norm.
         weights: Of the terms of Eq. 14.
         lambda_b: Weight of the boundary band in L_bBCE.
         seed: Of batches and augmentation.
         validate_every: Steps between looks at the validation images; 0 for none, which keeps the last weights.
-        patience: Looks in a row without a better Boundary F1 after which to stop; 0 for never. The best weights are
-            kept anyway.
+        patience: Looks in a row, all after the warm-up, that must show a decline beyond the noise for the recovery to
+            stop (`record.declined`); 0 for never. The best weights are kept anyway.
         mixed_precision: bfloat16 for forward passes where the processor has it in hardware.
 
     Raises:
@@ -119,22 +122,26 @@ class RecoverySettings:
 
     steps: int = 300
     batch_size: int = 16
+    augmentation: str = "full"
     learning_rate: float = 1e-3
-    warmup: int | None = None
+    warmup_fraction: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     weights: RecoveryWeights = field(default_factory=RecoveryWeights)
     lambda_b: float = DEFAULTS.lambda_b
     seed: int = 0
-    validate_every: int = 50
+    validate_every: int = 25
     patience: int = 0
     mixed_precision: bool = True
 
     def __post_init__(self) -> None:
         for name, low in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= low):
+            if not (math.isfinite(value) and value >= low):
                 raise MedcorePruneError(f"recovery: {name} is {value}: expected at least {low}")
+        if self.warmup_fraction > 1:
+            raise MedcorePruneError(f"recovery: warmup_fraction is {self.warmup_fraction}: expected at most 1")
+        require_known("augmentation", self.augmentation, AUGMENTATION_NAMES, MedcorePruneError)
         for name in ("learning_rate", "clip_norm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise MedcorePruneError(f"recovery: {name} is {getattr(self, name)}: expected a number above 0")
@@ -148,7 +155,7 @@ class RecoverySettings:
         return TrainSettings(
             steps=self.steps,
             learning_rate=self.learning_rate,
-            warmup=max(1, self.steps // 10) if self.warmup is None else self.warmup,
+            warmup=max(bool(self.warmup_fraction), round(self.warmup_fraction * self.steps)),
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
             save_every=_SAVE_EVERY,

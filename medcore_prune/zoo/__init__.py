@@ -1,4 +1,6 @@
-"""The pocket pair: two small SAMs trained on phantom images, so that everything runs without a download.
+"""Models that come with this package, or inside another one: `pocket`, `lite_medsam`.
+
+The pocket pair: two small SAMs trained on phantom images, so that everything runs without a download.
 
 `reference` was last trained on phantom objects, `adapted` was fine-tuned from it on phantom polyps, ultrasound and
 skin: the lineage of SAM and MedSAM at a fortieth of the size. How both were trained is in `zoo.train`. Phantom images,
@@ -6,6 +8,7 @@ pocket model: not a clinical result.
 """
 
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,6 +16,7 @@ from torch import nn
 
 from .._support.errors import CheckpointError, require_known
 from ..checkpoints.sam import load_sam
+from .lite_medsam import lite_medsam
 
 Role = Literal["adapted", "reference"]
 ROLES: tuple[Role, ...] = ("reference", "adapted")
@@ -41,3 +45,21 @@ def pocket(role: Role, device: str | torch.device = "cpu", image_size: int | Non
         )
     with as_file(resource) as path:
         return load_sam("pocket", path, device=device, image_size=image_size)
+
+
+WORDS = ("pocket", "lite_medsam")
+"""What stands for a model where a file may: the pocket pair by role, and LiteMedSAM, which has one."""
+
+
+def is_word(place: object) -> bool:
+    """Whether a word stands for a model of the zoo, and is not a file's name."""
+    return str(place) in WORDS and not Path(str(place)).exists()
+
+
+def named(
+    word: str, role: Role = "adapted", device: str | torch.device = "cpu", image_size: int | None = None
+) -> nn.Module:
+    """Load what a word of `WORDS` stands for."""
+    if word == "lite_medsam":
+        return lite_medsam(device, image_size)
+    return pocket(role, device, image_size)

@@ -17,11 +17,11 @@ from medcore_prune.calibration.collector import prunable_layers
 from medcore_prune.correction.correct import Corrector
 from medcore_prune.correction.settings import CorrectionSettings
 from medcore_prune.correction.token_weights import WEIGHTINGS
+from medcore_prune.data.frame import Frame
 from medcore_prune.data.prompts import box_from_mask
 from medcore_prune.data.samples import Sample
 from medcore_prune.models.families import blocks_of
 from medcore_prune.models.groups import FAMILY_NAMES
-from medcore_prune.models.protocol import scale_box
 from medcore_prune.training.adapt import adapt
 from medcore_prune.training.settings import AdaptSettings
 
@@ -247,10 +247,10 @@ def test_another_default_dtype_is_refused_by_what_runs_a_model(
 
 
 def test_boxes_do_not_depend_on_the_default_dtype(default_dtype: Callable[[torch.dtype], None]) -> None:
-    expected = scale_box((1, 2, 33, 37), (48, 50), 1021)
+    expected = Frame(1021).box((1, 2, 33, 37), (48, 50))
     for dtype in (torch.float64, torch.bfloat16):
         default_dtype(dtype)
-        got = scale_box((1, 2, 33, 37), (48, 50), 1021)
+        got = Frame(1021).box((1, 2, 33, 37), (48, 50))
         assert got.dtype == torch.float32
         assert torch.equal(got, expected)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import medcore_prune as mp
 from medcore_prune.correction.token_weights import WEIGHTINGS, adding_layers
+from medcore_prune.data.frame import Frame
 from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.protocol import batch_of
 from medcore_prune.pruning.planning import make_plan
@@ -76,7 +77,9 @@ def run(model: nn.Module, image: Tensor, block: int, role: str) -> tuple[Tensor,
 def corrected_slowly(
     small: nn.Module, teacher: nn.Module, sets: dict[str, TinySamples], weighting: Any, target: str, bias: bool
 ) -> None:
-    pairs = {name: [batch_of([(s.image, s.box)], TINY.image_size) for s in samples] for name, samples in sets.items()}
+    pairs = {
+        name: [batch_of([(s.image, s.box)], Frame(TINY.image_size)) for s in samples] for name, samples in sets.items()
+    }
     inputs = [
         (images.double(), boxes.double(), len(sets) * len(sets[name])) for name in sets for images, boxes in pairs[name]
     ]

@@ -9,6 +9,7 @@ from scoring import DATASETS, Layers, World, micro_world
 from torch import Tensor
 
 from medcore_prune.calibration.collector import Need
+from medcore_prune.data.frame import Frame
 from medcore_prune.models.groups import StructuredGroup
 from medcore_prune.models.protocol import batch_of, input_logits, low_res_logits
 from medcore_prune.scoring.registry import build_criterion, criteria
@@ -266,7 +267,7 @@ def _disturbed_taylor(world: World, batch_size: int) -> Scores:
     model, rng = world.model, torch.Generator().manual_seed(0)
     for name in DATASETS:
         for sample in world.data[name]:
-            embedding = model.image_encoder(batch_of([(sample.image, sample.box)], 16)[0].double())
+            embedding = model.image_encoder(batch_of([(sample.image, sample.box)], Frame(16))[0].double())
             target = embedding.detach() + 0.01 * torch.randn(embedding.shape, generator=rng, dtype=torch.float64)
             torch.nn.functional.mse_loss(embedding, target).backward()
     names = [name for group in world.groups for name, _ in group.layers]
@@ -319,7 +320,7 @@ def _risk(world: World, dataset: str, lambda_b: float) -> float:
     """Eq. 9 written out for images of 16 pixels with a band of one pixel, image by image."""
     losses = []
     for sample in world.data[dataset]:
-        image, box = batch_of([(sample.image, sample.box)], 16)
+        image, box = batch_of([(sample.image, sample.box)], Frame(16))
         with torch.no_grad():
             logits = input_logits(low_res_logits(world.model, image.double(), box.double()), 16)[0, 0]
         y = torch.from_numpy(sample.mask)

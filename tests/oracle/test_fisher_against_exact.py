@@ -10,6 +10,7 @@ from medcore_prune import zoo
 from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.calibration.interventions import RiskData, exact_interventions
 from medcore_prune.data import phantoms
+from medcore_prune.data.frame import Frame
 from medcore_prune.models.groups import FAMILY_NAMES, groups_of
 from medcore_prune.scoring.registry import build_criterion
 
@@ -24,7 +25,7 @@ def test_fisher_ranks_units_as_running_the_network_does(name: str, with_referenc
     exact = exact_interventions(
         model,
         groups,
-        {"polyps": RiskData.of(data["polyps"], 96)},
+        {"polyps": RiskData.of(data["polyps"], Frame(96))},
         reference=reference if with_reference else None,
         units=units,
         progress=False,

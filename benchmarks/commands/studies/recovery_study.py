@@ -11,22 +11,22 @@ from ..options import CACHE, page_option, results_option
 from ..words import BenchCommand, Setting, rarely
 
 COUNTS = {
-    "images": 24,
+    "images": 32,
     "training": 64,
+    "validation": 24,
     "calibration": 64,
-    "trial_steps": 40,
-    "trial_batch": 8,
-    "steps": 150,
-    "batch": 16,
+    "trial_steps": 80,
+    "steps": 300,
+    "batch": 8,
 }
 _SAYS = {
-    "images": "validation images of each set",
+    "images": "validation images of each set that answers are chosen on",
     "training": "training images of each set",
-    "calibration": "those that scores come from",
+    "validation": "validation images of each set that choose the weights in a recovery",
+    "calibration": "those that scores and correction come from",
     "trial_steps": "steps of each trial",
-    "trial_batch": "images in a step of a trial",
     "steps": "steps of the longer recoveries",
-    "batch": "images in a step of those",
+    "batch": "images in a step",
 }
 RARE = {key: Setting(Whole(1), f"{_SAYS[key]} ({default})") for key, default in COUNTS.items()}
 
@@ -38,7 +38,7 @@ RARE = {key: Setting(Whole(1), f"{_SAYS[key]} ({default})") for key, default in 
 @page_option("medcore-results/recovery_defaults.md")
 @rarely(RARE)
 def command(**given: Any) -> None:
-    """Settle learning rate and weights of the recovery loss on phantom validation images.
+    """Settle how corrected models are recovered, on phantom validation images.
 
     A long study, which settled this package's own defaults.
 

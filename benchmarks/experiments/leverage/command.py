@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -37,7 +37,6 @@ class Leverage(Experiment):
     def __post_init__(self) -> None:
         if self.settings.seeds != 1:
             raise MedcorePruneError("--seeds: a sweep looks at one calibration sample; leave it at 1")
-        self.settings = replace(self.settings, methods=(self.method,), subject=self.method)
         self.grid = StepGrid(self.heads, self.mlp)
 
     def identity(self) -> dict[str, Any]:

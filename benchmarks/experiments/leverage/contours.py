@@ -15,11 +15,11 @@ from ...._support.errors import ResultsError
 from ...._support.progress import track
 from ....data.samples import SampleSet, Subset
 from ....evaluation.contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
-from ....evaluation.evaluate import EvaluationSet
+from ....evaluation.evaluate import EvaluationSet, grid_logits
 from ....evaluation.leverage import GRID_PX, Array
 from ....models.families import geometry_of
 from ....models.groups import FAMILY_NAMES, Family
-from ....models.protocol import input_logits, low_res_logits
+from ....models.protocol import low_res_logits
 from ....pruning.level import Level
 from ....pruning.plan import Plan
 from ....pruning.surgery import masked
@@ -77,7 +77,7 @@ def _measured(
     picture: dict[str, Any] = {}
     images = [(name, each, place) for name, each in samples.items() for place in range(len(each))]
     for number, (name, each, place) in enumerate(track(images, "moving contours", total=len(images))):
-        one = EvaluationSet(Subset(each, (place,), name), geometry_of(model).image_size, GRID_PX)
+        one = EvaluationSet(Subset(each, (place,), name), geometry_of(model).frame, GRID_PX)
         maps = _maps(model, plans, one)
         _add(columns, maps, number)
         picture = picture or _picture(maps, one)
@@ -104,7 +104,7 @@ def _maps(model: nn.Module, plans: Mapping[Level, Plan], one: EvaluationSet) -> 
     for level in LEVELS:
         with masked(model, plans[level]):
             low = low_res_logits(model, one.images.to(device), one.boxes.to(device))
-        found[level] = input_logits(low, GRID_PX)[0, 0].double().cpu().numpy()
+        found[level] = grid_logits(low, one, size=GRID_PX)[0, 0].double().cpu().numpy()
     return found
 
 
@@ -130,7 +130,7 @@ def _picture(maps: Mapping[Level, Array], one: EvaluationSet) -> dict[str, Any]:
     points = contour_points(maps[START])
     if not len(points):
         return {}
-    image = input_logits(one.images, GRID_PX)[0].mean(0)
+    image = grid_logits(one.images, one, size=GRID_PX)[0].mean(0)
     found: dict[str, Any] = {
         "picture_image": (255 * image.clamp(0, 1)).byte().cpu().numpy(),
         "picture_points": points.astype(np.float32),

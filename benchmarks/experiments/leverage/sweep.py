@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from ...._support.progress import track
 from ....data.masks import resize_mask
 from ....data.samples import SampleSet, Subset
-from ....evaluation.evaluate import EvaluationSet, score
+from ....evaluation.evaluate import EvaluationSet, grid_logits, masks_of, score
 from ....evaluation.leverage import BAND_PX, GRID_PX, Before
 from ....evaluation.pooled import N_BINS, histogram
 from ....models.families import geometry_of
-from ....models.protocol import input_logits, low_res_logits, masks_from_logits
+from ....models.protocol import low_res_logits
 from ....pruning.cost import count
 from ....pruning.level import Level
 from ....pruning.plan import Plan
@@ -135,14 +135,14 @@ def measure(model: nn.Module, cells: Cells, samples: SampleSet, settings: Settin
     (moves, images) their sum; `flat_<band>`: (moves, images) band pixels with a slope below eps. `counts_image`:
     (moves, images, N_BINS) |delta| over the median slope, whole image. Each of `METRICS`: (plans, images).
     """
-    images = EvaluationSet(samples, geometry_of(model).image_size, settings.eval_size)
+    images = EvaluationSet(samples, geometry_of(model).frame, settings.eval_size)
     maps = [_logits(model, plan, images, settings.batch_size) for plan in cells.distinct]
     found: dict[str, npt.NDArray[Any]] = {"names": np.array(images.ids), "groups": np.array(images.groups)}
     rows = [score(_masks(logits, images), images, tolerance_px=settings.tolerance_px) for logits in maps]
     for metric in METRICS:
         found[metric] = np.stack([row[metric].to_numpy(np.float64) for row in rows])
     truth = torch.from_numpy(np.stack(_truths(samples, images, settings)))[:, None].to(maps[0].device)
-    moves = [_measure_moves(maps, truth, cells, start) for start in sorted({a for a, _ in cells.moves})]
+    moves = [_measure_moves(maps, images, truth, cells, start) for start in sorted({a for a, _ in cells.moves})]
     for name in moves[0]:
         found[name] = np.concatenate([each[name] for each in moves])
     return found
@@ -168,17 +168,18 @@ def _logits(model: nn.Module, plan: Plan, images: EvaluationSet, batch_size: int
 
 
 def _masks(logits: Tensor, images: EvaluationSet) -> list[npt.NDArray[np.bool_]]:
-    pairs = zip(logits, images.shapes, strict=True)
-    return [masks_from_logits(one[None], shape, POSTPROCESS)[0].cpu().numpy() for one, shape in pairs]
+    return masks_of(logits, images, postprocess=POSTPROCESS)
 
 
-def _measure_moves(maps: list[Tensor], truth: Tensor, cells: Cells, start: int) -> dict[str, npt.NDArray[Any]]:
+def _measure_moves(
+    maps: list[Tensor], images: EvaluationSet, truth: Tensor, cells: Cells, start: int
+) -> dict[str, npt.NDArray[Any]]:
     """Measure the steps that start at one plan."""
-    old = input_logits(maps[start], GRID_PX)
+    old = grid_logits(maps[start], images, size=GRID_PX)
     befores = {name: Before.of(old, truth, around=around, band_px=px) for name, (around, px) in BANDS.items()}
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     for stop in [b for a, b in cells.moves if a == start]:
-        new = input_logits(maps[stop], GRID_PX)
+        new = grid_logits(maps[stop], images, size=GRID_PX)
         for name, before in befores.items():
             inside = before.in_band(new)
             columns.setdefault(f"counts_{name}", []).append(_counts(inside))

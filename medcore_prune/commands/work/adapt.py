@@ -20,9 +20,10 @@ from ...models.families import geometry_of
 from ...models.protocol import batch_of
 from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
-from ...training.loop import TrainRecord
+from ...training.record import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
-from .inputs import ImageOptions, check_outputs, check_split, is_pocket, model_kind, read_model, require_suffix
+from ...zoo import is_word
+from .inputs import ImageOptions, check_outputs, check_split, model_kind, read_model, require_suffix
 from .memory import fit
 
 
@@ -30,7 +31,7 @@ def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 1
     """Encoder inputs of the first images of each data set."""
     chosen = [samples[index] for samples in sets.values() for index in range(min(count, len(samples)))]
     device = next(model.parameters()).device
-    return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).image_size, device)[0]
+    return batch_of([(sample.image, sample.box) for sample in chosen], geometry_of(model).frame, device)[0]
 
 
 def _at_a_time(model: nn.Module, roles: Split, settings: AdaptSettings) -> int:
@@ -101,7 +102,7 @@ def run(
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together."""
     require_device(device)
-    reference = None if is_pocket(model) else Path(model)
+    reference = None if is_word(model) else Path(model)
     require_suffix(out, ".pth", ".pt")
     state = out.with_suffix(".state.pt")
     # a run that goes on was allowed to write there when it began

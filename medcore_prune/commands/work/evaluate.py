@@ -85,15 +85,15 @@ def evaluate_all(
     batch_size: Mapping[str, int],
 ) -> Tables:
     """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`."""
-    sizes = {name: geometry_of(model).image_size for name, model in models.items()}
+    frames = {name: geometry_of(model).frame for name, model in models.items()}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
     for samples in sets.values():
-        ready = {size: EvaluationSet(samples, size, eval_size) for size in set(sizes.values())}
+        ready = {frame: EvaluationSet(samples, frame, eval_size) for frame in set(frames.values())}
         some = next(iter(ready.values()))
         for floor in FLOORS:
             found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
         for name, model in models.items():
-            images = ready[sizes[name]]
+            images = ready[frames[name]]
             masks = predict(model, images, batch_size=batch_size[name], progress=True)
             found[name].append(score(masks, images, tolerance_px=tolerance_px))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}

@@ -22,11 +22,11 @@ from ...models.pairs import require_aligned
 from ...models.sam_shape import kind_of
 from ...models.segment_anything import shape_of
 from ...pruning.surgery import lineage_of, prune
-from ...zoo import NOTICE, pocket
+from ...zoo import NOTICE, is_word, named
+from ..options import PHANTOM_SETS
 from .folders import Named, open_data, parse_data
 
 POCKET = "pocket"
-PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 _PHANTOM_SEEDS = {"train": 3, "validation": 1, "test": 0}
 PHANTOM_COUNTS = {"train": 32, "validation": 6}
 """Phantoms of each set that `prune` and `recover` work on; calibration draws from the first."""
@@ -34,15 +34,10 @@ PHANTOM_TEST = 12
 """Phantoms of each set that `evaluate` reports on."""
 
 
-def is_pocket(place: str) -> bool:
-    """Whether a word on the command line is the built-in model, not a file of that name."""
-    return place == POCKET and not Path(place).exists()
-
-
 def read_model(place: str, role: str = "adapted", *, device: str = "cpu", image_size: int | None = None) -> nn.Module:
-    """Load a file of this tool, a SAM or MedSAM checkpoint, or one of the `pocket` pair, by `role`; in float32."""
-    if is_pocket(place):
-        return pocket("reference" if role == "reference" else "adapted", device, image_size)
+    """Load a file of this tool, a SAM or MedSAM checkpoint, or a model of the zoo, by `role`; in float32."""
+    if is_word(place):
+        return named(place, "reference" if role == "reference" else "adapted", device, image_size)
     return load_checkpoint(place, image_size=image_size, device=device)
 
 
@@ -64,11 +59,16 @@ def read_pair(
         return model, None
     side = geometry_of(model).image_size
     base = read_model(reference or POCKET, "reference", device=device, image_size=side)
+    return model, aligned(base, model)
+
+
+def aligned(reference: nn.Module, model: nn.Module) -> nn.Module:
+    """Return what corresponds to a model parameter by parameter: a whole reference of a cut model is cut likewise."""
     plan = lineage_of(model).plan
-    if plan is not None and lineage_of(base).plan is None and plan.removed("heads") + plan.removed("neurons"):
-        base = prune(base, plan)
-    require_aligned(model, base)
-    return model, base
+    if plan is not None and lineage_of(reference).plan is None and plan.removed("heads") + plan.removed("neurons"):
+        reference = prune(reference, plan)
+    require_aligned(model, reference)
+    return reference
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class ImageOptions:
         if self.is_phantom:
             click.echo(f"images: phantoms ({', '.join(PHANTOM_SETS)}); give --data NAME=DIR for your own", err=True)
             return phantom_split(phantom_counts)
-        split, known = split_beside(self.sets(), None if checkpoint == POCKET else checkpoint, self.split_seed)
+        split, known = split_beside(self.sets(), None if is_word(checkpoint) else checkpoint, self.split_seed)
         where = f"the one beside {checkpoint}" if known else f"a new one, --split-seed {self.split_seed}"
         counted = "; ".join(_counted(role, part) for role, part in split.roles().items())
         click.echo(f"split: {where}; {counted}", err=True)

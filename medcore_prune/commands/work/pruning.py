@@ -22,10 +22,10 @@ from ...data.splits.split import Split
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.protocol import batch_of
+from ...pruning import planning
 from ...pruning.cost import Cost, count
 from ...pruning.level import Level
 from ...pruning.plan import Plan
-from ...pruning.planning import plan as make_plan
 from ...pruning.surgery import lineage_of, prune, verify
 from ...pruning.target import Target
 from ...scoring.recipes import baseline_info, get_baseline
@@ -78,7 +78,7 @@ class Pruned:
 def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings) -> Pruned:
     """Prune a model on the training images of a split; the test images are not looked at."""
     _require_reference(reference, settings.method)
-    drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).image_size)
+    drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).frame)
     statistics = _statistics(model, reference, roles, settings)
     # what fails in a built-in method is a fault of the program
     own = baseline_info(settings.method).origin != BUILT_IN
@@ -152,7 +152,7 @@ def _plan(
 ) -> Plan:
     if settings.target is None:
         assert settings.level is not None, "a command gives a level or a target"
-        return make_plan(
+        return planning.plan(
             model,
             settings.level,
             settings.method,
@@ -187,12 +187,12 @@ def compare(model: nn.Module, plan: Plan, sets: Mapping[str, SampleSet], most: i
     Returns the largest absolute difference of encoder outputs, relative to the largest output of its image. More than
     `LARGEST_DIFFERENCE` is refused: something is wrong, and nothing should be written.
     """
-    size, device = geometry_of(model).image_size, next(model.parameters()).device
+    frame, device = geometry_of(model).frame, next(model.parameters()).device
     turns = range(max((len(samples) for samples in sets.values()), default=0))
     chosen = [samples[turn] for turn in turns for samples in sets.values() if turn < len(samples)][:most]
     worst = 0.0
     for sample in track(chosen, "comparing masked and removed", total=len(chosen)):
-        worst = max(worst, verify(model, plan, batch_of([(sample.image, sample.box)], size, device)[0]))
+        worst = max(worst, verify(model, plan, batch_of([(sample.image, sample.box)], frame, device)[0]))
     if not worst <= LARGEST_DIFFERENCE:
         raise SurgeryError(
             f"the pruned model's outputs differ from the masked model's by {worst:.1e} of the largest, expected at "

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeGuard
 
 from ..._support.errors import DataError
 from ..._support.files import write_json_atomic
-from ..masks import resize_mask
+from ..frame import Frame
 from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes
 from .manifest import ROLES, Manifest, abridged, differences, read_manifest
 from .near_duplicates import warn_between_roles
@@ -47,7 +47,7 @@ class Split:
         """Return the three roles by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
-    def calibration(self, n: int, seed: int = 0, size: int | None = None) -> dict[str, SampleSet]:
+    def calibration(self, n: int, seed: int = 0, size: int | Frame | None = None) -> dict[str, SampleSet]:
         """Draw calibration samples from the training part, `n` a data set, or all where there are fewer.
 
         The draw depends on the seed and the samples' names alone, and smaller draws begin larger ones.
@@ -55,26 +55,25 @@ class Split:
         Args:
             n: Samples a data set, at least 1.
             seed: Of the draw.
-            size: Side of the model's input in pixels; images whose object vanishes there, which have no boundary to
-                learn from, are passed over.
+            size: The model's input, or its side in pixels; images whose object vanishes there, which have no boundary
+                to learn from, are passed over.
 
         Raises:
             DataError: `n` below 1, or a data set without any object that is left at `size`.
         """
         if n < 1:
             raise DataError(f"expected at least 1 calibration sample a data set, got {n}")
+        frame = Frame(size) if isinstance(size, int) else size
         drawn: dict[str, SampleSet] = {}
         for name, samples in self.train.items():
             lots = [_lot(seed, "calibration", name, sample) for sample in samples.ids]
             order = sorted(range(len(samples)), key=lots.__getitem__)
-            if size is not None:
-                order = list(
-                    islice((i for i in order if resize_mask(samples[i].mask, size).any()), min(n, len(samples)))
-                )
+            if frame is not None:
+                order = list(islice((i for i in order if frame.mask(samples[i].mask).any()), min(n, len(samples))))
                 if len(samples) and not order:
                     raise DataError(
-                        f"{name}: no object of its {len(samples)} training images is left at {size} px: leave the data "
-                        "set out, or give the model a larger input"
+                        f"{name}: no object of its {len(samples)} training images is left at {frame.size} px: leave "
+                        "the data set out, or give the model a larger input"
                     )
             drawn[name] = Subset(samples, tuple(order[:n]), name)
         return drawn
@@ -196,7 +195,7 @@ def training_split(data: Data | None, purpose: str) -> Split:
 
 
 def training_samples(
-    data: Data | None, purpose: str, samples: int, seed: int, size: int | None = None
+    data: Data | None, purpose: str, samples: int, seed: int, size: int | Frame | None = None
 ) -> dict[str, SampleSet]:
     """Draw training images, as `Split.calibration` does, from a split or from images by data set; none may be empty."""
     parts = training_split(data, purpose)

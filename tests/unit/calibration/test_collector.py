@@ -12,6 +12,7 @@ import medcore_prune as mp
 from medcore_prune._support.errors import RegistryError, StatisticsError
 from medcore_prune.benchmarks.runner.methods import Method
 from medcore_prune.calibration.collector import collectors, layout_of
+from medcore_prune.data.frame import Frame
 from medcore_prune.models.protocol import batch_of
 from medcore_prune.scoring.registry import criteria
 
@@ -75,7 +76,7 @@ def test_a_criterion_with_a_statistic_of_its_own_is_one_file(plugin: Path, tmp_p
     group = mp.groups_of(model)[1]
     group.layer_out.register_forward_pre_hook(lambda _module, args: read.update(x=args[0].detach()))
     samples = [TinySamples("a", 5)[index] for index in range(5)]
-    images, _ = batch_of([(sample.image, sample.box) for sample in samples], 48)
+    images, _ = batch_of([(sample.image, sample.box) for sample in samples], Frame(48))
     model.image_encoder(images)
     wanted = group.layer_out.weight.detach().abs().sum(0) * read["x"].flatten(0, -2).square().sum(0).div(5).sqrt()
     torch.testing.assert_close(scores[0, "neurons"].float(), wanted, rtol=1e-4, atol=1e-6)

@@ -7,11 +7,12 @@ from tiny import tiny_sam
 
 from medcore_prune._support.errors import AlignmentError, DataError
 from medcore_prune.calibration.interventions import RiskData, exact_interventions, risk, unit_replaced
+from medcore_prune.data.frame import Frame
 from medcore_prune.data.samples import Subset
 
 
 def _data() -> dict[str, RiskData]:
-    return {"a": RiskData.of(TwoImages("a", 3), 16)}
+    return {"a": RiskData.of(TwoImages("a", 3), Frame(16))}
 
 
 def test_data_as_the_loss_sees_it() -> None:
@@ -23,7 +24,7 @@ def test_data_as_the_loss_sees_it() -> None:
 
 def test_an_empty_data_set() -> None:
     with pytest.raises(DataError, match="data set 'a' holds no image to measure a risk on"):
-        RiskData.of(Subset(TwoImages("a", 0), (), "a"), 16)
+        RiskData.of(Subset(TwoImages("a", 0), (), "a"), Frame(16))
 
 
 def test_risk_does_not_depend_on_the_batch_size() -> None:

@@ -18,9 +18,10 @@ from medcore_prune.checkpoints import onnx as onnx_export
 from medcore_prune.checkpoints.int8 import METRICS, saturates
 from medcore_prune.checkpoints.onnx import read_facts
 from medcore_prune.data import phantoms
+from medcore_prune.data.frame import Frame
 from medcore_prune.evaluation.intervals import paired_difference
 from medcore_prune.models.families import blocks_of
-from medcore_prune.models.protocol import embed, preprocess
+from medcore_prune.models.protocol import embed
 from medcore_prune.zoo import pocket
 
 onnx = pytest.importorskip("onnx")
@@ -55,7 +56,7 @@ def test_the_pocket_encoder_is_a_third_as_large_and_near_to_float(tmp_path: Path
     # restated: under ONNX Runtime alone, beside PyTorch, on other images than the report's
     session = onnxruntime.InferenceSession(str(tmp_path / "int8.onnx"), providers=["CPUExecutionProvider"])
     for sample in phantoms.make("phantom_polyp_b", seed=5, count=3):
-        image = preprocess(sample.image, 96)[None]
+        image = Frame(96).image(sample.image)[None]
         got = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
         with torch.no_grad():
             expected = embed(model, image)

@@ -16,9 +16,9 @@ from medcore_prune.correction.correct import Corrector
 from medcore_prune.correction.least_squares import NormalEquations
 from medcore_prune.correction.settings import TARGETS, CorrectionSettings
 from medcore_prune.correction.token_weights import WEIGHTINGS, adding_layers
+from medcore_prune.data.frame import Frame
 from medcore_prune.data.splits.split import split
 from medcore_prune.models.families import encoder_of
-from medcore_prune.models.protocol import preprocess
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.planning import make_plan
 
@@ -45,7 +45,7 @@ def state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def error_of(small: nn.Module, samples: Iterator[Any] | TinySamples) -> float:
     """Relative distance of the embeddings from the unpruned model's."""
-    images = torch.stack([preprocess(sample.image, 48) for sample in samples])
+    images = torch.stack([Frame(48).image(sample.image) for sample in samples])
     with torch.no_grad():
         dense, got = encoder_of(TEACHER)(images), encoder_of(small)(images)
     return float((dense - got).norm() / dense.norm())
@@ -291,7 +291,7 @@ def test_an_autocast_block_around_the_call_changes_nothing(weighting: str, dtype
 
 def test_what_autocast_made_of_the_old_weights_is_forgotten() -> None:
     small = cut()
-    images = torch.stack([preprocess(sample.image, 48) for sample in TinySamples("a", 2)])
+    images = torch.stack([Frame(48).image(sample.image) for sample in TinySamples("a", 2)])
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         encoder_of(small)(images)
         correct(small, sets(2))

@@ -6,6 +6,7 @@ from tiny_samples import Fixed
 
 from medcore_prune._support.errors import DataError
 from medcore_prune.data import phantoms
+from medcore_prune.data.frame import Frame
 from medcore_prune.data.samples import Sample, Subset
 from medcore_prune.data.splits.split import Split
 from medcore_prune.evaluation.evaluate import EvaluationSet, evaluate, macro_average, predict, score
@@ -15,7 +16,7 @@ from medcore_prune.models.predictor import Predictor
 
 @pytest.fixture(scope="module")
 def images() -> EvaluationSet:
-    return EvaluationSet(phantoms.make("phantom_skin", seed=5, count=3), input_size=48, eval_size=128)
+    return EvaluationSet(phantoms.make("phantom_skin", seed=5, count=3), frame=Frame(48), eval_size=128)
 
 
 def test_a_row_an_image(images: EvaluationSet) -> None:
@@ -62,7 +63,7 @@ def test_nothing_to_evaluate_is_refused() -> None:
     with pytest.raises(DataError, match="no data set"):
         evaluate(tiny_sam(), {}, progress=False)
     with pytest.raises(DataError, match="holds no image"):
-        EvaluationSet(Subset(phantoms.make("phantom_skin", count=1), (), "none"), 48)
+        EvaluationSet(Subset(phantoms.make("phantom_skin", count=1), (), "none"), Frame(48))
 
 
 def test_evaluation_leaves_the_model_alone(images: EvaluationSet) -> None:
@@ -79,7 +80,7 @@ def test_each_image_at_its_own_size() -> None:
     mask[10:30, 20:50] = True
     first = Sample("a", "one", rng.integers(0, 255, (40, 60, 3), dtype=np.uint8), mask, (20, 10, 49, 29), "one")
     samples = [first, Sample("a", "two", first.image[:20], mask[:20], (20, 10, 49, 19), "two")]
-    images = EvaluationSet(Fixed(samples), 48, "original")
+    images = EvaluationSet(Fixed(samples), Frame(48), "original")
     masks = predict(tiny_sam(), images)
     assert [each.shape for each in masks] == [(40, 60), (20, 60)]
     assert np.array_equal(masks[0], Predictor(tiny_sam()).set_image(first.image).predict(first.box))
@@ -89,7 +90,7 @@ def test_each_image_at_its_own_size() -> None:
     assert score(moved, images)["bf1"].max() < 0.9
     assert score(images.true_masks, images)["bf1"].min() == 1.0
     with pytest.raises(DataError, match="or 'original', got 'own'"):
-        EvaluationSet(Fixed(samples), 48, "own")  # type: ignore[arg-type]
+        EvaluationSet(Fixed(samples), Frame(48), "own")  # type: ignore[arg-type]
 
 
 def test_a_split_is_evaluated_on_its_test_part() -> None:

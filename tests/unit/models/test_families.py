@@ -90,7 +90,14 @@ def test_a_family_is_registered_once(own: None) -> None:
     before = [family.name for family in FAMILIES.values()]
     register_family(OwnFamily())
     assert [family.name for family in FAMILIES.values()] == before
-    assert before == ["segment_anything", "timm ViT", "transformers SAM", "transformers ViT", "own"]
+    assert before == [
+        "segment_anything",
+        "timm ViT",
+        "tiny_vit",
+        "transformers SAM",
+        "transformers ViT",
+        "own",
+    ]
 
 
 def test_what_is_no_family_is_refused() -> None:
@@ -116,7 +123,7 @@ def test_what_is_no_family_is_refused() -> None:
 
 
 def test_its_kind_is_built_by_name(own: None) -> None:
-    assert kinds() == ["vit_b", "vit_l", "vit_h", "pocket", "own"]
+    assert kinds() == ["vit_b", "vit_l", "vit_h", "pocket", "lite_medsam", "mobile_sam", "own"]
     model = build_model("own", image_size=96)
     assert family_of(model).name == "own"
     assert family_of(model).geometry(model).image_size == 96

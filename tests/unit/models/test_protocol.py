@@ -5,8 +5,9 @@ from segment_anything.modeling import Sam
 from tiny import tiny_batch, tiny_sam
 
 from medcore_prune._support.errors import DataError
+from medcore_prune.data.frame import Frame
 from medcore_prune.models.predictor import Predictor
-from medcore_prune.models.protocol import low_res_logits, masks_from_logits, preprocess, scale_box
+from medcore_prune.models.protocol import low_res_logits, masks_from_logits
 
 
 def segment_anything_logits(model: Sam, image: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
@@ -32,49 +33,16 @@ def test_batched_decoder_equals_segment_anything() -> None:
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_preprocess_scales_each_image_to_unit_range() -> None:
-    image = np.linspace(40, 200, 30 * 20 * 3).reshape(30, 20, 3).astype(np.uint8)
-    square = preprocess(image, 48)
-    assert square.shape == (3, 48, 48)
-    assert square.min() == 0.0
-    assert square.max() == 1.0
-
-
-def test_preprocess_of_a_constant_image_is_zero() -> None:
-    assert torch.count_nonzero(preprocess(np.full((9, 9), 77, np.uint8), 16)) == 0
-
-
-def test_preprocess_reads_gray_and_rgba_and_refuses_floats() -> None:
-    gray = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    rgba = np.dstack([gray, gray, gray, np.zeros_like(gray)])
-    assert torch.equal(preprocess(gray, 8), preprocess(rgba, 8))
-    with pytest.raises(DataError, match="uint8"):
-        preprocess(gray.astype(np.float32), 8)
-    with pytest.raises(DataError, match=r"\(8, 8, 2\)"):
-        preprocess(rgba[:, :, :2], 8)
-
-
-def test_scale_box_per_axis() -> None:
-    # 200 wide, 100 high, to 50: x shrinks by 4, y by 2
-    assert scale_box((20, 10, 100, 90), (100, 200), 50).tolist() == [5.0, 5.0, 25.0, 45.0]
-
-
-@pytest.mark.parametrize("box", [(5, 5, 4, 9), (float("nan"), 0, 1, 1), (300, 0, 310, 5), (-9, -9, -1, -1)])
-def test_bad_boxes_are_refused(box: tuple[float, float, float, float]) -> None:
-    with pytest.raises(DataError, match="box"):
-        scale_box(box, (100, 200), 50)
-
-
 def test_both_postprocessings_by_hand() -> None:
     low = torch.tensor([[[[1.0, -2.0]]]])
     # a quarter of the way from 1 to -2 is 0.25 > 0, and 0.75 * 0.731 + 0.25 * 0.119 = 0.578 > 0.5
-    assert masks_from_logits(low, (1, 4), "medsam")[0, 0].tolist() == [True, True, False, False]
+    assert masks_from_logits(low, (1, 4), (1, 4), Frame(4), "medsam")[0, 0].tolist() == [True, True, False, False]
     skewed = torch.tensor([[[[1.0, -9.0]]]])
     # a quarter of the way from 1 to -9 is -1.5 < 0, but 0.75 * 0.731 = 0.548 > 0.5
-    assert masks_from_logits(skewed, (1, 4), "medsam")[0, 0].tolist() == [True, True, False, False]
-    assert masks_from_logits(skewed, (1, 4), "logits")[0, 0].tolist() == [True, False, False, False]
+    assert masks_from_logits(skewed, (1, 4), (1, 4), Frame(4), "medsam")[0, 0].tolist() == [True, True, False, False]
+    assert masks_from_logits(skewed, (1, 4), (1, 4), Frame(4), "logits")[0, 0].tolist() == [True, False, False, False]
     with pytest.raises(DataError, match="expected one of medsam, logits"):
-        masks_from_logits(low, (1, 4), "sam")  # type: ignore[arg-type]
+        masks_from_logits(low, (1, 4), (1, 4), Frame(4), "sam")  # type: ignore[arg-type]
 
 
 def test_predictor_has_the_shape_of_the_image() -> None:

@@ -148,8 +148,8 @@ def test_memory_is_estimated() -> None:
     assert 0 <= estimate.memory_bytes - cost.peak_bytes < 3 * (3 + 1 + 1) * 32 * 32 * 4
 
 
-def test_one_stream_is_wanted_for_a_correction() -> None:
+def test_a_correction_wants_to_know_what_lies_between_blocks() -> None:
     model = unequal()
     small = mp.prune(model, mp.plan(model, LEVEL, "random", protect=0))
-    with pytest.raises(SurgeryError, match="read tokens of 2 sizes: expected one stream"):
+    with pytest.raises(SurgeryError, match=r"what fine\.1 reads is not what fine\.0 adds up to"):
         mp.correct(small, model, {"a": TinySamples("a", 2)}, weighting="none", progress=False)

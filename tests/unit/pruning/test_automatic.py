@@ -9,6 +9,7 @@ from tiny_samples import TinySamples
 from torch import nn
 
 from medcore_prune._support.errors import BudgetError, DataError
+from medcore_prune.data.frame import Frame
 from medcore_prune.evaluation.evaluate import EvaluationSet
 from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 from medcore_prune.models.groups import groups_of
@@ -61,7 +62,7 @@ def found(model: nn.Module) -> AutomaticPlan:
 def searching(model: nn.Module, **options: object) -> SplitSearch:
     recipe, scores = scored("magnitude", Inputs(model))
     make = planner(model, recipe, scores, budget=Budget(protect=1))
-    return SplitSearch(model, make, [EvaluationSet(TinySamples("a", 3), 48)], **options)  # type: ignore[arg-type]
+    return SplitSearch(model, make, [EvaluationSet(TinySamples("a", 3), Frame(48))], **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("unit", ["params", "flops"])
@@ -102,7 +103,7 @@ def test_the_plan_says_how_it_came_about(found: AutomaticPlan) -> None:
 def test_the_first_step_is_measured_as_defined(model: nn.Module) -> None:
     search = searching(model, chunk=0.25)
     _, path = search.run(Target("params", 0.3), progress=False)
-    images = EvaluationSet(TinySamples("a", 3), 48)
+    images = EvaluationSet(TinySamples("a", 3), Frame(48))
     truth = torch.stack([torch.from_numpy(mask) for mask in images.true_masks])[:, None]
 
     def logits(plan: Plan) -> torch.Tensor:

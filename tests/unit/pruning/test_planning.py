@@ -1,6 +1,9 @@
 """Making plans: which units go, and what is refused."""
 
+import dataclasses
+import inspect
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,11 +12,11 @@ from torch import Tensor
 from medcore_prune._support.errors import BudgetError
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import build_sam
-from medcore_prune.pruning.budget import Key
+from medcore_prune.pruning.budget import Budget, Key
 from medcore_prune.pruning.cost import unit_costs
 from medcore_prune.pruning.level import ONE_TIME_LEVELS
 from medcore_prune.pruning.plan import Plan
-from medcore_prune.pruning.planning import make_plan
+from medcore_prune.pruning.planning import make_plan, plan, plan_from_scores
 from tests.tiny import TINY
 
 MODEL = build_sam(TINY, device="meta")  # 4 blocks x 4 heads x 96 neurons; the last block is protected by default
@@ -222,3 +225,11 @@ def test_scores_that_are_not_finite_are_refused_by_name(value: float) -> None:
 def test_families_that_are_not_cut_need_no_scores() -> None:
     heads = {key: score for key, score in random_scores().items() if key[1] == "heads" and key[0] < 3}
     assert make_plan(MODEL, "h40_m0", scores=heads).removed("heads") == 6
+
+
+@pytest.mark.parametrize("way", [make_plan, plan, plan_from_scores])
+def test_every_way_to_a_plan_has_the_defaults_of_the_budget(way: Callable[..., Plan]) -> None:
+    fields = {field.name: field.default for field in dataclasses.fields(Budget) if field.name != "level"}
+    given = {name: each.default for name, each in inspect.signature(way).parameters.items() if name in fields}
+    assert given == {name: fields[name] for name in given}
+    assert given.keys() == fields.keys() - (set() if way is make_plan else {"quotas", "tau", "strict"})

@@ -10,8 +10,10 @@ import torch
 from tiny import tiny_sam
 
 from medcore_prune._support.errors import DataError, MedcorePruneError
+from medcore_prune.data.frame import Frame
 from medcore_prune.training.loop import learning_rate_at, train
-from medcore_prune.training.pool import Augmentation, Batch, Pool
+from medcore_prune.training.pool import AUGMENTATIONS, Augmentation, Batch, Pool
+from medcore_prune.training.record import Scores
 from medcore_prune.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(steps=6, learning_rate=1e-3, warmup=2, save_every=2)
@@ -31,7 +33,7 @@ def small_pool() -> Pool:
 
 
 def batches(step: int) -> Batch:
-    return small_pool().batch(step, seed=0, count=2, size=48, prompts=2, augment=Augmentation())
+    return small_pool().batch(step, seed=0, count=2, frame=Frame(48), prompts=2, augment=Augmentation())
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
@@ -54,7 +56,7 @@ def test_shapes_and_ranges_of_a_batch() -> None:
 def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() -> None:
     pool = small_pool()
     for step in range(10):
-        batch = pool.batch(step, seed=1, count=4, size=48, augment=Augmentation())
+        batch = pool.batch(step, seed=1, count=4, frame=Frame(48), augment=Augmentation())
         for (x0, y0, x1, y1), mask in zip(batch.boxes.tolist(), batch.masks[:, 0] > 0.5, strict=True):
             rows, columns = np.nonzero(mask.any(1).numpy())[0], np.nonzero(mask.any(0).numpy())[0]
             slack = 20 / 1024 * 48
@@ -64,8 +66,23 @@ def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() ->
             assert rows[-1] <= y1 <= rows[-1] + slack
 
 
+def test_flips_alone_move_whole_pixels() -> None:
+    pool, still = small_pool(), small_pool().in_order(0, 4, 48)
+    shown = {name: pool.batch(0, seed=2, count=8, size=48, augment=AUGMENTATIONS[name]) for name in ("flips", "none")}
+
+    def kin(image: torch.Tensor) -> list[torch.Tensor]:
+        turned = [torch.rot90(image, k, (-2, -1)) for k in range(4)]
+        return [*turned, *(each.flip(-1) for each in turned)]
+
+    for image in shown["flips"].images:
+        assert any(torch.allclose(image, other, atol=1e-6) for one in still.images for other in kin(one))
+    for image in shown["none"].images:
+        assert any(torch.equal(image, one) for one in still.images)
+    assert not torch.equal(shown["flips"].images, shown["none"].images)
+
+
 def test_without_augmentation_boxes_are_exact() -> None:
-    batch = small_pool().in_order(0, 2, 64)
+    batch = small_pool().in_order(0, 2, Frame(64))
     assert batch.boxes[0].tolist() == [12.0, 10.0, 49.0, 39.0]
     assert torch.equal(
         batch.masks[1, 0].bool(),
@@ -150,9 +167,9 @@ def test_validation_keeps_the_best_weights(tmp_path: Path) -> None:
     scores = iter([1.0, 3.0, 2.0])
     seen = []
 
-    def validate(model: torch.nn.Module) -> dict[str, float]:
+    def validate(model: torch.nn.Module) -> Scores:
         seen.append(model.state_dict()["mask_decoder.iou_token.weight"].clone())
-        return {"score": next(scores)}
+        return Scores({"score": next(scores)})
 
     model = tiny_sam()
     settings = TrainSettings(steps=6, learning_rate=1e-3, warmup=1, validate_every=2)
@@ -218,7 +235,7 @@ def test_a_batch_in_parts_trains_alike(at_a_time: int) -> None:
         model = tiny_sam()
         record = train(
             model,
-            lambda step: small_pool().batch(step, seed=0, count=4, size=48, prompts=2, augment=Augmentation()),
+            lambda step: small_pool().batch(step, seed=0, count=4, frame=Frame(48), prompts=2, augment=Augmentation()),
             replace(SETTINGS, steps=2, mixed_precision=False),
             at_a_time=parts,
             progress=False,

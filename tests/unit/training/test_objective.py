@@ -8,6 +8,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune.data.frame import Frame
 from medcore_prune.models.families import geometry_of
 from medcore_prune.training import objective
 from medcore_prune.training.objective import TERMS, RecoveryObjective
@@ -91,7 +92,7 @@ def test_the_boundary_bce_does_not_dominate_dice_at_the_start(level: str) -> Non
     model, teacher = pruned_pocket(level)
     size = geometry_of(model).image_size
     pool = Pool.of_sets([mp.data.phantoms.make("phantom_polyp_a", seed=3, count=6)], size)
-    drawn = pool.batch(0, seed=0, count=6, size=size, augment=Augmentation())
+    drawn = pool.batch(0, seed=0, count=6, frame=Frame(size), augment=Augmentation())
     weights = RecoveryWeights(dice=1, boundary_bce=1, feature=0, boundary_logit=0, high_frequency=0)
     with torch.no_grad():
         terms = RecoveryObjective(teacher, weights, 5.0, False)(model, drawn).terms

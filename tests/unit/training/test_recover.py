@@ -19,8 +19,10 @@ from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split, split
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.training import recover as recovering
+from medcore_prune.training.pool import AUGMENTATIONS
+from medcore_prune.training.record import Scores
 from medcore_prune.training.recover import RecoveryHistory, recover, recovery_key, seconds_per_step
-from medcore_prune.training.settings import RecoverySettings, RecoveryWeights
+from medcore_prune.training.settings import AUGMENTATION_NAMES, RecoverySettings, RecoveryWeights
 
 SETTINGS = RecoverySettings(steps=6, batch_size=2, learning_rate=2e-3, validate_every=2)
 
@@ -108,13 +110,19 @@ def test_the_loss_is_the_weighted_sum_of_the_recorded_terms() -> None:
     assert "feature" not in frame
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[dict[str, torch.Tensor]]:
-    """Let the validations say what is written; returns the weights they saw."""
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, scores: list[float], spread: float = 0.0
+) -> list[dict[str, torch.Tensor]]:
+    """Let the validations say what is written, of eight images `spread` apart; returns the weights they saw."""
     seen: list[dict[str, torch.Tensor]] = []
 
-    def judge(_self: object, model: nn.Module) -> dict[str, float]:
+    def judge(_self: object, model: nn.Module) -> Scores:
         seen.append(weights(model))
-        return {"bf1": scores[len(seen) - 1], "dice": 0.5}
+        mean = scores[len(seen) - 1]
+        of_images = mean + spread * torch.randn(
+            8, generator=torch.Generator().manual_seed(len(seen)), dtype=torch.double
+        )
+        return Scores({"bf1": mean, "dice": 0.5}, {"0": of_images}, {"0": list("abcdefgh")})
 
     monkeypatch.setattr(recovering._Judge, "__call__", judge)
     return seen
@@ -133,24 +141,55 @@ def test_a_recovery_that_only_harms_leaves_the_start(monkeypatch: pytest.MonkeyP
     scripted(monkeypatch, [0.5, 0.4, 0.3, 0.2])
     model, teacher = pair()
     before = weights(model)
-    assert recover(model, teacher, images(), SETTINGS, progress=False).best_step == 0
+    history = recover(model, teacher, images(), SETTINGS, progress=False)
+    assert (history.best_step, history.gained) == (0, False)
+    assert history.outcome == "nothing gained: the input model is returned"
     assert same(weights(model), before)
 
 
-def test_it_stops_early_when_validations_get_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = scripted(monkeypatch, [0.1, 0.5, 0.3, 0.4, 0.45, 0.9])
+def test_it_stops_early_after_a_real_decline(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = scripted(monkeypatch, [0.1, 0.5, 0.4, 0.3, 0.45, 0.9])
     model, teacher = pair()
     history = recover(model, teacher, images(), replace(SETTINGS, steps=10, patience=2), progress=False)
     assert history.stopped_early
     assert len(history.frame) == 6
     assert history.best_step == 2
+    assert (history.gained, history.outcome) == (True, "the weights after step 2 are returned")
     assert same(weights(model), seen[1])
+
+
+@pytest.mark.parametrize(
+    ("scores", "spread", "warmup"),
+    [
+        ([0.1, 0.5, 0.48, 0.47, 0.49, 0.46], 0.2, 0.1),  # lower, but within what eight such images differ by
+        ([0.1, 0.5, 0.3, 0.4, 0.45, 0.47], 0.0, 0.1),  # the dip of a high rate, climbed out of
+        ([0.5, 0.4, 0.3, 0.2, 0.1, 0.05], 0.0, 0.8),  # a decline, but of the warm-up
+    ],
+)
+def test_noise_a_dip_and_the_warm_up_end_nothing(
+    scores: list[float], spread: float, warmup: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, scores, spread)
+    settings = replace(SETTINGS, steps=10, patience=2, warmup_fraction=warmup)
+    history = recover(*pair(), images(), settings, progress=False)
+    assert not history.stopped_early
+    assert len(history.frame) == 10
+
+
+def test_the_noise_of_a_look_is_that_of_the_difference_from_the_best_before() -> None:
+    model, teacher = pair()
+    looks = recover(model, teacher, images(), SETTINGS, progress=False).validations
+    assert list(looks) == ["step", "bf1", "dice", "noise"]
+    # nothing to compare the first with
+    assert looks["noise"][0] == 1.0
+    assert ((looks["noise"][1:] >= 0) & (looks["noise"][1:] < 0.5)).all()
 
 
 def test_without_validation_images_the_last_weights_are_kept() -> None:
     model, teacher = pair()
     history = recover(model, teacher, without(images(), validation={}), SETTINGS, progress=False)
-    assert history.best_step is None
+    assert history.best_step is None is history.gained
+    assert history.outcome == "the last weights are returned"
     assert history.best == {} == history.start
     # what the pools draw does not depend on validation, so the last weights of the other are the same
     other, _ = pair()
@@ -197,7 +236,7 @@ def test_an_interrupted_recovery_ends_in_the_same_weights(tmp_path: Path, monkey
 
 
 def test_the_early_stop_counts_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = scripted(monkeypatch, [0.1, 0.5, 0.3, 0.2, 0.9])
+    seen = scripted(monkeypatch, [0.1, 0.5, 0.3, 0.2, 0.9], spread=0.01)
     calls, state = kill_at(monkeypatch, 5), tmp_path / "state.pt"
     settings = replace(SETTINGS, steps=10, patience=2)
     _, teacher = pair()
@@ -314,6 +353,8 @@ def test_training_images_that_are_validation_or_test_images_are_refused() -> Non
         ({"batch_size": 0}, "batch_size is 0: expected at least 1"),
         ({"patience": -1}, "patience is -1: expected at least 0"),
         ({"lambda_b": float("nan")}, "lambda_b is nan"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction is 1.5: expected at most 1"),
+        ({"augmentation": "mirrors"}, "unknown augmentation 'mirrors': expected one of full, flips, none"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: expected a number above 0"),
         ({"clip_norm": float("inf")}, "clip_norm is inf"),
     ],
@@ -323,10 +364,51 @@ def test_settings_out_of_range_are_refused(options: dict[str, float], message: s
         RecoverySettings(**options)
 
 
-def test_a_shorter_recovery_warms_up_for_a_tenth_of_its_own_steps() -> None:
-    short = RecoverySettings(steps=200).shortened(0.25)
+def test_a_shorter_recovery_warms_up_for_its_share_of_its_own_steps() -> None:
+    short = RecoverySettings(steps=200, warmup_fraction=0.1).shortened(0.25)
     assert (short.steps, short.training().warmup) == (50, 5)
     assert RecoverySettings(steps=2).shortened(0.25).steps == 1
+    assert RecoverySettings(steps=200, warmup_fraction=0.0).training().warmup == 0
+    assert RecoverySettings(steps=3, warmup_fraction=0.01).training().warmup == 1
+
+
+def test_the_rate_of_a_recovery_rises_over_its_warm_up_and_falls_to_nothing() -> None:
+    settings = replace(SETTINGS, steps=10, warmup_fraction=0.5, validate_every=0)
+    rates = recover(*pair(), images(), settings, progress=False).frame["learning_rate"] / settings.learning_rate
+    assert rates[:5].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert (rates[5:].diff()[1:] < 0).all()
+    assert rates.iloc[-1] < 0.1
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATION_NAMES)
+def test_every_augmentation_recovers_and_has_a_key_of_its_own(augmentation: str) -> None:
+    model, teacher = pair()
+    settings = replace(SETTINGS, augmentation=augmentation, steps=2)
+    others = [replace(settings, augmentation=name) for name in AUGMENTATION_NAMES if name != augmentation]
+    key = recovery_key(model, teacher, images(), settings)
+    assert key not in [recovery_key(model, teacher, images(), other) for other in others]
+    losses = recover(model, teacher, images(), settings, progress=False).frame["loss"]
+    assert losses.tolist() != [
+        recover(pair()[0], teacher, images(), other, progress=False).frame["loss"].tolist() for other in others
+    ]
+    assert set(AUGMENTATIONS) == set(AUGMENTATION_NAMES)
+
+
+def test_batch_norms_are_trained_with_the_running_statistics_that_they_came_with() -> None:
+    model, teacher = pair()
+    for each in (model, teacher):
+        each.image_encoder.neck.append(nn.BatchNorm2d(teacher.prompt_encoder.embed_dim))
+        each.image_encoder.neck[-1].running_mean += 0.1
+    norm = model.image_encoder.neck[-1]
+    before = weights(norm)
+    history = recover(model, teacher, images(), SETTINGS, progress=False)
+    assert history.best_step is not None
+    assert torch.equal(norm.running_mean, before["running_mean"])
+    assert torch.equal(norm.running_var, before["running_var"])
+    assert int(norm.num_batches_tracked) == 0
+    recover(model, teacher, without(images(), validation={}), SETTINGS, progress=False)
+    assert torch.equal(norm.running_var, before["running_var"])
+    assert not torch.equal(norm.weight, before["weight"])
 
 
 def test_a_key_knows_models_images_settings_and_what_is_frozen() -> None:
@@ -368,3 +450,4 @@ def test_a_history_survives_json() -> None:
     pd.testing.assert_frame_equal(again.frame, history.frame, check_exact=True)
     pd.testing.assert_frame_equal(again.validations, history.validations, check_exact=True)
     assert (again.best_step, again.stopped_early, again.seconds) == (history.best_step, False, history.seconds)
+    assert history.to_dict()["outcome"] == history.outcome == again.outcome

@@ -7,6 +7,7 @@ import torch
 from medcore_prune import zoo
 from medcore_prune._support.errors import CheckpointError
 from medcore_prune.data import phantoms
+from medcore_prune.data.frame import Frame
 from medcore_prune.evaluation.evaluate import EvaluationSet, predict, score
 from medcore_prune.evaluation.floors import floor_masks
 from medcore_prune.models.families import blocks_of, geometry_of
@@ -47,7 +48,7 @@ def test_unknown_role() -> None:
 def test_adapted_beats_the_floor_and_the_reference_on_validation_phantoms() -> None:
     means: dict[str, list[float]] = {"adapted": [], "reference": [], "ellipse": []}
     for name in POLYPS:
-        images = EvaluationSet(phantoms.make(name, seed=1, count=16), 96)
+        images = EvaluationSet(phantoms.make(name, seed=1, count=16), Frame(96))
         for role in zoo.ROLES:
             means[role].append(score(predict(zoo.pocket(role), images), images)["bf1"].mean())
         means["ellipse"].append(score(floor_masks("ellipse", images), images)["bf1"].mean())
@@ -102,7 +103,7 @@ def test_stages_build_on_each_other_with_distinct_states() -> None:
 
 
 def test_both_models_look_at_the_image() -> None:
-    batch = EvaluationSet(phantoms.make("phantom_polyp_a", seed=1, count=8), 96).images
+    batch = EvaluationSet(phantoms.make("phantom_polyp_a", seed=1, count=8), Frame(96)).images
     for role in zoo.ROLES:
         assert image_dependence(zoo.pocket(role), batch) > 0.1
 

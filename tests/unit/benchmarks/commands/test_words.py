@@ -79,6 +79,33 @@ def test_rare_settings_reach_what_they_set(monkeypatch: pytest.MonkeyPatch) -> N
     assert own == {"chunk": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [((), ()), (("--methods", "lamp"), ("lamp",)), (("--methods", "b, a,b,"), ("b", "a"))],
+)
+def test_methods_are_read_into_names(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    settings, _ = called(monkeypatch, import_module("medcore_prune.benchmarks.commands.baselines").WORDS, *words)
+    assert settings.methods == names
+
+
+def test_a_list_of_no_method_is_refused() -> None:
+    result = CliRunner().invoke(cli, ["baselines", "--methods", " ,"])
+    assert result.exit_code == 2
+    assert "' ,' names none" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [*((name, "lamp") for name in ("main", "transfer", "leverage", "landscape")), ("automatic", "automatic")],
+)
+def test_one_method_alone_takes_part(monkeypatch: pytest.MonkeyPatch, name: str, subject: str) -> None:
+    words: Words = import_module(f"medcore_prune.benchmarks.commands.{name}").WORDS
+    settings, own = called(monkeypatch, words, "--method", "lamp")
+    assert (settings.methods, settings.subject, own["method"]) == (("lamp",), subject, "lamp")
+
+
 @pytest.mark.parametrize("name", ["baselines", "main", "transfer", "ablation", "leverage", "landscape", "automatic"])
 def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     words: Words = import_module(f"medcore_prune.benchmarks.commands.{name}").WORDS

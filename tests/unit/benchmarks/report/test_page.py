@@ -69,6 +69,17 @@ def test_tables_are_looked_at_one_at_a_time_and_intervals_are_small(tmp_path: Pa
     assert len(re.findall(r'<tr class="\s*subject">', text)) == 1
 
 
+def test_the_method_of_a_row_stays_in_sight_wherever_its_column_is(tmp_path: Path) -> None:
+    levels = Grid("Levels", ["level", "method", "BF1"], [["h50_m70", "mine", "0.5"]], left=2, methods=["mine"])
+    methods = Grid("Methods", ["method", "what"], [["mine", "a text"]], left=2, methods=["mine"])
+    page = Page("A title", [], [Section("Tables", grids=[levels, methods])], swatches={"mine": "background:red"})
+    text = write_results(_store(tmp_path), page).read_text()
+    # once a table, with the colour in the same cell
+    assert len(re.findall(r'<td class="left key"><span class="swatch"[^>]*></span>mine</td>', text)) == 2
+    assert len(re.findall(r'<th class="left key">method</th>', text)) == 2
+    assert len(re.findall(r'class="[^"]* key"', text)) == 4
+
+
 def test_the_ablation_is_laid_out_as_table_3(tmp_path: Path) -> None:
     store = _store(tmp_path)
     for level in ("h40_m30", "h70_m95"):

@@ -11,6 +11,8 @@ from medcore_prune.benchmarks.speed import int8
 from medcore_prune.benchmarks.speed.int8 import FLOAT, RECIPES, command, measure
 from medcore_prune.checkpoints.int8 import Int8Recipe
 from medcore_prune.checkpoints.onnx import export_onnx
+from medcore_prune.commands.work.phantoms import run as draw
+from medcore_prune.models.families import build_model
 
 pytest.importorskip("onnxruntime")
 
@@ -34,7 +36,7 @@ def test_every_recipe_is_measured_beside_float(tmp_path: Path) -> None:
 
 
 def test_the_command_judges_the_built_in_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(int8, "pocket", lambda *_: tiny_sam())
+    monkeypatch.setattr(int8, "read_model", lambda *_, image_size: tiny_sam())
     out = tmp_path / "int8.json"
     result = CliRunner().invoke(command, ["--rounds", "1", "--images", "2", "--out", str(out)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -45,8 +47,17 @@ def test_the_command_judges_the_built_in_model(monkeypatch: pytest.MonkeyPatch, 
         assert low <= value <= high
 
 
-def test_an_encoder_with_convolutions_is_timed(tmp_path: Path) -> None:
-    pytest.importorskip("timm")
-    result = CliRunner().invoke(command, ["--model", "tiny_vit_5m_224", "--rounds", "1"], catch_exceptions=False)
+def test_an_encoder_with_convolutions_is_judged_where_images_are_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(int8, "read_model", lambda *_, image_size: build_model("lite_medsam", image_size=64))
+    draw("phantom_skin", 2, 64, 0, tmp_path / "set")
+    words = ["--model", "lite_medsam", "--rounds", "1"]
+    result = CliRunner().invoke(command, words, catch_exceptions=False)
     found = json.loads(result.stdout)["recipes"]["convolutions too"]
-    assert (found["linears"], found["convolutions"]) == (40, 27)
+    assert found["linears"] == 40
+    assert found["convolutions"] > 20
+    assert found["differences"] == {}
+    words += ["--data", f"own={tmp_path / 'set'}", "--images", "2"]
+    result = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert json.loads(result.stdout)["recipes"]["8 bits"]["differences"].keys() == {"dice", "bf1", "hd95_px"}

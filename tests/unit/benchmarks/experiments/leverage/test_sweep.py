@@ -18,6 +18,7 @@ from medcore_prune.benchmarks.experiments.leverage.summary import Sampled, summa
 from medcore_prune.benchmarks.experiments.leverage.sweep import BANDS, HEADLINE, Cells, measure, parts_of, sweep
 from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.benchmarks.runner.store import read_arrays
+from medcore_prune.data.frame import Frame
 from medcore_prune.data.samples import SampleSet
 from medcore_prune.evaluation.evaluate import EvaluationSet, macro_average, predict, score
 from medcore_prune.evaluation.intervals import Bootstrap
@@ -133,7 +134,7 @@ def test_figures_of_a_sweep_are_their_definitions(
     model: nn.Module, cells: Cells, swept: tuple[Path, list[Path]]
 ) -> None:
     found = summarise_sweep(swept[1], cells, 20)
-    images = {name: EvaluationSet(each, 48, 256) for name, each in SETS.items()}
+    images = {name: EvaluationSet(each, 48, Frame(256)) for name, each in SETS.items()}
     dense = count(model)
 
     @cache
