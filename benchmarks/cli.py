@@ -48,6 +48,10 @@ COMMANDS = {
         f"{__package__}.commands.list",
         "List methods (recipes that `baselines` compares) and criteria (scores that recipes are built from)",
     ),
+    "latency": Listed(
+        f"{__package__}.commands.latency",
+        "Time models under PyTorch and ONNX Runtime, float and int8, unpruned and pruned side by side",
+    ),
     "report": Listed(
         f"{__package__}.commands.report",
         "Render the results in DIR again: tables, figures, report.html",
@@ -57,15 +61,15 @@ COMMANDS = {
         "Hold the paper's claims against the results of the experiments that have run",
     ),
     "tune": Listed(
-        f"{__package__}.commands.tune",
+        f"{__package__}.commands.studies.tune",
         "Settle the open settings on phantom validation images, as many trials for every method",
     ),
     "correction-study": Listed(
-        f"{__package__}.commands.correction_study",
+        f"{__package__}.commands.studies.correction_study",
         "Try the training-free correction in every variant, on validation images",
     ),
     "recovery-study": Listed(
-        f"{__package__}.commands.recovery_study",
+        f"{__package__}.commands.studies.recovery_study",
         "Settle how corrected models are recovered, on phantom validation images",
     ),
 }

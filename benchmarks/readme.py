@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from .cli import COMMANDS as BENCH
 from .experiments.claims import CLAIMS
 from .report.listing import criteria, methods
 from .report.tables import Grid
+from .speed.int8 import FLOAT, RECIPES
 
 PAGES: Mapping[str, tuple[str, ...]] = {
     "README.md": ("commands", "claims", "methods"),
     "docs/compress.md": ("workflow",),
+    "docs/laptop.md": ("int8",),
 }
 """The blocks of each page, by its place under the project's root."""
 
@@ -72,6 +74,44 @@ def _time(run: Mapping[str, Any], level: str) -> str:
     return f"{run['latency_ms'][level]:.0f} ms, {run['latency_ratio'][level]:.2f} x"
 
 
+def int8(results: Path) -> Iterable[Grid]:
+    """What each way of quantising an encoder costs and gives, where `speed.int8` was run."""
+    for run in (_read(path) for path in sorted((results / "speed").glob("int8_*.json"))):
+        judged = any(each["differences"] for each in run["recipes"].values())
+        rows = [
+            [
+                name,
+                f"{each['linears']} + {each['convolutions']}",
+                f"{each['file_mb']:.1f}",
+                f"{each['time_ratio']:.2f}",
+                f"{each['relative_rms']:.3f}",
+                *([_difference(each["differences"])] if judged else []),
+            ]
+            for name, each in ((name, run["recipes"][name]) for name in (FLOAT, *RECIPES))
+        ]
+        heads = [
+            "recipe",
+            "layers in int8",
+            "MB",
+            "time / float",
+            "rms difference",
+            *(["BF1 - float"] if judged else []),
+        ]
+        where, threads = run["machine"]["processor"], run["threads"]
+        told = [
+            f"{where}, {threads} thread{'s' if threads != 1 else ''}, onnxruntime {run['versions']['onnxruntime']}; "
+            f"medians of {run['rounds']} rounds in which all took turns. Layers: linear + convolutions."
+        ]
+        yield Grid(f"{run['model']} at {run['image_size']} px", heads, rows, told)
+
+
+def _difference(of: Mapping[str, Sequence[float]]) -> str:
+    if "bf1" not in of:
+        return ""
+    value, low, high = of["bf1"]
+    return f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -81,6 +121,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "claims": lambda results: claims(results).markdown(),
     "methods": lambda _: f"{methods().markdown().strip()}\n\n{criteria().markdown()}",
     "workflow": lambda results: "\n\n".join(grid.markdown().strip() for grid in workflow(results)),
+    "int8": lambda results: "\n\n".join(grid.markdown().strip() for grid in int8(results)),
 }
 """What makes the text of each block, of the folder of results."""
 

@@ -1,4 +1,4 @@
-"""Models as files: SAM checkpoints, pruned models, ONNX.
+"""Models as files: SAM checkpoints, pruned models, ONNX files in float and int8.
 
-Offered as `mp.NAME`: export_onnx, load, load_checkpoint, load_sam, save.
+Offered as `mp.NAME`: export_onnx, Int8Recipe, load, load_checkpoint, load_sam, OnnxModel, quantise_onnx, save.
 """

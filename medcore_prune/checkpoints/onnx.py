@@ -1,16 +1,27 @@
 """Models as ONNX files, proved against PyTorch under ONNX Runtime before they are kept.
 
 The input side is fixed, the batch axis is free. Needs the extra `onnx`: `pip install "medcore-prune[onnx]"`.
+
+What a file is stands in its metadata, as JSON under `medcore_prune` (`read_facts`):
+
+part        a name in `PARTS`
+inputs      name to shape, type and meaning; the batch is free
+image_size  side of the input in pixels
+protocol    how images and boxes become inputs (METHOD section 11), with the model's own `pixel_mean` and `pixel_std`
+level       what was pruned, empty where nothing was
+model_hash  of the PyTorch model
+versions    of what wrote it
 """
 
 import copy
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,6 +47,9 @@ _OPSET = 17
 _MOST_BYTES = 2_000_000_000  # a protobuf file ends at 2 GiB
 _EXTRA = ("onnx", "onnxscript", "onnxruntime")
 _CHECKERS = ("onnx", "onnxruntime")
+_FACTS = "medcore_prune"
+_NOT_KEPT = "nothing was written; try the other exporter, or another version of onnxruntime"
+_PACKAGES = ("medcore-prune", "torch", "onnx", "onnxruntime")
 
 
 class _Encoder(nn.Module):
@@ -133,7 +147,7 @@ def export_onnx(
     """Write a model as ONNX and compare it with PyTorch on images; whole or not at all.
 
     Inputs are those of the model's protocol: `protocol.batch_of` makes them from an image and a box. The file's
-    metadata name the protocol, the input side, the model's hash and the level.
+    metadata name the protocol, the input side, the model's hash and the level: `read_facts`.
 
     Args:
         model: A `Sam` in float32 and evaluation mode, pruned or not.
@@ -167,7 +181,7 @@ def export_onnx(
             warnings.simplefilter("ignore")
             EXPORTERS[exporter](module, tuple(value[:2] for value in arguments), chosen, temporary)
         seconds = time.perf_counter() - start
-        with _saying_why(path):
+        with saying_why(path):
             _describe(temporary, model, part)
             differences = compare(module, temporary, chosen, arguments)
         _refuse_different(differences, path)
@@ -203,20 +217,65 @@ def _check(model: nn.Module, path: Path, part: str, exporter: str) -> None:
         )
 
 
+def versions() -> dict[str, str]:
+    """Versions of the packages that files and their numbers come from."""
+    return {name: version(name) for name in _PACKAGES}
+
+
 def _describe(place: Path, model: nn.Module, part: str) -> None:
     onnx: Any = import_module("onnx")
-    plan = lineage_of(model).plan
+    plan, size = lineage_of(model).plan, geometry_of(model).image_size
+    meanings = {
+        "image": f"(batch, 3, {size}, {size}) float32, RGB in [0, 1]",
+        "box": "(batch, 4) float32, x0, y0, x1, y1 in input pixels",
+    }
     facts = {
         "part": part,
-        "image_size": geometry_of(model).image_size,
+        "inputs": {name: meanings[name] for name in PARTS[part].inputs},
+        "image_size": size,
         "level": plan.level if plan else "",
         "model_hash": model_hash(model),
         "protocol": protocol_of(model) or dict(PROTOCOL),
+        "versions": versions(),
     }
     content = onnx.load(str(place))
-    onnx.helper.set_model_props(content, {"medcore_prune": json.dumps(facts, sort_keys=True)})
+    write_facts(content, facts)
     onnx.checker.check_model(content)
     onnx.save(content, str(place))
+
+
+def write_facts(content: Any, facts: Mapping[str, Any]) -> None:
+    """Put what a file is into the metadata of an ONNX model in memory, in place of what is there."""
+    onnx: Any = import_module("onnx")
+    onnx.helper.set_model_props(content, {_FACTS: json.dumps(facts, sort_keys=True, allow_nan=False)})
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """Read what an exported file is, as `export_onnx` and `quantise_onnx` wrote it.
+
+    Args:
+        path: An ONNX file.
+
+    Returns:
+        What the module's docstring lists; of an int8 file also `int8`, its recipe and what it was measured to do.
+
+    Raises:
+        MedcorePruneError: The extra is not installed, or it is no file that this package wrote.
+    """
+    require_onnx()
+    onnx: Any = import_module("onnx")
+    try:
+        content = onnx.load(str(path), load_external_data=False)
+        facts = json.loads({each.key: each.value for each in content.metadata_props}[_FACTS])
+    except Exception as error:
+        # protobuf, the file system, a key that is not there, JSON: they have nothing in common
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise MedcorePruneError(
+            f"{path}: no ONNX file of this package ({reason}): write it with export_onnx"
+        ) from error
+    if not isinstance(facts, dict):
+        raise MedcorePruneError(f"{path}: no ONNX file of this package: write it with export_onnx")
+    return facts
 
 
 @torch.no_grad()
@@ -241,7 +300,7 @@ def compare(module: nn.Module, place: Path, part: _Part, arguments: Sequence[Ten
 
 
 @contextmanager
-def _saying_why(path: str | Path) -> Iterator[None]:
+def saying_why(path: str | Path, advice: str = _NOT_KEPT) -> Iterator[None]:
     """Turn what ONNX and ONNX Runtime raise, which have no error in common, into one that names the file."""
     try:
         yield
@@ -250,8 +309,7 @@ def _saying_why(path: str | Path) -> Iterator[None]:
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise MedcorePruneError(
-            f"{path}: the exported file does not run under ONNX Runtime ({reason}): nothing was written; try the other "
-            "exporter, or another version of onnxruntime"
+            f"{path}: the exported file does not run under ONNX Runtime ({reason}): {advice}"
         ) from error
 
 

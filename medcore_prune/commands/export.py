@@ -6,7 +6,17 @@ from typing import Any
 import click
 
 from .group import Command
-from .options import FOLDER, ONNX_EXPORTERS, ONNX_PARTS, Whole, data_option, model_argument, more, overwrite_option
+from .options import (
+    FOLDER,
+    ONNX_EXPORTERS,
+    ONNX_PARTS,
+    Whole,
+    data_option,
+    model_argument,
+    more,
+    overwrite_option,
+    split_seed_option,
+)
 
 
 @click.command(name="export", cls=Command)
@@ -16,6 +26,11 @@ from .options import FOLDER, ONNX_EXPORTERS, ONNX_PARTS, Whole, data_option, mod
     type=click.Choice([*ONNX_PARTS, "both"]),
     default="both",
     help="encoder.onnx, whole.onnx (encoder, box prompt and mask decoder), or both.",
+)
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Also encoder_int8.onnx: its linear layers in int8, judged by the contour on validation images.",
 )
 @data_option()
 @click.option("--out", type=FOLDER, default=Path("onnx"), help="Folder of the files.")
@@ -28,6 +43,7 @@ from .options import FOLDER, ONNX_EXPORTERS, ONNX_PARTS, Whole, data_option, mod
     default="torchscript",
     help="PyTorch's older exporter, or its newer and much slower one; both gave the same numbers.",
 )
+@split_seed_option
 @overwrite_option
 def command(**given: Any) -> None:
     """Write a model as ONNX, and compare it with PyTorch under ONNX Runtime.
@@ -37,11 +53,15 @@ def command(**given: Any) -> None:
     number of images at a time; the input side is the model's. comparison.json
     beside them holds the differences.
 
+    With --int8 a table has Dice, Boundary F1 and HD95 of the encoder in int8
+    beside the float model, with paired intervals of the difference.
+
     Needs the extra onnx: pip install "medcore-prune[onnx]"
 
     \b
     Example:
       medcore-prune export small.safetensors --part whole --out onnx
+      medcore-prune export small.safetensors --part encoder --int8 --out onnx
     """
     from .work.export import run
 

@@ -6,19 +6,23 @@ median counts. Inputs are noise: the time does not depend on what an image shows
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
+from .._support.progress import track
 from ..models.families import geometry_of
 from ..models.protocol import embed, low_res_logits
 from .memory import measured
 
 Inputs = tuple[Tensor, Tensor]
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ PARTS: dict[str, Callable[[nn.Module, Inputs], object]] = {
 }
 
 
-def _inputs(model: nn.Module, batch: int) -> Inputs:
+def noise(model: nn.Module, batch: int) -> Inputs:
+    """Images (B, 3, S, S) of noise and a box (B, 4) each, in the model's input size, number type and place."""
     device, size = next(model.parameters()).device, geometry_of(model).image_size
     images = torch.rand((batch, 3, size, size), generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([[size / 4, size / 4, size / 2, size / 2]]).repeat(batch, 1)
@@ -91,10 +96,26 @@ def _peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return int(torch.cuda.max_memory_allocated(device) - before)
 
 
-def _percentile(times_ms: list[float], percent: int) -> float:
+def percentile(times_ms: Sequence[float], percent: int) -> float:
+    """Return a percentile of times, 1 to 99, between neighbours by linear interpolation."""
     if len(times_ms) == 1:
         return times_ms[0]
     return statistics.quantiles(times_ms, n=100, method="inclusive")[percent - 1]
+
+
+def interleaved(runs: Mapping[K, Callable[[], T]], repeats: int, warmup: int = 2, label: str = "") -> dict[K, list[T]]:
+    """Call each of `runs` in turn, round after round, and return what it gave in the rounds after `warmup`.
+
+    A round is whole for all: element i of each list is of the same round. Progress is shown under a label.
+    """
+    found: dict[K, list[T]] = {name: [] for name in runs}
+    rounds = range(warmup + repeats)
+    for number in track(rounds, label, total=len(rounds), show=bool(label)):
+        for name, run in runs.items():
+            result = run()
+            if number >= warmup:
+                found[name].append(result)
+    return found
 
 
 @torch.no_grad()
@@ -123,18 +144,13 @@ def compare_latency(
             f"batch {batch}, repeats {repeats}, warmup {warmup}: expected at least 1, 1 and 0 to measure anything"
         )
     devices = {name: next(model.parameters()).device for name, model in models.items()}
-    runs = {name: partial(PARTS[part], model, _inputs(model, batch)) for name, model in models.items()}
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for number in range(warmup + repeats):
-        for name, run in runs.items():
-            elapsed_ms = _timed_ms(run, devices[name])
-            if number >= warmup:
-                times[name].append(elapsed_ms)
+    runs = {name: partial(PARTS[part], model, noise(model, batch)) for name, model in models.items()}
+    times = interleaved({name: partial(_timed_ms, run, devices[name]) for name, run in runs.items()}, repeats, warmup)
     return {
         name: Latency(
             median_ms=statistics.median(times[name]),
-            p10_ms=_percentile(times[name], 10),
-            p90_ms=_percentile(times[name], 90),
+            p10_ms=percentile(times[name], 10),
+            p90_ms=percentile(times[name], 90),
             peak_bytes=_peak_bytes(run, devices[name]),
             batch=batch,
             part=part,

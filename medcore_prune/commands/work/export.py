@@ -1,33 +1,74 @@
-"""What `medcore-prune export` does: write ONNX files and hold them against PyTorch."""
+"""What `medcore-prune export` does: write ONNX files, hold them against PyTorch, and judge int8 by the contour."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
+from torch import nn
 
 from ..._support.files import refuse_existing, require_writable, write_json_atomic
+from ...checkpoints.int8 import Int8Report, quantise_onnx
 from ...checkpoints.onnx import PARTS, OnnxReport, export_onnx, require_onnx
-from ...data.samples import Sample
-from .inputs import ImageOptions, read_model
+from ...data.samples import Sample, SampleSet
+from ...evaluation.intervals import INDICATIVE_BELOW
+from .evaluate import METRICS
+from .inputs import ImageOptions, phantoms_tell, read_model, say_notice
 from .table import Table
 
+_ENCODER, _INT8 = "encoder", "encoder_int8"
 
-def run(model: str, part: str, data: tuple[str, ...], images: int, exporter: str, overwrite: bool, out: Path) -> None:
-    """Write each part, prove it, and keep the differences."""
+
+def run(
+    model: str,
+    part: str,
+    int8: bool,
+    data: tuple[str, ...],
+    split_seed: int,
+    images: int,
+    exporter: str,
+    overwrite: bool,
+    out: Path,
+) -> None:
+    """Write each part, prove it, and keep the differences; then the encoder in int8, and what that does to masks."""
+    parts = [*PARTS] if part == "both" else [part]
+    if int8 and _ENCODER not in parts:
+        raise click.UsageError("--int8 is of the encoder: give --part encoder or both")
     require_onnx()
     require_writable(out)
-    files = {name: out / f"{name}.onnx" for name in (PARTS if part == "both" else (part,))}
-    refuse_existing(overwrite, *files.values())
-    source = ImageOptions(data)
+    files = {name: out / f"{name}.onnx" for name in parts}
+    int8_file = out / f"{_INT8}.onnx"
+    refuse_existing(overwrite, *files.values(), int8_file if int8 else None)
+    source = ImageOptions(data, split_seed)
     loaded = read_model(model)
+    # before the work: what the model was trained on is refused
+    validation = _validation(source, model, loaded) if int8 else {}
     samples: list[Sample] = []
     # neither role nor training matter: the numbers of two programs are compared, not masks with the truth
     for each in source.role("all", [], images).values():
         samples += each
     reports = [export_onnx(loaded, place, name, samples=samples, exporter=exporter) for name, place in files.items()]
-    write_json_atomic(out / "comparison.json", {"model": model, "parts": [asdict(report) for report in reports]})
-    click.echo(_table(reports).text())
-    click.echo(f"written: {', '.join(f'{report.part}.onnx' for report in reports)} and comparison.json in {out}")
+    record: dict[str, Any] = {"model": model, "parts": [asdict(report) for report in reports]}
+    tables = [_table(reports).text()]
+    if int8:
+        report = quantise_onnx(loaded, files[_ENCODER], int8_file, samples=samples, validation=validation)
+        record["int8"] = asdict(report)
+        tables += _int8_tables(report)
+    write_json_atomic(out / "comparison.json", record)
+    click.echo("\n\n".join(tables))
+    written = [*(place.name for place in files.values()), *([int8_file.name] if int8 else [])]
+    click.echo(f"written: {', '.join(written)} and comparison.json in {out}")
+    if validation:
+        say_notice(source)
+
+
+def _validation(source: ImageOptions, model: str, loaded: nn.Module) -> Mapping[str, SampleSet]:
+    """Images that masks are judged on; none where there are only drawn ones, which tell this model nothing."""
+    if source.is_phantom and not phantoms_tell(loaded):
+        click.echo("int8: masks are not compared; give --data NAME=DIR to see what it does to contours", err=True)
+        return {}
+    return source.role("validation", [model], None)
 
 
 def _table(reports: list[OnnxReport]) -> Table:
@@ -37,3 +78,26 @@ def _table(reports: list[OnnxReport]) -> Table:
         for name, value in report.differences.items()
     ]
     return Table(["part", "output", "largest relative difference", "images", "file"], rows, left=2)
+
+
+def _int8_tables(report: Int8Report) -> list[str]:
+    """What was quantised and how far the embedding moved, then the metrics where masks were judged."""
+    layers = f"{report.linears} linear" + (f", {report.convolutions} convolutions" if report.convolutions else "")
+    sizes = f"{report.int8_bytes / 1e6:.1f} MB of {report.float_bytes / 1e6:.1f}"
+    row = [_INT8, layers, f"{report.relative_rms:.1e}", str(report.compared), sizes]
+    parts = [Table(["part", "layers in int8", "rms difference to float", "images", "file"], [row], left=2).text()]
+    if not report.metrics:
+        return parts
+    rows = []
+    for name, found in report.metrics.items():
+        form = ".2f" if name == "hd95_px" else ".4f"
+        numbers = [f"{found.float_value:{form}}", f"{found.int8_value:{form}}", f"{found.difference:+{form}}"]
+        verdict = "differs" if found.low > 0 or found.high < 0 else "not significant"
+        rows.append([METRICS[name], *numbers, f"{found.low:+{form}} to {found.high:+{form}}", verdict])
+    parts.append(Table(["validation images", "float", "int8", "difference", "95 % interval", ""], rows).text())
+    counts = ", ".join(f"{count} of {name}" for name, count in report.images.items())
+    few = (
+        f"; fewer than {INDICATIVE_BELOW} groups in a set: indicative only" if report.groups < INDICATIVE_BELOW else ""
+    )
+    parts.append(f"{counts}; paired intervals, bootstrap over groups of images{few}.")
+    return parts

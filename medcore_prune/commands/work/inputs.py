@@ -140,12 +140,18 @@ def phantom_split(counts: Mapping[str, int]) -> Split:
     return Split(drawn["train"], drawn["validation"], drawn["test"], 0, (0.7, 0.1, 0.2))
 
 
+def phantoms_tell(model: nn.Module) -> bool:
+    """Whether drawn images tell something about a model: not about a published SAM."""
+    return model_kind(model) in (POCKET, "custom")
+
+
 def require_own_images(models: Iterable[nn.Module], images: ImageOptions) -> None:
     """Refuse to calibrate, train or judge a published SAM on drawn images."""
     if not images.is_phantom:
         return
-    for kind in map(model_kind, models):
-        if kind not in (POCKET, "custom"):
+    for model in models:
+        if not phantoms_tell(model):
+            kind = model_kind(model)
             raise DataError(f"a {kind} needs images of yours: give --data NAME=DIR; phantoms tell it nothing")
 
 

@@ -166,7 +166,8 @@ class Block(nn.Module):
     def _attend(self, tokens: Tensor) -> Tensor:
         batch, h, w, width = tokens.shape
         side = self.window_size
-        rows, columns = -(-h // side), -(-w // side)
+        # not -(-h // side): ONNX divides whole numbers towards zero
+        rows, columns = (h + side - 1) // side, (w + side - 1) // side
         x = F.pad(tokens, (0, 0, 0, columns * side - w, 0, rows * side - h))
         x = x.view(batch, rows, side, columns, side, width).transpose(2, 3)
         x = self.attn(x.reshape(-1, side * side, width)).view(batch, rows, columns, side, side, width)

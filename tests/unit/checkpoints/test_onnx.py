@@ -13,6 +13,7 @@ import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.checkpoints import onnx as onnx_export
 from medcore_prune.data.frame import Frame
+from medcore_prune.models.families import build_model
 from medcore_prune.models.protocol import batch_of, low_res_logits
 from medcore_prune.models.switches import attention_of
 from medcore_prune.pruning.surgery import lineage_of
@@ -57,6 +58,15 @@ def test_onnx_runtime_gives_what_pytorch_gives(small: nn.Module, part: str, tmp_
     facts = json.loads({p.key: p.value for p in onnx.load(str(tmp_path / "a.onnx")).metadata_props}["medcore_prune"])
     assert facts["level"] == lineage_of(small).plan.level  # type: ignore[union-attr]
     assert facts["protocol"]["name"] == "medsam"
+
+
+@pytest.mark.parametrize("part", list(onnx_export.PARTS))
+def test_windows_that_overhang_are_exported(part: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    # 48, 24 and 12 tokens a side in windows of 7 and 14
+    model = build_model("lite_medsam", image_size=96)
+    report = mp.export_onnx(model, tmp_path / "a.onnx", part, samples=samples())
+    assert 0 < max(report.differences.values()) < 1e-4
 
 
 def test_attention_by_parts_and_a_training_model_are_exported_and_left_alone(small: nn.Module, tmp_path: Path) -> None:

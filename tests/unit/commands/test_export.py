@@ -23,3 +23,48 @@ def test_images_that_a_model_was_trained_on_serve_to_compare_two_programs(
     result = CliRunner().invoke(cli, words.split())
     assert result.exit_code == 0, (result.output, result.exception)
     assert [part["images"] for part in json.loads((tmp_path / "onnx/comparison.json").read_text())["parts"]] == [2]
+
+
+INT8 = "export model.safetensors --part encoder --int8 --data own=set --out onnx"
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with images, a model, and the split that it was trained on beside it."""
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(cli, ["phantoms", "--count", "20", "--size", "48", "--out", "set"]).exit_code == 0
+    mp.save(tiny_sam(), "model.safetensors")
+    mp.data.split({"own": mp.data.folder("set", name="own")}).save(split_file("model.safetensors"))
+    return tmp_path
+
+
+def test_int8_is_judged_on_the_validation_images_of_the_split(trained: Path) -> None:
+    result = CliRunner().invoke(cli, f"{INT8} --images 2".split())
+    assert result.exit_code == 0, (result.output, result.exception)
+    record = json.loads((trained / "onnx/comparison.json").read_text())
+    split = mp.data.Split.load(split_file("model.safetensors"), {"own": mp.data.folder("set", name="own")})
+    assert record["int8"]["images"] == {"own": len(split.validation["own"])}
+    model = mp.load("model.safetensors")
+    expected = mp.evaluate(mp.OnnxModel(model, "onnx/encoder_int8.onnx"), split.validation, progress=False)
+    for name, shown in (("dice", "Dice"), ("bf1", "BF1"), ("hd95_px", "HD95 px")):
+        found = record["int8"]["metrics"][name]
+        assert found["int8_value"] == pytest.approx(expected[name].mean(), abs=1e-6)
+        line = next(line for line in result.stdout.splitlines() if line.startswith(shown))
+        form = ".2f" if name == "hd95_px" else ".4f"
+        assert f"{found['float_value']:{form}}" in line
+        assert f"{found['low']:+{form}} to {found['high']:+{form}}" in line
+    assert "written: encoder.onnx, encoder_int8.onnx and comparison.json" in result.stdout
+
+
+def test_int8_without_the_encoder_is_wrong_usage(trained: Path) -> None:
+    result = CliRunner().invoke(cli, ["export", "model.safetensors", "--part", "whole", "--int8"])
+    assert (result.exit_code, "give --part encoder or both" in result.output) == (2, True)
+    assert not (trained / "onnx").exists()
+
+
+def test_an_int8_file_that_is_there_is_kept(trained: Path) -> None:
+    (trained / "onnx").mkdir()
+    (trained / "onnx/encoder_int8.onnx").write_text("mine")
+    result = CliRunner().invoke(cli, INT8.split())
+    assert "already there: onnx/encoder_int8.onnx" in str(result.exception)
+    assert [path.name for path in (trained / "onnx").iterdir()] == ["encoder_int8.onnx"]

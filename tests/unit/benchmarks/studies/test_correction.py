@@ -7,7 +7,7 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 from medcore_prune.benchmarks.cli import cli
-from medcore_prune.benchmarks.commands.correction_study import LEVELS
+from medcore_prune.benchmarks.commands.studies.correction_study import LEVELS
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.studies import correction, study
 from medcore_prune.benchmarks.studies.correction import GOAL, PRUNED, UNPRUNED, VARIANTS, Cells, Outcome, page

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from ...commands.options import FILE, cache_option, device_option
-from ...commands.values import Whole
-from ...pruning.level import Level
-from .options import CACHE, LevelList, joined, methods_option, page_option
-from .words import BenchCommand, Setting, rarely
+from ....commands.options import FILE, cache_option, device_option
+from ....commands.values import Whole
+from ....pruning.level import Level
+from ..options import CACHE, LevelList, joined, methods_option, page_option
+from ..words import BenchCommand, Setting, rarely
 
 METHODS = ("random", "medcore")
 LEVELS = tuple(Level.parse(text) for text in ("h50_m70", "h70_m70", "h84_m95"))
@@ -49,7 +49,7 @@ def command(**given: Any) -> None:
     Example:
       medcore-bench correction-study --methods medcore --levels h70_m70
     """
-    from ..studies.correction import run
+    from ...studies.correction import run
 
     rare = given.pop("rare")
     run(**{**COUNTS, **given, **rare})

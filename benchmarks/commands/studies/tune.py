@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from ...commands.options import cache_option, device_option
-from ...commands.values import Whole
-from .options import CACHE, page_option
-from .words import BenchCommand, Setting, rarely
+from ....commands.options import cache_option, device_option
+from ....commands.values import Whole
+from ..options import CACHE, page_option
+from ..words import BenchCommand, Setting, rarely
 
 COUNTS = {"images": 24, "calibration": 64}
 RARE = {
@@ -30,7 +30,7 @@ def command(**given: Any) -> None:
     Example:
       medcore-bench tune --set images=24 --set calibration=64
     """
-    from ..studies.tune import run
+    from ...studies.tune import run
 
     rare = given.pop("rare")
     run(**{**COUNTS, **given, **rare})

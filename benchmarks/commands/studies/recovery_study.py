@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from ...commands.options import cache_option, device_option
-from ...commands.values import Whole
-from .options import CACHE, page_option, results_option
-from .words import BenchCommand, Setting, rarely
+from ....commands.options import cache_option, device_option
+from ....commands.values import Whole
+from ..options import CACHE, page_option, results_option
+from ..words import BenchCommand, Setting, rarely
 
 COUNTS = {
     "images": 32,
@@ -44,7 +44,7 @@ def command(**given: Any) -> None:
     Example:
       medcore-bench recovery-study --set images=24 --set training=64
     """
-    from ..studies.recovery import run
+    from ...studies.recovery import run
 
     rare = given.pop("rare")
     run(**{**COUNTS, **given, **rare})
