@@ -38,6 +38,13 @@ from .values import Shares
     help="Shares of the images for training, validation and test.",
 )
 @more("--split-seed", type=Whole(), default=0, help="Seed of that split.")
+@more(
+    "--batch-size",
+    type=Whole(1),
+    default=AdaptSettings.batch_size,
+    metavar="N",
+    help="Images a step.",
+)
 @learning_rate_option(AdaptSettings.learning_rate)
 @seed_option("Seed of the order of images and of their augmentation.")
 @resume_option

@@ -20,6 +20,9 @@ from segment_anything.modeling.common import LayerNorm2d  # isort: skip
 class ConvNorm(nn.Sequential):
     """A convolution without bias, then BatchNorm, in one pass where nothing is differentiated."""
 
+    c: nn.Conv2d
+    bn: nn.BatchNorm2d
+
     def __init__(self, given: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.add_module("c", nn.Conv2d(given, out, kernel, stride, kernel // 2, groups=groups, bias=False))
@@ -32,10 +35,12 @@ class ConvNorm(nn.Sequential):
             apart: Tensor = norm(conv(x))
             return apart
         # at full resolution another pass over the features costs as much as the convolution
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
-        weight = conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, weight, shift, conv.stride, conv.padding, groups=conv.groups)
+        weight, kernel = conv.weight * scale[:, None, None, None], conv.kernel_size[0]
+        return F.conv2d(x, weight, shift, conv.stride, kernel // 2, groups=conv.groups)
 
 
 class PatchEmbed(nn.Module):
