@@ -7,6 +7,7 @@ kept, in float64, so any number of images goes through in the memory of one laye
 are zero on every token R is the ridge itself, and the weights stay as they were.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,29 @@ class NormalEquations:
         self.inputs_inputs += weighted.T @ x
         self.inputs_targets += weighted.T @ t
         self.targets_targets += (t.square() * scale).sum()
+
+    def keeping(self, inputs: Tensor) -> "NormalEquations":
+        """Return the sums of the layer that is left when only some of its inputs, by index, stay."""
+        old, places = self._layer, inputs
+        # without initial weights, which would be drawn from the generator that all share
+        layer = nn.utils.skip_init(
+            nn.Linear,
+            len(inputs),
+            old.out_features,
+            old.bias is not None,
+            device=old.weight.device,
+            dtype=old.weight.dtype,
+        ).requires_grad_(False)
+        layer.weight.copy_(old.weight.detach()[:, inputs])
+        if old.bias is not None:
+            layer.bias.copy_(old.bias.detach())
+        if self._bias:
+            places = torch.cat([inputs, inputs.new_tensor([old.in_features])])
+        small = copy.copy(self)
+        small._layer = layer
+        small.inputs_inputs = self.inputs_inputs[places][:, places]
+        small.inputs_targets = self.inputs_targets[places]
+        return small
 
     def check(self, name: str) -> None:
         """Refuse sums that are not finite, naming the layer."""

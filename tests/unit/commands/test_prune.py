@@ -14,7 +14,8 @@ from medcore_prune._support.errors import CheckpointError, CriterionError, DataE
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.commands.cli import cli
 from medcore_prune.commands.work.inputs import ImageOptions, read_model, read_pair, require_own_images
-from medcore_prune.commands.work.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
+from medcore_prune.commands.work.planning import PruneSettings
+from medcore_prune.commands.work.pruning import LARGEST_DIFFERENCE, compare, run_pruning
 from medcore_prune.data.splits.split import Split
 from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.pruning.level import Level
