@@ -10,6 +10,7 @@ from ..._support.devices import require_device
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
+from ...correction.search.settings import GENERATIONS
 from ...data.splits.beside import split_file
 from ...pruning.cost import Cost
 from ...pruning.level import Level
@@ -90,7 +91,6 @@ def _calibration(sets: dict[str, dict[str, object]]) -> Table:
 
 _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
-_GENERATIONS = 20
 
 
 def run(
@@ -123,7 +123,7 @@ def run(
         level=None if target else level or _DEFAULT_LEVEL,
         target=target,
         method=method or ("residual" if search else "medcore"),
-        search=_GENERATIONS if search else 0,
+        search=GENERATIONS if search else 0,
         correct=_CORRECTION_SAMPLES if correct else 0,
         **given,
     )

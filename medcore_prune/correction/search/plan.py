@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.devices import refuse_half, require_default_dtype
-from ..._support.errors import StatisticsError
 from ..._support.files import user_cache
 from ..._support.memo import Ledger
 from ..._support.records import content_hash
@@ -37,26 +36,10 @@ from .divergence import Divergence
 from .evolve import evolve
 from .goal import Goal
 from .refits import DenseSums, Refits, shapes_of
+from .settings import CANDIDATES, GENERATIONS, IMAGES, SearchSettings
 from .states import Ladders, State
 
-IMAGES, GENERATIONS, CANDIDATES = 24, 20, 16
 _GIGABYTE = 1e9
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How a budget is searched; each field as the argument of `searched_plan`, and refused where it cannot be."""
-
-    samples: int = 64
-    images: int = IMAGES
-    generations: int = GENERATIONS
-    candidates: int = CANDIDATES
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "images", "generations", "candidates"):
-            if getattr(self, name) < 1:
-                raise StatisticsError(f"{name} is {getattr(self, name)}: expected at least 1")
 
 
 def searched_plan(
