@@ -18,9 +18,10 @@ from ..runner.settings import Settings
 
 SEARCHED, UNPROTECTED = "searched", "unprotected"
 LEAD = (
-    "The searched budget moves heads and neurons between all blocks, protected ones included, at the same cost, by how "
-    "far masks of the refitted model are from the whole model's on training images; unprotected takes the same share of "
-    "every block, as many heads and neurons in all as the paper's level. All were corrected alike, without labels."
+    "The searched budget moves heads and neurons between all blocks, protected ones included, at the same cost, by "
+    "how far masks of the refitted model are from the whole model's on training images; unprotected takes the same "
+    "share of every block, as many heads and neurons in all as the paper's level. All were corrected alike, "
+    "without labels."
 )
 
 
@@ -32,7 +33,7 @@ def searched_plans(
     units: Sequence[str],
     generations: int,
 ) -> Iterator[tuple[str, str, Level, Plan]]:
-    """Search a budget at every level's cost in every unit; with policy, unit and level, and the even share beside it."""
+    """Search a budget at every level's cost in every unit, and plan the even share: policy, unit, level, plan."""
     model, scores = inputs.adapted, scores_of(recipe, inputs, statistics)
     fixed = planner(model, recipe, scores, statistics=statistics)
     even = planner(model, recipe.with_settings(quotas="uniform"), scores, budget=Budget(protect=0))
