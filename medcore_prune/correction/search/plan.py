@@ -14,6 +14,7 @@ from ..._support.devices import refuse_half, require_default_dtype
 from ..._support.files import user_cache
 from ..._support.memo import Ledger
 from ..._support.records import content_hash
+from ..._support.version import __version__
 from ...calibration.statistics import Statistics
 from ...data.samples import SampleSet, Subset, subset_hash
 from ...data.splits.split import Data, training_samples
@@ -42,6 +43,7 @@ from .states import Ladders, State
 _GIGABYTE = 1e9
 
 
+@torch.inference_mode(False)
 def searched_plan(
     model: nn.Module,
     goal: Level | Target | str,
@@ -125,12 +127,12 @@ def searched_plan(
         "judged": {name: subset_hash(each) for name, each in judged.items()},
         "order": content_hash([[*key, score.argsort(stable=True).tolist()] for key, score in scores.items()]),
         "correction": asdict(_CORRECTION),
-        "batch_size": batch_size,
+        "computed": [batch_size, str(next(model.parameters()).device), torch.__version__, __version__],
     }
     place = Path(user_cache() if cache_dir is None else cache_dir) / "searches"
     ledger = Ledger(place / f"{content_hash(inputs)[:24]}.json", inputs, "fitness")
-    divergence = Divergence(model, judged, batch_size)
     with _refitted(model, scores, ladders, drawn, batch_size, memory_limit_gb * _GIGABYTE, progress) as refits:
+        divergence = Divergence(model, judged, batch_size)
 
         def fitness(state: State) -> float:
             kept = ladders.kept(state)

@@ -108,6 +108,21 @@ def test_a_criterion_is_not_asked_for_what_its_quotas_read(tmp_path: Path) -> No
         search(tmp_path, criterion="residual")
 
 
+def test_where_nothing_may_go_nothing_is_lost_in_whatever_mode_the_model_is(tmp_path: Path) -> None:
+    model = tiny_sam()
+    model.train()
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        plan = mp.searched_plan(
+            model, "h0_m0", "magnitude", data=DATA, generations=1, cache_dir=tmp_path, progress=False
+        )
+    assert plan.notes["searched"]["fitness"] == [0.0, 0.0]
+    assert plan.removed("heads") == plan.removed("neurons") == 0
+    assert all(module.training for module in model.modules())
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_the_model_is_left_as_it_is(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in MODEL.state_dict().items()}
     search(tmp_path)
