@@ -99,10 +99,10 @@ class NormalEquations:
         return ridge * (mean or 1.0)
 
     @torch.no_grad()
-    def solve(self, ridge: float, name: str = "the layer") -> Solution:
-        """Solve for the weights with a ridge as `penalty` reads it; equations without a single solution are refused.
+    def fitted(self, ridge: float, name: str = "the layer") -> Tensor:
+        """Solve for the weights, (in, out) with the bias where it is fitted, with a ridge as `penalty` reads it.
 
-        The bias is held to no old value, for shifting it harms nothing.
+        Equations without a single solution are refused. The bias is held to no old value: shifting it harms nothing.
         """
         self.check(name)
         old, size = self._old(), self._layer.in_features
@@ -114,11 +114,16 @@ class NormalEquations:
                 f"{name}: its inputs do not determine {len(old)} weights an output: expected more images or a larger "
                 f"ridge than {ridge:g}"
             )
-        new = torch.cholesky_solve(self.inputs_targets + penalty[:, None] * old, factor)
+        return torch.cholesky_solve(self.inputs_targets + penalty[:, None] * old, factor)
+
+    @torch.no_grad()
+    def solve(self, ridge: float, name: str = "the layer") -> Solution:
+        """Solve as `fitted` does, and say how much is left."""
+        new, size = self.fitted(ridge, name), self._layer.in_features
         return Solution(
             weight=new[:size].T,
             bias=new[size] if self._bias else None,
-            residual_before=self.residual(old),
+            residual_before=self.residual(self._old()),
             residual_after=self.residual(new),
         )
 

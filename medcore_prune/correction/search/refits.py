@@ -143,10 +143,10 @@ class Refits:
         """Fit all of them."""
         for group, equations in sums.read(progress):
             for count, place in self._places(group).items():
-                solution = equations.keeping(self._inputs(group, count)).solve(settings.ridge, group.name_out)
-                if not bool(torch.isfinite(solution.weight).all()):
+                weight = equations.keeping(self._inputs(group, count)).fitted(settings.ridge, group.name_out).T
+                if not bool(torch.isfinite(weight).all()):
                     raise SurgeryError(f"{group.name_out}: the refit that keeps {count} of its units is not finite")
-                self._room[group.name_out][place].copy_(solution.weight.flatten())
+                self._room[group.name_out][place].copy_(weight.flatten())
 
     def weight(self, group: StructuredGroup, count: int) -> Tensor:
         """Weight of a group's layer that keeps so many units, (out, inputs kept)."""
