@@ -64,7 +64,7 @@ def test_the_fisher_of_every_layer(sums: Accumulator, gradients: list[dict[str, 
 def test_padding_takes_part_in_the_fisher_of_qkv(gradients: list[dict[str, Tensor]], model: nn.Module) -> None:
     """The check that the one above is about padding at all: without it the gradient of `qkv` is another."""
     block = blocks_of(model)[0]
-    images, boxes, masks = lite_batch(1)
+    images, boxes, _ = lite_batch(1)
     seen: list[Tensor] = []
     handle = block.layers["qkv"].register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach()))
     low_res_logits(model, images.double(), boxes)
