@@ -43,6 +43,7 @@ from .models.segment_anything import build_sam as build_sam
 from .models.switches import checkpointing as checkpointing
 from .models.switches import set_attention as set_attention
 from .models.switches import set_checkpointing as set_checkpointing
+from .models.tiny_vit.stems import kept_stems as kept_stems
 from .pruning.automatic import automatic_plan as automatic_plan
 from .pruning.cost import count as count
 from .pruning.level import Level as Level

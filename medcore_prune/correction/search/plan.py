@@ -22,6 +22,7 @@ from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.groups import groups_of
 from ...models.switches import evaluating
+from ...models.tiny_vit.stems import kept_stems
 from ...pruning.budget import SEARCHED, Key
 from ...pruning.level import Level
 from ...pruning.plan import Plan
@@ -131,7 +132,10 @@ def searched_plan(
     }
     place = Path(user_cache() if cache_dir is None else cache_dir) / "searches"
     ledger = Ledger(place / f"{content_hash(inputs)[:24]}.json", inputs, "fitness")
-    with _refitted(model, scores, ladders, drawn, batch_size, memory_limit_gb * _GIGABYTE, progress) as refits:
+    with (
+        kept_stems(),
+        _refitted(model, scores, ladders, drawn, batch_size, memory_limit_gb * _GIGABYTE, progress) as refits,
+    ):
         divergence = Divergence(model, judged, batch_size)
 
         def fitness(state: State) -> float:

@@ -91,6 +91,23 @@ class TinyVitFamily:
     def embed(self, model: nn.Module, images: Tensor) -> Tensor:
         return self.encoder(model)(images)
 
+    def stem_parts(self, model: nn.Module) -> list[nn.Module]:
+        """The modules of the stem."""
+        encoder: Any = self.encoder(model)
+        return [encoder.patch_embed, encoder.layers[0]]
+
+    def stem(self, model: nn.Module, images: Tensor) -> Tensor:
+        """What the first block reads: (B, 3, S, S) to (B, h, w, C)."""
+        encoder: Any = self.encoder(model)
+        tokens: Tensor = encoder.stem(images)
+        return tokens
+
+    def rest(self, model: nn.Module, tokens: Tensor) -> Tensor:
+        """The embedding of what `stem` gives."""
+        encoder: Any = self.encoder(model)
+        embedding: Tensor = encoder.rest(tokens)
+        return embedding
+
     def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
         if not isinstance(model, Sam):
             raise no_decoder(model)
