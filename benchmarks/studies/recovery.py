@@ -28,7 +28,7 @@ from ...pruning.planning import plan
 from ...pruning.surgery import prune
 from ...scoring.recipes import get_baseline
 from ...training.record import declined
-from ...training.settings import RecoverySettings, RecoveryWeights
+from ...training.settings import AUGMENTATION_NAMES, RecoverySettings, RecoveryWeights
 from ...training.store import RecoveryStore
 from ...zoo import NOTICE
 from ..report.tables import Grid, estimate
@@ -39,7 +39,7 @@ from .study import Study, write_study
 Options = Mapping[str, Mapping[str, Any]]
 QUESTIONS: dict[str, Options] = {
     "learning rate": {f"{rate:g}": {"learning_rate": rate} for rate in (1e-3, 3e-4)},
-    "augmentation": {name: {"augmentation": name} for name in ("full", "flips")},
+    "augmentation": {name: {"augmentation": name} for name in AUGMENTATION_NAMES},
     "warm-up": {f"{share:.0%} of the steps": {"warmup_fraction": share} for share in (0.1, 0.3)},
     "terms": {
         "all": {"weights": RecoveryWeights(1.0, 1.0, 3.0, 1.5, 0.5)},
