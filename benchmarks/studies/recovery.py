@@ -135,6 +135,17 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: outcome.bf1)
 
 
+def first_settings(steps: int, batch_size: int) -> RecoverySettings:
+    """What the first question is asked with: the first option of each, whatever the defaults have become since.
+
+    Without a stop, so that every curve is there to the end.
+    """
+    settings = RecoverySettings(steps=steps, batch_size=batch_size, validate_every=25, patience=0)
+    for options in QUESTIONS.values():
+        settings = changed(settings, next(iter(options.values())))
+    return settings
+
+
 def changed(settings: RecoverySettings, change: Mapping[str, Any]) -> RecoverySettings:
     """Apply an option of a question."""
     scaled = {name: max(1, round(getattr(settings, name) * change[name])) for name in FACTORS if name in change}
@@ -255,9 +266,7 @@ than all before the stop.
 def run(cache: Path, store: Path, out: Path, device: str, **counts: int) -> None:
     """Settle how corrected models are recovered, on phantom validation images."""
     study = _study(counts, device, cache, RecoveryStore(store), out)
-    # without a stop, so that every curve is there to the end
-    settings = RecoverySettings(steps=counts["steps"], batch_size=counts["batch"], patience=0)
-    asked = ask_all(study, settings)
+    asked = ask_all(study, first_settings(counts["steps"], counts["batch"]))
     unpruned = study.unpruned()
     stored: dict[str, Any] = {"notice": NOTICE, "unpruned_bf1": unpruned}
     stored |= {"asked": [asdict(each) for each in asked]}
