@@ -21,6 +21,7 @@ from .checkpoints.pruned import save as save
 from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
 from .correction.correct import correct as correct
+from .correction.settings import BlockCorrection as BlockCorrection
 from .correction.settings import CorrectionReport as CorrectionReport
 from .correction.settings import CorrectionSettings as CorrectionSettings
 from .correction.settings import LayerCorrection as LayerCorrection

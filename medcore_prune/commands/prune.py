@@ -67,6 +67,13 @@ from .options import (
     help="Training images of each set that scores come from; the paper takes 128.",
 )
 @more("--protect", type=Whole(), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]")
+@more(
+    "--fit-steps",
+    type=Whole(),
+    default=0,
+    metavar="N",
+    help="With --correct, then fit each block whole to the whole model, by N steps; 200 are much.",
+)
 @plugin_option
 @image_size_option
 @seed_option("Seed of which training images scores come from.")
@@ -96,6 +103,8 @@ def command(**given: Any) -> None:
     """
     if given["level"] is not None and given["target"] is not None:
         raise click.UsageError("--level and --target both say how much goes: give one")
+    if given["fit_steps"] and not given["correct"]:
+        raise click.UsageError("--fit-steps goes on from a correction: give --correct too")
     from .work.prune import run
 
     run(**given)

@@ -83,6 +83,21 @@ def test_files_report_and_split_lie_beside_the_model(here: Path) -> None:
     assert {p.name for p in here.iterdir()} >= {"b.split.json", "b.report.md", "b.report.json"}
 
 
+def test_blocks_are_fitted_behind_a_correction_where_steps_are_asked_for(here: Path) -> None:
+    result = run("--method", "magnitude", "--correct", "--fit-steps", "2", "--out", "a.safetensors")
+    assert result.exit_code == 0, result.output
+    corrected = read_header(here / "a.safetensors").provenance["corrected"]
+    assert corrected["settings"]["fit_steps"] == 2
+    assert len(corrected["blocks"]) == 12
+    assert all(block["held_out_after"] <= block["held_out_before"] for block in corrected["blocks"])
+    said = next(line for line in result.output.splitlines() if "blocks fitted by 2 steps" in line)
+    assert said in (here / "a.report.md").read_text()
+    alone = run("--method", "magnitude", "--fit-steps", "2", "--out", "b.safetensors")
+    assert alone.exit_code == 2
+    assert "give --correct too" in alone.output
+    assert not (here / "b.safetensors").exists()
+
+
 @pytest.mark.parametrize(("level", "said"), [("h0_m0", True), ("h0_m10", False)])
 def test_a_level_that_cuts_nothing_is_said(level: str, said: bool) -> None:
     result = run("--level", level, "--method", "magnitude")
