@@ -1,4 +1,4 @@
 """Refits what is left of a pruned model to the unpruned one, block by block, without labels.
 
-Offered as `mp.NAME`: correct, BlockCorrection, CorrectionReport, CorrectionSettings, LayerCorrection.
+Offered as `mp.NAME`: BlockCorrection, correct, CorrectionReport, CorrectionSettings, LayerCorrection.
 """
