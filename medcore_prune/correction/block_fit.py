@@ -14,6 +14,7 @@ import copy
 import math
 import random
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -24,6 +25,7 @@ from .images import CorrectionImages
 from .settings import BlockCorrection, CorrectionSettings
 
 _IMAGES_A_STEP = 8
+"""At most."""
 _HELD_OUT = 1 / 8
 """Share of each data set's images, in whole groups."""
 _LOOKS = 10
@@ -60,36 +62,49 @@ class BlockFitter:
         # a copy of its own needs no flag, gradient or half-fitted weight of the model
         trial = copy.deepcopy(module).requires_grad_(True)
         errors = _Errors(trial, read, self._images.token_weights(layer_name), self._batch_size)
-        optimiser = torch.optim.Adam(trial.parameters(), lr=self._learning_rate)
-        fitted_before, size = errors.relative(self._fitted), errors.target_squares(self._fitted)
-        held_out_before = held_out_after = errors.relative(self._held)
-        best, kept = copy.deepcopy(trial.state_dict()), 0
-        draws = drawn_rows(list(self._fitted), f"{self._seed}/{name}")
-        for step in range(self._steps):
-            for group in optimiser.param_groups:
-                group["lr"] = self._learning_rate * 0.5 * (1 + math.cos(math.pi * step / self._steps))
-            rows = next(draws)
-            scale = len(self._fitted) / len(rows) / max(size, 1e-300)
-            loss = errors.differentiate({row: scale * self._fitted[row] for row in rows})
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            if (step + 1) % -(-self._steps // _LOOKS) == 0 or step + 1 == self._steps:
+        fitted_before, held_out_before = errors.relative(self._fitted), errors.relative(self._held)
+        best = _Best(0, held_out_before, copy.deepcopy(trial.state_dict()))
+        for step, loss in enumerate(self._descend(trial, errors, f"{self._seed}/{name}"), start=1):
+            if step % -(-self._steps // _LOOKS) == 0 or step == self._steps:
                 found = errors.relative(self._held)
-                if found < held_out_after:
-                    held_out_after, kept, best = found, step + 1, copy.deepcopy(trial.state_dict())
                 loss += found
+                if found < best.error:
+                    best = _Best(step, found, copy.deepcopy(trial.state_dict()))
             if not math.isfinite(loss):
                 raise StatisticsError(
-                    f"{name}: the error of step {step + 1} of the fit is not finite: take a fit_learning_rate below "
+                    f"{name}: the error of step {step} of the fit is not finite: take a fit_learning_rate below "
                     f"{self._learning_rate:g}"
                 )
             yield
-        trial.load_state_dict(best)
-        fitted_after = errors.relative(self._fitted)
+        trial.load_state_dict(best.state)
         with torch.no_grad():
             for parameter, value in zip(module.parameters(), trial.parameters(), strict=True):
                 parameter.copy_(value)
-        return BlockCorrection(name, kept, fitted_before, fitted_after, held_out_before, held_out_after)
+        fitted_after = errors.relative(self._fitted)
+        return BlockCorrection(name, best.step, fitted_before, fitted_after, held_out_before, best.error)
+
+    def _descend(self, block: nn.Module, errors: "_Errors", seed: str) -> Iterator[float]:
+        """Take all steps, and yield the loss before each once it is taken."""
+        optimiser = torch.optim.Adam(block.parameters(), lr=self._learning_rate)
+        size, draws = errors.target_squares(self._fitted), drawn_rows(list(self._fitted), seed)
+        for step in range(self._steps):
+            rows = next(draws)
+            scale = len(self._fitted) / len(rows) / max(size, 1e-300)
+            loss = errors.differentiate({row: scale * self._fitted[row] for row in rows})
+            for group in optimiser.param_groups:
+                group["lr"] = self._learning_rate * 0.5 * (1 + math.cos(math.pi * step / self._steps))
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            yield loss
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The weights with the least error on what is held out so far, and after which step that was."""
+
+    step: int
+    error: float
+    state: dict[str, Tensor]
 
 
 class _Errors:
@@ -162,10 +177,10 @@ def _shares(groups: Sequence[tuple[str, str]], chosen: set[int]) -> dict[int, fl
 
 
 def drawn_rows(rows: Sequence[int], seed: str) -> Iterator[list[int]]:
-    """Draw the rows of one step after another, without end: all of them in a new order before any comes again."""
-    size, generator, waiting = min(_IMAGES_A_STEP, len(rows)), random.Random(seed), list[int]()
+    """Draw the rows of one step after another, without end: all of them, in a new order, before any comes again."""
+    generator, steps = random.Random(seed), -(-len(rows) // _IMAGES_A_STEP)
     while True:
-        if len(waiting) < size:
-            waiting += generator.sample(rows, len(rows))
-        yield waiting[:size]
-        waiting = waiting[size:]
+        order = generator.sample(rows, len(rows))
+        for step in range(steps):
+            # of even sizes, so that no step has a few alone
+            yield order[step * len(rows) // steps : (step + 1) * len(rows) // steps]
