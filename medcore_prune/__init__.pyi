@@ -21,6 +21,7 @@ from .checkpoints.pruned import save as save
 from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
 from .correction.correct import correct as correct
+from .correction.search.plan import searched_plan as searched_plan
 from .correction.settings import BlockCorrection as BlockCorrection
 from .correction.settings import CorrectionReport as CorrectionReport
 from .correction.settings import CorrectionSettings as CorrectionSettings
@@ -43,6 +44,7 @@ from .models.segment_anything import build_sam as build_sam
 from .models.switches import checkpointing as checkpointing
 from .models.switches import set_attention as set_attention
 from .models.switches import set_checkpointing as set_checkpointing
+from .models.tiny_vit.stems import kept_stems as kept_stems
 from .pruning.automatic import automatic_plan as automatic_plan
 from .pruning.cost import count as count
 from .pruning.level import Level as Level

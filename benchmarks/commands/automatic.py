@@ -3,6 +3,7 @@
 import click
 
 from ...commands.values import Whole
+from ...correction.search.settings import GENERATIONS
 from ...pruning.level import COMPARISON_LEVELS
 from ...pruning.target import CHUNK
 from .options import method_option
@@ -16,16 +17,25 @@ WORDS = Words(
 
     The split is what `medcore-prune prune --target` uses: at each step, the
     family goes whose removal moves the contour less. Without recovery, on the
-    built-in pair and drawn polyps by default.
+    built-in pair and drawn polyps by default. With --search, a searched budget
+    and one that spares no block take part, and all are corrected alike.
 
     \b
     Example:
       medcore-bench automatic --quick --levels h50_m70
     """,
-    options=(method_option,),
+    options=(
+        method_option,
+        click.option(
+            "--search",
+            is_flag=True,
+            help="Compare a searched budget too, as prune --search finds it, after the training-free correction.",
+        ),
+    ),
     rare={
         "samples": Setting(Whole(1), f"images of each set that the search looks at ({SAMPLES})"),
         "chunk": Setting(click.FLOAT, f"share of all heads, or neurons, that goes in a step of the search ({CHUNK})"),
+        "generations": Setting(Whole(1), f"of --search, 16 states each ({GENERATIONS})"),
     },
     levels=COMPARISON_LEVELS,
     fixed={"subject": "automatic", "gallery": False},

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..._support.errors import MedcorePruneError, ResultsError
 from ...calibration.statistics import Statistics
+from ...correction.search.settings import GENERATIONS
 from ...data.samples import SampleSet, Subset
 from ...evaluation.evaluate import EvaluationSet
 from ...evaluation.leverage import BAND_PX, GRID_PX
@@ -30,6 +31,8 @@ from ..runner.jobs import Job, keep_plan, scores_of
 from ..runner.methods import Method
 from ..runner.settings import Settings
 from ..runner.store import ResultStore
+from .baselines import correction
+from .searched import LEAD, SEARCHED, UNPROTECTED, searched_plans
 
 NAME = "automatic"
 AUTOMATIC, FIXED = "automatic", "fixed"
@@ -54,15 +57,19 @@ class Automatic(Experiment):
     modes = MODES
 
     method: str
+    search: bool = False
     samples: int = SAMPLES
     chunk: float = CHUNK
+    generations: int = GENERATIONS
 
     def __post_init__(self) -> None:
         if self.settings.seeds != 1:
             raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")
+        self.settings = replace(self.settings, subject=SEARCHED if self.search else AUTOMATIC)
 
     def identity(self) -> dict[str, Any]:
-        return {"method": self.methods[0].fingerprint, "samples": self.samples, "chunk": self.chunk}
+        searched = {"search": self.generations} if self.search else {}
+        return {"method": self.methods[0].fingerprint, "samples": self.samples, "chunk": self.chunk, **searched}
 
     def about(self) -> dict[str, Any]:
         name, about = self.methods[0].name, self.methods[0].describe()
@@ -70,12 +77,23 @@ class Automatic(Experiment):
             FIXED: {**about, "description": f"{name} at the paper's level"},
             AUTOMATIC: {**about, "description": f"{name}, split by marginal boundary leverage"},
         }
-        return {"methods": both, "scores": name}
+        more = {
+            UNPROTECTED: {**about, "description": f"{name}, the same share of every block, as much in all"},
+            SEARCHED: {**about, "description": f"{name}, budget searched over blocks and families"},
+        }
+        return {"methods": {**both, **more} if self.search else both, "scores": name}
 
     def jobs(self) -> list[Job]:
         statistics, method = self.statistics.get(0), self.methods[0]
         jobs, paths = plan_all(self.inputs, self.settings, method, statistics, self.samples, self.chunk)
         self.store.write_analysis("paths", paths)
+        if self.search:
+            plans = searched_plans(
+                self.inputs, self.settings, method.recipe, statistics, tuple(MODES), self.generations
+            )
+            jobs = [*jobs, *(_job(name, unit, level, plan, method) for name, unit, level, plan in plans)]
+            treatment = correction(self.inputs.calibration(0), self.settings.counts.correction)
+            jobs = [replace(job, treatment=treatment) for job in jobs]
         for job in jobs:
             keep_plan(self.store, job.plan)
         return jobs
@@ -101,6 +119,8 @@ class Automatic(Experiment):
             Section("The paths", grids=_path_grids(paths, notice), folded=True),
         ]
         lead = [f"Scores: {store.run.get('scores', '')}. {_LEAD}"]
+        if SEARCHED in store.run.get("methods", {}):
+            lead.append(LEAD)
         return Page("The automatic split", lead, sections, shown, {NAME: comparison_frame(summary)})
 
 

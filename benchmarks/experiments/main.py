@@ -49,12 +49,12 @@ def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
     blocks |= {title: summary.of_mode(mode) for mode, title in summary.modes.items()}
     rows, sections = in_blocks((title, list(map(cells, found))) for title, found in blocks.items())
     columns = ["what", "level", "params M", "FLOPs G", *METRIC_NAMES.values(), "ms an image", "of unpruned", "peak MB"]
-    columns.append("recovery")
+    columns.append("what came back")
     notes = [
         *footer(summary, next(iter(summary.modes), "any")),
         "ms an image: median forward pass of encoder and decoder for one box, batch of one; of unpruned: against the "
         "unpruned model timed in turns with it; peak MB: tensors alive at once in that pass, weights not counted.",
-        "recovery: what came back, chosen on validation images; – where there was none.",
+        "what came back: from the last recovery, chosen on validation images; – where there was none.",
     ]
     return Grid("Table 1: compression, contour, cost", columns, rows, notes, sections, left=2)
 

@@ -20,6 +20,7 @@ from ...commands.group import INTERRUPTED
 from ...commands.work.memory import images_at_a_time
 from ...defaults import DEFAULTS
 from ...evaluation.memory import measured
+from ...models.tiny_vit.stems import kept_stems
 from ...pruning.level import Level
 from ...training.settings import RecoverySettings
 from ..commands.words import Setting, Words
@@ -135,7 +136,8 @@ class Experiment:
                 click.echo(line)
             if self._items:
                 self.maker.announce(self._items, self.inputs.roles)
-            self.measure()
+            with kept_stems():
+                self.measure()
             self.show()
 
     @cached_property

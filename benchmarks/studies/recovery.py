@@ -28,7 +28,7 @@ from ...pruning.planning import plan
 from ...pruning.surgery import prune
 from ...scoring.recipes import get_baseline
 from ...training.record import declined
-from ...training.settings import RecoverySettings, RecoveryWeights
+from ...training.settings import AUGMENTATION_NAMES, RecoverySettings, RecoveryWeights
 from ...training.store import RecoveryStore
 from ...zoo import NOTICE
 from ..report.tables import Grid, estimate
@@ -39,7 +39,7 @@ from .study import Study, write_study
 Options = Mapping[str, Mapping[str, Any]]
 QUESTIONS: dict[str, Options] = {
     "learning rate": {f"{rate:g}": {"learning_rate": rate} for rate in (1e-3, 3e-4)},
-    "augmentation": {name: {"augmentation": name} for name in ("full", "flips")},
+    "augmentation": {name: {"augmentation": name} for name in AUGMENTATION_NAMES},
     "warm-up": {f"{share:.0%} of the steps": {"warmup_fraction": share} for share in (0.1, 0.3)},
     "terms": {
         "all": {"weights": RecoveryWeights(1.0, 1.0, 3.0, 1.5, 0.5)},
@@ -133,6 +133,17 @@ class Recoveries:
 def best(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the outcome with the best Boundary F1, the first of equals."""
     return max(outcomes, key=lambda outcome: outcome.bf1)
+
+
+def first_settings(steps: int, batch_size: int) -> RecoverySettings:
+    """What the first question is asked with: the first option of each, whatever the defaults have become since.
+
+    Without a stop, so that every curve is there to the end.
+    """
+    settings = RecoverySettings(steps=steps, batch_size=batch_size, validate_every=25, patience=0)
+    for options in QUESTIONS.values():
+        settings = changed(settings, next(iter(options.values())))
+    return settings
 
 
 def changed(settings: RecoverySettings, change: Mapping[str, Any]) -> RecoverySettings:
@@ -255,9 +266,7 @@ than all before the stop.
 def run(cache: Path, store: Path, out: Path, device: str, **counts: int) -> None:
     """Settle how corrected models are recovered, on phantom validation images."""
     study = _study(counts, device, cache, RecoveryStore(store), out)
-    # without a stop, so that every curve is there to the end
-    settings = RecoverySettings(steps=counts["steps"], batch_size=counts["batch"], patience=0)
-    asked = ask_all(study, settings)
+    asked = ask_all(study, first_settings(counts["steps"], counts["batch"]))
     unpruned = study.unpruned()
     stored: dict[str, Any] = {"notice": NOTICE, "unpruned_bf1": unpruned}
     stored |= {"asked": [asdict(each) for each in asked]}

@@ -52,9 +52,14 @@ from .options import (
 @click.option(
     "--method",
     type=MethodName(),
-    default="medcore",
     metavar="METHOD",
-    help="What decides which go; `medcore-bench list` explains them.",
+    help="What decides which go; `medcore-bench list` explains them.  [default: medcore; residual with --search]",
+)
+@click.option(
+    "--search",
+    is_flag=True,
+    help="Search how much each block keeps, deepest blocks included, by running the refitted model; takes "
+    "minutes, and hours for large models on a CPU.",
 )
 @click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
 @device_option
@@ -66,13 +71,15 @@ from .options import (
     metavar="N",
     help="Training images of each set that scores come from; the paper takes 128.",
 )
-@more("--protect", type=Whole(), metavar="N", help="Deepest blocks left whole.  [default: depth / 6]")
+@more(
+    "--protect", type=Whole(), metavar="N", help="Deepest blocks left whole.  [default: depth / 6; none with --search]"
+)
 @more(
     "--fit-steps",
     type=Whole(),
     default=0,
     metavar="N",
-    help="With --correct, then fit each block whole to the whole model, by N steps; 200 are much.",
+    help="With --correct: then fit each block as a whole to the unpruned one, by N steps such as 200.",
 )
 @plugin_option
 @image_size_option

@@ -7,6 +7,7 @@ kept, in float64, so any number of images goes through in the memory of one laye
 are zero on every token R is the ridge itself, and the weights stay as they were.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,29 @@ class NormalEquations:
         self.inputs_targets += weighted.T @ t
         self.targets_targets += (t.square() * scale).sum()
 
+    def keeping(self, inputs: Tensor) -> "NormalEquations":
+        """Return the sums of the layer that is left when only some of its inputs, by index, stay."""
+        old, places = self._layer, inputs
+        # without initial weights, which would be drawn from the generator that all share
+        layer = nn.utils.skip_init(
+            nn.Linear,
+            len(inputs),
+            old.out_features,
+            old.bias is not None,
+            device=old.weight.device,
+            dtype=old.weight.dtype,
+        ).requires_grad_(False)
+        layer.weight.copy_(old.weight.detach()[:, inputs])
+        if old.bias is not None:
+            layer.bias.copy_(old.bias.detach())
+        if self._bias:
+            places = torch.cat([inputs, inputs.new_tensor([old.in_features])])
+        small = copy.copy(self)
+        small._layer = layer
+        small.inputs_inputs = self.inputs_inputs[places][:, places]
+        small.inputs_targets = self.inputs_targets[places]
+        return small
+
     def check(self, name: str) -> None:
         """Refuse sums that are not finite, naming the layer."""
         sums = (self.inputs_inputs, self.inputs_targets, self.targets_targets)
@@ -75,10 +99,10 @@ class NormalEquations:
         return ridge * (mean or 1.0)
 
     @torch.no_grad()
-    def solve(self, ridge: float, name: str = "the layer") -> Solution:
-        """Solve for the weights with a ridge as `penalty` reads it; equations without a single solution are refused.
+    def fitted(self, ridge: float, name: str = "the layer") -> Tensor:
+        """Solve for the weights, (in, out) with the bias where it is fitted, with a ridge as `penalty` reads it.
 
-        The bias is held to no old value, for shifting it harms nothing.
+        Equations without a single solution are refused. The bias is held to no old value: shifting it harms nothing.
         """
         self.check(name)
         old, size = self._old(), self._layer.in_features
@@ -90,11 +114,16 @@ class NormalEquations:
                 f"{name}: its inputs do not determine {len(old)} weights an output: expected more images or a larger "
                 f"ridge than {ridge:g}"
             )
-        new = torch.cholesky_solve(self.inputs_targets + penalty[:, None] * old, factor)
+        return torch.cholesky_solve(self.inputs_targets + penalty[:, None] * old, factor)
+
+    @torch.no_grad()
+    def solve(self, ridge: float, name: str = "the layer") -> Solution:
+        """Solve as `fitted` does, and say how much is left."""
+        new, size = self.fitted(ridge, name), self._layer.in_features
         return Solution(
             weight=new[:size].T,
             bias=new[size] if self._bias else None,
-            residual_before=self.residual(old),
+            residual_before=self.residual(self._old()),
             residual_after=self.residual(new),
         )
 

@@ -19,6 +19,7 @@ from .._support.devices import precision_of
 from .._support.errors import SurgeryError
 from ..models.families import blocks_of, encoder_of
 from ..models.family import Block
+from ..models.tiny_vit.stems import stem_tokens
 
 ADDING_LAYERS = ("proj", "lin2")
 """The layers of a block that add to the residual stream, in order."""
@@ -99,8 +100,11 @@ def stopping_at(layer: nn.Module, run: nn.Module, inputs: Tensor) -> Tensor:
 
 def first_tokens(model: nn.Module, images: Tensor) -> Tensor:
     """Return what enters the first block: (B, 3, S, S) to (B, h, w, D), in the model's precision."""
+    images = images.to(precision_of(model))
+    if (tokens := stem_tokens(model, images)) is not None:
+        return tokens
     first = model.get_submodule(blocks_of(model)[0].name)
-    return stopping_at(first, encoder_of(model), images.to(precision_of(model)))
+    return stopping_at(first, encoder_of(model), images)
 
 
 def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observed:

@@ -6,7 +6,7 @@ a MedSAM checkpoint gives worse masks under it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from .._support.errors import DataError
 from ..data.frame import Frame
 from ..data.prompts import Box
 from .families import family_of, geometry_of
+from .tiny_vit.stems import keeps, stem_tokens
 
 Postprocess = Literal["medsam", "logits"]
 
@@ -29,7 +30,12 @@ def embed(model: nn.Module, images: Tensor) -> Tensor:
     if images.dtype == torch.float32:
         refuse_half(model)
         images = images.to(precision_of(model))
-    return family_of(model).embed(model, images)
+    family: Any = family_of(model)
+    if keeps() and (tokens := stem_tokens(model, images)) is not None:
+        kept: Tensor = family.rest(model, tokens)
+        return kept
+    embedding: Tensor = family.embed(model, images)
+    return embedding
 
 
 def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ Key = tuple[int, Family]
 MIN_HEADS = 1
 NEURONS_PER_KEPT = 20  # one neuron in twenty stays: METHOD's 5 %, as an integer so that the ceiling is exact
 RANKINGS = ("block", "global")
+SEARCHED = "searched"
+"""Quotas that no rule gives: `correction.search` finds them, for it runs the network."""
 NOTHING = Level(0, 0)
 
 

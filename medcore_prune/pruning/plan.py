@@ -124,7 +124,7 @@ class Plan:
         level: The nominal level, or any short label.
         blocks: One entry a block of the encoder, shallowest first.
         criterion: What ranked the units; empty when nothing did.
-        quotas: How the budget was spread: `uniform`, `sensitivity`, `ranked`, or `global`.
+        quotas: How the budget was spread: `uniform`, `sensitivity`, `ranked`, `searched`, or `global`.
         protected: Blocks that had to keep everything.
         only: The blocks that the level was asked of; None for all.
         notes: JSON values worth keeping, such as the request behind a saturated level.

@@ -13,12 +13,12 @@ from ..data.splits.split import Data
 from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..scoring.inputs import Inputs, images_of
 from ..scoring.recipes import Baseline, Scorer, Scores, scored
-from .budget import Budget, Key, min_keep
+from .budget import SEARCHED, Budget, Key, min_keep
 from .level import Level
 from .plan import BlockPlan, Plan
 from .quotas import Quotas
 from .quotas import quotas as spread
-from .ranking import Request, check_scores
+from .ranking import Request, check_scores, lowest, require_scores
 
 
 def plan(
@@ -187,9 +187,43 @@ def make_plan(
     return _planned(model, budget, scores, sensitivity, criterion_name)
 
 
+def plan_of_counts(
+    model: nn.Module,
+    kept: Mapping[Key, int],
+    scores: Scores,
+    *,
+    level: str,
+    criterion_name: str = "",
+    protected: Collection[int] = (),
+    notes: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Plan what keeps so many units of every group, those of the highest scores; quotas are `searched`.
+
+    Scores that are missing or cannot be, and counts that no group has, are refused as in `make_plan`.
+    """
+    groups = groups_of(model)
+    counts = {(group.block, group.family): group.n_units - kept[group.block, group.family] for group in groups}
+    checked = check_scores(scores, {(g.block, g.family): g.n_units for g in groups})
+    require_scores(checked, [key for key, count in counts.items() if count])
+    gone = {key: lowest(checked[key], count) if count else [] for key, count in counts.items()}
+    depth = len(groups) // len(FAMILY_NAMES)
+    return Plan(
+        level=level,
+        blocks=tuple(_block_plan(block, groups, gone) for block in range(depth)),
+        criterion=criterion_name,
+        quotas=SEARCHED,
+        protected=tuple(sorted(protected)),
+        notes=notes or {},
+    )
+
+
 def _planned(
     model: nn.Module, budget: Budget, scores: Scores | None, sensitivity: Sequence[float] | None, name: str
 ) -> Plan:
+    if budget.quotas == SEARCHED:
+        raise BudgetError(
+            "quotas='searched' are found by running the network on images: ask searched_plan for the plan"
+        )
     if scores is None:
         for what, value in (("quotas", budget.quotas), ("ranking", budget.ranking)):
             if value in ("ranked", "global"):

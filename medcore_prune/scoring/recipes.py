@@ -26,8 +26,8 @@ from .criterion import Cost, Criterion, unit_scores
 from .inputs import Inputs
 from .registry import criteria
 
-Quotas = Literal["uniform", "sensitivity", "ranked"]
-QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity", "ranked")
+Quotas = Literal["uniform", "sensitivity", "ranked", "searched"]
+QUOTAS: tuple[Quotas, ...] = ("uniform", "sensitivity", "ranked", "searched")
 F = TypeVar("F", bound=Callable[[], "Baseline"])
 
 
@@ -38,8 +38,8 @@ class Baseline:
     Attributes:
         criterion: Class of criteria that scores.
         settings: Of the criterion, where they are not its defaults.
-        quotas: `"uniform"`, `"sensitivity"` for quotas that fall with the block sensitivity s_b, or `"ranked"` to take
-            the lowest scores of all blocks.
+        quotas: `"uniform"`, `"sensitivity"` for quotas that fall with the block sensitivity s_b, `"ranked"` to take
+            the lowest scores of all blocks, or `"searched"`, which `searched_plan` alone can do: it runs the network.
         tau: Exponent of the quota weights s_b^-tau; read with `"sensitivity"`.
         sensitivity: What s_b is taken from, see `block_sensitivity`.
         tunable: Settings that tuning may vary, `"quotas"` and `"tau"` among them; the others define the method.

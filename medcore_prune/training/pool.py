@@ -5,7 +5,7 @@ A batch depends on the pool, the seed and the step alone, so a resumed training 
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -26,12 +26,11 @@ class Augmentation:
     """Ranges of the random changes; every range is uniform and zero means none.
 
     Attributes:
-        rotate_degrees: Rotation, plus or minus.
+        rotate_degrees: Rotation, plus or minus, on top of a random flip and transposition.
         zoom: Largest factor of enlargement or reduction, 1 for none.
         shift_fraction: Translation, as a fraction of the side.
         gain: Relative change of each colour channel.
         gamma: Largest exponent of the tone curve, 1 for none.
-        flip: Whether to flip along either axis and to transpose, each in half of the images.
     """
 
     rotate_degrees: float = 20.0
@@ -39,7 +38,6 @@ class Augmentation:
     shift_fraction: float = 0.05
     gain: float = 0.15
     gamma: float = 1.3
-    flip: bool = True
 
     @property
     def resamples(self) -> bool:
@@ -47,9 +45,11 @@ class Augmentation:
         return bool(self.rotate_degrees or self.zoom != 1 or self.shift_fraction)
 
 
-_STILL = Augmentation(rotate_degrees=0.0, zoom=1.0, shift_fraction=0.0, gain=0.0, gamma=1.0)
-AUGMENTATIONS: dict[str, Augmentation] = {"full": Augmentation(), "flips": _STILL, "none": replace(_STILL, flip=False)}
-"""By the names of `settings.AUGMENTATION_NAMES`; boxes move in all of them."""
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "full": Augmentation(),
+    "flips": Augmentation(rotate_degrees=0.0, zoom=1.0, shift_fraction=0.0, gain=0.0, gamma=1.0),
+}
+"""By the names of `settings.AUGMENTATION_NAMES`; boxes move outward in both."""
 
 
 @dataclass(frozen=True)
@@ -179,19 +179,17 @@ def _uniform(rng: torch.Generator, shape: Sequence[int], low: float, high: float
 def _warp(stack: Tensor, size: int, augment: Augmentation | None, rng: torch.Generator) -> Tensor:
     if augment is None or not augment.resamples:
         resized = F.interpolate(stack, (size, size), mode="bilinear", align_corners=False, antialias=True)
-        return resized if augment is None or not augment.flip else _flipped(resized, rng)
+        return resized if augment is None else _flipped(resized, rng)
     count = len(stack)
     angle = torch.deg2rad(_uniform(rng, (count,), -augment.rotate_degrees, augment.rotate_degrees))
     scale = torch.exp(_uniform(rng, (count,), -1, 1) * float(np.log(augment.zoom)))
     turn = (
         torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2) * scale[:, None, None]
     )
-    flips = torch.ones(count, 2)
-    if augment.flip:
-        flips = torch.randint(0, 2, (count, 2), generator=rng) * 2.0 - 1.0
-        turn = turn * flips[:, None, :]
-        transposed = torch.rand(count, generator=rng) < 0.5
-        turn[transposed] = turn[transposed].flip(2)
+    flips = torch.randint(0, 2, (count, 2), generator=rng) * 2.0 - 1.0
+    turn = turn * flips[:, None, :]
+    transposed = torch.rand(count, generator=rng) < 0.5
+    turn[transposed] = turn[transposed].flip(2)
     shift = _uniform(rng, (count, 2, 1), -2 * augment.shift_fraction, 2 * augment.shift_fraction)
     # a mask that would leave the image is a useless prompt: such an image is only flipped
     for _ in range(2):

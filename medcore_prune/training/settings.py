@@ -82,8 +82,8 @@ class RecoveryWeights:
         return {name: float(value) for name, value in dataclasses.asdict(self).items() if value}
 
 
-AUGMENTATION_NAMES = ("full", "flips", "none")
-"""How training images are changed: flips, rotation, zoom, shift and colour; flips alone; not at all."""
+AUGMENTATION_NAMES = ("full", "flips")
+"""How training images are changed: flips, rotation, zoom, shift and colour, or flips alone."""
 _SAVE_EVERY = 25
 _LEAST = {
     "steps": 1,
@@ -103,7 +103,7 @@ class RecoverySettings:
     Attributes:
         steps: Optimiser steps.
         batch_size: Images a step, drawn with replacement from all training images together and augmented.
-        augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in all of them.
+        augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in both.
         learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up.
         warmup_fraction: Share of the steps in which the rate rises from 0, in [0, 1].
         weight_decay: Of AdamW, on matrices alone.
@@ -122,7 +122,7 @@ class RecoverySettings:
 
     steps: int = 300
     batch_size: int = 16
-    augmentation: str = "full"
+    augmentation: str = "flips"
     learning_rate: float = 1e-3
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01

@@ -16,7 +16,7 @@ from torch import nn
 
 from .._support.errors import CheckpointError, require_known
 from ..checkpoints.sam import load_sam
-from .lite_medsam import lite_medsam
+from .weights import lite_medsam
 
 Role = Literal["adapted", "reference"]
 ROLES: tuple[Role, ...] = ("reference", "adapted")

@@ -135,3 +135,29 @@ def test_the_automatic_split_against_fixed_levels(pair: list[str], tmp_path: Pat
     assert page.count("<figure>") == 2
     assert "What the automatic split chose" in result.output
     assert (out / "automatic.csv").is_file()
+
+
+def test_a_searched_budget_beside_the_papers_levels(pair: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--search", "--method", "magnitude", "--levels", "h50_m70", "--set", "chunk=0.5", "--set", "generations=1"]
+    result = run("automatic", pair, out, *words)
+    assert result.exit_code == 0, result.output
+    store = ResultStore.open(out)
+    cells = {(c.cell.mode, c.cell.method): c for c in store.cells() if c.cell.level != "none"}
+    assert {method for _, method in cells} == {"fixed", "automatic", "unprotected", "searched"}
+    # all are corrected alike
+    assert len({cell.settings["treatment"] for cell in cells.values()} - {None}) == 1
+    for unit in ("params", "flops"):
+        searched, fixed = cells[unit, "searched"], cells[unit, "fixed"]
+        # no more than the level leaves, and within the dearest step of a ladder
+        assert 0 <= searched.cost[f"{unit}_removed"] - fixed.cost[f"{unit}_removed"] < 0.01
+        kept = Plan.load(next(out.glob(f"plans/{searched.plan[:24]}.json")))
+        assert (kept.quotas, kept.criterion, kept.protected) == ("searched", "magnitude", ())
+        assert kept.notes["searched"]["generations"] == 1
+        assert kept.notes["searched"]["cost"] == unit
+    even = Plan.load(next(out.glob(f"plans/{cells['params', 'unprotected'].plan[:24]}.json")))
+    assert {len(block.keep_heads) for block in even.blocks} == {6}
+    assert cells["params", "unprotected"].cost["params_removed"] == cells["params", "fixed"].cost["params_removed"]
+    page = (out / "report.md").read_text()
+    assert "searched minus each method, equal parameters" in page
+    assert "All were corrected alike" in page

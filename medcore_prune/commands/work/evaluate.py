@@ -11,12 +11,14 @@ from torch import nn
 
 from ..._support.devices import require_device
 from ..._support.files import refuse_existing, require_writable, write_text_atomic
+from ...data.frame import Frame
 from ...data.samples import SampleSet
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ...models.families import geometry_of
+from ...models.tiny_vit.stems import kept_stems
 from .inputs import POCKET, ImageOptions, read_model, require_own_images, say_notice
 from .memory import fit
 from .table import Table
@@ -87,6 +89,20 @@ def evaluate_all(
     """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`."""
     frames = {name: geometry_of(model).frame for name, model in models.items()}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
+    with kept_stems():
+        _score_all(found, models, sets, frames, eval_size, tolerance_px, batch_size)
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+
+
+def _score_all(
+    found: dict[str, list[pd.DataFrame]],
+    models: Mapping[str, Any],
+    sets: Mapping[str, SampleSet],
+    frames: Mapping[str, Frame],
+    eval_size: EvalSize,
+    tolerance_px: float,
+    batch_size: Mapping[str, int],
+) -> None:
     for samples in sets.values():
         ready = {frame: EvaluationSet(samples, frame, eval_size) for frame in set(frames.values())}
         some = next(iter(ready.values()))
@@ -96,7 +112,6 @@ def evaluate_all(
             images = ready[frames[name]]
             masks = predict(model, images, batch_size=batch_size[name], progress=True)
             found[name].append(score(masks, images, tolerance_px=tolerance_px))
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
 
 
 def summary(tables: Tables) -> Table:

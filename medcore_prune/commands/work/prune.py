@@ -10,6 +10,7 @@ from ..._support.devices import require_device
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
+from ...correction.search.settings import GENERATIONS
 from ...data.splits.beside import split_file
 from ...pruning.cost import Cost
 from ...pruning.level import Level
@@ -24,7 +25,8 @@ from .inputs import (
     require_suffix,
     say_notice,
 )
-from .pruning import Pruned, PruneSettings, block_fits, history_of, run_pruning, say
+from .planning import PruneSettings
+from .pruning import Pruned, block_fits, history_of, run_pruning, say
 from .table import Table, blocks_table
 
 
@@ -43,6 +45,8 @@ def report_text(done: Pruned, name: str) -> str:
         f"Masked and physically pruned encoder outputs differ by at most {proof['largest_relative_difference']:.1e} of "
         f"the largest output, over {proof['images']} calibration images.",
         "",
+        f"Budget: {_budget(record['searched'])}.",
+        "",
         f"Training-free correction: {_correction(record['corrected'])}.",
         "",
         _calibration(record["calibration"]).markdown(),
@@ -53,6 +57,16 @@ def report_text(done: Pruned, name: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _budget(searched: dict[str, Any] | None) -> str:
+    if searched is None:
+        return "by rule"
+    start, end = (searched["fitness"][place] for place in (0, -1))
+    return (
+        f"searched by seed {searched['seed']}, {searched['states']} states on {searched['images']} images, divergence "
+        f"from the whole model's masks {start:.4g} to {end:.4g}"
+    )
 
 
 def _correction(corrected: dict[str, Any] | None) -> str:
@@ -91,6 +105,8 @@ def run(
     level: Level | None,
     target: Target | None,
     plugin: tuple[str, ...],
+    method: str | None,
+    search: bool,
     correct: bool,
     overwrite: bool,
     plan_out: Path | None,
@@ -108,6 +124,8 @@ def run(
     settings = PruneSettings(
         level=None if target else level or _DEFAULT_LEVEL,
         target=target,
+        method=method or ("residual" if search else "medcore"),
+        search=GENERATIONS if search else 0,
         correct=_CORRECTION_SAMPLES if correct else 0,
         **given,
     )

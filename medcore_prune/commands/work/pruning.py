@@ -4,61 +4,33 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from torch import nn
 
-from ..._support.errors import CheckpointError, SurgeryError
+from ..._support.errors import SurgeryError
 from ..._support.progress import track
 from ..._support.registry import BUILT_IN, failures_named
-from ...calibration.calibrate import calibrate
-from ...calibration.estimate import calibration_estimate
-from ...calibration.statistics import Statistics
 from ...data.samples import SampleSet, subset_hash
 from ...data.splits.split import Split
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.protocol import batch_of
-from ...pruning import planning
+from ...pruning.budget import SEARCHED
 from ...pruning.cost import Cost, count
-from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.surgery import lineage_of, prune, verify
-from ...pruning.target import Target
-from ...scoring.recipes import baseline_info, get_baseline
+from ...scoring.recipes import baseline_info
 from .inputs import data_record
-from .memory import fit
+from .planning import PruneSettings, plan_of, require_reference, statistics_of
 
 LARGEST_DIFFERENCE = 1e-4
 """Relative difference of masked and physically pruned outputs above which nothing is written; rounding is 1e-6."""
 
 _COMPARED = 4
 """Images that masked and physical removal are compared on."""
-_MOST_IMAGES = 8
-"""Images at a time while calibrating, where there is room."""
-
-
-@dataclass(frozen=True)
-class PruneSettings:
-    """What is asked for: a `level`, or a `target`, which heads and neurons then share automatically.
-
-    `method` is a registered baseline or criterion; `calibration` images of each data set are drawn by `seed`; `correct`
-    counts those of the training-free correction, 0 for none, and `fit_steps` the steps behind it that fit each block;
-    `cache` is of statistics, None for the user's cache.
-    """
-
-    level: Level | None = None
-    target: Target | None = None
-    method: str = "medcore"
-    calibration: int = 16
-    seed: int = 0
-    protect: int | None = None
-    correct: int = 0
-    fit_steps: int = 0
-    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +51,13 @@ class Pruned:
 
 def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings) -> Pruned:
     """Prune a model on the training images of a split; the test images are not looked at."""
-    _require_reference(reference, settings.method)
+    require_reference(reference, settings.recipe)
     drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).frame)
-    statistics = _statistics(model, reference, roles, settings)
+    statistics = statistics_of(model, reference, roles, settings)
     # what fails in a built-in method is a fault of the program
     own = baseline_info(settings.method).origin != BUILT_IN
     with failures_named(settings.method) if own else nullcontext():
-        plan = _plan(model, reference, drawn, statistics, settings)
+        plan = plan_of(model, reference, roles, statistics, settings)
     difference = compare(model, plan, drawn, _COMPARED)
     small = prune(model, plan)
     before, after = count(model), count(small)
@@ -105,81 +77,12 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
             "images": min(_COMPARED, sum(map(len, drawn.values()))),
             "largest_relative_difference": difference,
         },
+        "searched": plan.notes.get(SEARCHED),
         "corrected": correction,
         "recovered": None,
         "torch": torch.__version__,
     }
     return Pruned(small, plan, before, after, difference, record)
-
-
-def _statistics(
-    model: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings
-) -> Statistics | None:
-    needs = get_baseline(settings.method).needs
-    if not needs:
-        return None
-    sets = len(roles.train)
-    # a smaller set is taken whole
-    samples = min(settings.calibration, max(map(len, roles.train.values()), default=0))
-    if samples < settings.calibration:
-        click.echo(f"note: --calibration {settings.calibration}, but there are {samples} training images", err=True)
-    batch_size = fit(
-        # without a trial: calibration times its own passes
-        lambda count: calibration_estimate(
-            model, reference, samples=samples, datasets=sets, batch_size=count, needs=needs, trial=False
-        ),
-        _MOST_IMAGES,
-        [model, *([] if reference is None else [reference])],
-        trained=True,
-    )
-    return calibrate(
-        model, reference, roles, samples, needs, seed=settings.seed, cache_dir=settings.cache, batch_size=batch_size
-    )
-
-
-def _require_reference(reference: nn.Module | None, method: str) -> None:
-    if reference is None and get_baseline(method).reads_reference:
-        raise CheckpointError(
-            f"--method {method} compares with the checkpoint before adaptation: give --reference FILE (pocket for the "
-            "built-in one), or a method that reads none, such as zero_fisher"
-        )
-
-
-def _plan(
-    model: nn.Module,
-    reference: nn.Module | None,
-    drawn: Mapping[str, SampleSet],
-    statistics: Statistics | None,
-    settings: PruneSettings,
-) -> Plan:
-    if settings.target is None:
-        assert settings.level is not None, "a command gives a level or a target"
-        return planning.plan(
-            model,
-            settings.level,
-            settings.method,
-            statistics=statistics,
-            reference=reference,
-            data=drawn,
-            seed=settings.seed,
-            protect=settings.protect,
-        )
-    # measures leverage on the same images; imported here because most runs name a level
-    from ...pruning.automatic import automatic_plan
-
-    found = automatic_plan(
-        model,
-        settings.target,
-        settings.method,
-        statistics=statistics,
-        reference=reference,
-        data=drawn,
-        samples=settings.calibration,
-        seed=settings.seed,
-        protect=settings.protect,
-    )
-    click.echo(str(found))
-    return found.plan
 
 
 @torch.no_grad()
@@ -251,6 +154,11 @@ def say(done: Pruned) -> None:
         click.echo("note: nothing is cut: all heads and neurons stay", err=True)
     for family in plan.notes.get("saturated", ()):
         click.echo(f"note: the {family} are saturated: every block that may be pruned is at its minimum")
+    if searched := done.record["searched"]:
+        start, end = (searched["fitness"][place] for place in (0, -1))
+        click.echo(
+            f"budget searched: {searched['states']} states, divergence from the whole model {start:.4g} -> {end:.4g}"
+        )
     click.echo(f"parameters {before.params_m:.2f}M -> {after.params_m:.2f}M ({after.params_removed(before):.1%} off)")
     click.echo(f"FLOPs {before.flops_g:.2f}G -> {after.flops_g:.2f}G ({after.flops_removed(before):.1%} off), encoder")
     click.echo(

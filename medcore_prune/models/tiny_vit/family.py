@@ -12,7 +12,7 @@ from ..family import Block, Geometry, block_of, no_decoder
 from ..pairs import differences, summary
 from ..segment_anything import decode_boxes, sam_around
 from .network import Attention, SdpaAttention, TinyVit
-from .shape import KINDS, TinyVitShape, is_tiny_vit, name_of, read_tiny_vit
+from .shape import KINDS, TinyVitShape, is_tiny_vit, read_tiny_vit
 
 from segment_anything.modeling import Sam  # isort: skip
 
@@ -91,6 +91,23 @@ class TinyVitFamily:
     def embed(self, model: nn.Module, images: Tensor) -> Tensor:
         return self.encoder(model)(images)
 
+    def stem_parts(self, model: nn.Module) -> list[nn.Module]:
+        """The modules of the stem."""
+        encoder: Any = self.encoder(model)
+        return [encoder.patch_embed, encoder.layers[0]]
+
+    def stem(self, model: nn.Module, images: Tensor) -> Tensor:
+        """What the first block reads: (B, 3, S, S) to (B, h, w, C)."""
+        encoder: Any = self.encoder(model)
+        tokens: Tensor = encoder.stem(images)
+        return tokens
+
+    def rest(self, model: nn.Module, tokens: Tensor) -> Tensor:
+        """The embedding of what `stem` gives."""
+        encoder: Any = self.encoder(model)
+        embedding: Tensor = encoder.rest(tokens)
+        return embedding
+
     def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
         if not isinstance(model, Sam):
             raise no_decoder(model)
@@ -134,7 +151,7 @@ class TinyVitFamily:
         shape = read_tiny_vit(sizes)
         settings = shape.values() | ({} if image_size is None else {"image_size": image_size})
         model = self.build(settings)
-        _fill(model, state, name_of(shape))
+        _fill(model, state, next(name for name, known in KINDS.items() if known == shape))
         return model
 
 

@@ -103,16 +103,14 @@ def read_tiny_vit(sizes: Sizes) -> TinyVitShape:
         widths           image_encoder.layers.i.downsample.conv1.c  (C of stage i + 1, C of stage i, 1, 1)
         depths           image_encoder.layers.i.blocks.*            how many there are
         heads, windows   ....blocks.0.attn.attention_biases         (heads, window^2)
-        image_size       no tensor: 256 with a kernel of 1, 1024 with one of 3
-        decoder_heads    no tensor: 8
+        image_size, decoder_heads    no tensor: the kind in `KINDS` that all others are of
     """
     try:
         merging = [sizes[f"image_encoder.layers.{i}.downsample.conv1.c.weight"] for i in range(STAGES - 1)]
         tables = [sizes[_table(i)] for i in range(1, STAGES)]
-        kernel = sizes[_STEM][2]
         found = TinyVitShape(
-            image_size=KINDS["lite_medsam" if kernel == 1 else "mobile_sam"].image_size,
-            stem_kernel=kernel,
+            image_size=1,
+            stem_kernel=sizes[_STEM][2],
             widths=(merging[0][1], *(each[0] for each in merging)),
             depths=tuple(_depth(sizes, i) for i in range(STAGES)),
             heads=(0, *(heads for heads, _ in tables)),
@@ -123,18 +121,15 @@ def read_tiny_vit(sizes: Sizes) -> TinyVitShape:
         )
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(f"expected the weights of a SAM with a TinyViT: {error} is missing or odd") from error
-    found.check()
-    return found
+    for known in KINDS.values():
+        if replace(found, image_size=known.image_size, decoder_heads=known.decoder_heads) == known:
+            return known
+    raise CheckpointError(
+        f"its tensors are a SAM with a TinyViT of no known kind ({', '.join(KINDS)}): widths {found.widths}, depths "
+        f"{found.depths}, heads {found.heads}, windows {found.windows}; is it a pruned one?"
+    )
 
 
 def _depth(sizes: Sizes, stage: int) -> int:
     start = f"image_encoder.layers.{stage}.blocks."
     return len({name[len(start) :].split(".")[0] for name in sizes if name.startswith(start)})
-
-
-def name_of(shape: TinyVitShape) -> str:
-    """Name the kind in `KINDS` that a shape is, whatever its input size; `custom` for none of them."""
-    for name, known in KINDS.items():
-        if replace(known, image_size=shape.image_size) == shape:
-            return name
-    return "custom"

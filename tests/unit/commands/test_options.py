@@ -11,7 +11,7 @@ from medcore_prune.commands.cli import COMMANDS, cli
 from medcore_prune.commands.group import GONE, Command
 from medcore_prune.commands.options import CONVENTIONS, ONNX_EXPORTERS, ONNX_PARTS, PHANTOMS, Setting, Whole, set_option
 from medcore_prune.commands.work.inputs import PHANTOM_TEST
-from medcore_prune.commands.work.pruning import PruneSettings
+from medcore_prune.commands.work.planning import PruneSettings
 from medcore_prune.data import phantoms
 from medcore_prune.pruning import cost
 

@@ -14,7 +14,8 @@ from medcore_prune._support.errors import CheckpointError, CriterionError, DataE
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.commands.cli import cli
 from medcore_prune.commands.work.inputs import ImageOptions, read_model, read_pair, require_own_images
-from medcore_prune.commands.work.pruning import LARGEST_DIFFERENCE, PruneSettings, compare, run_pruning
+from medcore_prune.commands.work.planning import PruneSettings
+from medcore_prune.commands.work.pruning import LARGEST_DIFFERENCE, compare, run_pruning
 from medcore_prune.data.splits.split import Split
 from medcore_prune.models.protocol import low_res_logits
 from medcore_prune.pruning.level import Level
@@ -96,6 +97,32 @@ def test_blocks_are_fitted_behind_a_correction_where_steps_are_asked_for(here: P
     assert alone.exit_code == 2
     assert "give --correct too" in alone.output
     assert not (here / "b.safetensors").exists()
+
+
+def test_a_searched_budget_goes_with_the_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medcore_prune.commands.work.prune.GENERATIONS", 1)
+    drawn = CliRunner().invoke(cli, ["phantoms", "--count", "12", "--out", "drawn"])
+    assert drawn.exit_code == 0, drawn.output
+    words = ["--data", "own=drawn", "--calibration", "2", "--target", "params=50%", "--out", "a.safetensors"]
+    result = run("--search", "--correct", *words)
+    assert result.exit_code == 0, result.output
+    assert "budget searched: 17 states, divergence from the whole model" in result.output
+    header, record = read_header(here / "a.safetensors"), json.loads((here / "a.report.json").read_text())
+    assert record["method"] == header.plan.criterion == "residual"
+    assert record["searched"] == header.plan.notes["searched"]
+    images = record["searched"]["images"]
+    assert 1 < images < 12
+    assert header.plan.quotas == "searched"
+    assert 0.5 <= record["cost"]["params_removed"] < 0.52
+    assert f"Budget: searched by seed 0, 17 states on {images} images" in (here / "a.report.md").read_text()
+
+
+def test_a_search_keeps_the_method_that_is_named_and_what_is_protected(here: Path) -> None:
+    settings = PruneSettings(level=LEVEL, method="magnitude", search=1, calibration=2, protect=1, cache=here / "cache")
+    done = run_pruning(tiny_sam(0), None, tiny_split(), settings)
+    assert (done.plan.criterion, done.plan.quotas, done.plan.protected) == ("magnitude", "searched", (3,))
+    assert done.plan.blocks[-1].untouched
+    assert 1 < done.record["searched"]["states"] <= 17
 
 
 @pytest.mark.parametrize(("level", "said"), [("h0_m0", True), ("h0_m10", False)])

@@ -288,7 +288,9 @@ def test_rows_come_again_when_all_have_come() -> None:
 def convolutional() -> nn.Module:
     """A TinyViT whose stages differ in width, side and window, with layers between them, and trained-like norms."""
     shape = TinyVitShape(32, 1, (8, 16, 24, 24), (1, 2, 1, 1), (0, 2, 3, 4), (0, 3, 4, 2), 16, 2, 32, 16)
-    model = TinyVitFamily().build(vars(shape))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TinyVitFamily().build(vars(shape))
     generator = torch.Generator().manual_seed(0)
     for norm in (each for each in model.modules() if isinstance(each, nn.BatchNorm2d)):
         norm.running_mean.copy_(0.1 * torch.randn(norm.num_features, generator=generator))
@@ -301,7 +303,7 @@ def test_unequal_blocks_are_fitted_and_running_statistics_stay() -> None:
     plan = mp.plan(teacher, "h50_m70", "magnitude", protect=0)
     small = mp.prune(teacher, plan)
     before = state(small)
-    report = correct(small, teacher, fit_steps=30)
+    report = correct(small, teacher, fit_steps=100)
     assert any(block.step for block in report.blocks)
     assert all(block.held_out_after <= block.held_out_before for block in report.blocks)
     changed = {name for name, value in small.state_dict().items() if not torch.equal(value, before[name])}
@@ -309,4 +311,4 @@ def test_unequal_blocks_are_fitted_and_running_statistics_stay() -> None:
     assert any("local_conv.bn.weight" in name for name in changed)
     assert not any("running" in name or "tracked" in name or "downsample" in name for name in changed)
     plain = mp.prune(teacher, plan)
-    assert report.stream_error < correct(plain, teacher, fit_steps=0).stream_error
+    assert report.stream_error < 0.95 * correct(plain, teacher, fit_steps=0).stream_error

@@ -67,18 +67,19 @@ def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() ->
 
 
 def test_flips_alone_move_whole_pixels() -> None:
-    pool, still = small_pool(), small_pool().in_order(0, 4, 48)
-    shown = {name: pool.batch(0, seed=2, count=8, size=48, augment=AUGMENTATIONS[name]) for name in ("flips", "none")}
+    still = small_pool().in_order(0, 4, 48)
+    shown = small_pool().batch(0, seed=2, count=16, size=48, augment=AUGMENTATIONS["flips"])
 
     def kin(image: torch.Tensor) -> list[torch.Tensor]:
         turned = [torch.rot90(image, k, (-2, -1)) for k in range(4)]
         return [*turned, *(each.flip(-1) for each in turned)]
 
-    for image in shown["flips"].images:
-        assert any(torch.allclose(image, other, atol=1e-6) for one in still.images for other in kin(one))
-    for image in shown["none"].images:
-        assert any(torch.equal(image, one) for one in still.images)
-    assert not torch.equal(shown["flips"].images, shown["none"].images)
+    found = [
+        next(place for one in still.images for place, other in enumerate(kin(one)) if torch.allclose(image, other))
+        for image in shown.images
+    ]
+    # all ways that a square lies on itself come about
+    assert len(set(found)) > 5
 
 
 def test_without_augmentation_boxes_are_exact() -> None:

@@ -354,7 +354,7 @@ def test_training_images_that_are_validation_or_test_images_are_refused() -> Non
         ({"patience": -1}, "patience is -1: expected at least 0"),
         ({"lambda_b": float("nan")}, "lambda_b is nan"),
         ({"warmup_fraction": 1.5}, "warmup_fraction is 1.5: expected at most 1"),
-        ({"augmentation": "mirrors"}, "unknown augmentation 'mirrors': expected one of full, flips, none"),
+        ({"augmentation": "mirrors"}, "unknown augmentation 'mirrors': expected one of full, flips"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: expected a number above 0"),
         ({"clip_norm": float("inf")}, "clip_norm is inf"),
     ],

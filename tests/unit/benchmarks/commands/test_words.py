@@ -112,7 +112,8 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     made = experiments.get(name)
     settings, own = called(monkeypatch, words)
     assert made(settings, **own).settings.out == Path("medcore-results", name)
-    rare = [word for key in words.rare for word in ("--set", f"{key}={'one-shot' if key == 'schedule' else 1}")]
+    named = {"schedule": "one-shot", "starts": "corrected"}
+    rare = [word for key in words.rare for word in ("--set", f"{key}={named.get(key, 1)}")]
     settings, own = called(monkeypatch, words, *rare)
     assert own.keys() >= words.rare.keys()
     made(settings, **own)

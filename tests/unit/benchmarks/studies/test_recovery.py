@@ -16,6 +16,7 @@ from medcore_prune.benchmarks.studies.recovery import (
     Outcome,
     ask_all,
     best,
+    first_settings,
     settled,
     stops,
 )
@@ -57,9 +58,15 @@ def test_questions_are_asked_in_order_and_keep_what_was_answered() -> None:
     assert chosen == replace(SHORT, steps=30, batch_size=2, **Scripted.liked)
     lengths = [each.settings for each in asked if each.question == "length"]
     assert [(each.steps, each.batch_size) for each in lengths] == [(30, 1), (10, 1), (30, 2)]
+
+
+def test_a_study_begins_with_the_first_options_and_not_with_its_own_answers() -> None:
+    first = first_settings(30, 4)
+    assert (first.steps, first.batch_size, first.learning_rate) == (30, 4, 1e-3)
+    assert (first.augmentation, first.warmup_fraction) == ("full", 0.1)
     # what stood before is among what is tried, so that every question can leave it
     for options in QUESTIONS.values():
-        assert recovery.changed(RecoverySettings(), next(iter(options.values()))).steps == RecoverySettings().steps
+        assert recovery.changed(first, next(iter(options.values()))) == first
 
 
 def test_the_first_of_equals_is_best() -> None:

@@ -1,0 +1,155 @@
+"""What goes: what is asked for, the calibration that a method reads, and the plan, by rule, target or search."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from torch import nn
+
+from ..._support.errors import CheckpointError
+from ...calibration.calibrate import calibrate
+from ...calibration.estimate import calibration_estimate
+from ...calibration.statistics import Statistics
+from ...data.splits.split import Split
+from ...models.families import geometry_of
+from ...pruning.budget import SEARCHED
+from ...pruning.level import Level
+from ...pruning.plan import Plan
+from ...pruning.planning import plan as make_plan
+from ...pruning.target import Target
+from ...scoring.recipes import Baseline, get_baseline
+from .memory import fit, images_at_a_time
+
+_MOST_IMAGES = 8
+"""Images at a time while calibrating, where there is room."""
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """What is asked for: a `level`, or a `target`, which heads and neurons then share automatically.
+
+    `method` is a registered baseline or criterion; `calibration` images of each data set are drawn by `seed`; `correct`
+    counts those of the training-free correction, 0 for none, `fit_steps` the steps behind it that fit each block;
+    `search` the generations of a searched budget, 0 for the method's own; `cache` is of statistics, None for the user's
+    cache.
+    """
+
+    level: Level | None = None
+    target: Target | None = None
+    method: str = "medcore"
+    calibration: int = 16
+    seed: int = 0
+    protect: int | None = None
+    correct: int = 0
+    fit_steps: int = 0
+    search: int = 0
+    cache: Path | None = None
+
+    @property
+    def recipe(self) -> Baseline:
+        """The method; of a searched budget it needs nothing for quotas."""
+        found = get_baseline(self.method)
+        return found.with_settings(quotas=SEARCHED) if self.search else found
+
+
+def statistics_of(
+    model: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings
+) -> Statistics | None:
+    """Calibrate what the method reads, on training images; None where it reads nothing."""
+    needs = settings.recipe.needs
+    if not needs:
+        return None
+    sets = len(roles.train)
+    # a smaller set is taken whole
+    samples = min(settings.calibration, max(map(len, roles.train.values()), default=0))
+    if samples < settings.calibration:
+        click.echo(f"note: --calibration {settings.calibration}, but there are {samples} training images", err=True)
+    batch_size = fit(
+        # without a trial: calibration times its own passes
+        lambda count: calibration_estimate(
+            model, reference, samples=samples, datasets=sets, batch_size=count, needs=needs, trial=False
+        ),
+        _MOST_IMAGES,
+        [model, *([] if reference is None else [reference])],
+        trained=True,
+    )
+    return calibrate(
+        model, reference, roles, samples, needs, seed=settings.seed, cache_dir=settings.cache, batch_size=batch_size
+    )
+
+
+def require_reference(reference: nn.Module | None, recipe: Baseline) -> None:
+    """Refuse a method that reads the checkpoint before adaptation where there is none."""
+    if reference is None and recipe.reads_reference:
+        raise CheckpointError(
+            f"--method {recipe.name} compares with the checkpoint before adaptation: give --reference FILE (pocket for "
+            "the built-in one), or a method that reads none, such as zero_fisher"
+        )
+
+
+def plan_of(
+    model: nn.Module,
+    reference: nn.Module | None,
+    roles: Split,
+    statistics: Statistics | None,
+    settings: PruneSettings,
+) -> Plan:
+    """Choose what goes, by the method's rule, by an automatic split of a target, or by a search."""
+    if settings.search:
+        return _searched(model, reference, roles, statistics, settings)
+    drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).frame)
+    if settings.target is None:
+        assert settings.level is not None, "a command gives a level or a target"
+        return make_plan(
+            model,
+            settings.level,
+            settings.method,
+            statistics=statistics,
+            reference=reference,
+            data=drawn,
+            seed=settings.seed,
+            protect=settings.protect,
+        )
+    # measures leverage on the same images; imported here because most runs name a level
+    from ...pruning.automatic import automatic_plan
+
+    found = automatic_plan(
+        model,
+        settings.target,
+        settings.method,
+        statistics=statistics,
+        reference=reference,
+        data=drawn,
+        samples=settings.calibration,
+        seed=settings.seed,
+        protect=settings.protect,
+    )
+    click.echo(str(found))
+    return found.plan
+
+
+def _searched(
+    model: nn.Module,
+    reference: nn.Module | None,
+    roles: Split,
+    statistics: Statistics | None,
+    settings: PruneSettings,
+) -> Plan:
+    # imported here because most runs search nothing
+    from ...correction.search.plan import searched_plan
+
+    goal = settings.target or settings.level
+    assert goal is not None, "a command gives a level or a target"
+    return searched_plan(
+        model,
+        goal,
+        settings.recipe,
+        data=roles,
+        statistics=statistics,
+        reference=reference,
+        protect=settings.protect,
+        generations=settings.search,
+        seed=settings.seed,
+        batch_size=images_at_a_time(model, _MOST_IMAGES),
+        cache_dir=settings.cache,
+    )

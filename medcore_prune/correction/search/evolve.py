@@ -1,0 +1,69 @@
+"""An elitist search over states of one cost: mutate the best one, look at the children, keep the best of all."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..._support.progress import track
+from .states import Ladders, State
+
+_TRIES = 50
+"""Mutations that are tried for a child that has not been seen in this search."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        state: The best one.
+        history: Fitness of the best one at the start and behind each generation; it never rises.
+        seen: Distinct states that were looked at.
+    """
+
+    state: State
+    history: tuple[float, ...]
+    seen: int
+
+
+def evolve(
+    ladders: Ladders,
+    start: State,
+    fitness: Callable[[State], float],
+    *,
+    generations: int,
+    candidates: int,
+    seed: int,
+    progress: bool = True,
+) -> Found:
+    """Minimise a fitness from `start`; each distinct state is asked for once.
+
+    What is drawn depends on the seed, the generation and the fitness of states alone, so that a search that finds its
+    earlier answers stored goes the same way.
+    """
+    known = {start: fitness(start)}
+    best, history = start, [known[start]]
+    children: list[State] = []
+    steps = [(generation, child) for generation in range(generations) for child in range(candidates)]
+    for generation, child in track(steps, "searching the budget", total=len(steps), show=progress):
+        if not child:
+            children = _children(ladders, best, set(known), candidates, random.Random(f"{seed}/{generation}"))
+        if child < len(children):
+            known[children[child]] = fitness(children[child])
+        if child == candidates - 1:
+            # of equal ones the parent stays, then the first
+            best = min((best, *children), key=known.__getitem__)
+            history.append(known[best])
+    return Found(best, tuple(history), len(known))
+
+
+def _children(ladders: Ladders, parent: State, seen: set[State], candidates: int, rng: random.Random) -> list[State]:
+    """New states by mutation; fewer than asked for where hardly any are left."""
+    found: dict[State, None] = {}
+    for _ in range(candidates):
+        for _ in range(_TRIES):
+            child = ladders.mutated(parent, rng)
+            if child not in seen and child not in found:
+                found[child] = None
+                break
+    return list(found)
