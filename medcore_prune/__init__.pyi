@@ -22,6 +22,7 @@ from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
 from .correction.correct import correct as correct
 from .correction.search.plan import searched_plan as searched_plan
+from .correction.settings import BlockCorrection as BlockCorrection
 from .correction.settings import CorrectionReport as CorrectionReport
 from .correction.settings import CorrectionSettings as CorrectionSettings
 from .correction.settings import LayerCorrection as LayerCorrection

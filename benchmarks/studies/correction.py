@@ -45,6 +45,7 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "8 images a set": ({"samples": 8},),
     "16 images a set": ({"samples": 16},),
     "two rounds": ({}, {}),
+    "blocks fitted": ({"fit_steps": 200},),
 }
 """Name to the options of one `correct` after another; what is not named is the default, with 64 images a set."""
 
@@ -147,7 +148,7 @@ at. After the cut what is left of every block was fitted to the unpruned network
 training images a set, without labels and without fine-tuning. "corrected" has the defaults of
 `medcore_prune.correct`; the other rows change the one thing that they name. "neither" has no weighting and keeps the
 values; "layer by layer" besides asks each layer for its own output in the unpruned network, and lets earlier errors
-stand.
+stand; "blocks fitted" goes on with all weights of one block after another.
 
 """
 

@@ -74,6 +74,13 @@ from .options import (
 @more(
     "--protect", type=Whole(), metavar="N", help="Deepest blocks left whole.  [default: depth / 6; none with --search]"
 )
+@more(
+    "--fit-steps",
+    type=Whole(),
+    default=0,
+    metavar="N",
+    help="With --correct: then fit each block as a whole to the unpruned one, by N steps such as 200.",
+)
 @plugin_option
 @image_size_option
 @seed_option("Seed of which training images scores come from.")
@@ -103,6 +110,8 @@ def command(**given: Any) -> None:
     """
     if given["level"] is not None and given["target"] is not None:
         raise click.UsageError("--level and --target both say how much goes: give one")
+    if given["fit_steps"] and not given["correct"]:
+        raise click.UsageError("--fit-steps goes on from a correction: give --correct too")
     from .work.prune import run
 
     run(**given)

@@ -7,7 +7,7 @@ target taken from the dense network on the same tokens (METHOD section 12):
 
 In blocks with few heads left the heads' values are fitted together with `proj` (`attention_values`). All sums are
 means over tokens within a data set, then over data sets, so that each set weighs the same. No label is read and nothing
-is trained.
+is trained, unless `fit_steps` asks for a fit of whole blocks (`block_fit`), which reads no label either.
 """
 
 import time
@@ -19,15 +19,15 @@ from torch import nn
 
 from .._support.devices import refuse_half, require_default_dtype
 from .._support.errors import StatisticsError, SurgeryError
-from .._support.progress import track
 from ..data.splits.split import Data, training_samples
 from ..models.families import blocks_of
 from ..models.pairs import require_cut_from
 from ..models.switches import evaluating
+from .block_fit import BlockFitter
 from .images import CorrectionImages, kept_bytes
 from .run import CorrectionRun, state_shapes
 from .settings import CorrectionReport, CorrectionSettings
-from .streams import ADDING_LAYERS, bytes_of, room_for
+from .streams import bytes_of, room_for
 from .token_weights import adding_layers
 
 _GIGABYTE = 1e9
@@ -64,6 +64,7 @@ class Corrector:
         drawn = training_samples(data, "correction", samples, seed)
         keep = keep and kept_bytes(teacher, sum(len(images) for images in drawn.values())) <= self._memory_limit
         self._images = CorrectionImages(teacher, drawn, settings.weighting, batch_size, keep)
+        self._fitter = BlockFitter(self._images, settings, seed, batch_size) if settings.fit_steps else None
 
     @torch.inference_mode(False)
     def correct(self, small: nn.Module) -> CorrectionReport:
@@ -74,23 +75,27 @@ class Corrector:
         shapes = state_shapes(teacher, len(self._images))
         device = next(teacher.parameters()).device
         with (
-            _restored_on_error(small),
+            _restored_on_error(small, whole_blocks=settings.fit_steps > 0),
             evaluating(small, teacher),
             torch.no_grad(),
             # a fit must not depend on a block around the call
             torch.autocast(device.type, enabled=False),
             room_for(shapes, self._memory_limit) as states,
         ):
-            run = CorrectionRun(small, teacher, self._images, states, settings)
+            run = CorrectionRun(small, teacher, self._images, states, settings, self._fitter)
             run.read_images(self._progress)
-            pairs = list(zip(blocks_of(teacher), blocks_of(small), strict=True))
-            blocks = track(pairs, "correction", total=len(pairs), show=self._progress)
-            layers = tuple(run.fit(dense, cut, role) for dense, cut in blocks for role in ADDING_LAYERS)
+            run.run(self._progress)
             error = run.stream_error()
         # a block around the call would run the old weights that it has cast already
         torch.clear_autocast_cache()
         return CorrectionReport(
-            settings, layers, self._images.counts, error, bytes_of(shapes), time.perf_counter() - start
+            settings,
+            tuple(run.layers),
+            self._images.counts,
+            error,
+            bytes_of(shapes),
+            time.perf_counter() - start,
+            tuple(run.blocks),
         )
 
 
@@ -106,6 +111,8 @@ def correct(
     target: str = "stream",
     bias: bool = False,
     values: bool = True,
+    fit_steps: int = 0,
+    fit_learning_rate: float = 1e-3,
     batch_size: int = 8,
     memory_limit_gb: float = 4.0,
     progress: bool = True,
@@ -117,11 +124,11 @@ def correct(
 
     Args:
         small: The pruned model, at any level, also a recovered one. Only weights of `proj` and `lin2` change, their
-            biases where `bias` is set, and what `values` says.
+            biases where `bias` is set, and what `values` and `fit_steps` say.
         teacher: The model that it was cut from; left as it is.
         data: A split, whose training part is drawn from as `calibrate` draws, or training samples by data set.
         samples: Images drawn from each data set; a smaller set is taken whole.
-        seed: Of the draw.
+        seed: Of the draw, and of what `fit_steps` does.
         ridge: Pull towards the weights left by the cut, relative to the mean diagonal of X' X; at least 0.
         weighting: A name in `token_weights.WEIGHTINGS`, `"none"` for all tokens alike. The others take a whole `Sam` as
             teacher and cost a forward and a backward pass of it at most; none reads a label.
@@ -130,22 +137,29 @@ def correct(
         bias: Fit the biases too.
         values: In blocks with few heads left, fit the heads' values together with `proj`, by reduced-rank regression
             (`attention_values`): the value rows of `qkv` and the bias of `proj` change too.
+        fit_steps: Steps of Adam that fit all weights of a block together, norms and relative positions too, to the
+            dense stream behind it, after its least squares and before the next block's; 0 for none. Each reads eight
+            of the images, and needs the memory of one block's backward pass. An eighth of each data set, at least one
+            image and in whole groups, is held out and chooses among the weights on the way, those of the least
+            squares included. Running statistics stay as they are.
+        fit_learning_rate: Of the first step, above 0; it falls to 0 along a cosine.
         batch_size: Images at a time; changes the result by rounding alone.
         memory_limit_gb: Residual streams beyond this many gigabytes go to a memory-mapped temporary file. They take
             2 * 4 bytes * images * tokens * channels: 25 MB an image for ViT-B at 1024 pixels.
         progress: Show how far it is.
 
     Returns:
-        The relative residual of every layer before and after, tokens used, seconds.
+        The relative residual of every layer before and after, the error of every fitted block, tokens used, seconds.
 
     Raises:
         SurgeryError: The two models do not belong together, or their blocks do not read patches as a square, (B, h, w,
             D), as those of plain vision transformers with class tokens do not.
-        StatisticsError: A setting that cannot be, values that are not finite, or equations without a solution.
+        StatisticsError: A setting that cannot be, values that are not finite, or equations without a solution,
+            or `fit_steps` where no data set has two groups of images.
         DataError: No data, or an image that cannot be used.
         MedcorePruneError: A model is of half precision, or torch's default dtype is not float32.
     """
-    settings = CorrectionSettings(ridge, weighting, target, bias, values)
+    settings = CorrectionSettings(ridge, weighting, target, bias, values, fit_steps, fit_learning_rate)
     corrector = Corrector(teacher, data, settings, samples, seed, batch_size, memory_limit_gb, progress)
     return corrector.correct(small)
 
@@ -160,10 +174,12 @@ def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:
 
 
 @contextmanager
-def _restored_on_error(small: nn.Module) -> Iterator[None]:
+def _restored_on_error(small: nn.Module, whole_blocks: bool) -> Iterator[None]:
     """Keep what is going to be written, and put it back when the block raises, be it by the user's interrupt."""
-    layers = [block.layers[role] for block in blocks_of(small) for role in (*block.head_inputs, "proj", "lin2")]
-    kept = [(parameter, parameter.detach().clone()) for layer in layers for parameter in layer.parameters()]
+    blocks = blocks_of(small)
+    layers = [block.layers[role] for block in blocks for role in (*block.head_inputs, "proj", "lin2")]
+    written = [small.get_submodule(block.name) for block in blocks] if whole_blocks else layers
+    kept = [(parameter, parameter.detach().clone()) for module in written for parameter in module.parameters()]
     try:
         yield
     except BaseException:

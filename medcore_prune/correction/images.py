@@ -6,6 +6,7 @@ All of it depends on the teacher alone: whoever corrects many models of one teac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ..data.samples import SampleSet
@@ -59,6 +60,11 @@ class CorrectionImages:
         """Number of images."""
         return sum(self.counts.values())
 
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """Data set and group of every image, in order: what must stay together when images are held out."""
+        return [(name, group) for name, samples in self._drawn.items() for group in samples.groups]
+
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, S, S), in the teacher's number type, and boxes (B, 4), on its device."""
         if batch.rows.start in self._read:
@@ -91,6 +97,12 @@ class CorrectionImages:
     def weights(self, batch: Batch) -> TokenWeights:
         """Return the weights of a batch that `weigh` has seen."""
         return self._weights[batch.rows.start]
+
+    def token_weights(self, layer_name: str) -> Tensor | None:
+        """Return the weights of all images' tokens at one of the teacher's layers, (N, h, w), None for all alike."""
+        found = [self.weights(batch).get(layer_name) for batch in self.batches]
+        known = [value for value in found if value is not None]
+        return torch.cat(known) if known else None
 
     def _in_batches(self, batch_size: int) -> tuple[Batch, ...]:
         batches: list[Batch] = []

@@ -1,6 +1,6 @@
 """The work of a correction: residual streams of both networks carried block by block, one layer fitted at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,12 @@ from .._support.errors import StatisticsError, SurgeryError
 from .._support.progress import track
 from ..models.families import blocks_of
 from ..models.family import Block
+from .block_fit import BlockFitter
 from .head_values import as_one_layer, factors_of, fit_factors, pooled_inputs, worth_fitting, write_factors
 from .images import Batch, CorrectionImages
 from .least_squares import NormalEquations, Solution
-from .settings import TARGETS, CorrectionSettings, LayerCorrection
-from .streams import Added, Observed, Shapes, check_streams, first_tokens, observe, passed
+from .settings import TARGETS, BlockCorrection, CorrectionSettings, LayerCorrection
+from .streams import ADDING_LAYERS, Added, Observed, Shapes, check_streams, first_tokens, observe, passed
 
 
 def state_shapes(teacher: nn.Module, images: int) -> Shapes:
@@ -29,7 +30,7 @@ def state_shapes(teacher: nn.Module, images: int) -> Shapes:
 class CorrectionRun:
     """Carries both networks' streams, in room for `state_shapes`, from block to block and fits the cut one's layers.
 
-    Weights are written as they are fitted.
+    Weights are written as they are fitted; `layers` and `blocks` say what came of it.
     """
 
     def __init__(
@@ -39,10 +40,31 @@ class CorrectionRun:
         images: CorrectionImages,
         states: Mapping[str, Tensor],
         settings: CorrectionSettings,
+        fitter: BlockFitter | None = None,
     ) -> None:
         self._models = {"dense": teacher, "cut": small}
         self._blocks = {name: blocks_of(model) for name, model in self._models.items()}
         self._images, self._states, self._settings = images, states, settings
+        self._fitter = fitter
+        self.layers: list[LayerCorrection] = []
+        self.blocks: list[BlockCorrection] = []
+
+    def run(self, progress: bool) -> None:
+        """Fit block after block."""
+        pairs = list(zip(self._blocks["dense"], self._blocks["cut"], strict=True))
+        each = len(ADDING_LAYERS) + (self._settings.fit_steps if self._fitter else 0)
+        for _ in track(self._work(pairs), "correction", total=len(pairs) * each, show=progress):
+            pass
+
+    def _work(self, pairs: Sequence[tuple[Block, Block]]) -> Iterator[None]:
+        """Yield after each layer and each step."""
+        for dense, cut in pairs:
+            for role in ADDING_LAYERS:
+                self.layers.append(self._fit(dense, cut, role))
+                yield
+            if self._fitter:
+                self.blocks.append((yield from self._fit_block(self._fitter, dense, cut)))
+            self._advance(dense, cut)
 
     def read_images(self, progress: bool) -> None:
         """Bring both networks to their first block, which must read (B, h, w, D), and weigh the tokens."""
@@ -62,8 +84,8 @@ class CorrectionRun:
                 check_streams(self._models["dense"], images[:1])
             self._images.weigh(batch, images, boxes)
 
-    def fit(self, dense: Block, cut: Block, role: str) -> LayerCorrection:
-        """Fit `"proj"` or `"lin2"` of a block, in this order; behind the last one both streams move on."""
+    def _fit(self, dense: Block, cut: Block, role: str) -> LayerCorrection:
+        """Fit `"proj"` or `"lin2"` of a block, in this order; the last one leaves the dense stream behind the block."""
         if role == "proj" and self._settings.values and worth_fitting(dense, cut):
             return self._fit_values(dense, cut)
         layer, name = cut.layers[role], cut.layer_names[role]
@@ -75,11 +97,9 @@ class CorrectionRun:
             target = TARGETS[self._settings.target](theirs, ours)
             equations.add(ours.inputs, target, self._weights(batch, dense.layer_names[role]), batch.share)
             if last:
-                self._write("dense", batch, passed(dense, theirs.after))
+                self._write("dense", batch, theirs.after)
         solution = equations.solve(self._settings.ridge, name)
         _write(layer, solution, name)
-        if last:
-            self._advance(cut)
         return LayerCorrection(name, solution.residual_before, solution.residual_after, self._tokens(cut))
 
     def _fit_values(self, dense: Block, cut: Block) -> LayerCorrection:
@@ -89,7 +109,7 @@ class CorrectionRun:
         for batch in self._images.batches:
             theirs = self._wanted(dense, batch, "proj")
             ours = self._observe("cut", cut, batch, "proj")
-            pooled = pooled_inputs(self._models["cut"], cut, self._entering("cut", cut, batch)).flatten(3)
+            pooled = pooled_inputs(self._models["cut"], cut, self._entering("cut", cut, batch.rows)).flatten(3)
             target = TARGETS[self._settings.target](theirs, ours)
             equations.add(pooled, target, self._weights(batch, dense.layer_names["proj"]), batch.share)
         equations.check(name)
@@ -102,6 +122,16 @@ class CorrectionRun:
             for weights, bias in ((layer.weight, layer.bias), (torch.cat([f.product for f in found]).T, constant))
         )
         return LayerCorrection(name, before, after, self._tokens(cut))
+
+    def _fit_block(self, fitter: BlockFitter, dense: Block, cut: Block) -> Generator[None, None, BlockCorrection]:
+        """Fit all weights of a block, where the streams are the cut one before it and the dense one behind it."""
+        blocks = {"dense": dense, "cut": cut}
+
+        def read(network: str, rows: Sequence[int]) -> Tensor:
+            return self._entering(network, blocks[network], rows)
+
+        module = self._models["cut"].get_submodule(cut.name)
+        return (yield from fitter.fit(module, cut.name, dense.layer_names[ADDING_LAYERS[-1]], read))
 
     def stream_error(self) -> float:
         """Relative distance of the cut network's stream from the dense one's, over all images."""
@@ -117,11 +147,11 @@ class CorrectionRun:
     def _tokens(self, block: Block) -> int:
         return block.tokens_side**2 * len(self._images)
 
-    def _entering(self, network: str, block: Block, batch: Batch) -> Tensor:
+    def _entering(self, network: str, block: Block, rows: slice | Sequence[int]) -> Tensor:
         parameter = next(self._models[network].parameters())
         shape = (-1, block.tokens_side, block.tokens_side, block.width)
-        rows = self._states[network][batch.rows, : block.tokens_side**2 * block.width]
-        return rows.to(parameter.device, parameter.dtype).reshape(shape)
+        tokens = self._states[network][rows, : block.tokens_side**2 * block.width]
+        return tokens.to(parameter.device, parameter.dtype).reshape(shape)
 
     def _write(self, network: str, batch: Batch, tokens: Tensor) -> None:
         flat = tokens.flatten(1)
@@ -132,16 +162,19 @@ class CorrectionRun:
         return None if weights is None else weights.to(next(self._models["cut"].parameters()).device)
 
     def _observe(self, network: str, block: Block, batch: Batch, role: str) -> Observed:
-        return observe(self._models[network], block, self._entering(network, block, batch), role)
+        return observe(self._models[network], block, self._entering(network, block, batch.rows), role)
 
     def _wanted(self, dense: Block, batch: Batch, role: str) -> Added:
         name = dense.layer_names[role]
         return self._images.added(batch, name, lambda: self._observe("dense", dense, batch, role).added)
 
-    def _advance(self, cut: Block) -> None:
+    def _advance(self, dense: Block, cut: Block) -> None:
+        """Take both streams to what the next block reads."""
         module = self._models["cut"].get_submodule(cut.name)
         for batch in self._images.batches:
-            self._write("cut", batch, passed(cut, module(self._entering("cut", cut, batch))))
+            self._write("cut", batch, passed(cut, module(self._entering("cut", cut, batch.rows))))
+            if dense.then is not None:
+                self._write("dense", batch, passed(dense, self._entering("dense", dense, batch.rows)))
 
 
 def _shown(shape: Sequence[int]) -> str:

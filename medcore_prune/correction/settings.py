@@ -30,6 +30,8 @@ class CorrectionSettings:
         target: A name in `TARGETS`.
         bias: Whether the layers' biases are fitted too.
         values: Whether the values of a block's last heads are fitted together with `proj`, see `attention_values`.
+        fit_steps: Steps of Adam on all weights of each block behind its least squares, at least 0, see `block_fit`.
+        fit_learning_rate: Of the first of them, above 0; it falls to 0 along a cosine.
 
     Raises:
         StatisticsError: A value that cannot be.
@@ -40,6 +42,8 @@ class CorrectionSettings:
     target: str = "stream"
     bias: bool = False
     values: bool = True
+    fit_steps: int = 0
+    fit_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         require_known("weighting", self.weighting, WEIGHTINGS, StatisticsError)
@@ -48,6 +52,10 @@ class CorrectionSettings:
             raise StatisticsError(f"ridge is {self.ridge}: expected a finite number, at least 0")
         if self.values and not self.ridge:
             raise StatisticsError("ridge is 0: values are fitted with a ridge above 0 only")
+        if self.fit_steps < 0:
+            raise StatisticsError(f"fit_steps is {self.fit_steps}: expected at least 0")
+        if not 0 < self.fit_learning_rate < float("inf"):
+            raise StatisticsError(f"fit_learning_rate is {self.fit_learning_rate}: expected a finite number above 0")
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,28 @@ class LayerCorrection:
 
 
 @dataclass(frozen=True)
+class BlockCorrection:
+    """One block whose weights were fitted together, behind its least squares.
+
+    Errors are `sqrt(mean |F(X) - T|^2 / mean |T|^2)` of the stream behind the block, with the weights of tokens.
+
+    Attributes:
+        name: Qualified name in the pruned model.
+        step: After which step the weights were taken; 0 are those of the least squares.
+        fitted_before, fitted_after: Error on the images of the steps.
+        held_out_before, held_out_after: Error on the images that were held out of the steps, which chose the step. The
+            least squares have seen them too.
+    """
+
+    name: str
+    step: int
+    fitted_before: float
+    fitted_after: float
+    held_out_before: float
+    held_out_after: float
+
+
+@dataclass(frozen=True)
 class CorrectionReport:
     """What a correction did.
 
@@ -78,6 +108,7 @@ class CorrectionReport:
         stream_error: Relative distance of the last block's output from the dense network's on these images, after.
         state_bytes: Size of the residual streams that were carried.
         seconds: Of the whole correction.
+        blocks: One entry a block, in order, where whole blocks were fitted.
     """
 
     settings: CorrectionSettings
@@ -86,3 +117,4 @@ class CorrectionReport:
     stream_error: float = 0.0
     state_bytes: int = 0
     seconds: float = 0.0
+    blocks: tuple[BlockCorrection, ...] = field(default=(), repr=False)

@@ -29,8 +29,9 @@ class PruneSettings:
     """What is asked for: a `level`, or a `target`, which heads and neurons then share automatically.
 
     `method` is a registered baseline or criterion; `calibration` images of each data set are drawn by `seed`; `correct`
-    counts those of the training-free correction, 0 for none; `search` the generations of a searched budget, 0 for the
-    method's own; `cache` is of statistics, None for the user's cache.
+    counts those of the training-free correction, 0 for none, `fit_steps` the steps behind it that fit each block;
+    `search` the generations of a searched budget, 0 for the method's own; `cache` is of statistics, None for the user's
+    cache.
     """
 
     level: Level | None = None
@@ -40,6 +41,7 @@ class PruneSettings:
     seed: int = 0
     protect: int | None = None
     correct: int = 0
+    fit_steps: int = 0
     search: int = 0
     cache: Path | None = None
 

@@ -26,7 +26,7 @@ from .inputs import (
     say_notice,
 )
 from .planning import PruneSettings
-from .pruning import Pruned, history_of, run_pruning, say
+from .pruning import Pruned, block_fits, history_of, run_pruning, say
 from .table import Table, blocks_table
 
 
@@ -73,7 +73,9 @@ def _correction(corrected: dict[str, Any] | None) -> str:
     if corrected is None:
         return "none"
     residuals = " to ".join(f"{corrected[f'mean_residual_{when}']:.3f}" for when in ("before", "after"))
-    return f"on {sum(corrected['images'].values())} images, mean relative residual of the layers {residuals}"
+    images = f"on {sum(corrected['images'].values())} images, mean relative residual of the layers {residuals}"
+    fitted = block_fits(corrected)
+    return f"{images}; then {fitted}" if fitted else images
 
 
 def _totals(before: Cost, after: Cost) -> Table:

@@ -84,6 +84,21 @@ def test_files_report_and_split_lie_beside_the_model(here: Path) -> None:
     assert {p.name for p in here.iterdir()} >= {"b.split.json", "b.report.md", "b.report.json"}
 
 
+def test_blocks_are_fitted_behind_a_correction_where_steps_are_asked_for(here: Path) -> None:
+    result = run("--method", "magnitude", "--correct", "--fit-steps", "2", "--out", "a.safetensors")
+    assert result.exit_code == 0, result.output
+    corrected = read_header(here / "a.safetensors").provenance["corrected"]
+    assert corrected["settings"]["fit_steps"] == 2
+    assert len(corrected["blocks"]) == 12
+    assert all(block["held_out_after"] <= block["held_out_before"] for block in corrected["blocks"])
+    said = next(line for line in result.output.splitlines() if "blocks fitted by 2 steps" in line)
+    assert said in (here / "a.report.md").read_text()
+    alone = run("--method", "magnitude", "--fit-steps", "2", "--out", "b.safetensors")
+    assert alone.exit_code == 2
+    assert "give --correct too" in alone.output
+    assert not (here / "b.safetensors").exists()
+
+
 def test_a_searched_budget_goes_with_the_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medcore_prune.commands.work.prune.GENERATIONS", 1)
     drawn = CliRunner().invoke(cli, ["phantoms", "--count", "12", "--out", "drawn"])
