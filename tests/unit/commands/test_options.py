@@ -17,7 +17,7 @@ from medcore_prune.pruning import cost
 
 # the options of the last version that had them all
 FORMER = {
-    "adapt": ["--layout", "--model", "--reference", "--batch-size"],
+    "adapt": ["--layout", "--model", "--reference"],
     "prune": [
         *("--adapted", "--model", "--boxes", "--layout", "--attention", "--checkpointing", "--batch-size", "--verify"),
     ],

@@ -19,6 +19,7 @@ from medcore_prune.correction.search.refits import DenseSums, Grid, Refits, shap
 from medcore_prune.correction.search.states import ladder
 from medcore_prune.correction.settings import CorrectionSettings
 from medcore_prune.correction.streams import room_for
+from medcore_prune.data.frame import Frame
 from medcore_prune.data.masks import band_radius, boundary_band
 from medcore_prune.models import families
 from medcore_prune.models.groups import groups_of
@@ -131,7 +132,7 @@ def test_the_contour_counts_six_times_and_each_set_alike() -> None:
     with torch.no_grad():
         for samples in DATA.values():
             for sample in samples:
-                images, boxes = batch_of([(sample.image, sample.box)], 48)
+                images, boxes = batch_of([(sample.image, sample.box)], Frame(48))
                 dense, cut = (low_res_logits(each, images, boxes) for each in (model, small))
                 band = boundary_band(dense > 0, band_radius(dense.shape[-1]))
                 each = ((1 + 5 * band) * bernoulli_divergence(dense, cut)).mean()
