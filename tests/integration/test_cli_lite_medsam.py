@@ -24,14 +24,16 @@ def asked(words: str, folder: Path, program: object = cli) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten drawn polyps, half as high as wide, so that they are padded."""
+    """Six drawn polyps, half as high as wide, so that they are padded."""
     folder = tmp_path_factory.mktemp("lite")
     for kind in ("images", "masks"):
         (folder / "own" / kind).mkdir(parents=True)
-    for sample in mp.data.phantoms.make("phantom_polyp_a", seed=7, count=10):
+    for sample in mp.data.phantoms.make("phantom_polyp_a", seed=7, count=6):
         keep = slice(len(sample.mask) // 4, None)
         imsave(folder / "own/images" / f"{sample.name}.png", sample.image[keep])
-        imsave(folder / "own/masks" / f"{sample.name}.png", 255 * sample.mask[keep].astype(np.uint8), False)
+        imsave(
+            folder / "own/masks" / f"{sample.name}.png", 255 * sample.mask[keep].astype(np.uint8), check_contrast=False
+        )
     return folder
 
 
@@ -64,7 +66,7 @@ def test_the_small_file_needs_nothing_else(small: Path) -> None:
 
 def test_it_is_evaluated_beside_the_whole_one(small: Path, folder: Path) -> None:
     said = asked(
-        "evaluate {folder}/small.safetensors --against {folder}/adapted.pth --data own={folder}/own --images 2", folder
+        "evaluate {folder}/small.safetensors --against {folder}/adapted.pth --data own={folder}/own --images 1", folder
     )
     assert "floor: ellipse" in said.output
     assert str(small.name) in said.output
@@ -81,7 +83,7 @@ def test_it_segments_a_photo(small: Path, folder: Path) -> None:
 
 def test_it_runs_under_onnx_runtime(small: Path, folder: Path) -> None:
     pytest.importorskip("onnxruntime")
-    asked("export {folder}/small.safetensors --part encoder --int8 --data own={folder}/own --out {folder}/onnx", folder)
+    asked("export {folder}/adapted.pth --part encoder --int8 --data own={folder}/own --out {folder}/onnx", folder)
     from medcore_prune.checkpoints.onnx import read_facts
 
     facts = read_facts(folder / "onnx/encoder_int8.onnx")
@@ -90,6 +92,6 @@ def test_it_runs_under_onnx_runtime(small: Path, folder: Path) -> None:
 
 
 def test_plans_need_no_weights(folder: Path) -> None:
-    said = asked("plan --model lite_medsam --levels h40_m30,h50_m70 --set protect=0 --flops full", folder, bench)
+    said = asked("plan --model lite_medsam --levels h40_m30,h50_m70 --set protect=0 --convention full", folder, bench)
     assert "lite_medsam" in said.output
     assert "27." in said.output
