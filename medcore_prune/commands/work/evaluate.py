@@ -11,7 +11,6 @@ from torch import nn
 
 from ..._support.devices import require_device
 from ..._support.files import refuse_existing, require_writable, write_text_atomic
-from ...data.frame import Frame
 from ...data.samples import SampleSet
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
@@ -90,28 +89,16 @@ def evaluate_all(
     frames = {name: geometry_of(model).frame for name, model in models.items()}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
     with kept_stems():
-        _score_all(found, models, sets, frames, eval_size, tolerance_px, batch_size)
+        for samples in sets.values():
+            ready = {frame: EvaluationSet(samples, frame, eval_size) for frame in set(frames.values())}
+            some = next(iter(ready.values()))
+            for floor in FLOORS:
+                found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
+            for name, model in models.items():
+                images = ready[frames[name]]
+                masks = predict(model, images, batch_size=batch_size[name], progress=True)
+                found[name].append(score(masks, images, tolerance_px=tolerance_px))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
-
-
-def _score_all(
-    found: dict[str, list[pd.DataFrame]],
-    models: Mapping[str, Any],
-    sets: Mapping[str, SampleSet],
-    frames: Mapping[str, Frame],
-    eval_size: EvalSize,
-    tolerance_px: float,
-    batch_size: Mapping[str, int],
-) -> None:
-    for samples in sets.values():
-        ready = {frame: EvaluationSet(samples, frame, eval_size) for frame in set(frames.values())}
-        some = next(iter(ready.values()))
-        for floor in FLOORS:
-            found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
-        for name, model in models.items():
-            images = ready[frames[name]]
-            masks = predict(model, images, batch_size=batch_size[name], progress=True)
-            found[name].append(score(masks, images, tolerance_px=tolerance_px))
 
 
 def summary(tables: Tables) -> Table:
