@@ -78,20 +78,20 @@ def test_a_model_of_a_plug_ins_family(tmp_path: Path) -> None:
     """What docs/extending.md promises of its family, through the command."""
     page = (Path(__file__).resolve().parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
     (block,) = [
-        text for text in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.M) if "TinyViTFamily" in text
+        text for text in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.M) if "SmallViTFamily" in text
     ]
-    family, use = block.split("torch.save(TinyViT()")
-    (tmp_path / "tiny_vit.py").write_text(family, encoding="utf-8")
+    family, use = block.split("torch.save(SmallViT()")
+    (tmp_path / "small_vit.py").write_text(family, encoding="utf-8")
     assert "mp.load_checkpoint" in use
     try:
-        mp.load_plugin(tmp_path / "tiny_vit.py")
-        torch.save(build_model("tiny_vit").state_dict(), tmp_path / "tiny.pth")
-        words = ["--plugin", str(tmp_path / "tiny_vit.py"), "inspect", str(tmp_path / "tiny.pth")]
+        mp.load_plugin(tmp_path / "small_vit.py")
+        torch.save(build_model("small_vit").state_dict(), tmp_path / "small_vit.pth")
+        words = ["--plugin", str(tmp_path / "small_vit.py"), "inspect", str(tmp_path / "small_vit.pth")]
         result = CliRunner().invoke(cli, words)
         assert result.exit_code == 0, result.output
-        assert "kind: TinyViT" in result.output
+        assert "kind: SmallViT" in result.output
         assert "image_size: 64" in result.output
     finally:
-        FAMILIES.unregister("TinyViT")
-    result = CliRunner().invoke(cli, ["inspect", str(tmp_path / "tiny.pth")])
+        FAMILIES.unregister("SmallViT")
+    result = CliRunner().invoke(cli, ["inspect", str(tmp_path / "small_vit.pth")])
     assert "are of no known model family" in str(result.exception)

@@ -67,8 +67,8 @@ def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() ->
 
 
 def test_flips_alone_move_whole_pixels() -> None:
-    still = small_pool().in_order(0, 4, 48)
-    shown = small_pool().batch(0, seed=2, count=16, size=48, augment=AUGMENTATIONS["flips"])
+    still = small_pool().in_order(0, 4, Frame(48))
+    shown = small_pool().batch(0, seed=2, count=16, frame=Frame(48), augment=AUGMENTATIONS["flips"])
 
     def kin(image: torch.Tensor) -> list[torch.Tensor]:
         turned = [torch.rot90(image, k, (-2, -1)) for k in range(4)]

@@ -134,7 +134,7 @@ def test_figures_of_a_sweep_are_their_definitions(
     model: nn.Module, cells: Cells, swept: tuple[Path, list[Path]]
 ) -> None:
     found = summarise_sweep(swept[1], cells, 20)
-    images = {name: EvaluationSet(each, 48, Frame(256)) for name, each in SETS.items()}
+    images = {name: EvaluationSet(each, Frame(48), 256) for name, each in SETS.items()}
     dense = count(model)
 
     @cache
