@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError, require_known
 from .._support.files import atomic_write
@@ -140,30 +140,15 @@ def quantise_onnx(
         DataError: An empty data set.
     """
     recipe, source, path = recipe or Int8Recipe(), Path(source), Path(path)
-    require_known("convolutions", recipe.convolutions, _CONVOLUTIONS, MedcorePruneError)
-    if path.suffix != ".onnx":
-        raise MedcorePruneError(f"{path}: expected a name that ends in .onnx")
-    # it refuses the file of another model
-    float_model = OnnxModel(model, source)
-    if "int8" in float_model.facts:
-        raise MedcorePruneError(f"{source} is int8 already: give the float file that it was made from")
-    shown = list(samples) if samples is not None else list(phantoms.make("phantom_polyp_a", count=3))
-    frame = geometry_of(model).frame
-    images = [batch_of([(sample.image, sample.box)], frame)[0] for sample in shown]
-    if not images:
-        raise MedcorePruneError("no image to compare both files on: expected at least one")
+    float_model = _float_encoder(model, source, path, recipe)
+    images = _compared_on(model, samples)
     with atomic_write(path) as temporary:
         with saying_why(path, "nothing was written; try another version of onnxruntime"):
             linears, convolutions = quantise_layers(source, temporary, recipe)
             _tell(temporary, {**read_facts(source), "int8": asdict(recipe)})
             int8_model = OnnxModel(model, temporary)
             relative_rms = max(_relative_rms(float_model, int8_model, image) for image in images)
-        # written so that NaN is refused too
-        if not relative_rms <= LARGEST_RMS:
-            raise MedcorePruneError(
-                f"{path}: in int8 the embedding differs by {relative_rms:.2f} of its size, expected at most "
-                f"{LARGEST_RMS}: nothing was written; the float file is what to use"
-            )
+        _refuse_far(relative_rms, path)
         report = Int8Report(
             recipe,
             linears,
@@ -176,6 +161,36 @@ def quantise_onnx(
         )
         _describe(temporary, report)
         return replace(report, int8_bytes=temporary.stat().st_size)
+
+
+def _float_encoder(model: nn.Module, source: Path, path: Path, recipe: Int8Recipe) -> OnnxModel:
+    """Check what is asked for, and open the float file, which must be of this model."""
+    require_known("convolutions", recipe.convolutions, _CONVOLUTIONS, MedcorePruneError)
+    if path.suffix != ".onnx":
+        raise MedcorePruneError(f"{path}: expected a name that ends in .onnx")
+    float_model = OnnxModel(model, source)
+    if "int8" in float_model.facts:
+        raise MedcorePruneError(f"{source} is int8 already: give the float file that it was made from")
+    return float_model
+
+
+def _compared_on(model: nn.Module, samples: Sequence[Sample] | None) -> list[Tensor]:
+    """Images (1, 3, S, S) that both files embed; phantoms where none are given."""
+    shown = phantoms.make("phantom_polyp_a", count=3) if samples is None else samples
+    frame = geometry_of(model).frame
+    images = [batch_of([(sample.image, sample.box)], frame)[0] for sample in shown]
+    if not images:
+        raise MedcorePruneError("no image to compare both files on: expected at least one")
+    return images
+
+
+def _refuse_far(relative_rms: float, path: Path) -> None:
+    # written so that NaN is refused too
+    if not relative_rms <= LARGEST_RMS:
+        raise MedcorePruneError(
+            f"{path}: in int8 the embedding differs by {relative_rms:.2f} of its size, expected at most "
+            f"{LARGEST_RMS}: nothing was written; the float file is what to use"
+        )
 
 
 def quantise_layers(source: Path, target: Path, recipe: Int8Recipe) -> tuple[int, int]:

@@ -21,7 +21,8 @@ from ..models.families import build_model, building_families, family_of_kind, re
 from ..models.sam_shape import SHAPES, SamShape, kind_of, read_shape, require_kind, tokens_side
 from ..models.segment_anything import build_sam, fill_sam
 from ..models.switches import set_attention
-from ..models.tiny_vit.shape import KINDS, is_tiny_vit
+from ..models.tiny_vit.family import TinyVitFamily
+from ..models.tiny_vit.shape import KINDS, is_tiny_vit, kind_of_tiny_vit, read_tiny_vit
 from .header import is_pruned_file
 from .pruned import load, read_header
 
@@ -128,15 +129,14 @@ def load_sam(
     if path is None and _is_place(kind):
         kind, path = None, kind
     require_device(device)
-    if kind in KINDS:
-        return _tiny_vit(str(kind), path, device, image_size, seed, attention)
     if path is None:
-        return set_attention(build_sam(kind, device, image_size, seed), attention)  # type: ignore[arg-type]
-    if isinstance(kind, str):
+        build: Any = build_model if kind in KINDS else build_sam
+        return set_attention(build(kind, device, image_size, seed), attention)
+    if isinstance(kind, str) and kind not in KINDS:
         require_kind(kind)
     state = read_state_dict(path, device)
-    if kind is None and is_tiny_vit({name: value.shape for name, value in state.items()}):
-        return _tiny_vit(None, path, device, image_size, seed, attention)
+    if kind in KINDS or (kind is None and is_tiny_vit(_sizes(state))):
+        return set_attention(_tiny_vit(kind, state, path, image_size).to(device).eval(), attention)
     shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
     model = set_attention(build_sam(shape, device, image_size, seed), attention)
     try:
@@ -146,20 +146,23 @@ def load_sam(
     return model
 
 
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
 def _tiny_vit(
-    kind: str | None,
-    path: str | os.PathLike[str] | None,
-    device: str | torch.device,
-    image_size: int | None,
-    seed: int,
-    attention: str,
+    kind: str | None, state: Mapping[str, Tensor], path: str | os.PathLike[str], image_size: int | None
 ) -> nn.Module:
-    """A SAM with a TinyViT."""
-    if path is None:
-        model = build_model(str(kind), device, image_size, seed)
-    else:
-        model = load_checkpoint(path, kind, image_size, device=device)
-    return set_attention(model, attention)
+    """A SAM with a TinyViT, of the kind that was asked for, if one was."""
+    try:
+        told = kind_of_tiny_vit(read_tiny_vit(_sizes(state)))
+        if kind not in (None, told):
+            raise CheckpointError(f"does not fit {kind}: its tensors are those of {told}; leave the kind out")
+        model = TinyVitFamily().load(state, image_size)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    assert model is not None
+    return model
 
 
 def _is_place(first: object) -> bool:
@@ -173,7 +176,7 @@ def _shape_for(kind: str | SamShape | None, state: Mapping[str, Tensor], path: s
     """The shape to build: what the tensors tell, held against the kind that was asked for, if one was."""
     if isinstance(kind, SamShape):
         return kind
-    sizes = {name: tuple(value.shape) for name, value in state.items()}
+    sizes = _sizes(state)
     try:
         told = read_shape(sizes)
     except CheckpointError as error:
@@ -213,7 +216,7 @@ def load_checkpoint(
     """
     if is_pruned_file(path):
         model = _load_pruned(path, kind, device)
-    elif kind in SHAPES:
+    elif kind in SHAPES or kind in KINDS:
         return load_sam(kind, path, device=device, image_size=image_size)
     else:
         model = _load_weights(path, kind, image_size, device)

@@ -144,21 +144,35 @@ def passed(block: Block, tokens: Tensor) -> Tensor:
 
 def check_streams(model: nn.Module, image: Tensor) -> None:
     """Refuse a model whose blocks do more between their layers than they say, by running one image (1, 3, S, S)."""
-    blocks, read = blocks_of(model), list[Tensor]()
-    entries = [model.get_submodule(block.name) for block in blocks]
-    handles = [entry.register_forward_pre_hook(lambda _module, args: read.append(args[0])) for entry in entries]
+    blocks, read, given = blocks_of(model), list[Tensor](), list[Tensor]()
+
+    def catch(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        read.append(args[0])
+        given.append(output)
+
+    handles = [model.get_submodule(block.name).register_forward_hook(catch) for block in blocks]
     try:
         encoder_of(model)(image.to(precision_of(model)))
     finally:
         for handle in handles:
             handle.remove()
-    for block, after, tokens, wanted in zip(blocks, blocks[1:], read, read[1:], strict=False):
-        got = passed(block, observe(model, block, tokens, "lin2").added.after)
-        if got.shape != wanted.shape or float((got - wanted).abs().max()) > _CLOSE * float(wanted.abs().max()):
+    for block, tokens, output, wanted in zip(blocks, read, given, [*read[1:], None], strict=True):
+        after = observe(model, block, tokens, "lin2").added.after
+        if not _same(after, output):
             raise SurgeryError(
-                f"what {after.name} reads is not what {block.name} adds up to: layers between attention and MLP, or "
-                "between blocks, that the family does not name (Block.mlp_entry, Block.then); leave out the correction"
+                f"what {block.name} gives is not what its layers add up to: something lies between attention and MLP "
+                "that the family does not name (Block.mlp_entry); leave out the correction"
             )
+        if wanted is not None and not _same(passed(block, output), wanted):
+            raise SurgeryError(
+                f"what {block.name} gives is not what the next block reads: something lies between both that the "
+                "family does not name (Block.then); leave out the correction"
+            )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    # NaN is no difference here: the fit names the layer that it comes from
+    return one.shape == other.shape and not float((one - other).abs().max()) > _CLOSE * float(other.abs().max())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from torch import nn
@@ -95,61 +96,22 @@ def plan_of(
     settings: PruneSettings,
 ) -> Plan:
     """Choose what goes, by the method's rule, by an automatic split of a target, or by a search."""
-    if settings.search:
-        return _searched(model, reference, roles, statistics, settings)
-    drawn = roles.calibration(settings.calibration, settings.seed, geometry_of(model).frame)
-    if settings.target is None:
-        assert settings.level is not None, "a command gives a level or a target"
-        return make_plan(
-            model,
-            settings.level,
-            settings.method,
-            statistics=statistics,
-            reference=reference,
-            data=drawn,
-            seed=settings.seed,
-            protect=settings.protect,
-        )
-    # measures leverage on the same images; imported here because most runs name a level
-    from ...pruning.automatic import automatic_plan
-
-    found = automatic_plan(
-        model,
-        settings.target,
-        settings.method,
-        statistics=statistics,
-        reference=reference,
-        data=drawn,
-        samples=settings.calibration,
-        seed=settings.seed,
-        protect=settings.protect,
-    )
-    click.echo(str(found))
-    return found.plan
-
-
-def _searched(
-    model: nn.Module,
-    reference: nn.Module | None,
-    roles: Split,
-    statistics: Statistics | None,
-    settings: PruneSettings,
-) -> Plan:
-    # imported here because most runs search nothing
-    from ...correction.search.plan import searched_plan
-
+    read: dict[str, Any] = {"statistics": statistics, "reference": reference, "protect": settings.protect}
+    read |= {"seed": settings.seed}
     goal = settings.target or settings.level
     assert goal is not None, "a command gives a level or a target"
-    return searched_plan(
-        model,
-        goal,
-        settings.recipe,
-        data=roles,
-        statistics=statistics,
-        reference=reference,
-        protect=settings.protect,
-        generations=settings.search,
-        seed=settings.seed,
-        batch_size=images_at_a_time(model, _MOST_IMAGES),
-        cache_dir=settings.cache,
-    )
+    if settings.search:
+        # imported here, as below, because most runs name a level and search nothing
+        from ...correction.search.plan import searched_plan
+
+        limits: dict[str, Any] = {"batch_size": images_at_a_time(model, _MOST_IMAGES), "cache_dir": settings.cache}
+        return searched_plan(model, goal, settings.recipe, data=roles, generations=settings.search, **limits, **read)
+    read["data"] = roles.calibration(settings.calibration, settings.seed, geometry_of(model).frame)
+    if isinstance(goal, Level):
+        return make_plan(model, goal, settings.method, **read)
+    # measures leverage on the same images
+    from ...pruning.automatic import automatic_plan
+
+    found = automatic_plan(model, goal, settings.method, samples=settings.calibration, **read)
+    click.echo(str(found))
+    return found.plan

@@ -121,17 +121,7 @@ def searched_plan(
         )
 
     judged = {name: _first(each, -(-images // len(drawn))) for name, each in drawn.items()}
-    # what a state is worth depends on nothing else
-    inputs = {
-        "model": model_hash(model),
-        "refitted": {name: subset_hash(each) for name, each in drawn.items()},
-        "judged": {name: subset_hash(each) for name, each in judged.items()},
-        "order": content_hash([[*key, score.argsort(stable=True).tolist()] for key, score in scores.items()]),
-        "correction": asdict(_CORRECTION),
-        "computed": [batch_size, str(next(model.parameters()).device), torch.__version__, __version__],
-    }
-    place = Path(user_cache() if cache_dir is None else cache_dir) / "searches"
-    ledger = Ledger(place / f"{content_hash(inputs)[:24]}.json", inputs, "fitness")
+    ledger = _ledger(model, scores, drawn, judged, batch_size, cache_dir)
     with (
         kept_stems(),
         _refitted(model, scores, ladders, drawn, batch_size, memory_limit_gb * _GIGABYTE, progress) as refits,
@@ -160,6 +150,27 @@ def searched_plan(
 
 
 _CORRECTION = CorrectionSettings()
+
+
+def _ledger(
+    model: nn.Module,
+    scores: Mapping[Key, Tensor],
+    drawn: Mapping[str, SampleSet],
+    judged: Mapping[str, SampleSet],
+    batch_size: int,
+    cache_dir: str | Path | None,
+) -> Ledger:
+    """What states were worth, in a file named by all that it depends on."""
+    inputs = {
+        "model": model_hash(model),
+        "refitted": {name: subset_hash(each) for name, each in drawn.items()},
+        "judged": {name: subset_hash(each) for name, each in judged.items()},
+        "order": content_hash([[*key, score.argsort(stable=True).tolist()] for key, score in scores.items()]),
+        "correction": asdict(_CORRECTION),
+        "computed": [batch_size, str(next(model.parameters()).device), torch.__version__, __version__],
+    }
+    place = Path(user_cache() if cache_dir is None else cache_dir) / "searches"
+    return Ledger(place / f"{content_hash(inputs)[:24]}.json", inputs, "fitness")
 
 
 def _without_quotas(criterion: Scorer) -> Scorer:

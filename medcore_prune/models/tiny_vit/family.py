@@ -12,7 +12,7 @@ from ..family import Block, Geometry, block_of, no_decoder
 from ..pairs import differences, summary
 from ..segment_anything import decode_boxes, sam_around
 from .network import Attention, SdpaAttention, TinyVit
-from .shape import KINDS, TinyVitShape, is_tiny_vit, read_tiny_vit
+from .shape import KINDS, TinyVitShape, is_tiny_vit, kind_of_tiny_vit, read_tiny_vit
 
 from segment_anything.modeling import Sam  # isort: skip
 
@@ -151,7 +151,7 @@ class TinyVitFamily:
         shape = read_tiny_vit(sizes)
         settings = shape.values() | ({} if image_size is None else {"image_size": image_size})
         model = self.build(settings)
-        _fill(model, state, next(name for name, known in KINDS.items() if known == shape))
+        _fill(model, state, kind_of_tiny_vit(shape))
         return model
 
 

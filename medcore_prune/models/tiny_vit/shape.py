@@ -133,3 +133,8 @@ def read_tiny_vit(sizes: Sizes) -> TinyVitShape:
 def _depth(sizes: Sizes, stage: int) -> int:
     start = f"image_encoder.layers.{stage}.blocks."
     return len({name[len(start) :].split(".")[0] for name in sizes if name.startswith(start)})
+
+
+def kind_of_tiny_vit(shape: TinyVitShape) -> str:
+    """Name the kind in `KINDS` that a shape is."""
+    return next(name for name, known in KINDS.items() if known == shape)

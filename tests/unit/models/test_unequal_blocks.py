@@ -1,6 +1,7 @@
 """Blocks that differ: budget, cost, cut and calibration read each block's own sizes (METHOD section 13)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.evaluation.memory import measured
 from medcore_prune.models import families
 from medcore_prune.models.families import blocks_of, register_family
+from medcore_prune.models.family import Block
 from medcore_prune.models.losses import plain_loss
 from medcore_prune.models.macs import macs_of
 from medcore_prune.models.protocol import input_logits, low_res_logits
@@ -151,5 +153,18 @@ def test_memory_is_estimated() -> None:
 def test_a_correction_wants_to_know_what_lies_between_blocks() -> None:
     model = unequal()
     small = mp.prune(model, mp.plan(model, LEVEL, "random", protect=0))
-    with pytest.raises(SurgeryError, match=r"what fine\.1 reads is not what fine\.0 adds up to"):
+    with pytest.raises(SurgeryError, match=r"what fine\.0 gives is not what its layers add up to.*Block\.mlp_entry"):
+        mp.correct(small, model, {"a": TinySamples("a", 2)}, weighting="none", progress=False)
+
+
+def test_a_correction_wants_to_know_what_lies_behind_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, blocks = unequal(), UnequalFamily.blocks
+
+    def with_entry(family: UnequalFamily, shown: nn.Module) -> list[Block]:
+        found = blocks(family, shown)
+        return [replace(block, mlp_entry=shown.get_submodule(f"{block.name}.norm")) for block in found]
+
+    monkeypatch.setattr(UnequalFamily, "blocks", with_entry)
+    small = mp.prune(model, mp.plan(model, LEVEL, "random", protect=0))
+    with pytest.raises(SurgeryError, match=r"what fine\.1 gives is not what the next block reads.*Block\.then"):
         mp.correct(small, model, {"a": TinySamples("a", 2)}, weighting="none", progress=False)

@@ -137,6 +137,10 @@ def test_what_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         mp.load_sam(tmp_path / "lacks.pth")
     with pytest.raises(MedcorePruneError, match="image size 30 does not fit: use a multiple of 4"):
         mp.load_sam(tmp_path / "lacks.pth", image_size=30)
+    torch.save(published_names(tiny_lite().state_dict()), tmp_path / "tiny.pth")
+    for load in (mp.load_sam, lambda kind, path: mp.load_checkpoint(path, kind)):
+        with pytest.raises(CheckpointError, match=r"tiny\.pth: does not fit mobile_sam: its tensors are those of tiny"):
+            load("mobile_sam", tmp_path / "tiny.pth")
     with pytest.raises(CheckpointError, match="does not fit vit_b"):
         mp.load_checkpoint(tmp_path / "lacks.pth", "vit_b")
 
