@@ -14,7 +14,7 @@ from medcore_prune._support.files import require_writable
 # The children of one process that has imported everything. Root may write anywhere, so they give root up first; then
 # the refusal is that of the system.
 CHILDREN = """
-import io, json, os, sys, contextlib, traceback
+import importlib.util, io, json, os, pkgutil, sys, contextlib, traceback
 from pathlib import Path
 from tiny import tiny_sam
 import medcore_prune as mp
@@ -22,10 +22,15 @@ from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.commands.cli import cli
 from medcore_prune.commands.group import run
 from medcore_prune.data.splits.beside import split_file
-import medcore_prune.benchmarks.experiments.baselines, medcore_prune.benchmarks.experiments.levels
-import medcore_prune.benchmarks.report.comparison
-import medcore_prune.commands.work.predict, medcore_prune.commands.work.prune
-import medcore_prune.commands.work.recover
+import medcore_prune.benchmarks, medcore_prune.commands
+
+# a checkout in a folder of one's own cannot be read once root is given up
+for package in (medcore_prune.commands, medcore_prune.benchmarks):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+for name in ("onnx", "onnxscript", "onnxruntime"):
+    if importlib.util.find_spec(name):
+        importlib.import_module(name)
 
 model = tiny_sam()
 plan = mp.make_plan(model, "h50_m50")
