@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from .._support.errors import MedcorePruneError
 from .families import blocks_of, family_of
 
-_RUNNING_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+RUNNING_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 def _kinds(model: nn.Module) -> Mapping[str, type[nn.Module]]:
@@ -140,7 +140,7 @@ def set_training(model: nn.Module) -> None:
     """
     model.train()
     for module in model.modules():
-        if isinstance(module, _RUNNING_NORMS):
+        if isinstance(module, RUNNING_NORMS):
             module.eval()
 
 

@@ -27,6 +27,7 @@ from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
 from ..models.switches import evaluating
+from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
 from .loop import learning_rate_at, train
 from .objective import RecoveryObjective
@@ -189,7 +190,8 @@ def recover(
     judge = _Judge(parts.validation, geometry_of(model).frame, at_a_time)
     training = settings.training()
     identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
-    with evaluating(teacher):
+    # the teacher's stem is the student's, and validation images come again at every look
+    with evaluating(teacher), kept_stems():
         record = train(
             model,
             _batches(pool, model, settings),
@@ -253,7 +255,7 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
         moments.append(time.perf_counter())
         return make(step)
 
-    with evaluating(teacher):
+    with evaluating(teacher), kept_stems():
         train(trial, timed, two, objective=objective, progress=False)
     return time.perf_counter() - moments[-1]
 

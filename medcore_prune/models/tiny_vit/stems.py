@@ -7,10 +7,12 @@ from it, in the corrected and in the recovered one. Whoever runs many of them on
         mp.evaluate(model, data)
         mp.evaluate(small, data)
 
-Tokens are known by the stem's weights and by the image's numbers, so that none can be taken for another's.
+Tokens are known by the stem's weights, by the image's numbers and by the number type of the run, so that none can be
+taken for another's.
 """
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..families import family_of
+from ..switches import RUNNING_NORMS
 
 _GIGABYTE = 1e9
 LIMIT_GB = 2.0
@@ -26,7 +29,10 @@ LIMIT_GB = 2.0
 
 
 class Stems:
-    """Tokens by weights and image, up to a limit; what is beyond it is made anew each time.
+    """Tokens by weights and image, up to a limit, beyond which any of them makes room for the newest.
+
+    By chance and not the oldest: over a set of images that is too large, read again and again, the oldest would always
+    be gone by the time that it is needed.
 
     Attributes:
         found: How many images were not run again.
@@ -35,11 +41,12 @@ class Stems:
 
     def __init__(self, limit_bytes: float) -> None:
         self._limit, self._tokens = limit_bytes, dict[tuple[str, str], Tensor]()
+        self._chance = random.Random(0)
         self.found, self.held_bytes = 0, 0
 
     def of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Tokens (B, h, w, C) of images (B, 3, S, S)."""
-        weights = _digest(_state(model), str(images.device), str(images.dtype))
+        weights = _digest(_state(model), str(images.device), str(images.dtype), _autocast(images))
         # one by one, so that what comes of an image does not depend on those beside it
         return torch.cat([self._one(model, weights, image[None]) for image in images])
 
@@ -49,7 +56,9 @@ class Stems:
             self.found += 1
             return self._tokens[key]
         made = _stem(model, image)
-        if self.held_bytes + made.nbytes <= self._limit:
+        while self._tokens and self.held_bytes + made.nbytes > self._limit:
+            self.held_bytes -= self._tokens.pop(self._chance.choice(list(self._tokens))).nbytes
+        if made.nbytes <= self._limit:
             self._tokens[key] = made
             self.held_bytes += made.nbytes
         return made
@@ -87,7 +96,8 @@ def stem_tokens(model: nn.Module, images: Tensor) -> Tensor | None:
         return None
     parts = family_of(model).stem_parts(model)  # type: ignore[attr-defined]
     trained = images.requires_grad or any(p.requires_grad for part in parts for p in part.parameters())
-    if (trained and torch.is_grad_enabled()) or any(part.training for part in parts):
+    moving = any(layer.training for part in parts for layer in part.modules() if isinstance(layer, RUNNING_NORMS))
+    if (trained and torch.is_grad_enabled()) or moving:
         return None
     kept = _KEPT.get()
     return _stem(model, images) if kept is None else kept.of(model, images)
@@ -101,6 +111,12 @@ def keeps() -> bool:
 def _stem(model: nn.Module, images: Tensor) -> Tensor:
     tokens: Tensor = family_of(model).stem(model, images)  # type: ignore[attr-defined]
     return tokens.detach()
+
+
+def _autocast(images: Tensor) -> str:
+    """The number type of an autocast block around: its tokens are not those of a run outside."""
+    kind = images.device.type
+    return str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else ""
 
 
 def _state(model: nn.Module) -> list[Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune.correction.streams import first_tokens
 from medcore_prune.models.protocol import embed
+from medcore_prune.models.switches import set_training
 from medcore_prune.models.tiny_vit.stems import stem_tokens
 
 IMAGES = lite_batch(3)[0]
@@ -71,10 +72,40 @@ def test_memory_has_a_limit() -> None:
     model = tiny_lite()
     expected = embed(model, IMAGES)
     with mp.kept_stems(limit_gb=2 * TOKENS_BYTES / 1e9) as stems:
-        for _ in range(2):
+        for _ in range(4):
             assert torch.allclose(embed(model, IMAGES), expected, atol=1e-6)
-        assert stems.held_bytes == 2 * TOKENS_BYTES
-        assert stems.found == 2
+            assert stems.held_bytes == 2 * TOKENS_BYTES
+        # read again and again, some are found, and the newest always is
+        found = stems.found
+        assert 0 < found <= 3 * 2
+        embed(model, IMAGES[2:])
+        assert stems.found == found + 1
+
+
+@torch.no_grad()
+def test_those_of_another_number_type_are_others() -> None:
+    model = tiny_lite()
+    expected = embed(model, IMAGES)
+    with mp.kept_stems() as stems:
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = embed(model, IMAGES)
+        assert torch.allclose(embed(model, IMAGES), expected, atol=1e-6)
+        assert stems.found == 0
+    assert not torch.allclose(coarse.float(), expected, atol=1e-6)
+
+
+def test_a_stem_at_rest_is_kept_while_the_rest_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, teacher = tiny_lite(), tiny_lite()
+    set_training(model)
+    runs = counted(model, monkeypatch)
+    with mp.kept_stems():
+        with torch.no_grad():
+            expected = embed(teacher, IMAGES)
+        features = embed(model, IMAGES)
+    assert runs == []
+    assert torch.allclose(features, expected, atol=1e-6)
+    features.sum().backward()
+    assert model.image_encoder.layers[1].blocks[0].attn.qkv.weight.grad is not None
 
 
 def test_a_stem_that_is_trained_is_not_kept() -> None:
