@@ -46,6 +46,7 @@ from .models.switches import set_attention as set_attention
 from .models.switches import set_checkpointing as set_checkpointing
 from .models.tiny_vit.stems import kept_stems as kept_stems
 from .pruning.automatic import automatic_plan as automatic_plan
+from .pruning.block_times import block_times as block_times
 from .pruning.cost import count as count
 from .pruning.level import Level as Level
 from .pruning.plan import Plan as Plan
@@ -57,6 +58,7 @@ from .pruning.surgery import parameter_masks as parameter_masks
 from .pruning.surgery import prune as prune
 from .pruning.surgery import verify as verify
 from .pruning.target import Target as Target
+from .pruning.times import BlockTimes as BlockTimes
 from .pruning.traceable import all_but_units as all_but_units
 from .pruning.traceable import heads_by_layer as heads_by_layer
 from .pruning.traceable import traceable as traceable

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ..._support.devices import processor
 from ..._support.errors import MedcorePruneError
 from ..._support.files import (
     refuse_existing,
@@ -276,16 +277,6 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "saturates": saturates(),
     }
-
-
-def processor(place: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as the system tells it; its architecture where it does not."""
-    if place.is_file():
-        for line in place.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _load() -> float | None:

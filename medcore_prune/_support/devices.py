@@ -1,4 +1,7 @@
-"""Whether torch can compute on a device here."""
+"""Whether torch can compute on a device here, and what the processor is called."""
+
+import platform
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,6 +18,16 @@ def require_device(device: str | torch.device) -> None:
         raise MedcorePruneError(
             f"device {device}: not usable here ({reason}); expected cpu, or cuda on a GPU"
         ) from error
+
+
+def processor(place: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name as the system tells it; its architecture where it does not."""
+    if place.is_file():
+        for line in place.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 _HALF = (torch.float16, torch.bfloat16)

@@ -46,8 +46,8 @@ from .options import (
     "--target",
     type=TargetType(),
     metavar="KIND=SHARE%",
-    help="Instead of --level: params=60% removes 60 % of the encoder's parameters, flops=60% of its FLOPs; heads and "
-    "neurons share it out by themselves.",
+    help="Instead of --level: params=60% removes 60 % of the encoder's parameters, flops=60% of its FLOPs, latency=50% "
+    "of its time on this machine; heads and neurons share it out by themselves.",
 )
 @click.option(
     "--method",

@@ -85,7 +85,7 @@ class TargetType(Parsed):
     """A target, such as `params=60%`."""
 
     name = "target"
-    words = ("params=60%", "flops=60%")
+    words = ("params=60%", "flops=60%", "latency=50%")
     kind = Target
 
 

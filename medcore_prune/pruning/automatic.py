@@ -21,6 +21,7 @@ from ..models.groups import FAMILY_NAMES, Family
 from ..models.protocol import low_res_logits
 from ..scoring.inputs import Inputs
 from ..scoring.recipes import Scorer, scored
+from .block_times import block_times
 from .budget import Budget
 from .cost import Cost, count
 from .level import Level
@@ -28,6 +29,7 @@ from .plan import Plan
 from .planning import planner
 from .surgery import masked
 from .target import CHUNK, Target
+from .times import BlockTimes
 
 State = tuple[int, int]
 """Heads and neurons that are gone, over the whole encoder."""
@@ -78,6 +80,7 @@ class SplitSearch:
         band_px: int = BAND_PX[0],
         q: float = QUANTILE,
         batch_size: int = 16,
+        times: BlockTimes | None = None,
     ) -> None:
         if not 0 < chunk <= 1:
             raise BudgetError(f"chunk is {chunk:g}: expected a share of a family's units above 0 and at most 1")
@@ -87,7 +90,8 @@ class SplitSearch:
         self._around, self._band_px, self._q = around, band_px, q
         self._images = list(images)
         self._truth = [torch.from_numpy(np.stack(each.true_masks))[:, None] for each in images]
-        self.dense = count(model)
+        self.times = times
+        self.dense = count(model, times=times)
         full = planner(_ALL)
         self.total: State = (sum(b.heads for b in full.blocks), sum(b.neurons for b in full.blocks))
         self.most: State = (full.removed("heads"), full.removed("neurons"))
@@ -133,7 +137,7 @@ class SplitSearch:
     def removed(self, state: State, target: Target) -> float:
         """Share of the target's unit that is gone in a state."""
         if state not in self._costs:
-            self._costs[state] = count(self.model, self.plan(state))
+            self._costs[state] = count(self.model, self.plan(state), times=self.times)
         return target.reached(self._costs[state], self.dense)
 
     def displacement(self, state: State, after: State) -> float:
@@ -281,6 +285,7 @@ def automatic_plan(
     band_px: int = BAND_PX[0],
     q: float = QUANTILE,
     batch_size: int = 16,
+    times: BlockTimes | None = None,
     progress: bool = True,
 ) -> AutomaticPlan:
     """Split a target between heads and neurons by marginal boundary leverage, and plan it (METHOD, Prop. 3.4).
@@ -291,7 +296,7 @@ def automatic_plan(
 
     Args:
         model: The adapted `Sam`, theta_M, in evaluation mode; not touched.
-        target: `params=60%`, `flops=58%`, or a `Target`: how much of the image encoder goes.
+        target: `params=60%`, `flops=58%`, `latency=50%` or a `Target`: how much of the image encoder goes.
         criterion: As for `plan`; it ranks the units, and its quotas spread them over blocks.
         data: A split, whose training part is drawn from, or images by data set.
         statistics: From `calibrate`, where the criterion reads any.
@@ -304,6 +309,7 @@ def automatic_plan(
         band_px: How far the band reaches to either side, in pixels of the 256 grid.
         q: Quantile over the band.
         batch_size: Images at a time.
+        times: From `block_times`, for a target in latency; measured, or found kept, where there are none.
         progress: Show how far it is.
 
     Returns:
@@ -318,8 +324,12 @@ def automatic_plan(
     drawn = training_samples(data, "automatic splitting", samples, seed, geometry_of(model).frame)
     recipe, scores = scored(criterion, Inputs(model, reference, drawn, statistics, seed))
     make = planner(model, recipe, scores, statistics=statistics, budget=Budget(protect=protect))
+    if wanted.unit == "latency" and times is None:
+        times = block_times(model, progress=progress)
     images = [EvaluationSet(each, geometry_of(model).frame, GRID_PX) for each in drawn.values()]
-    search = SplitSearch(model, make, images, chunk=chunk, around=around, band_px=band_px, q=q, batch_size=batch_size)
+    search = SplitSearch(
+        model, make, images, chunk=chunk, around=around, band_px=band_px, q=q, batch_size=batch_size, times=times
+    )
     return search_plan(search, wanted, {"samples": samples, "around": around, "band_px": band_px}, progress=progress)
 
 

@@ -1,14 +1,17 @@
 """Parameters and FLOPs of an image encoder, before and after a plan, under two named conventions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from .._support.errors import BudgetError, require_known
 from ..models.families import blocks_of, encoder_of
-from ..models.groups import Family, StructuredGroup, groups_of
+from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..models.macs import CONVENTIONS, convention_named, fixed_macs
+from .budget import Key
 from .plan import Plan
+from .times import BlockTimes
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ class Cost:
         params: Parameters of the whole image encoder.
         flops: FLOPs for one image; a multiply-accumulate is two.
         per_block: The blocks' own share.
+        ms: Milliseconds of an image on this machine, where block times were given.
     """
 
     convention: str
     params: int
     flops: int
     per_block: tuple[BlockCost, ...] = field(repr=False)
+    ms: float | None = None
 
     @property
     def params_m(self) -> float:
@@ -73,8 +78,20 @@ class Cost:
             )
         return 1 - self.flops / dense.flops
 
+    def latency_removed(self, dense: "Cost") -> float:
+        """Share of the milliseconds of `dense` that is gone.
 
-def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper") -> Cost:
+        Raises:
+            BudgetError: No block times were given for one of the two.
+        """
+        if self.ms is None or dense.ms is None:
+            raise BudgetError("latency is known where block times were measured: hand them to count")
+        return 1 - self.ms / dense.ms
+
+
+def count(
+    model: nn.Module, plan: Plan | None = None, convention: str = "paper", times: BlockTimes | None = None
+) -> Cost:
     """Count the parameters and FLOPs of `model`'s image encoder, as it is or after a plan.
 
     With `paper` (METHOD section 7), N tokens of width D, and ctx the tokens that one attends to (N, or a window's):
@@ -86,6 +103,7 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
         model: A model of a known family, on any device, `meta` included.
         plan: What would go; the model is not touched.
         convention: A name in `CONVENTIONS`.
+        times: From `block_times` of this model, for milliseconds too.
 
     Returns:
         The totals and the blocks' shares.
@@ -112,7 +130,12 @@ def count(model: nn.Module, plan: Plan | None = None, convention: str = "paper")
         per_block.append(BlockCost(block.index, block.window, heads, neurons, params, flops))
         gone += cut
     total = sum(parameter.numel() for parameter in encoder_of(model).parameters()) - gone
-    return Cost(convention, total, around + sum(block.flops for block in per_block), tuple(per_block))
+    ms = None if times is None else times.encoder_ms(_units(per_block))
+    return Cost(convention, total, around + sum(block.flops for block in per_block), tuple(per_block), ms)
+
+
+def _units(blocks: Sequence[BlockCost]) -> dict[Key, int]:
+    return {(each.block, family): getattr(each, family) for each in blocks for family in FAMILY_NAMES}
 
 
 UNIT_COSTS = ("params", "flops")

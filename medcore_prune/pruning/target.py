@@ -16,6 +16,7 @@ _TEXT = re.compile(r"([a-z]+)\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)
 REMOVED: dict[str, Callable[["Cost", "Cost"], float]] = {
     "params": lambda left, dense: left.params_removed(dense),
     "flops": lambda left, dense: left.flops_removed(dense),
+    "latency": lambda left, dense: left.latency_removed(dense),
 }
 """What a target can be a share of, with the share of it that is gone."""
 
@@ -27,7 +28,7 @@ class Target:
     """How much of the image encoder is asked to go.
 
     Attributes:
-        unit: `params`, or `flops` as the paper counts them.
+        unit: `params`, `flops` as the paper counts them, or `latency`, milliseconds on the machine that asks.
         fraction: Share to remove, in (0, 1).
 
     Raises:
@@ -45,7 +46,9 @@ class Target:
 
     @classmethod
     def parse(cls, text: "str | Target") -> "Target":
-        """Read `params=60%` or `flops=58.4%`: that much less than the unpruned encoder has; a `Target` stays as it is.
+        """Read `params=60%`, `flops=58.4%` or `latency=50%`: that much less than the unpruned encoder has.
+
+        A `Target` stays as it is.
 
         Raises:
             BudgetError: The text is not of that form, or asks for nothing or everything.
@@ -55,8 +58,8 @@ class Target:
         found = _TEXT.fullmatch(text.strip().lower()) if isinstance(text, str) else None
         if found is None:
             raise BudgetError(
-                f"cannot read target {text!r}: expected params=<percent>% or flops=<percent>%, for example params=60% "
-                "to remove 60 % of the encoder's parameters"
+                f"cannot read target {text!r}: expected params=<percent>%, flops=<percent>% or latency=<percent>%, "
+                "for example params=60% to remove 60 % of the encoder's parameters"
             )
         return cls(found[1], float(found[2]) / 100)
 

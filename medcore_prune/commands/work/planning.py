@@ -111,7 +111,10 @@ def plan_of(
         return make_plan(model, goal, settings.method, **read)
     # measures leverage on the same images
     from ...pruning.automatic import automatic_plan
+    from ...pruning.block_times import block_times
 
+    if goal.unit == "latency":
+        read["times"] = block_times(model, cache_dir=settings.cache)
     found = automatic_plan(model, goal, settings.method, samples=settings.calibration, **read)
     click.echo(str(found))
     return found.plan

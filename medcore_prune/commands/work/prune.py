@@ -26,7 +26,7 @@ from .inputs import (
     say_notice,
 )
 from .planning import PruneSettings
-from .pruning import Pruned, block_fits, history_of, run_pruning, say
+from .pruning import Pruned, block_fits, history_of, latency_text, run_pruning, say
 from .table import Table, blocks_table
 
 
@@ -45,6 +45,7 @@ def report_text(done: Pruned, name: str) -> str:
         f"Masked and physically pruned encoder outputs differ by at most {proof['largest_relative_difference']:.1e} of "
         f"the largest output, over {proof['images']} calibration images.",
         "",
+        *([f"Encoder: {latency_text(timed)}.", ""] if (timed := record["latency"]) else []),
         f"Budget: {_budget(record['searched'])}.",
         "",
         f"Training-free correction: {_correction(record['corrected'])}.",

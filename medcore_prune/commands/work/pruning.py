@@ -78,6 +78,7 @@ def run_pruning(model: nn.Module, reference: nn.Module | None, roles: Split, set
             "largest_relative_difference": difference,
         },
         "searched": plan.notes.get(SEARCHED),
+        "latency": _timed(model, small, plan, settings),
         "corrected": correction,
         "recovered": None,
         "torch": torch.__version__,
@@ -124,6 +125,24 @@ def _correct(small: nn.Module, teacher: nn.Module, roles: Split, settings: Prune
     }
 
 
+def _timed(model: nn.Module, small: nn.Module, plan: Plan, settings: PruneSettings) -> dict[str, float] | None:
+    """Hold what a plan for a target in latency was expected to save against what it saves."""
+    if settings.target is None or settings.target.unit != "latency":
+        return None
+    from ...pruning.block_times import block_times
+
+    times = block_times(model, cache_dir=settings.cache)
+    checked = times.check(model, small, plan)
+    if not checked.holds and times.path is not None:
+        times.path.unlink(missing_ok=True)
+        click.echo(
+            f"note: block times are {abs(checked.error):.0%} off for the whole encoder, as when other work runs: they "
+            "are measured anew the next time",
+            err=True,
+        )
+    return checked.to_dict()
+
+
 def cost_record(before: Cost, after: Cost) -> dict[str, Any]:
     """Parameters and FLOPs of the encoder, as the paper counts them, as JSON."""
     return {
@@ -161,6 +180,8 @@ def say(done: Pruned) -> None:
         )
     click.echo(f"parameters {before.params_m:.2f}M -> {after.params_m:.2f}M ({after.params_removed(before):.1%} off)")
     click.echo(f"FLOPs {before.flops_g:.2f}G -> {after.flops_g:.2f}G ({after.flops_removed(before):.1%} off), encoder")
+    if timed := done.record["latency"]:
+        click.echo(latency_text(timed))
     click.echo(
         f"masked = removed on {done.record['masked_vs_removed']['images']} images: largest relative difference "
         f"{done.difference:.1e}"
@@ -172,6 +193,14 @@ def say(done: Pruned) -> None:
         )
         if fitted := block_fits(corrected):
             click.echo(fitted)
+
+
+def latency_text(timed: Mapping[str, float]) -> str:
+    """Say what the encoder took before and after, and what was expected."""
+    return (
+        f"latency {timed['whole_ms']:.1f} ms -> {timed['small_ms']:.1f} ms an image ({timed['removed']:.1%} off, "
+        f"{timed['predicted']:.1%} expected), encoder, PyTorch"
+    )
 
 
 def block_fits(corrected: Mapping[str, Any]) -> str:

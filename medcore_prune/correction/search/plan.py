@@ -23,12 +23,14 @@ from ...models.fingerprint import model_hash
 from ...models.groups import groups_of
 from ...models.switches import evaluating
 from ...models.tiny_vit.stems import kept_stems
+from ...pruning.block_times import block_times
 from ...pruning.budget import SEARCHED, Key
 from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.planning import plan_of_counts
 from ...pruning.ranking import check_scores
 from ...pruning.target import Target
+from ...pruning.times import BlockTimes
 from ...scoring.inputs import Inputs
 from ...scoring.recipes import Baseline, Scorer, get_baseline, scored
 from ..images import CorrectionImages
@@ -63,6 +65,7 @@ def searched_plan(
     batch_size: int = 8,
     memory_limit_gb: float = 4.0,
     cache_dir: str | Path | None = None,
+    times: BlockTimes | None = None,
     progress: bool = True,
 ) -> Plan:
     """Search how many heads and neurons each block keeps, at the cost of a level or of a target.
@@ -76,12 +79,13 @@ def searched_plan(
     Args:
         model: The adapted model with its mask decoder; not touched.
         goal: `h50_m70` or a `Level`: the cost that the paper's policy leaves at that level, `protect` included;
-            `params=60%`, `flops=60%` or a `Target`: that share goes.
+            `params=60%`, `flops=60%`, `latency=50%` or a `Target`: that share goes.
         criterion: As for `plan`; of its quotas nothing is read.
         data: A split, whose training part is drawn from, or images by data set.
         statistics: From `calibrate`, where the criterion reads any.
         reference: The checkpoint that the model was adapted from, for criteria that run it.
-        cost: What a level is counted in, and quanta with it: `params` or `flops`; a target says so itself.
+        cost: What a level is counted in, and quanta with it: `params`, `flops` or `latency`, milliseconds on this
+            machine; a target says so itself.
         protect: How many of the deepest blocks keep everything. None protects none in the search, and means the default
             of `plan` for the cost of a level.
         samples: Images of each data set that layers are refitted on.
@@ -92,6 +96,7 @@ def searched_plan(
         memory_limit_gb: Refits beyond this many gigabytes go to a memory-mapped temporary file, and no more sums than
             this are kept at once.
         cache_dir: Where what states were worth is kept, so that a stopped search goes on; by default `user_cache()`.
+        times: From `block_times`, where latency counts; measured, or found kept, where there are none.
         progress: Show how far it is.
 
     Returns:
@@ -110,7 +115,9 @@ def searched_plan(
     settings = SearchSettings(samples, images, generations, candidates, seed)
     drawn = training_samples(data, "searching a budget", samples, seed, geometry_of(model).frame)
     recipe, scores = scored(_without_quotas(criterion), Inputs(model, reference, drawn, statistics, seed))
-    wanted = Goal.of(model, goal, cost, protect)
+    wanted = Goal.of(
+        model, goal, cost, protect, lambda: times or block_times(model, cache_dir=cache_dir, progress=progress)
+    )
     ladders = wanted.ladders()
     scores = check_scores(scores, {(group.block, group.family): group.n_units for group in groups_of(model)})
 

@@ -7,7 +7,7 @@ import torch
 from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
-from medcore_prune._support.devices import require_device
+from medcore_prune._support.devices import processor, require_device
 from medcore_prune._support.errors import MedcorePruneError
 
 
@@ -32,3 +32,10 @@ def test_a_device_that_is_not_there_is_not_taken_for_a_damaged_file(
     mp.save(tiny_sam(), tmp_path / "a.safetensors")
     with pytest.raises(MedcorePruneError, match=rf"^device {device}: not usable here \(.*\); expected cpu, or cuda"):
         takes(tmp_path / "a.safetensors", device)
+
+
+def test_the_processor_is_named_as_the_system_does(tmp_path: Path) -> None:
+    place = tmp_path / "cpuinfo"
+    place.write_text("processor\t: 0\nmodel name\t: A Processor: Fast\nmodel name\t: B\n")
+    assert processor(place) == "A Processor: Fast"
+    assert processor(tmp_path / "none")

@@ -27,7 +27,8 @@ from medcore_prune.scoring.recipes import scored
 
 
 @pytest.mark.parametrize(
-    ("text", "unit", "fraction"), [("params=60%", "params", 0.6), (" FLOPs = 58.4 % ", "flops", 0.584)]
+    ("text", "unit", "fraction"),
+    [("params=60%", "params", 0.6), (" FLOPs = 58.4 % ", "flops", 0.584), ("latency=50%", "latency", 0.5)],
 )
 def test_targets_are_read(text: str, unit: str, fraction: float) -> None:
     target = Target.parse(text)
@@ -36,7 +37,7 @@ def test_targets_are_read(text: str, unit: str, fraction: float) -> None:
     assert Target.parse(target) is target
 
 
-@pytest.mark.parametrize("text", ["60%", "params=60", "params=0%", "params=100%", "latency=50%", "params=-5%", "", 0.6])
+@pytest.mark.parametrize("text", ["60%", "params=60", "params=0%", "params=100%", "joules=50%", "params=-5%", "", 0.6])
 def test_what_is_no_target_is_refused(text: str) -> None:
     with pytest.raises(BudgetError, match="expected"):
         Target.parse(text)

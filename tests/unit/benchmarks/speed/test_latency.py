@@ -13,6 +13,7 @@ from tiny import tiny_sam
 from torch import nn
 
 import medcore_prune as mp
+from medcore_prune._support.devices import processor
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.speed import latency
 from medcore_prune.benchmarks.speed.latency import (
@@ -25,7 +26,6 @@ from medcore_prune.benchmarks.speed.latency import (
     Subject,
     measure,
     predicted,
-    processor,
     tabulate,
     with_levels,
 )
@@ -195,13 +195,6 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize("threads", ["0", "1,x", "", "1,,2"])
 def test_threads_are_whole_numbers(threads: str) -> None:
     assert CliRunner().invoke(cli, ["latency", "--threads", threads]).exit_code == 2
-
-
-def test_the_processor_is_named_as_the_system_does(tmp_path: Path) -> None:
-    place = tmp_path / "cpuinfo"
-    place.write_text("processor\t: 0\nmodel name\t: A Processor: Fast\nmodel name\t: B\n")
-    assert processor(place) == "A Processor: Fast"
-    assert processor(tmp_path / "none")
 
 
 def test_other_work_is_said() -> None:
