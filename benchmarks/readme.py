@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from .._support.errors import MedcorePruneError
 from .._support.files import write_text_atomic
 from ..commands.cli import COMMANDS as TOOL
+from ..evaluation.evaluate import macro_average
 from .cli import COMMANDS as BENCH
 from .experiments.claims import CLAIMS
 from .report.listing import criteria, methods
@@ -16,7 +19,7 @@ from .report.tables import Grid
 from .speed.int8 import FLOAT, RECIPES
 
 PAGES: Mapping[str, tuple[str, ...]] = {
-    "README.md": ("commands", "claims", "methods"),
+    "README.md": ("lite_medsam", "commands", "claims", "methods"),
     "docs/compress.md": ("workflow",),
     "docs/laptop.md": ("int8",),
 }
@@ -47,6 +50,28 @@ def claims(results: Path) -> Grid:
         for claim in CLAIMS
     ]
     return Grid("The paper's claims, measured here", ["claim", *found], rows, left=1 + len(found))
+
+
+def lite_medsam(results: Path) -> Grid:
+    """Size, time and contour of LiteMedSAM before and after, where it was evaluated and timed."""
+    place = results / "lite_medsam"
+    images, times = (pd.read_csv(place / name) for name in ("corrected/images.csv", "latency/latency.csv"))
+    times = times[times["threads"] == 1].set_index(["model", "runtime"])
+    names = [name for name in dict.fromkeys(images["model"]) if name in times.index.get_level_values("model")]
+    rows = []
+    for name in reversed(names):
+        means = macro_average(images[images["model"] == name])
+        by = {runtime: times.loc[(name, runtime)] for runtime in ("ONNX Runtime", "ONNX Runtime int8")}
+        cells = [f"{by['ONNX Runtime']['encoder_params'] / 1e6:.2f}"]
+        cells += [f"{of['encoder_median_ms']:.0f}" for of in by.values()]
+        rows.append([name, *cells, *(f"{means[metric]:.3f}" for metric in ("dice", "bf1")), f"{means['hd95_px']:.1f}"])
+    heads = ["LiteMedSAM on polyps", "encoder, M params", "ms", "ms, int8", "Dice", "Boundary F1", "HD95 px"]
+    sets = images["dataset"].unique()
+    told = [
+        f"{images['name'].nunique()} test images of {len(sets)} sets; research use, not a clinical result. "
+        "Milliseconds: the encoder under ONNX Runtime, one image, one thread; scores are those of the float model."
+    ]
+    return Grid("", heads, rows, told)
 
 
 def workflow(results: Path) -> Iterable[Grid]:
@@ -119,6 +144,7 @@ def _read(path: Path) -> Any:
 BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "commands": lambda _: commands().markdown(),
     "claims": lambda results: claims(results).markdown(),
+    "lite_medsam": lambda results: lite_medsam(results).markdown(),
     "methods": lambda _: f"{methods().markdown().strip()}\n\n{criteria().markdown()}",
     "workflow": lambda results: "\n\n".join(grid.markdown().strip() for grid in workflow(results)),
     "int8": lambda results: "\n\n".join(grid.markdown().strip() for grid in int8(results)),

@@ -7,6 +7,9 @@ from .group import LazyGroup, Listed, run
 _PACKAGE = "medcore_prune.commands"
 COMMANDS = {
     "phantoms": Listed(f"{_PACKAGE}.phantoms", "Draw phantom images with masks into a folder, to try the tool on"),
+    "compress": Listed(
+        f"{_PACKAGE}.compress", "Make a model smaller and keep its contour: all steps in one, with one report"
+    ),
     "adapt": Listed(f"{_PACKAGE}.adapt", "Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM"),
     "prune": Listed(
         f"{_PACKAGE}.prune", "Remove attention heads and MLP neurons from a model, and write what is left as one file"

@@ -1,0 +1,1 @@
+"""What `medcore-prune compress` does: every step of a compression in one folder."""
