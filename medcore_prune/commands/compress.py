@@ -76,8 +76,8 @@ def command(**given: Any) -> None:
     \b
     Example:
       medcore-prune phantoms --out phantoms
-      medcore-prune compress pocket --data own=phantoms --images 4 \\
-          --recover 4 --out compressed
+      medcore-prune compress pocket --data own=phantoms --level h50_m70 \\
+          --images 4 --recover 4 --out compressed
 
     \b
     With a real model:

@@ -1,0 +1,118 @@
+"""`medcore-prune compress`: how much goes, what is kept of a stopped run, and what the report says."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from tiny import tiny_sam
+
+import medcore_prune as mp
+from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune.commands.cli import cli
+from medcore_prune.commands.work.compressing.candidates import Candidate, Candidates, bisect
+from medcore_prune.evaluation.intervals import Difference
+from medcore_prune.models.families import geometry_of
+from medcore_prune.pruning.level import Level
+
+SHORT = "--level h50_m50 --images 2 --recover 1 --batch-size 2 --no-onnx"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDCORE_PRUNE_CACHE", str(tmp_path / "cache"))
+    assert run("phantoms --count 20 --size 48 --out set").exit_code == 0
+    mp.save(tiny_sam(), "model.safetensors")
+    return tmp_path
+
+
+def run(words: str) -> Result:
+    return CliRunner().invoke(cli, words.split())
+
+
+@pytest.mark.parametrize("last", range(-1, 9))
+def test_bisection_finds_the_last_that_holds(last: int) -> None:
+    asked: list[int] = []
+
+    def holds(place: int) -> bool:
+        asked.append(place)
+        return place <= last
+
+    assert bisect(9, holds) == (None if last < 0 else last)
+    assert len(asked) == len(set(asked)) <= 4
+
+
+class Known(Candidates):
+    """Candidates whose loss is known: what a level loses in Boundary F1 is its share of heads squared."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def of(self, goal: object) -> Candidate:
+        assert isinstance(goal, Level)
+        self.asked.append(str(goal))
+        lost = -(goal.heads**2)
+        return Candidate(str(goal), tiny_sam(), Difference(lost, lost, lost, 10), pd.DataFrame())
+
+
+@pytest.mark.parametrize(("loss", "name"), [(0.02, "h10_m10"), (0.26, "h50_m50"), (0.9, "h90_m90")])
+def test_the_smallest_model_within_the_loss_is_taken(loss: float, name: str) -> None:
+    assert Known().smallest_within(loss).name == name
+
+
+def test_where_none_keeps_the_contour_it_is_said_what_the_mildest_loses() -> None:
+    with pytest.raises(MedcorePruneError, match=r"0\.005: with a tenth gone 0\.0100 is lost"):
+        Known().smallest_within(0.005)
+
+
+def test_one_line_makes_a_smaller_model_and_its_report(here: Path) -> None:
+    done = run(f"compress model.safetensors --data own=set {SHORT} --out made")
+    assert done.exit_code == 0, (done.output, done.exception)
+    made = here / "made"
+    stored = json.loads((made / "compress.json").read_text())
+    small = mp.load(made / stored["final"])
+    assert mp.count(small).params < mp.count(tiny_sam()).params
+    table = {row["test images"]: row for row in stored["table"]}
+    report = (made / "report.md").read_text()
+    assert all(name in report for name in table)
+    # the figures are those of the test images of the split that lies beside the model
+    split = json.loads((made / "small.split.json").read_text())
+    sets = {"own": mp.data.folder("set")}
+    roles = mp.data.split(sets)
+    assert split["seed"] == 0
+    frame = mp.evaluate(small, roles.test, progress=False)
+    assert float(table["BF1"]["after"]) == pytest.approx(frame["bf1"].mean(), abs=1e-4)
+    assert float(table["BF1"]["before"]) == pytest.approx(
+        mp.evaluate(tiny_sam(), roles.test, progress=False)["bf1"].mean(), abs=1e-4
+    )
+    assert geometry_of(small).image_size == geometry_of(tiny_sam()).image_size
+    # the same line again finds everything made, and says the same
+    times = {path: path.stat().st_mtime_ns for path in made.rglob("*.safetensors")}
+    again = run(f"compress model.safetensors --data own=set {SHORT} --out made")
+    assert again.exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*.safetensors")} == times
+    # another question does not
+    other = run(f"compress model.safetensors --data own=set {SHORT} --seed 1 --out made")
+    assert other.exit_code == 1
+    assert "another compression (other seed)" in str(other.exception)
+    fresh = run(f"compress model.safetensors --data own=set {SHORT} --seed 1 --fresh --out made")
+    assert fresh.exit_code == 0
+    assert json.loads((made / "compress.json").read_text())["asked"]["seed"] == 1
+
+
+def test_a_folder_of_other_files_is_left_alone(here: Path) -> None:
+    (here / "made").mkdir()
+    (here / "made" / "thesis.txt").write_text("mine")
+    done = run(f"compress model.safetensors --data own=set {SHORT} --fresh --out made")
+    assert done.exit_code == 1
+    assert "holds other files" in str(done.exception)
+    assert [path.name for path in (here / "made").glob("[!.]*")] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "words", ["--level h50_m50 --target params=50%", "--level h50_m50 --keep-contour 0.02", "--keep-contour 0"]
+)
+def test_how_much_goes_is_said_once(here: Path, words: str) -> None:
+    assert run(f"compress model.safetensors --data own=set {words}").exit_code == 2
