@@ -25,7 +25,6 @@ from torch import nn
 
 from ..._support.errors import MedcorePruneError
 from ..._support.files import (
-    refuse_existing,
     require_writable,
     together,
     write_json_atomic,
@@ -36,6 +35,7 @@ from ...checkpoints.int8 import Int8Recipe, quantise_onnx, saturates
 from ...checkpoints.onnx import export_onnx, require_onnx, versions
 from ...checkpoints.onnx_model import OnnxModel
 from ...commands.work.inputs import read_model
+from ...commands.work.outputs.existing import refuse_existing
 from ...commands.work.table import Table
 from ...evaluation.latency import Inputs, interleaved, noise, percentile
 from ...models.families import build_model, encoder_of, geometry_of, kinds
