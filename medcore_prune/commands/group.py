@@ -21,7 +21,8 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
     """Print what this package warns of as one line; what others warn of is printed as Python does."""
     if issubclass(category, MedcorePruneWarning):
         click.echo(f"warning: {message}", err=True)
-    else:
+    # which Pillow says of an image that is refused for its size in a line of its own
+    elif category.__name__ != "DecompressionBombWarning":
         _python_shows(message, category, *where, **more)
 
 

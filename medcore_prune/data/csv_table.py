@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._support.errors import DataError
+from .._support.files import not_a_file, too_large
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def read_table(path: Path, known: Sequence[str]) -> Table:
 
     Columns that are `known`, in lower case, may be there once only.
     """
+    if problem := not_a_file(path) or too_large(path):
+        raise DataError(f"{path}: {problem}; expected a CSV file in UTF-8")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream)

@@ -26,7 +26,7 @@ mp.save(tiny_sam(), "model.safetensors")
 data = ["--data", "own=set"]
 trained = [*data, "--steps", "1", "--validate-every", "0"]
 COMMANDS = {
-    "adapt": ["adapt", "--image-size", "48", *data, "--steps", "1", "--out", "adapted.pth"],
+    "adapt": ["adapt", "model.safetensors", *data, "--steps", "1", "--out", "adapted.pth"],
     "prune": ["prune", "model.safetensors", *data, "--method", "magnitude", "--plan-out", "plan.json",
               "--out", "small.safetensors"],
     "recover": ["recover", "model.safetensors", "--teacher", "model.safetensors", *trained, "--out", "r.safetensors"],
