@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import pandas as pd
 from ..._support.errors import ResultsError
 from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
 from ..._support.memo import Memo
-from ..._support.records import Number, Record, RecordError, Whole, content_hash
+from ..._support.records import Number, Record, RecordError, Whole, content_hash, matching, within
 
 
 def read_arrays(
@@ -48,6 +48,10 @@ NO_LEVEL = "none"
 """Level of what is not pruned: the floors and the unpruned model."""
 
 
+Name = Annotated[str, matching("[A-Za-z0-9][A-Za-z0-9_.=%+-]{0,99}", "name of a mode, method, level or data set")]
+"""What becomes part of paths, tables and pages."""
+
+
 @dataclass(frozen=True)
 class Cell(Record, closed=True):
     """Where a result belongs: the command that made it, and what it is of.
@@ -56,11 +60,11 @@ class Cell(Record, closed=True):
     nominal, or `NO_LEVEL`; `seed` that of the calibration sample, or of a random method.
     """
 
-    experiment: str
-    mode: str
-    method: str
-    level: str
-    dataset: str
+    experiment: Name
+    mode: Name
+    method: Name
+    level: Name
+    dataset: Name
     seed: Whole
 
     @property
@@ -95,6 +99,21 @@ class CellResult(Record, format=FORMAT):
     inputs: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Run(Record):
+    """What a run's file holds that reports rely on; it may hold more."""
+
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[Name, Mapping[str, Any]] = field(default_factory=dict)
+    modes: Mapping[Name, str] | tuple[tuple[Name, str], ...] = ()
+    draws: Annotated[int, within(1, 1_000_000, whole=True)] = 5000
+    data: Mapping[Name, Mapping[str, Whole]] = field(default_factory=dict)
+    subject: Name = "medcore"
+    notice: str = ""
+    adapted: str | None = None
+    reference: str | None = None
 
 
 def write_record(path: Path, value: Mapping[str, Any]) -> None:
@@ -133,7 +152,6 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
 RUN_FILE = "run.json"
 FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
 """Everything that a run writes besides `run.json` and the rendered files; `--fresh` removes these and nothing else."""
-_MAPPINGS = ("identity", "methods")
 _TEXTS = ("dataset", "name", "group", "empty")
 
 
@@ -228,8 +246,11 @@ class ResultStore:
         """What `create` was told about the run."""
         path = self.root / RUN_FILE
         run = read_json(path, self.root)
-        if wrong := [name for name in _MAPPINGS if not isinstance(run.get(name, {}), dict)]:
-            raise ResultsError(f"{path} is damaged (wrong: {', '.join(wrong)}): delete this file and run again")
+        try:
+            _Run.of(run)
+        except RecordError as error:
+            wrong = ", ".join(error.names)
+            raise ResultsError(f"{path} is damaged (wrong: {wrong}): delete this file and run again") from error
         return run
 
     def has(self, cell: Cell) -> bool:
@@ -237,7 +258,11 @@ class ResultStore:
         return (self.root / cell.path).is_file()
 
     def write(self, result: CellResult) -> None:
-        """Store a cell."""
+        """Store a cell; names that no file may have are a `ResultsError`."""
+        try:
+            Cell.of(result.cell.values(), "the cell")
+        except RecordError as error:
+            raise ResultsError(f"{self.root} cannot hold a result of such a name: {error}") from error
         write_record(self.root / result.cell.path, result.values())
 
     def read(self, cell: Cell) -> CellResult:

@@ -203,7 +203,7 @@ MOST_BYTES = 1 << 28
 
 
 def not_a_file(path: str | os.PathLike[str]) -> str:
-    """Say what is in the place of a file, which reading would wait for or never end with; nothing where it is a file."""
+    """Say what is in the place of a file, which reading would wait for or never end with; nothing of a file."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):

@@ -63,7 +63,7 @@ class Journal:
         return [names for (known, _), names in self._known.items() if known == key]
 
     def has(self, key: str, files: Collection[Path], reached: Path | None = None) -> bool:
-        """Whether all the files are there as one attempt at `key`, which came as far as to write `reached`, wrote them."""
+        """Whether all the files are there as one attempt at `key` wrote them, one that came to write `reached`."""
         digests = {self._name(file): self._digest(file) for file in files}
         if None in digests.values():
             return False

@@ -15,8 +15,8 @@ from .files import not_a_file
 def read_torch_file(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
     """Load what `torch.save` wrote, tensors and plain values only; torch's own errors pass.
 
-    Refused with ValueError: what is no file; entries that are compressed or claim to be larger than the file, and a tensor that claims
-    more values than are stored for it. Either takes any amount of memory from a small file.
+    Refused with ValueError: what is no file, entries that are compressed or claim to be larger than the file, and a
+    tensor that claims more values than are stored for it. Either takes any amount of memory from a small file.
     """
     if os.path.exists(path) and (problem := not_a_file(path)):
         raise ValueError(problem)
