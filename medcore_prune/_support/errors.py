@@ -55,6 +55,31 @@ class ResultsError(MedcorePruneError):
     """Stored results are damaged or belong to another experiment."""
 
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "unable to mmap",
+    "failed to map segment",
+    "can't start new thread",
+)
+"""What torch, the loader of libraries and the system say in errors that are of no kind of their own."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether there was no memory, in an error or in what it came from; this package's own words do not count."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        # torch's error of a GPU by its name: what needs no torch must not wait for it
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if not isinstance(error, MedcorePruneError) and any(words in str(error) for words in _NO_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
 def require_known(what: str, value: object, known: Collection[str], error: type[MedcorePruneError]) -> None:
     """Refuse a word that is none of the known ones."""
     if value not in known:

@@ -12,18 +12,8 @@ from medcore_prune._support.errors import ResultsError
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.runner.store import Cell, CellResult, ResultStore, write_record
 
-NAMES = [
-    "../../x",
-    "a/b",
-    "/etc/passwd",
-    "a\nb",
-    "<script>alert(1)</script>",
-    "x" * 100_000,
-    "",
-    "\x1b[31m",
-    "..",
-    "a\\b",
-]
+PATHS = ["../../x", "a/b", "/etc/passwd", "..", "a\\b"]
+NAMES = [*PATHS, "a\nb", "<script>alert(1)</script>", "x" * 100_000, "", "\x1b[31m"]
 
 
 @pytest.fixture(scope="module")
