@@ -1,7 +1,6 @@
 """Results as files: one JSON a cell, per-image metrics as CSV, a distinct plan evaluated once, everything resumable."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,6 +15,8 @@ from ..._support.errors import ResultsError
 from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
 from ..._support.memo import Memo
 from ..._support.records import Number, Record, RecordError, Whole, content_hash, matching, within
+from ..._support.temporary import remove_unfinished
+from .fresh import remove_results
 
 
 def read_arrays(
@@ -140,8 +141,8 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else type(record).__name__
         raise ResultsError(
-            f"{path} is no result of this version (expected format {FORMAT!r}, got {str(found)[:40]!r}): "
-            f"delete this file, or name another folder than {root}"
+            f"{path} is no result of this version (expected format {FORMAT!r}, got {str(found)[:40]!r}): another "
+            f"program's stays as it is, so choose another folder than {root}; one that nobody needs can be deleted"
         )
     digest = record.pop(_DIGEST, None)
     if digest is not None and digest != _digest(record):
@@ -151,7 +152,7 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
 
 RUN_FILE = "run.json"
 FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
-"""Everything that a run writes besides `run.json` and the rendered files; `--fresh` removes these and nothing else."""
+"""Where a run writes besides `run.json` and the rendered files; what it wrote there goes when it starts over."""
 _TEXTS = ("dataset", "name", "group", "empty")
 
 
@@ -193,10 +194,7 @@ class ResultStore:
     def open(cls, root: Path) -> "ResultStore":
         """Open existing results; a folder that holds none is a `ResultsError`."""
         if not (root / RUN_FILE).is_file():
-            raise ResultsError(
-                f"{root} holds no results (no {RUN_FILE}): expected the folder that `medcore-bench baselines --out` "
-                "wrote"
-            )
+            raise ResultsError(f"{root} holds no results (no {RUN_FILE}): expected the folder that an experiment wrote")
         store = cls(root)
         if "identity" not in store.run:
             raise ResultsError(f"{root / RUN_FILE} is damaged (missing: identity): use another folder")
@@ -211,14 +209,15 @@ class ResultStore:
         """
         store = cls(root)
         if fresh:
+            # but for the record of the run, so that after a kill the folder is still that of one
             store._clear()
-        if (root / RUN_FILE).exists():
+        elif (root / RUN_FILE).exists():
             _require_same(run["identity"], store.run.get("identity", {}), root)
             run = {**run, "methods": {**store.run.get("methods", {}), **run.get("methods", {})}}
         elif any((root / folder).exists() for folder in FOLDERS):
             raise ResultsError(
-                f"{root} holds folders of results but no {RUN_FILE}: delete {', '.join(FOLDERS)} there, or use another "
-                "--out"
+                f"{root} holds folders of results but no {RUN_FILE}: delete {', '.join(FOLDERS)} there, or choose "
+                "another folder"
             )
         write_record(root / RUN_FILE, run)
         store.__dict__.pop("run", None)
@@ -228,18 +227,22 @@ class ResultStore:
     def _remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while it wrote."""
         for folder in FOLDERS:
-            for path in (self.root / folder).glob("**/.*-*"):
-                path.unlink(missing_ok=True)
+            remove_unfinished(self.root / folder, deep=True)
 
     def _clear(self) -> None:
-        if self.root.exists() and any(self.root.iterdir()) and not (self.root / RUN_FILE).is_file():
-            raise ResultsError(
-                f"{self.root} is not empty and holds no {RUN_FILE}: --fresh removes only what a run of this command "
-                "wrote; use another --out"
-            )
-        for folder in FOLDERS:
-            shutil.rmtree(self.root / folder, ignore_errors=True)
-        (self.root / RUN_FILE).unlink(missing_ok=True)
+        if self.root.exists() and any(self.root.iterdir()):
+            if not (self.root / RUN_FILE).is_file():
+                raise ResultsError(
+                    f"{self.root} is not empty and holds no {RUN_FILE}: only what a run of this program wrote is "
+                    "removed to start over; choose another folder"
+                )
+            self._require_run()
+        remove_results(self.root, FOLDERS, FORMAT)
+
+    def _require_run(self) -> None:
+        """Refuse a folder whose `run.json` is another program's."""
+        if not self.run.get("identity"):
+            raise ResultsError(f"{self.root / RUN_FILE} is of no run: choose another folder")
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -330,7 +333,7 @@ def _require_same(now: Mapping[str, Any], then: Mapping[str, Any], root: Path) -
         first = changed[0]
         raise ResultsError(
             f"{root} holds results of another run ({', '.join(changed)} differ; {first} was {_short(then.get(first))}, "
-            f"is {_short(now.get(first))}): use another --out, or --fresh to start over"
+            f"is {_short(now.get(first))}): choose another folder, or start over (--fresh)"
         )
 
 
