@@ -11,6 +11,7 @@ from ..._support.files import read_json_file, sha256_of
 from ..._support.temporary import remove_unfinished
 
 _KEY = re.compile(r"[0-9a-f]{24}")
+_PICTURE = re.compile(r"gallery/[^/\\]+-[0-9]+\.png")
 _SUMS = re.compile(r"(adapted|reference|reference-weights)-[0-9a-f]{24}")
 
 
@@ -70,4 +71,4 @@ def _pictures(record: Path, root: Path, results_format: str) -> set[Path]:
     if found.get("format") != results_format or not isinstance(found.get("pictures"), list):
         return set()
     names = [str(each.get("file")) for each in found["pictures"] if isinstance(each, dict)]
-    return {root / "gallery" / Path(name).name for name in names}
+    return {root / name for name in names if _PICTURE.fullmatch(name)}
