@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..._support.errors import MedcorePruneError, ResultsError
+from ..._support.errors import MedcorePruneError, ResultsError, UnknownNameError
 from ..._support.registry import load_plugin, unknown_name
 from ..runner.experiment import experiments
 from ..runner.jobs import EXPERIMENT
@@ -35,5 +35,5 @@ def _render(store: ResultStore, compare: str | None, gallery: bool) -> None:
         write_results(store, experiments.get(experiment).page(store))
         return
     if compare is not None and compare not in store.run.get("methods", {}):
-        raise ResultsError(unknown_name("method of these results", compare, sorted(store.run.get("methods", {}))))
+        raise UnknownNameError(unknown_name("method of these results", compare, sorted(store.run.get("methods", {}))))
     write_results(store, comparison.page(store, gallery=gallery, subject=compare))

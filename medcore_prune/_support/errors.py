@@ -7,6 +7,10 @@ class MedcorePruneError(ValueError):
     """Base of every error that this package raises on purpose."""
 
 
+class UnreadableError(MedcorePruneError):
+    """A word that somebody gave is none that is known, or does not say what it should: wrong usage, no wrong data."""
+
+
 class MedcorePruneWarning(UserWarning):
     """Base of every warning of this package: something is allowed that one would want to know of."""
 
@@ -27,6 +31,10 @@ class RegistryError(MedcorePruneError):
     """A name is unknown, taken, or not well formed."""
 
 
+class UnknownNameError(RegistryError, UnreadableError):
+    """Nothing is registered under a name."""
+
+
 class CriterionError(MedcorePruneError):
     """A criterion cannot score what it is given, or returned scores that cannot be used."""
 
@@ -45,6 +53,10 @@ class StatisticsError(MedcorePruneError):
 
 class DataError(MedcorePruneError):
     """Images, masks, prompts or splits cannot be used as they are."""
+
+
+class WordsError(DataError, UnreadableError):
+    """Words for data that cannot be read as such."""
 
 
 class MetricError(MedcorePruneError):

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from .._support.errors import MedcorePruneError, MedcorePruneWarning, is_out_of_memory
+from .._support.errors import MedcorePruneError, MedcorePruneWarning, UnreadableError, is_out_of_memory
 from .._support.progress import remembered
 
-REFUSED, INTERRUPTED = 1, 130
-"""Exit codes beside click's 0 for success and 2 for wrong usage."""
+REFUSED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes beside 0 for success; that of wrong usage is click's."""
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -48,7 +48,7 @@ def run(command: click.Command) -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:
         click.echo(f"error: {_said(error)}", err=True)
-        sys.exit(REFUSED)
+        sys.exit(WRONG_USAGE if isinstance(error, UnreadableError) else REFUSED)
 
 
 def _said(error: Exception) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..._support.errors import DataError
+from ..._support.errors import DataError, WordsError
 from ..._support.registry import BUILT_IN, Registry, failures_named, unknown_name
 from ..images import is_image_file
 from ..splits.manifest import abridged
@@ -183,7 +183,7 @@ def register_layout(
 def scan_folder(root: Path, layout: str) -> tuple[Layout, Listing]:
     """List a folder as a layout has it, or as the one that it looks like."""
     if layout != "auto" and layout not in LAYOUTS:
-        raise DataError(unknown_name("layout", layout, ["auto", *LAYOUTS]))
+        raise WordsError(unknown_name("layout", layout, ["auto", *LAYOUTS]))
     found = LAYOUTS[detect(root) if layout == "auto" else layout]
     with failures_named(f"layout {found.name}", DataError):
         listing = found.scan(root)
