@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..._support.errors import ResultsError
-from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic, write_text_atomic
 from ..._support.memo import Memo
 from ..._support.records import Number, Record, RecordError, Whole, content_hash, matching, within
 from ..._support.temporary import remove_unfinished
+from ...data.csv_table import csv_text, unguarded
 from .fresh import remove_results
 
 
@@ -302,8 +303,7 @@ class ResultStore:
     def write_evaluation(self, evaluation: Evaluation, what: Mapping[str, Any]) -> None:
         """Store an evaluation: the table first, so that its record never points to nothing."""
         path = self.root / "evaluations" / f"{evaluation.key}.csv"
-        with atomic_write(path) as temporary:
-            evaluation.images.to_csv(temporary, index=False, lineterminator="\n")
+        write_text_atomic(path, csv_text(evaluation.images))
         record = {"sha256": sha256_of(path), "seconds": evaluation.seconds, "what": dict(what)}
         write_record(path.with_suffix(".json"), record)
 
@@ -320,6 +320,8 @@ class ResultStore:
 def _read_table(path: Path) -> pd.DataFrame:
     """Read per-image metrics: texts stay texts (an image may be called `NA`, a group 007), numbers to the last bit."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in table.columns.intersection(list(_TEXTS)):
+        table[column] = [unguarded(text) for text in table[column]]
     for column in table.columns.difference(list(_TEXTS)):
         table[column] = [float(value) for value in table[column]]
     return table

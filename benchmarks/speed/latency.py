@@ -37,6 +37,7 @@ from ...checkpoints.onnx_model import OnnxModel
 from ...commands.work.inputs import read_model
 from ...commands.work.outputs.existing import refuse_existing
 from ...commands.work.table import Table
+from ...data.csv_table import csv_text
 from ...evaluation.latency import Inputs, interleaved, noise, percentile
 from ...models.families import build_model, encoder_of, geometry_of, kinds
 from ...models.protocol import decode, embed
@@ -134,7 +135,7 @@ def run(
     with themed(THEMES["light"]):
         figure = svg(draw_latency(table, f"{record['machine']['processor']}, one image and one box"))
     with together():
-        write_text_atomic(files[0], table.to_csv(index=False))
+        write_text_atomic(files[0], csv_text(table))
         write_json_atomic(files[1], record)
         write_text_atomic(files[2], figure)
     click.echo(f"{shown(table).text()}\n\n{_says(record)}")

@@ -12,6 +12,7 @@ from torch import nn
 from ..._support.devices import require_device
 from ..._support.files import require_writable, together, write_text_atomic
 from ..._support.journal import Journal
+from ...data.csv_table import csv_text
 from ...data.samples import SampleSet, subset_hash
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
@@ -186,4 +187,4 @@ def _write(tables: Tables, against: str | None, notes: str, text: Path, images: 
     write_text_atomic(text, "\n\n".join(["# Evaluation", *parts, notes]) + "\n")
     rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
     columns = ["model", *(column for column in rows if column != "model")]
-    write_text_atomic(images, rows[columns].to_csv(index=False))
+    write_text_atomic(images, csv_text(rows[columns]))

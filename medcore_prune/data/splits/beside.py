@@ -60,7 +60,7 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
         more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
         raise DataError(
             f"{checkpoint} was trained on {', '.join(seen[:_SHOWN])}{more}: use the split that it was made with, the "
-            "same --data and --split-seed"
+            "same data sets and seed"
         )
     known = {name: {d for role in ROLES for d in stored.role(role).get(name, {}).values()} for name in chosen}
     others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known[name]}
