@@ -78,6 +78,6 @@ def csv_text(table: pd.DataFrame) -> str:
     safe = table.assign(**{name: table[name].map(guarded) for name in table.select_dtypes(exclude="number").columns})
     # the end of a line within a text, which is not quoted by itself
     returns = any("\r" in cell for cells in safe.to_numpy(object) for cell in cells if isinstance(cell, str))
-    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    text: str = safe.to_csv(index=False, lineterminator="\n", quoting=quoting)
-    return text
+    if returns:
+        return str(safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
+    return str(safe.to_csv(index=False, lineterminator="\n"))
