@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..._support.errors import MedcorePruneError
+from ..._support.errors import UnknownNameError
 from ..._support.registry import unknown_name
 from ...calibration.statistics import Statistics
 from ...correction.correct import Corrector, correct
@@ -70,7 +70,7 @@ class Baselines(Experiment):
         methods, subject = choose_methods(self.settings), self.settings.subject
         names = [method.name for method in methods]
         if subject not in (*names, SUBJECT):
-            raise MedcorePruneError(f"--compare: {unknown_name('method of this comparison', subject, names)}")
+            raise UnknownNameError(f"--compare: {unknown_name('method of this comparison', subject, names)}")
         return methods
 
     def announced(self) -> Iterator[str]:

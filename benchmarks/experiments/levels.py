@@ -12,6 +12,7 @@ from torch import nn
 
 from ..._support.errors import BudgetError
 from ..._support.files import read_json_file, write_text_atomic
+from ...data.csv_table import guarded
 from ...models.families import build_model, geometry_of
 from ...models.groups import FAMILY_NAMES
 from ...pruning.cost import Cost, count
@@ -212,7 +213,7 @@ def _csv(records: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows([{name: guarded(cell) for name, cell in record.items()} for record in records])
     return text.getvalue()
 
 

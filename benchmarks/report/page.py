@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ..._support.files import write_text_atomic
+from ...data.csv_table import csv_text
 from ..runner.store import ResultStore
 from .plots.style import THEMES, Theme, svg, themed
 from .tables import BELOW_FLOOR, Grid
@@ -86,7 +87,7 @@ def write_page(root: Path, page: Page, run: Mapping[str, Any], versions: Mapping
     """
     notice = str(run.get("notice", ""))
     for name, frame in page.frames.items():
-        write_text_atomic(root / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_text_atomic(root / f"{name}.csv", csv_text(frame))
     pictures = {
         name: drawn
         for section in page.sections

@@ -183,6 +183,8 @@ def summarise(store: ResultStore, subject: str | None = None, datasets: Collecti
     bootstrap = Bootstrap(groups, seeds=draws, draws=int(run.get("draws", 5000)))
     drawn = {place: _draw(found, evaluations, bootstrap, place[2] in calibrated) for place, found in complete.items()}
     modes = dict(run.get("modes") or MODES)
+    if strange := sorted({place[0] for place in complete} - {"any", *modes}):
+        raise ResultsError(f"{store.root} holds results of the mode {strange[0]!r}, which its run does not have")
     order = _order(complete, list(modes), run.get("methods", {}), subject)
     floors = [place for place in order if place[2].startswith(FLOOR_PREFIX)]
     means = {place: _by_dataset(found) for place, found in complete.items()}

@@ -41,7 +41,7 @@ class Grid:
             ["---"] * self.left + ["---:"] * (len(self.columns) - self.left),
             *map(list, self.rows),
         ]
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+        lines = ["| " + " | ".join(map(_plain, row)) + " |" for row in cells]
         return "\n".join([f"### {self.title}", "", *lines, "", *(f"{line}  " for line in self.footer), ""])
 
     def show(self, console: Console | None = None) -> None:
@@ -57,6 +57,11 @@ class Grid:
         console.print(table)
         for line in self.footer:
             console.print(Text(line, style="dim"))
+
+
+def _plain(cell: str) -> str:
+    """A cell of Markdown: one line, in which nothing is a column or a tag."""
+    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") if cell else cell
 
 
 METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}

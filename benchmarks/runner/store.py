@@ -1,21 +1,23 @@
 """Results as files: one JSON a cell, per-image metrics as CSV, a distinct plan evaluated once, everything resumable."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from ..._support.errors import ResultsError
-from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
+from ..._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic, write_text_atomic
 from ..._support.memo import Memo
-from ..._support.records import Number, Record, RecordError, Whole, content_hash
+from ..._support.records import Number, Record, RecordError, Whole, content_hash, matching, within
+from ..._support.temporary import remove_unfinished
+from ...data.csv_table import csv_text, unguarded
+from .fresh import remove_results
 
 
 def read_arrays(
@@ -48,6 +50,10 @@ NO_LEVEL = "none"
 """Level of what is not pruned: the floors and the unpruned model."""
 
 
+Name = Annotated[str, matching("[A-Za-z0-9][A-Za-z0-9_.=%+-]{0,99}", "name of a mode, method, level or data set")]
+"""What becomes part of paths, tables and pages."""
+
+
 @dataclass(frozen=True)
 class Cell(Record, closed=True):
     """Where a result belongs: the command that made it, and what it is of.
@@ -56,11 +62,11 @@ class Cell(Record, closed=True):
     nominal, or `NO_LEVEL`; `seed` that of the calibration sample, or of a random method.
     """
 
-    experiment: str
-    mode: str
-    method: str
-    level: str
-    dataset: str
+    experiment: Name
+    mode: Name
+    method: Name
+    level: Name
+    dataset: Name
     seed: Whole
 
     @property
@@ -97,6 +103,21 @@ class CellResult(Record, format=FORMAT):
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Run(Record):
+    """What a run's file holds that reports rely on; it may hold more."""
+
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[Name, Mapping[str, Any]] = field(default_factory=dict)
+    modes: Mapping[Name, str] | tuple[tuple[Name, str], ...] = ()
+    draws: Annotated[int, within(1, 1_000_000, whole=True)] = 5000
+    data: Mapping[Name, Mapping[str, Whole]] = field(default_factory=dict)
+    subject: Name = "medcore"
+    notice: str = ""
+    adapted: str | None = None
+    reference: str | None = None
+
+
 def write_record(path: Path, value: Mapping[str, Any]) -> None:
     """Store a JSON object of this package's format, with a hash of its content, so that `read_json` sees damage."""
     record = {"format": FORMAT, **value}
@@ -121,8 +142,8 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else type(record).__name__
         raise ResultsError(
-            f"{path} is no result of this version (expected format {FORMAT!r}, got {str(found)[:40]!r}): "
-            f"delete this file, or name another folder than {root}"
+            f"{path} is no result of this version (expected format {FORMAT!r}, got {str(found)[:40]!r}): another "
+            f"program's stays as it is, so choose another folder than {root}; one that nobody needs can be deleted"
         )
     digest = record.pop(_DIGEST, None)
     if digest is not None and digest != _digest(record):
@@ -132,8 +153,7 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
 
 RUN_FILE = "run.json"
 FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
-"""Everything that a run writes besides `run.json` and the rendered files; `--fresh` removes these and nothing else."""
-_MAPPINGS = ("identity", "methods")
+"""Where a run writes besides `run.json` and the rendered files; what it wrote there goes when it starts over."""
 _TEXTS = ("dataset", "name", "group", "empty")
 
 
@@ -175,10 +195,7 @@ class ResultStore:
     def open(cls, root: Path) -> "ResultStore":
         """Open existing results; a folder that holds none is a `ResultsError`."""
         if not (root / RUN_FILE).is_file():
-            raise ResultsError(
-                f"{root} holds no results (no {RUN_FILE}): expected the folder that `medcore-bench baselines --out` "
-                "wrote"
-            )
+            raise ResultsError(f"{root} holds no results (no {RUN_FILE}): expected the folder that an experiment wrote")
         store = cls(root)
         if "identity" not in store.run:
             raise ResultsError(f"{root / RUN_FILE} is damaged (missing: identity): use another folder")
@@ -193,14 +210,15 @@ class ResultStore:
         """
         store = cls(root)
         if fresh:
+            # but for the record of the run, so that after a kill the folder is still that of one
             store._clear()
-        if (root / RUN_FILE).exists():
+        elif (root / RUN_FILE).exists():
             _require_same(run["identity"], store.run.get("identity", {}), root)
             run = {**run, "methods": {**store.run.get("methods", {}), **run.get("methods", {})}}
         elif any((root / folder).exists() for folder in FOLDERS):
             raise ResultsError(
-                f"{root} holds folders of results but no {RUN_FILE}: delete {', '.join(FOLDERS)} there, or use another "
-                "--out"
+                f"{root} holds folders of results but no {RUN_FILE}: delete {', '.join(FOLDERS)} there, or choose "
+                "another folder"
             )
         write_record(root / RUN_FILE, run)
         store.__dict__.pop("run", None)
@@ -210,26 +228,33 @@ class ResultStore:
     def _remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while it wrote."""
         for folder in FOLDERS:
-            for path in (self.root / folder).glob("**/.*-*"):
-                path.unlink(missing_ok=True)
+            remove_unfinished(self.root / folder, deep=True)
 
     def _clear(self) -> None:
-        if self.root.exists() and any(self.root.iterdir()) and not (self.root / RUN_FILE).is_file():
-            raise ResultsError(
-                f"{self.root} is not empty and holds no {RUN_FILE}: --fresh removes only what a run of this command "
-                "wrote; use another --out"
-            )
-        for folder in FOLDERS:
-            shutil.rmtree(self.root / folder, ignore_errors=True)
-        (self.root / RUN_FILE).unlink(missing_ok=True)
+        if self.root.exists() and any(self.root.iterdir()):
+            if not (self.root / RUN_FILE).is_file():
+                raise ResultsError(
+                    f"{self.root} is not empty and holds no {RUN_FILE}: only what a run of this program wrote is "
+                    "removed to start over; choose another folder"
+                )
+            self._require_run()
+        remove_results(self.root, FOLDERS, FORMAT)
+
+    def _require_run(self) -> None:
+        """Refuse a folder whose `run.json` is another program's."""
+        if not self.run.get("identity"):
+            raise ResultsError(f"{self.root / RUN_FILE} is of no run: choose another folder")
 
     @cached_property
     def run(self) -> dict[str, Any]:
         """What `create` was told about the run."""
         path = self.root / RUN_FILE
         run = read_json(path, self.root)
-        if wrong := [name for name in _MAPPINGS if not isinstance(run.get(name, {}), dict)]:
-            raise ResultsError(f"{path} is damaged (wrong: {', '.join(wrong)}): delete this file and run again")
+        try:
+            _Run.of(run)
+        except RecordError as error:
+            wrong = ", ".join(error.names)
+            raise ResultsError(f"{path} is damaged (wrong: {wrong}): delete this file and run again") from error
         return run
 
     def has(self, cell: Cell) -> bool:
@@ -237,7 +262,11 @@ class ResultStore:
         return (self.root / cell.path).is_file()
 
     def write(self, result: CellResult) -> None:
-        """Store a cell."""
+        """Store a cell; names that no file may have are a `ResultsError`."""
+        try:
+            Cell.of(result.cell.values(), "the cell")
+        except RecordError as error:
+            raise ResultsError(f"{self.root} cannot hold a result of such a name: {error}") from error
         write_record(self.root / result.cell.path, result.values())
 
     def read(self, cell: Cell) -> CellResult:
@@ -274,8 +303,7 @@ class ResultStore:
     def write_evaluation(self, evaluation: Evaluation, what: Mapping[str, Any]) -> None:
         """Store an evaluation: the table first, so that its record never points to nothing."""
         path = self.root / "evaluations" / f"{evaluation.key}.csv"
-        with atomic_write(path) as temporary:
-            evaluation.images.to_csv(temporary, index=False, lineterminator="\n")
+        write_text_atomic(path, csv_text(evaluation.images))
         record = {"sha256": sha256_of(path), "seconds": evaluation.seconds, "what": dict(what)}
         write_record(path.with_suffix(".json"), record)
 
@@ -292,6 +320,8 @@ class ResultStore:
 def _read_table(path: Path) -> pd.DataFrame:
     """Read per-image metrics: texts stay texts (an image may be called `NA`, a group 007), numbers to the last bit."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in table.columns.intersection(list(_TEXTS)):
+        table[column] = [unguarded(text) for text in table[column]]
     for column in table.columns.difference(list(_TEXTS)):
         table[column] = [float(value) for value in table[column]]
     return table
@@ -305,7 +335,7 @@ def _require_same(now: Mapping[str, Any], then: Mapping[str, Any], root: Path) -
         first = changed[0]
         raise ResultsError(
             f"{root} holds results of another run ({', '.join(changed)} differ; {first} was {_short(then.get(first))}, "
-            f"is {_short(now.get(first))}): use another --out, or --fresh to start over"
+            f"is {_short(now.get(first))}): choose another folder, or start over (--fresh)"
         )
 
 

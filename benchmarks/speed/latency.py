@@ -26,7 +26,6 @@ from torch import nn
 from ..._support.devices import processor
 from ..._support.errors import MedcorePruneError
 from ..._support.files import (
-    refuse_existing,
     require_writable,
     together,
     write_json_atomic,
@@ -37,7 +36,9 @@ from ...checkpoints.int8 import Int8Recipe, quantise_onnx, saturates
 from ...checkpoints.onnx import export_onnx, require_onnx, versions
 from ...checkpoints.onnx_model import OnnxModel
 from ...commands.work.inputs import read_model
+from ...commands.work.outputs.existing import refuse_existing
 from ...commands.work.table import Table
+from ...data.csv_table import csv_text
 from ...evaluation.latency import Inputs, interleaved, noise, percentile
 from ...models.families import build_model, encoder_of, geometry_of, kinds
 from ...models.protocol import decode, embed
@@ -135,7 +136,7 @@ def run(
     with themed(THEMES["light"]):
         figure = svg(draw_latency(table, f"{record['machine']['processor']}, one image and one box"))
     with together():
-        write_text_atomic(files[0], table.to_csv(index=False))
+        write_text_atomic(files[0], csv_text(table))
         write_json_atomic(files[1], record)
         write_text_atomic(files[2], figure)
     click.echo(f"{shown(table).text()}\n\n{_says(record)}")

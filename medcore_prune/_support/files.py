@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -14,13 +14,18 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from .errors import ResultsError, WriteError
+from .temporary import make_temporary, release, remove_unfinished
 
 _TORCH_CANNOT_WRITE = "inline_container"
 """Where torch's own writer of archives says that it failed; it has no error of its own for it."""
-_NAMED = 3
 _LONGEST_NAME = 255  # of Windows' file systems
-_PENDING: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_PENDING", default=None)
-"""Finished temporary files and their targets, within a block of `together`."""
+_PENDING: ContextVar[list[tuple[Path, Path, int]] | None] = ContextVar("_PENDING", default=None)
+"""Finished temporary files, their targets and handles, within a block of `together`."""
+Note = Callable[[Path, Path], None]
+_NOTE: ContextVar[Note | None] = ContextVar("_NOTE", default=None)
+"""What is told of a temporary file and its target before the one becomes the other, within a block of `noting`."""
+_LOOKED_THROUGH: set[str] = set()
+"""Folders from which this process has removed what dead writers left."""
 
 
 @contextmanager
@@ -28,30 +33,52 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix; rename it to `path` when the block ends well.
 
     Missing parent folders are made. Where the block raises, the disk is full, or the folder cannot be written to,
-    `path` is as it was.
+    `path` is as it was. Temporary files that a killed writer left there are removed.
     """
     target = Path(path)
     with _saying(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        _look_through(target.parent)
+        temporary, handle = make_temporary(target)
         pending = _PENDING.get()
         waits = False
         try:
             yield temporary
-            # mkstemp makes private files; results are for whoever the umask lets read them
+            # temporary files are private; results are for whoever the umask lets read them
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
             if pending is None:
-                temporary.replace(target)
+                _rename(temporary, target)
             else:
-                pending.append((temporary, target))
+                pending.append((temporary, target, handle))
                 waits = True
         finally:
             if not waits:
                 temporary.unlink(missing_ok=True)
+                release(handle)
+
+
+def _look_through(folder: Path) -> None:
+    if (place := os.path.realpath(folder)) not in _LOOKED_THROUGH:
+        _LOOKED_THROUGH.add(place)
+        remove_unfinished(folder)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    if (note := _NOTE.get()) is not None:
+        note(temporary, target)
+    temporary.replace(target)
+
+
+@contextmanager
+def noting(note: Note) -> Iterator[None]:
+    """Tell `note` of each file that `atomic_write` makes within the block, right before it takes its place."""
+    token = _NOTE.set(note)
+    try:
+        yield
+    finally:
+        _NOTE.reset(token)
 
 
 @contextmanager
@@ -61,17 +88,18 @@ def together() -> Iterator[None]:
     So files that belong together are all on the disk before the first is replaced, and where the block raises none is.
     A model goes last: whenever a kill comes, a new one has all that lies beside it.
     """
-    pending: list[tuple[Path, Path]] = []
+    pending: list[tuple[Path, Path, int]] = []
     token = _PENDING.set(pending)
     try:
         yield
-        for temporary, target in pending:
+        for temporary, target, _ in pending:
             with _saying(target):
-                temporary.replace(target)
+                _rename(temporary, target)
     finally:
         _PENDING.reset(token)
-        for temporary, _ in pending:
+        for temporary, _, handle in pending:
             temporary.unlink(missing_ok=True)
+            release(handle)
 
 
 def require_writable(*paths: str | os.PathLike[str] | None) -> None:
@@ -114,16 +142,6 @@ def refuse_folders(*written: Path | None) -> None:
     for path in written:
         if path is not None and path.is_dir():
             raise WriteError(f"{path} is a folder, expected the name of a file: choose another name")
-
-
-def refuse_existing(overwrite: bool, *written: Path | None) -> None:
-    """Refuse to replace files, before the work whose result goes there, unless that was asked for."""
-    refuse_folders(*written)
-    there = [str(path) for path in written if path is not None and path.exists()]
-    if there and not overwrite:
-        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
-        named = ", ".join(there[:_NAMED])
-        raise WriteError(f"already there: {named}{more}; choose another name, or give --overwrite")
 
 
 @contextmanager
@@ -170,7 +188,7 @@ def exclusive(result: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ResultsError(f"another run is writing to {result}: wait for it, or use another --out") from None
+        raise ResultsError(f"another run is writing to {result}: wait for it, or write elsewhere") from None
     try:
         yield
     finally:
@@ -184,6 +202,23 @@ MOST_BYTES = 1 << 28
 """No file of this package comes near: a split manifest of a million images is half of it."""
 
 
+def not_a_file(path: str | os.PathLike[str]) -> str:
+    """Say what is in the place of a file, which reading would wait for or never end with; nothing of a file."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return "no such file"
+    if stat.S_ISREG(mode):
+        return ""
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device, and no file"
+
+
+def too_large(path: str | os.PathLike[str]) -> str:
+    """Say that a text file is larger than any of its kind is, before it is read; nothing where it is not."""
+    size = os.stat(path).st_size
+    return f"{size >> 20} MiB, expected at most {MOST_BYTES >> 20}" if size > MOST_BYTES else ""
+
+
 def parse_json(text: str) -> Any:
     """Parse JSON text; whatever is wrong with it is a ValueError."""
     try:
@@ -194,9 +229,8 @@ def parse_json(text: str) -> Any:
 
 def read_json_file(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file; one that is too large, no text, no JSON, or nested too deep is a ValueError."""
-    size = Path(path).stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"{size >> 20} MiB, expected at most {MOST_BYTES >> 20}")
+    if os.path.exists(path) and (problem := not_a_file(path) or too_large(path)):
+        raise ValueError(problem)
     return parse_json(Path(path).read_text(encoding="utf-8"))
 
 

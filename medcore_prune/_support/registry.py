@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from .errors import CriterionError, MedcorePruneError, RegistryError
+from .errors import CriterionError, MedcorePruneError, RegistryError, UnknownNameError
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -136,7 +136,7 @@ class Registry(Generic[T]):
         """Return the entry of `name`: value, source, needs, cost and origin."""
         self._load()
         if name not in self._entries:
-            raise RegistryError(unknown_name(self.kind, name, sorted(self._entries)))
+            raise UnknownNameError(unknown_name(self.kind, name, sorted(self._entries)))
         return self._entries[name]
 
     def available(self) -> list[str]:

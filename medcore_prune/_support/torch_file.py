@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .files import not_a_file
+
 
 def read_torch_file(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
     """Load what `torch.save` wrote, tensors and plain values only; torch's own errors pass.
 
-    Refused with ValueError: entries that are compressed or claim to be larger than the file, and a tensor that claims
-    more values than are stored for it. Either takes any amount of memory from a small file.
+    Refused with ValueError: what is no file, entries that are compressed or claim to be larger than the file, and a
+    tensor that claims more values than are stored for it. Either takes any amount of memory from a small file.
     """
+    if os.path.exists(path) and (problem := not_a_file(path)):
+        raise ValueError(problem)
     _check_archive(Path(path))
     content = torch.load(path, map_location=device, weights_only=True)
     for tensor in _tensors(content):

@@ -1,7 +1,7 @@
 """One part of the calibration statistics: additive sums over some samples, in memory or in a safetensors file.
 
 A file holds a JSON header (what was summed, over which samples, on which model) and float tensors named
-`<sum>/<layer>.weight`, `<sum>/<layer>.bias`, or what else the collector calls them. Files are memory-mapped, read
+`<sum>/<layer>.weight`, `<sum>/<layer>.bias`, or what else the collector calls them. Files are read
 tensor by tensor, and each tensor is checked against its checksum when it is first read.
 """
 
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .._support.errors import StatisticsError
 from .._support.files import atomic_write, parse_json, read_json_file, write_json_atomic
 from .._support.records import Flag, FormatError, Number, Record, Whole
+from .._support.tensor_file import TensorFile
 from .collector import Need, layout_of
 
 FORMAT = 2
@@ -117,7 +118,7 @@ class MemoryPart:
 
 
 class FilePart:
-    """A part in a file that `write_part` wrote, memory-mapped.
+    """A part in a file that `write_part` wrote, whose tensors are read when they are asked for.
 
     `progress` is samples done so far of a part that is not finished, -1 for a finished one; `digest` the SHA-256 (hex)
     of what the file says of itself, the checksums of its tensors included.
@@ -128,7 +129,7 @@ class FilePart:
         if not self.path.is_file():
             raise StatisticsError(f"{self.path}: no such statistics file; calibrate first")
         try:
-            self._file = safe_open(str(self.path), framework="pt", device="cpu")
+            self._file = TensorFile(self.path)
             self._names = dict.fromkeys(self._file.keys())
             metadata = self._file.metadata() or {}
         except (SafetensorError, OSError, ValueError) as error:
@@ -150,7 +151,12 @@ class FilePart:
 
     def tensor(self, key: str) -> Tensor:
         self._require(key)
-        value = self._file.get_tensor(key)
+        try:
+            value = self._file.get_tensor(key)
+        except (SafetensorError, OSError) as error:
+            raise StatisticsError(
+                f"{self.path}: damaged or truncated ({_first_line(error)}): remove it and calibrate again"
+            ) from error
         if key not in self._checked:
             if _checksum(value) != self._checksums.get(key):
                 raise StatisticsError(f"{self.path}: {key} is damaged: remove the file and calibrate again")

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from .._support.errors import BudgetError, CheckpointError
 from .._support.files import parse_json
 from .._support.records import Record, RecordError, Whole, matching, within
+from .._support.tensor_file import TensorFile
 from ..models.sam_shape import SHAPES, SamShape, whole_sizes
 from ..pruning.plan import Plan, sizes_before
 
@@ -143,7 +144,7 @@ def is_pruned_file(path: str | os.PathLike[str]) -> bool:
     if not Path(path).is_file():
         return False
     try:
-        with safe_open(Path(path), framework="pt") as file:
+        with TensorFile(path) as file:
             return KEY in (file.metadata() or {})
     except (SafetensorError, OSError, ValueError):
         return False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,6 +20,7 @@ from .._support.devices import require_device
 from .._support.errors import CheckpointError, MedcorePruneError
 from .._support.files import atomic_write
 from .._support.registry import failures_named
+from .._support.tensor_file import TensorFile
 from .._support.torch_file import unshared
 from .._support.version import __version__
 from ..models.families import FAMILIES, blocks_of, can_build, family_of, geometry_of, untrained
@@ -274,7 +275,7 @@ def _opened(path: Path, device: str | torch.device) -> Iterator[tuple[Any, Prune
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected one that medcore_prune.save wrote")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with TensorFile(path, device=str(device)) as file:
             yield file, PrunedHeader.decode(path, file.metadata() or {})
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]

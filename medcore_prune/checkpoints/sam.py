@@ -8,13 +8,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import atomic_write
 from .._support.registry import failures_named
+from .._support.tensor_file import load_tensors
 from .._support.torch_file import read_torch_file
 from ..data.images import is_image_file
 from ..models.families import build_model, building_families, family_of_kind, require_image_size
@@ -56,7 +56,7 @@ def _read(path: Path, device: str | torch.device) -> Any:
         raise CheckpointError(f"{path}: expected a checkpoint, got {instead}")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path, device=str(device))
+            return load_tensors(path, str(device))
         return read_torch_file(path, device)
     except Exception as error:
         # torch's own text begins with a way to load it that would run what the file holds

@@ -10,26 +10,20 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from .._support.errors import MedcorePruneError, MedcorePruneWarning
+from .._support.errors import MedcorePruneError, MedcorePruneWarning, UnreadableError, is_out_of_memory
 from .._support.progress import remembered
 
-REFUSED, INTERRUPTED = 1, 130
-"""Exit codes beside click's 0 for success and 2 for wrong usage."""
+REFUSED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes beside 0 for success; that of wrong usage is click's."""
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print what this package warns of as one line; what others warn of is printed as Python does."""
     if issubclass(category, MedcorePruneWarning):
         click.echo(f"warning: {message}", err=True)
-    else:
+    # which Pillow says of an image that is refused for its size in a line of its own
+    elif category.__name__ != "DecompressionBombWarning":
         _python_shows(message, category, *where, **more)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether there was no memory; torch says so in an error of its own on a GPU, and in words alone elsewhere."""
-    # by its name: what needs no torch must not wait for it
-    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or of_torch
 
 
 _python_shows = warnings.showwarning
@@ -52,18 +46,21 @@ def run(command: click.Command) -> None:
     except click.Abort:
         click.echo("stopped: no file is left half-written; what can go on does when the command is repeated", err=True)
         sys.exit(INTERRUPTED)
-    except MedcorePruneError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(REFUSED)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        click.echo("error: out of memory: use smaller images, a smaller batch or another device", err=True)
-        sys.exit(REFUSED)
-    except OSError as error:
+    except Exception as error:
+        click.echo(f"error: {_said(error)}", err=True)
+        sys.exit(WRONG_USAGE if isinstance(error, UnreadableError) else REFUSED)
+
+
+def _said(error: Exception) -> str:
+    """What was to be expected, in words; a fault of the program is raised."""
+    if is_out_of_memory(error):
+        return "out of memory: use smaller images, a smaller batch or another device"
+    if isinstance(error, MedcorePruneError):
+        return str(error)
+    if isinstance(error, OSError):
         # a folder that cannot be written, a disk that is full
-        click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
-        sys.exit(REFUSED)
+        return f"{error.filename or 'a file'}: {error.strerror or error}"
+    raise error
 
 
 class More(click.Option):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from .group import More
-from .values import GridSize, KeyValue, MethodName, OneLevel, TargetType, Whole, Words
+from .values import Device, Finite, GridSize, KeyValue, MethodName, OneLevel, TargetType, Whole, Words
 
 __all__ = ["GridSize", "MethodName", "OneLevel", "TargetType", "Whole", "Words"]
 
@@ -86,7 +86,7 @@ def device_option(command: F) -> F:
     """Add `--device`."""
     return click.option(
         "--device",
-        type=Words(("cpu", "cuda")),
+        type=Device(("cpu", "cuda")),
         default="cpu",
         metavar="DEVICE",
         help="Where to compute: cpu, or cuda on a GPU.",
@@ -108,7 +108,7 @@ def learning_rate_option(default: float) -> Callable[[F], F]:
     """Return a decorator that adds `--learning-rate` with this default."""
     return more(
         "--learning-rate",
-        type=click.FloatRange(0, min_open=True),
+        type=Finite(0, min_open=True),
         default=default,
         metavar="RATE",
         help="Highest learning rate of the run.",
@@ -175,7 +175,7 @@ def scoring_options(command: F) -> F:
         more(
             "--tolerance",
             "tolerance_px",
-            type=click.FloatRange(0, 1e6),
+            type=Finite(0, 1e6),
             default=2.0,
             metavar="PIXELS",
             help="How far apart Boundary F1 lets two contours lie, in pixels of a 256 grid.",

@@ -1,5 +1,6 @@
 """Types of option values: read into what the library takes, refused as wrong usage, completed by the shell."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -58,6 +59,27 @@ class Whole(click.IntRange):
         if number > _LARGEST_WHOLE:
             self.fail(f"{number} is too large: expected at most {_LARGEST_WHOLE}", param, ctx)
         return number
+
+
+class Finite(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the number, or end with a usage error."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, got {number}", param, ctx)
+        return number
+
+
+class Device(Words):
+    """Where to compute; whether this machine has it is seen later."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or end with a usage error."""
+        if not re.fullmatch(r"cpu|(cuda|mps|xpu)(:[0-9]{1,3})?", str(value)):
+            self.fail(f"there is no device {str(value)[:80]!r}: expected cpu, or cuda on a GPU", param, ctx)
+        return str(value)
 
 
 class Parsed(Completed):
@@ -143,7 +165,11 @@ class Shares(click.ParamType):
             train, validation, test = (float(part) for part in value.split(","))
         except ValueError:
             self.fail(f"expected three numbers such as 0.7,0.1,0.2, got {value!r}", param, ctx)
-        return train, validation, test
+        shares = (train, validation, test)
+        # NaN is within no range
+        if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+            self.fail(f"expected three shares from 0 to 1 that sum to 1, got {value!r}", param, ctx)
+        return shares
 
 
 class MethodName(Completed):

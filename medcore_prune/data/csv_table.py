@@ -1,11 +1,16 @@
-"""CSV files as rows of named cells, with what is odd about each row."""
+"""CSV files as rows of named cells, with what is odd about each row; and tables as CSV that no spreadsheet runs."""
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from .._support.errors import DataError
+from .._support.files import not_a_file, too_large
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ def read_table(path: Path, known: Sequence[str]) -> Table:
 
     Columns that are `known`, in lower case, may be there once only.
     """
+    if problem := not_a_file(path) or too_large(path):
+        raise DataError(f"{path}: {problem}; expected a CSV file in UTF-8")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream)
@@ -51,3 +58,26 @@ def _row(line: int, header: list[str], cells: list[str]) -> Row:
     filled = cells + [""] * (len(header) - len(cells))
     named = {name: cell for name, cell in zip(header, filled, strict=False) if name}
     return Row(line, named, any(cells[len(header) :]))
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def guarded(cell: Any) -> Any:
+    """A text cell with an apostrophe before what a spreadsheet would run as a formula; other cells as they are."""
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    """The text that `guarded` made a cell of."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Write a table as CSV, without its index; texts are `guarded`, numbers stay numbers."""
+    safe = table.assign(**{name: table[name].map(guarded) for name in table.select_dtypes(exclude="number").columns})
+    # the end of a line within a text, which is not quoted by itself
+    returns = any("\r" in cell for cells in safe.to_numpy(object) for cell in cells if isinstance(cell, str))
+    if returns:
+        return str(safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
+    return str(safe.to_csv(index=False, lineterminator="\n"))

@@ -4,12 +4,13 @@ Images become (H, W, 3) uint8 RGB: gray is repeated, palettes are looked up, alp
 channel (16-bit PNG and TIFF, float, `.npy`) are scaled to 8 by the image's own smallest and largest value, except
 that 16-bit values which are 8-bit ones times 257 get back those; of a 16-bit colour PNG only the high byte is read.
 The EXIF orientation is applied, as viewers and annotation tools do; masks are expected upright. TIFFs of up to 16 bits
-whose 0 is white are turned round. Files of several pages (TIFF, GIF, WebP, animated PNG) are refused.
+whose 0 is white are turned round. Files of several pages (TIFF, GIF, WebP, animated PNG) are refused, and so are images
+of more than `MOST_PIXELS`.
 """
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +21,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .._support.errors import DataError
+from .._support.files import not_a_file
 from .masks import binarise, channels_last, few_colours, object_of, one_channel, visible
 from .readers import READERS, Reader, reader_of, register_reader
 
 # what the suffixes promise: Pillow goes by content, and would hand PostScript over to another program
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
-MOST_VALUES = 1 << 29
-"""Numbers in one file, all channels and pages: 13,000 x 13,000 in colour. More is refused before memory is taken."""
+MOST_PIXELS = 1 << 26
+"""Of one image, 8192 x 8192. More is refused by the header, before memory is taken: a small file may claim any size."""
+_CHANNELS = 4
+_COUNTED = 10
 
 _LARGEST_LABEL = (1 << 31) - 1
 _ORIENTATION = 0x0112
@@ -54,7 +58,8 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8.
 
     Raises:
-        DataError: Missing, damaged, no image, of several pages, or a TIFF of more than 16 bits whose 0 is white.
+        DataError: Missing, damaged, no image, too large, of several pages, or a TIFF of more than 16 bits whose 0 is
+            white.
     """
     path = Path(path)
     return _to_rgb8(_load(path), path)
@@ -133,6 +138,7 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
     A file whose end looks cut off is decoded as a whole to be sure, which the header alone does not tell.
     """
     path = Path(path)
+    _require_file(path)
     shape = _reader(path).shape
     found = None if shape is None else shape(path)
     return read_image(path).shape[:2] if found is None else found
@@ -145,12 +151,18 @@ def _header_shape(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
+            _check_size(image.size)
             turned = image.getexif().get(_ORIENTATION, 1) >= 5
             if _pages(image) > 1 or (turned and image.format == "TIFF"):
                 return None
     except Exception:
         return None
     return (width, height) if turned else (height, width)
+
+
+def _require_file(path: Path) -> None:
+    if problem := not_a_file(path):
+        raise DataError(f"{path}: {problem}; expected an image")
 
 
 def _reader(path: Path) -> Reader:
@@ -160,8 +172,7 @@ def _reader(path: Path) -> Reader:
 
 def _load(path: Path, mask: bool = False) -> npt.NDArray[np.generic]:
     """Return the stored values of an image, or of a mask: (H, W) or (H, W, C)."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected an image")
+    _require_file(path)
     reader = _reader(path)
     try:
         return _plain(np.asarray(reader.read_mask(path) if mask else reader.read(path)))
@@ -180,33 +191,55 @@ def _load_npy(path: Path) -> npt.NDArray[np.generic]:
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(mapped, np.ndarray):
         raise ValueError("an archive of arrays, expected one array")
-    _check_count(mapped.shape)
-    return np.array(mapped)
+    _check_size(mapped.shape)
+    del mapped
+    # not through the map: a file that is cut meanwhile would end the program
+    return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _load_with_tifffile(path: Path) -> npt.NDArray[np.generic]:
     with tifffile.TiffFile(path) as file:
         _check_pages(len(file.pages))
-        _check_count(file.series[0].shape)
         page = file.pages.first
+        _check_size(page.shape)
+        _check_size(file.series[0].shape)
         values = np.asarray(file.asarray())
         white_is_zero = _is_zero(page.tags.valueof(_PHOTOMETRIC))
         return _black_as_zero(values, page.bitspersample) if white_is_zero else values
 
 
-def _check_count(shape: Sequence[int]) -> None:
-    if math.prod(shape) > MOST_VALUES:
-        raise ValueError(f"{' x '.join(map(str, shape))} values, expected at most {MOST_VALUES}")
+def _check_size(shape: Sequence[int]) -> None:
+    """Refuse too many pixels; a first or last side that can be channels is none of the image's."""
+    sides = [side for place, side in enumerate(shape) if side > _CHANNELS or 0 < place < len(shape) - 1]
+    if math.prod(sides) > MOST_PIXELS:
+        raise ValueError(
+            f"{' x '.join(map(str, sides))} pixels, expected at most {MOST_PIXELS}, such as 8192 x 8192: scale it "
+            "down, or cut it into tiles"
+        )
 
 
 def _pages(image: Image.Image) -> int:
     """Return how many pictures a file holds, where none is the one meant: what a phone puts behind a JPEG is extra."""
-    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if image.format == "MPO":
+        return 1
+    if image.format not in ("TIFF", "GIF"):
+        return getattr(image, "n_frames", 1)
+    # what tells their number only by going through all of them is asked for a few
+    count = 1
+    try:
+        while count < _COUNTED:
+            image.seek(count)
+            count += 1
+    except EOFError:
+        pass
+    image.seek(0)
+    return count
 
 
 def _check_pages(pages: int) -> None:
     if pages > 1:
-        raise ValueError(f"holds {pages} pages: save the one that is meant")
+        least = " or more" if pages >= _COUNTED else ""
+        raise ValueError(f"holds {pages}{least} pages: save the one that is meant")
 
 
 def _plain(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -227,6 +260,7 @@ def _load_with_pillow(path: Path, indices: bool = False) -> npt.NDArray[np.gener
             return _load_with_tifffile(path)
         raise
     with opened as image:
+        _check_size(image.size)
         _check_pages(_pages(image))
         bits, white_is_zero = (8,), False
         if isinstance(image, TiffImageFile):
@@ -287,15 +321,19 @@ def _to_8_bits(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.ui
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint16 and not np.any(values.astype(np.uint16) % 257):
         return (values.astype(np.uint16) // 257).astype(np.uint8)
-    wide = values.astype(np.float64)
-    if not np.isfinite(wide).all():
+    if not all(np.isfinite(rows).all() for rows in _bands(values)):
         raise DataError(f"{path}: expected finite pixel values, got NaN or infinity")
-    low, high = wide.min(), wide.max()
+    low, high = np.float64(values.min()), np.float64(values.max())
     # an infinite difference of finite values
     if high / 2 - low / 2 > np.finfo(np.float64).max / 2:
         raise DataError(f"{path}: expected pixel values of a sensible range, got {low:.3g} to {high:.3g}")
-    scaled = (wide - low) * (255.0 / (high - low)) if high > low else np.zeros_like(wide)
-    return np.rint(scaled).astype(np.uint8)
+    factor = 255.0 / (high - low) if high > low else 0.0
+    return np.concatenate([np.rint((rows - low) * factor).astype(np.uint8) for rows in _bands(values)])
+
+
+def _bands(values: npt.NDArray[np.generic], height: int = 512) -> Iterator[npt.NDArray[np.float64]]:
+    """Rows of an image, so many at a time, as wide numbers: the whole would take eight times its memory."""
+    return (values[top : top + height].astype(np.float64) for top in range(0, len(values), height))
 
 
 def _looks_complete(path: Path) -> bool:

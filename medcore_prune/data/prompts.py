@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._support.errors import DataError
+from .._support.files import not_a_file
 from .csv_table import read_table
 
 Box = tuple[float, float, float, float]
@@ -109,8 +110,8 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
             twice; all rows in one message.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a CSV file with the columns name,{','.join(_CORNERS)}")
+    if problem := not_a_file(path):
+        raise DataError(f"{path}: {problem}; expected a CSV file with the columns name,{','.join(_CORNERS)}")
     table = read_table(path, ("name", *_CORNERS))
     if missing := [column for column in ("name", *_CORNERS) if column not in table.columns]:
         raise DataError(f"{path}: expected the columns name,{','.join(_CORNERS)}, missing {', '.join(missing)}")

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from .._support.errors import BudgetError, SurgeryError
-from .._support.files import write_text_atomic
+from .._support.files import not_a_file, write_text_atomic
 from .._support.records import FormatError, Record, RecordError, Whole, content_hash
 from ..models.families import blocks_of
 
@@ -250,6 +250,8 @@ class Plan:
             BudgetError: The file is missing, too large, or not a plan; the message names it.
         """
         try:
+            if os.path.exists(path) and (problem := not_a_file(path)):
+                raise BudgetError(f"{problem}; expected a JSON file that Plan.save wrote")
             if Path(path).stat().st_size > MAX_BYTES:
                 raise BudgetError(f"larger than {MAX_BYTES >> 20} MiB, which no plan is")
             return cls.from_json(Path(path).read_text(encoding="utf-8"))

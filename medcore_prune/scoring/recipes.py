@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from .._support.errors import CriterionError, RegistryError, require_known
+from .._support.errors import CriterionError, RegistryError, UnknownNameError, require_known
 from .._support.registry import BUILT_IN, Entry, Registry, unknown_name
 from ..calibration.collector import Need
 from ..calibration.statistics import Statistics
@@ -228,7 +228,7 @@ def baseline_info(name: str) -> Entry[Baseline]:
     if name in criteria:
         return _of_criterion(name)
     names = sorted({*baselines.available(), *from_users, *criteria.available()})
-    raise RegistryError(f"{unknown_name('method', name, names)}; for one of your own load its file first (--plugin)")
+    raise UnknownNameError(f"{unknown_name('method', name, names)}; for one of your own load its file first")
 
 
 def get_baseline(name: str) -> Baseline:

@@ -59,12 +59,10 @@ class TrainState:
             other = self._differences(**stored["belongs_to"])
         except Exception as error:
             raise MedcorePruneError(
-                f"{path} is no training state ({type(error).__name__}): remove it (or give --fresh) to start over"
+                f"{path} is no training state ({type(error).__name__}): remove it to start over"
             ) from error
         if other:
-            raise MedcorePruneError(
-                f"{path} belongs to another training ({other}): remove it (or give --fresh) to start over"
-            )
+            raise MedcorePruneError(f"{path} belongs to another training ({other}): remove it to start over")
         try:
             self.model.load_state_dict(stored["model"])
             self.optimiser.load_state_dict(stored["optimizer"])

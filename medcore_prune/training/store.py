@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from .._support.errors import ResultsError
 from .._support.files import atomic_write, read_json_file, sha256_of, write_json_atomic
 from .._support.memo import Memo
 from .._support.records import Record
+from .._support.tensor_file import load_tensors
 from .._support.torch_file import unshared
 from ..data.splits.split import Data
 from .recover import RecoveryHistory, recover, recovery_key
@@ -114,7 +115,7 @@ class RecoveryStore:
             if entry.weights_sha256 != sha256_of(self._weights(key)):
                 raise ValueError("the weights are not those that were written")
             history = RecoveryHistory.from_dict(entry.history)
-            model.load_state_dict(load_file(self._weights(key)))
+            model.load_state_dict(load_tensors(self._weights(key)))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ResultsError(f"{place}: a damaged recovery ({error}): remove the folder to do it again") from error
         model.eval()

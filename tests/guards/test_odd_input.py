@@ -44,8 +44,6 @@ ODD = {
     "adapted over the reference": "adapt weights.pth --data a=set --out weights.pth",
     "a plug-in that ends the program": "prune whole.safetensors --data a=set --plugin ends.py",
     "a name that torch does not write": "adapt --data a=set --steps 1 --out model",
-    "shares that are no numbers": "adapt --data a=set --steps 1 --fractions nan,0,1 --out x.pth",
-    "a learning rate that is no number": "adapt --data a=set --steps 1 --learning-rate nan --out x.pth",
     "a pipe as a model": "inspect pipe.safetensors",
     "a device file as a model": "inspect /dev/zero",
     "a pipe as an image": f"predict small.safetensors pipe.safetensors --box {ANYWHERE}",
@@ -59,6 +57,40 @@ def test_odd_words_are_refused_in_one_line(here: Path, odd: str, capfd: pytest.C
         group.run(_called(*ODD[odd].split()))
     assert ended.value.code == 1
     assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+
+
+WRONG = {
+    "a method": "prune whole.safetensors --data a=set --method medcor --out x.safetensors",
+    "a level": "prune whole.safetensors --level h50 --out x.safetensors",
+    "a target": "prune whole.safetensors --target flops --out x.safetensors",
+    "a layout": "evaluate whole.safetensors --data a=set:plian",
+    "words for data": "evaluate whole.safetensors --data set",
+    "one name twice": "evaluate whole.safetensors --data a=set --data a=set",
+    "boxes of no set": "evaluate whole.safetensors --data a=set --data b.boxes=set/boxes.csv",
+    "a device": "evaluate whole.safetensors --data a=set --device gpu",
+    "shares that are no numbers": "adapt --data a=set --steps 1 --fractions nan,0,1 --out x.pth",
+    "shares that do not sum to one": "adapt --data a=set --steps 1 --fractions 1,1,1 --out x.pth",
+    "a learning rate that is no number": "adapt --data a=set --steps 1 --learning-rate nan --out x.pth",
+    "a command": "purne whole.safetensors",
+    "methods of a comparison": "bench baselines --quick --methods medcor --out results",
+    "levels of a comparison": "bench baselines --quick --levels h50 --out results",
+    "an experiment": "bench baseline",
+    "a subject": "bench baselines --quick --methods random --compare medcor --out results",
+    "a setting": "bench baselines --set tolerance_px=nan --out results",
+    "results to hold claims against": "bench claims --results x",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on Windows")
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_words_are_wrong_usage(here: Path, wrong: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words = WRONG[wrong].split()
+    tool, words = (bench, words[1:]) if words[0] == "bench" else (cli, words)
+    with pytest.raises(SystemExit) as ended:
+        group.run(click.Command("x", callback=lambda: tool(words, standalone_mode=False), add_help_option=False))
+    said = capfd.readouterr().err
+    assert ended.value.code == 2, said
+    assert sum(line.lower().startswith("error: ") for line in said.splitlines()) == 1
 
 
 def _called(*words: str) -> click.Command:

@@ -119,6 +119,8 @@ def themed(theme: Theme) -> Iterator[None]:
         "svg.hashsalt": "medcore-bench",
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
+        # names are no formulas
+        "text.parse_math": False,
         "text.color": theme.text,
         "axes.labelcolor": theme.text,
         "axes.edgecolor": theme.faint,

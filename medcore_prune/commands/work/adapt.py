@@ -23,7 +23,7 @@ from ...training.estimate import recovery_estimate
 from ...training.record import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
 from ...zoo import is_word
-from .inputs import ImageOptions, check_outputs, check_split, model_kind, read_model, require_suffix
+from .inputs import ImageOptions, check_outputs, check_split, data_record, model_kind, read_model, require_suffix
 from .memory import fit
 
 
@@ -105,22 +105,25 @@ def run(
     reference = None if is_word(model) else Path(model)
     require_suffix(out, ".pth", ".pt")
     state = out.with_suffix(".state.pt")
-    # a run that goes on was allowed to write there when it began
-    allowed = overwrite or (resume and state.exists())
     images = ImageOptions(data)
-    check_outputs((reference, *images.files()), allowed, out, out.with_suffix(".json"), state=state)
+    read = (reference, *images.files())
+    results = check_outputs(read, overwrite, out, out.with_suffix(".json"), state=state, resume=resume)
     roles = after(split(images.sets(), seed=split_seed, fractions=fractions), reference)
-    check_split(roles, out, allowed)
+    check_split(roles, out, results.overwrite)
     settings = AdaptSettings(**given)
     trained = read_model(model, "reference", device=device, image_size=image_size)
     at_a_time = _at_a_time(trained, roles, settings)
     with exclusive(out):
+        told = {"split": [split_seed, fractions], "settings": given, "image_size": image_size, "device": device}
+        if results.done(command="adapt", read=(model, *images.files()), images=data_record(roles), **told):
+            state.unlink(missing_ok=True)
+            return
         if not resume:
             state.unlink(missing_ok=True)
         _say_roles(roles)
         record = adapt(trained, roles.train, roles.validation, settings, state, at_a_time=at_a_time)
         dependence = image_dependence(trained, _some_images(roles.train, trained))
-        with together():
+        with results.writing(), together():
             roles.save(split_file(out))
             write_json_atomic(
                 out.with_suffix(".json"),

@@ -10,8 +10,10 @@ import pandas as pd
 from torch import nn
 
 from ..._support.devices import require_device
-from ..._support.files import refuse_existing, require_writable, write_text_atomic
-from ...data.samples import SampleSet
+from ..._support.files import require_writable, together, write_text_atomic
+from ..._support.journal import Journal
+from ...data.csv_table import csv_text
+from ...data.samples import SampleSet, subset_hash
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
@@ -20,6 +22,7 @@ from ...models.families import geometry_of
 from ...models.tiny_vit.stems import kept_stems
 from .inputs import POCKET, ImageOptions, read_model, require_own_images, say_notice
 from .memory import fit
+from .outputs.existing import Results
 from .table import Table
 
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
@@ -48,12 +51,19 @@ def run(
     require_device(device)
     require_writable(out)
     files = [] if out is None else [out / name for name in _FILES]
-    refuse_existing(overwrite, *files)
+    results = None if out is None else Results(Journal(out / ".evaluate.run", overwrite), files, overwrite, overwrite)
     source = ImageOptions(data, split_seed)
     names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))
     loaded = {name: read_model(name, device=device) for name in names}
     require_own_images(loaded.values(), source)
     sets = source.role(role, names, images)
+    if results is not None and results.done(
+        command="evaluate",
+        read=names,
+        images={name: subset_hash(part) for name, part in sets.items()},
+        settings=[against, eval_size, tolerance_px, device],
+    ):
+        return
     count = sum(map(len, sets.values()))
     batch_size = {name: _batch_size(name if len(loaded) > 1 else "", model, count) for name, model in loaded.items()}
     tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size)
@@ -63,8 +73,9 @@ def run(
     notes = _notes(tables, against, eval_size, tolerance_px)
     click.echo("\n\n".join(part for part in (*parts, notes) if part))
     say_notice(source)
-    if files:
-        _write(tables, against, notes, *files)
+    if results is not None:
+        with results.writing(), together():
+            _write(tables, against, notes, *files)
         click.echo(f"written: {', '.join(map(str, files))}")
 
 
@@ -176,4 +187,4 @@ def _write(tables: Tables, against: str | None, notes: str, text: Path, images: 
     write_text_atomic(text, "\n\n".join(["# Evaluation", *parts, notes]) + "\n")
     rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
     columns = ["model", *(column for column in rows if column != "model")]
-    write_text_atomic(images, rows[columns].to_csv(index=False))
+    write_text_atomic(images, csv_text(rows[columns]))

@@ -8,13 +8,15 @@ from typing import Any
 import click
 from torch import nn
 
-from ..._support.files import refuse_existing, require_writable, write_json_atomic
+from ..._support.files import require_writable, write_json_atomic
+from ..._support.journal import Journal
 from ...checkpoints.int8 import Int8Report, quantise_onnx
 from ...checkpoints.onnx import PARTS, OnnxReport, export_onnx, require_onnx
-from ...data.samples import Sample, SampleSet
+from ...data.samples import Sample, SampleSet, image_hash, subset_hash
 from ...evaluation.intervals import INDICATIVE_BELOW
 from .evaluate import METRICS
 from .inputs import ImageOptions, phantoms_tell, read_model, say_notice
+from .outputs.existing import Results
 from .table import Table
 
 _ENCODER, _INT8 = "encoder", "encoder_int8"
@@ -39,7 +41,10 @@ def run(
     require_writable(out)
     files = {name: out / f"{name}.onnx" for name in parts}
     int8_file = out / f"{_INT8}.onnx"
-    refuse_existing(overwrite, *files.values(), int8_file if int8 else None)
+    comparison = out / "comparison.json"
+    written = [*files.values(), *([int8_file] if int8 else [])]
+    # parts are exported one by one too, each time with a comparison of those
+    results = Results(Journal(out / ".export.run", overwrite), written, overwrite, overwrite, comparison)
     source = ImageOptions(data, split_seed)
     loaded = read_model(model)
     # before the work: what the model was trained on is refused
@@ -48,17 +53,23 @@ def run(
     # neither role nor training matter: the numbers of two programs are compared, not masks with the truth
     for each in source.role("all", [], images).values():
         samples += each
-    reports = [export_onnx(loaded, place, name, samples=samples, exporter=exporter) for name, place in files.items()]
-    record: dict[str, Any] = {"model": model, "parts": [asdict(report) for report in reports]}
-    tables = [_table(reports).text()]
-    if int8:
-        report = quantise_onnx(loaded, files[_ENCODER], int8_file, samples=samples, validation=validation)
-        record["int8"] = asdict(report)
-        tables += _int8_tables(report)
-    write_json_atomic(out / "comparison.json", record)
+    images_of = {"compared": [image_hash(each.image) for each in samples]}
+    images_of |= {name: [subset_hash(part)] for name, part in validation.items()}
+    if results.done(command="export", read=[model], images=images_of, settings=[part, int8, exporter]):
+        return
+    with results.writing():
+        reports = [
+            export_onnx(loaded, place, name, samples=samples, exporter=exporter) for name, place in files.items()
+        ]
+        record: dict[str, Any] = {"model": model, "parts": [asdict(report) for report in reports]}
+        tables = [_table(reports).text()]
+        if int8:
+            report = quantise_onnx(loaded, files[_ENCODER], int8_file, samples=samples, validation=validation)
+            record["int8"] = asdict(report)
+            tables += _int8_tables(report)
+        write_json_atomic(comparison, record)
     click.echo("\n\n".join(tables))
-    written = [*(place.name for place in files.values()), *([int8_file.name] if int8 else [])]
-    click.echo(f"written: {', '.join(written)} and comparison.json in {out}")
+    click.echo(f"written: {', '.join(place.name for place in written)} and {comparison.name} in {out}")
     if validation:
         say_notice(source)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..._support.errors import DataError, MedcorePruneError
+from ..._support.errors import DataError, MedcorePruneError, UnreadableError, WordsError
 from ...data.folders.folder import folder, parse_named
 from ...data.folders.layouts import LAYOUTS
 from ...data.samples import SampleSet
@@ -46,7 +46,7 @@ def parse_data(words: Iterable[str]) -> dict[str, Named]:
     for name, boxes in given.items():
         of = name.removesuffix(_BOXES)
         if of not in sets:
-            raise DataError(f"--data {name}=...: there is no --data {of}=DIR")
+            raise WordsError(f"--data {name}=...: there is no --data {of}=DIR")
         sets[of] = replace(sets[of], boxes=boxes)
     return sets
 
@@ -71,12 +71,12 @@ def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
         DataError: Every problem of every folder at once.
     """
     opened: dict[str, SampleSet] = {}
-    problems = []
+    problems: list[MedcorePruneError] = []
     for name, each in sets.items():
         try:
             found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes)
         except MedcorePruneError as error:
-            problems.append(str(error))
+            problems.append(error)
             continue
         opened[name] = found
         for note in found.notes:
@@ -84,5 +84,6 @@ def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
         if each.boxes is not None and each.boxes == _beside(each.place):
             click.echo(f"{name}: boxes from {each.boxes}, which lies beside it", err=True)
     if problems:
-        raise DataError("\n".join(problems))
+        wrong_words = all(isinstance(problem, UnreadableError) for problem in problems)
+        raise (WordsError if wrong_words else DataError)("\n".join(map(str, problems)))
     return opened

@@ -10,7 +10,8 @@ import click
 from torch import nn
 
 from ..._support.errors import CheckpointError, DataError, WriteError
-from ..._support.files import refuse_existing, refuse_folders, refuse_overwriting, require_writable
+from ..._support.files import refuse_folders, refuse_overwriting, require_writable
+from ..._support.journal import Journal
 from ...checkpoints.pruned import SAM
 from ...checkpoints.sam import load_checkpoint
 from ...data import phantoms
@@ -26,6 +27,7 @@ from ...pruning.surgery import lineage_of, prune
 from ...zoo import NOTICE, is_word, named
 from ..options import PHANTOM_SETS
 from .folders import Named, open_data, parse_data
+from .outputs.existing import Results, refuse_existing
 
 POCKET = "pocket"
 _PHANTOM_SEEDS = {"train": 3, "validation": 1, "test": 0}
@@ -179,17 +181,25 @@ def require_suffix(out: Path, *suffixes: str) -> None:
 
 
 def check_outputs(
-    read: Iterable[str | Path | None], overwrite: bool, out: Path, *beside: Path | None, state: Path | None = None
-) -> None:
+    read: Iterable[str | Path | None],
+    overwrite: bool,
+    out: Path,
+    *beside: Path | None,
+    state: Path | None = None,
+    resume: bool = True,
+) -> Results:
     """Refuse outputs that cannot be written, that are read, or that are there, before the work.
 
-    `out` is the model, `beside` are further files that are to be made, `state` is kept while the work goes on. The
-    split beside the model is held against what is there once the images are known: see `check_split`.
+    `out` is the model, `beside` are further files that are to be made, `state` is kept while the work goes on, which
+    `resume` goes on with. The split beside the model is held against what is there once the images are known: see
+    `check_split`; what this command wrote before, once its inputs are: see `Results.done`.
     """
     require_writable(out, *beside, split_file(out), state)
     refuse_overwriting(tuple(read), out, *beside, split_file(out), state)
-    refuse_existing(overwrite, out, *beside)
     refuse_folders(split_file(out), state)
+    # a run that goes on was allowed to write there when it began
+    allowed = overwrite or (resume and state is not None and state.exists())
+    return Results(Journal.beside(out, overwrite), (out, *beside), allowed, overwrite or not resume)
 
 
 def check_split(roles: Split, out: Path, overwrite: bool) -> None:

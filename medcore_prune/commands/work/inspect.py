@@ -10,7 +10,7 @@ import click
 from torch import nn
 
 from ..._support.errors import CheckpointError, MedcorePruneError
-from ..._support.files import refuse_existing, require_writable
+from ..._support.files import require_writable
 from ...checkpoints.header import is_pruned_file
 from ...checkpoints.pruned import load
 from ...models.families import can_build, family_of, geometry_of, untrained
@@ -20,6 +20,7 @@ from ...pruning.plan import Plan
 from ...pruning.planning import make_plan
 from ...pruning.surgery import Lineage, lineage_of
 from .inputs import model_kind, read_model
+from .outputs.existing import refuse_existing
 from .table import blocks_table, draw_blocks
 
 _WIDTH = 100

@@ -11,15 +11,17 @@ from PIL import Image
 
 from ..._support.devices import require_device
 from ..._support.errors import DataError
-from ..._support.files import atomic_write, refuse_existing, require_writable
+from ..._support.files import atomic_write, require_writable, together
+from ..._support.journal import Journal
 from ..._support.progress import track
+from ..._support.temporary import remove_unfinished
 from ...data.images import is_image_file, read_image
 from ...data.prompts import Box, boxes_from_csv
 from ...models.predictor import Predictor
 from .inputs import read_model
+from .outputs.existing import listed, refuse_existing, run_key
 from .overlay import overlay
 
-_SHOWN = 3
 _FEWEST_PX = 2
 
 
@@ -31,11 +33,11 @@ class Job:
     image: Path
     boxes: tuple[Box, ...]
 
-    def files(self, out: Path) -> list[Path]:
-        """The masks, in the boxes' order, then the overlay."""
+    def files(self, out: Path, drawn: bool = True) -> list[Path]:
+        """The masks, in the boxes' order, then the overlay, where one is drawn."""
         numbered = len(self.boxes) > 1
         masks = [out / f"{self.name}_mask{f'_{place}' if numbered else ''}.png" for place in range(len(self.boxes))]
-        return [*masks, out / f"{self.name}_overlay.png"]
+        return [*masks, *([out / f"{self.name}_overlay.png"] if drawn else [])]
 
 
 def run(
@@ -52,12 +54,26 @@ def run(
     require_device(device)
     require_writable(out)
     jobs = _jobs(image, box, boxes)
-    _refuse_replacing(jobs, out, overwrite, drawn)
+    _refuse_replacing(jobs, out, drawn)
+    journal = Journal(out / ".predict.run", overwrite)
+    remove_unfinished(out)
+    shared = run_key("predict", (model,), drawn=drawn, device=device)
+    keys = {job: run_key(shared, (job.image,), boxes=job.boxes) for job in jobs}
+    todo = [job for job in jobs if overwrite or not journal.has(keys[job], job.files(out, drawn))]
+    refuse_existing(
+        overwrite,
+        *(file for job in todo for file in job.files(out, drawn) if not journal.owns(file, keys[job])),
+    )
+    if done := len(jobs) - len(todo):
+        click.echo(f"done before, by the same model with the same boxes: {done} of {_counted(len(jobs), 'image')}")
+    if not todo:
+        return
     predictor = Predictor(read_model(model, device=device))
-    for job in track(jobs, "predicting", total=len(jobs)):
-        _segment(predictor, job, out, drawn)
-    masks = sum(len(job.boxes) for job in jobs)
-    click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(jobs), 'image')} in {out}")
+    for job in track(todo, "predicting", total=len(jobs), done=done):
+        with journal.writing(keys[job], job.files(out, drawn)), together():
+            _segment(predictor, job, out, drawn)
+    masks = sum(len(job.boxes) for job in todo)
+    click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(todo), 'image')} in {out}")
 
 
 def _counted(count: int, what: str) -> str:
@@ -98,26 +114,21 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, Box]) -> list[Job]:
         "image without a row in --boxes": [name for name in images if name not in named],
         "row without an image": [name for name in named if name not in images],
     }
-    found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
+    found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
     if not images:
         inner = sorted(place.name for place in folder.iterdir() if place.is_dir())
-        hint = f"; did you mean a folder in it ({_listed(inner)})?" if inner else ""
+        hint = f"; did you mean a folder in it ({listed(inner)})?" if inner else ""
         raise DataError(f"{folder}: holds no image; expected files such as .png, .jpg or .tif{hint}")
     if found:
         raise DataError(f"{folder}: {'; '.join(found)}")
     return [Job(name, path, (named[name],)) for name, path in images.items()]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-def _refuse_replacing(jobs: Sequence[Job], out: Path, overwrite: bool, drawn: bool) -> None:
-    wanted = [file for job in jobs for file in (job.files(out) if drawn else job.files(out)[:-1])]
+def _refuse_replacing(jobs: Sequence[Job], out: Path, drawn: bool) -> None:
+    wanted = [file for job in jobs for file in job.files(out, drawn)]
     inputs = {job.image.resolve() for job in jobs}
     if lost := [str(file) for file in wanted if file.resolve() in inputs]:
-        raise DataError(f"would be written over images that are read: {_listed(lost)}; choose another --out")
-    refuse_existing(overwrite, *wanted)
+        raise DataError(f"would be written over images that are read: {listed(lost)}; choose another --out")
 
 
 def _doubt(box: Box, shape: Sequence[int]) -> str:

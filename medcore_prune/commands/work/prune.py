@@ -1,6 +1,7 @@
 """What `medcore-prune prune` does: check, prune by the steps in `pruning`, write the model and its report."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .inputs import (
     ImageOptions,
     check_outputs,
     check_split,
+    data_record,
     read_pair,
     require_own_images,
     require_suffix,
@@ -119,7 +121,8 @@ def run(
     require_writable(given["cache"])
     require_suffix(out, ".safetensors")
     images = ImageOptions(data, split_seed)
-    check_outputs((model, reference, *plugin, *images.files()), overwrite, out, plan_out, *_reports(out))
+    read = (model, reference, *plugin, *images.files())
+    results = check_outputs(read, overwrite, out, plan_out, *_reports(out))
     for each in plugin:
         load_plugin(each)
     settings = PruneSettings(
@@ -136,12 +139,15 @@ def run(
     if not images.is_phantom:
         check_split(roles, out, overwrite)
     with exclusive(out):
+        told = {"settings": asdict(settings) | {"cache": None}, "image_size": image_size, "device": device}
+        if results.done(command="prune", read=read, images=data_record(roles), **told):
+            return
         done = run_pruning(whole, base, roles, settings)
         record = history_of(
             whole,
             {**done.record, "files": {"adapted": Path(model).name, "reference": reference and Path(reference).name}},
         )
-        with together():
+        with results.writing(), together():
             if plan_out is not None:
                 done.plan.save(plan_out)
             if not images.is_phantom:

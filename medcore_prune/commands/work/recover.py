@@ -50,9 +50,8 @@ def run(
     require_suffix(out, ".safetensors")
     state = out.with_suffix(".state.pt")
     images = ImageOptions(data, split_seed)
-    # a run that goes on was allowed to write there when it began
-    allowed = overwrite or (resume and state.exists())
-    check_outputs((model, teacher, *images.files()), allowed, out, *_curves(out), state=state)
+    read = (model, teacher, *images.files())
+    results = check_outputs(read, overwrite, out, *_curves(out), state=state, resume=resume)
     settings = RecoverySettings(**given)
     small = read_model(model, device=device)
     whole = read_model(teacher, device=device, image_size=geometry_of(small).image_size)
@@ -61,7 +60,7 @@ def run(
     start = model_hash(small)
     roles = images.roles(model, PHANTOM_COUNTS)
     if not images.is_phantom:
-        check_split(roles, out, allowed)
+        check_split(roles, out, results.overwrite)
     train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
     at_a_time = fit(
         lambda count: recovery_estimate(
@@ -72,11 +71,14 @@ def run(
         trained=True,
     )
     with exclusive(out):
+        if results.done(command="recover", read=read, images=data_record(roles), settings=given, device=device):
+            state.unlink(missing_ok=True)
+            return
         if not resume:
             state.unlink(missing_ok=True)
         history = recover(small, whole, roles, settings, state_path=state, at_a_time=at_a_time)
         provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, history)}
-        with together():
+        with results.writing(), together():
             if not images.is_phantom:
                 roles.save(split_file(out))
             write_history(history, out)

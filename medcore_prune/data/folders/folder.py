@@ -13,7 +13,7 @@ from unicodedata import category
 import numpy as np
 import numpy.typing as npt
 
-from ..._support.errors import DataError
+from ..._support.errors import DataError, WordsError
 from ..._support.progress import track
 from ..images import image_shape, read_image, read_labels, read_mask
 from ..prompts import Box, box_from_mask, boxes_from_csv, is_outside
@@ -290,8 +290,8 @@ def parse_named(values: Iterable[str], option: str = "--data") -> dict[str, Path
     for value in values:
         name, separator, place = value.partition("=")
         if not (name and separator and place):
-            raise DataError(f"{option} {value!r}: expected {_EXPECTED[option]}")
+            raise WordsError(f"{option} {value!r}: expected {_EXPECTED[option]}")
         if name in named:
-            raise DataError(f"{option} {value!r}: the name {name!r} is given twice; every data set needs its own")
+            raise WordsError(f"{option} {value!r}: the name {name!r} is given twice; every data set needs its own")
         named[name] = Path(place)
     return named

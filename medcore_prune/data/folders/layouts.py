@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..._support.errors import DataError
+from ..._support.errors import DataError, WordsError
 from ..._support.registry import BUILT_IN, Registry, failures_named, unknown_name
 from ..images import is_image_file
 from ..splits.manifest import abridged
@@ -183,7 +183,7 @@ def register_layout(
 def scan_folder(root: Path, layout: str) -> tuple[Layout, Listing]:
     """List a folder as a layout has it, or as the one that it looks like."""
     if layout != "auto" and layout not in LAYOUTS:
-        raise DataError(unknown_name("layout", layout, ["auto", *LAYOUTS]))
+        raise WordsError(unknown_name("layout", layout, ["auto", *LAYOUTS]))
     found = LAYOUTS[detect(root) if layout == "auto" else layout]
     with failures_named(f"layout {found.name}", DataError):
         listing = found.scan(root)
@@ -206,7 +206,20 @@ def detect(root: Path) -> str:
     there = sorted(place.name + "/" * place.is_dir() for place in root.iterdir())
     if not there:
         raise DataError(f"{root}: the folder is empty; known layouts are {known}")
-    raise DataError(f"{root}: recognised no layout in {abridged(there)}; {hint}known are {known}")
+    raise DataError(f"{root}: recognised no layout in {abridged(there)}; {hint}{_likeliest(root)}")
+
+
+def _likeliest(root: Path) -> str:
+    """The layouts of which most folders are there, and what they lack; of the others the names alone."""
+    wanted = {name: re.findall(r"([\w*]+(?: Truth)?)/", layout.title) for name, layout in LAYOUTS.items()}
+    lacking = {name: [part for part in parts if child(root, part.lower()) is None] for name, parts in wanted.items()}
+    near = [name for name in LAYOUTS if len(lacking[name]) < len(wanted[name])] or ["plain"]
+    near = sorted(near, key=lambda name: (len(lacking[name]), name != "plain"))[:2]
+    told = [
+        f"{name} ({LAYOUTS[name].title}){' without ' + '/, '.join(lacking[name]) + '/' if lacking[name] else ''}"
+        for name in near
+    ]
+    return f"likeliest {' or '.join(told)}; others are {', '.join(name for name in LAYOUTS if name not in near)}"
 
 
 def _first_match(root: Path) -> str | None:

@@ -48,7 +48,7 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
 
 
 def _file_in(root: Path) -> Path | None:
-    found = sorted(path for path in root.iterdir() if path.name.lower() == FILE_NAME and is_file(path))
+    found = sorted(path for path in root.iterdir() if path.name.lower() == FILE_NAME and not path.is_dir())
     if len(found) > 1:
         raise DataError(f"{root}: expected one {FILE_NAME}, got {', '.join(path.name for path in found)}: remove one")
     return found[0] if found else None

@@ -25,14 +25,14 @@ def split_beside(sets: Mapping[str, SampleSet], checkpoint: str | Path | None, s
     split, and a new split that would report on images that the checkpoint was trained on.
     """
     known = None if checkpoint is None else split_file(checkpoint)
-    if known is None or not known.is_file() or not set(sets) <= set(Split.stored_hashes(known)):
+    if known is None or not known.exists() or not set(sets) <= set(Split.stored_hashes(known)):
         return after(split(sets, seed), checkpoint), False
     return load_split(known, sets, some=True), True
 
 
 def after(made: Split, checkpoint: str | Path | None) -> Split:
     """Return a new split that remembers what the checkpoint, which goes on with it, has seen; or refuse it."""
-    if checkpoint is None or not split_file(checkpoint).is_file():
+    if checkpoint is None or not split_file(checkpoint).exists():
         return made
     for role in (made.validation, made.test):
         refuse_seen(role, checkpoint)
@@ -45,7 +45,7 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
     An image is known by its pixels, whatever its name, its mask and its box. Images that only look like those are named
     in a `NearDuplicateWarning`, unless they are of the split, whose own check has named them.
     """
-    if checkpoint is None or not split_file(checkpoint).is_file():
+    if checkpoint is None or not split_file(checkpoint).exists():
         return
     stored = read_manifest(split_file(checkpoint))
     # manifests without `seen` know samples alone
@@ -60,7 +60,7 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
         more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
         raise DataError(
             f"{checkpoint} was trained on {', '.join(seen[:_SHOWN])}{more}: use the split that it was made with, the "
-            "same --data and --split-seed"
+            "same data sets and seed"
         )
     known = {name: {d for role in ROLES for d in stored.role(role).get(name, {}).values()} for name in chosen}
     others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known[name]}

@@ -257,7 +257,7 @@ def _assign(dataset: str, groups: Sequence[str], seed: int, fractions: tuple[flo
         raise DataError(
             f"{dataset}: expected at least {len(lacking)} groups for {', '.join(lacking)}, got {len(sizes)}: "
             "a group (video, patient, image) stays in one role; add images, or "
-            "set the others' fractions to 0 (evaluate: --role all)"
+            "set the others' fractions to 0 (to evaluate alone: take all images, without a split)"
         )
     role_of: dict[str, str] = {}
     order = sorted(sizes, key=lambda group: _lot(seed, "split", dataset, group))

@@ -69,8 +69,12 @@ def test_what_is_there_is_replaced_only_where_that_is_asked_for(here: Path, name
     result = run(f"{WRITTEN[name]} --overwrite")
     assert result.exit_code == 0, (result.output, result.exception)
     assert (here / name).read_bytes() != b"mine"
-    # the same command again
-    assert "already there" in str(run(WRITTEN[name]).exception)
+    # the same command again knows what it wrote, but for drawings, which are no work
+    result = run(WRITTEN[name])
+    if name == "blocks.png":
+        assert "already there" in str(result.exception)
+    else:
+        assert (result.exit_code, "nothing to do" in result.output or "done before" in result.output) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +162,4 @@ def test_where_the_model_cannot_be_written_what_is_there_stays(here: Path, monke
     result = run(f"{words} --split-seed 5 --level h10_m10 --overwrite")
     assert "No space left" in str(result.exception)
     assert {path: path.read_bytes() for path in here.glob("small.*")} == before
-    assert not list(here.glob(".small*"))
+    assert not list(here.glob(".*.writing-*"))

@@ -45,7 +45,7 @@ def test_a_folder_with_a_table_of_boxes(here: Path) -> None:
     result = run("set", "--boxes", "boxes.csv", "--out", "out", "--no-overlay")
     assert result.exit_code == 0, result.output
     assert "2 masks of 2 images" in result.output
-    assert sorted(path.name for path in (here / "out").iterdir()) == ["i0_mask.png", "i1_mask.png"]
+    assert sorted(path.name for path in (here / "out").glob("[!.]*")) == ["i0_mask.png", "i1_mask.png"]
 
 
 def test_nothing_is_overwritten_unless_asked(here: Path) -> None:

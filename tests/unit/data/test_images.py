@@ -396,16 +396,16 @@ def test_a_header_of_absurd_size_is_refused_before_memory_is_taken(tmp_path, mon
         read_image(path)
     # values that are there, but too many
     np.save(path, np.zeros((40, 40)))
-    monkeypatch.setattr(images, "MOST_VALUES", 1000)
-    with pytest.raises(DataError, match="40 x 40 values, expected at most 1000"):
+    monkeypatch.setattr(images, "MOST_PIXELS", 1000)
+    with pytest.raises(DataError, match="40 x 40 pixels, expected at most 1000"):
         read_image(path)
 
 
 def test_a_tiff_of_absurd_size_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MOST_VALUES", 1000)
+    monkeypatch.setattr(images, "MOST_PIXELS", 1000)
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, np.zeros((40, 40, 3), np.uint16), compression="zlib")
-    with pytest.raises(DataError, match="40 x 40 x 3 values, expected at most 1000"):
+    with pytest.raises(DataError, match="40 x 40 pixels, expected at most 1000"):
         read_image(path)
 
 

@@ -3,11 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from medcore_prune._support.errors import ResultsError
-from medcore_prune.benchmarks.runner.store import FORMAT, Cell, CellResult, Evaluation, ResultStore, evaluation_key
+from medcore_prune.benchmarks.runner.store import (
+    FORMAT,
+    Cell,
+    CellResult,
+    Evaluation,
+    ResultStore,
+    arrays,
+    evaluation_key,
+)
 
 CELL = Cell("baselines", "own", "medcore", "h50_m70", "polyp", 0)
 RUN = {"identity": {"adapted": "abc", "eval_size": 256}, "title": "a run"}
@@ -127,6 +136,41 @@ def test_fresh_refuses_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
     assert (tmp_path / "cells" / "biology.txt").exists()
 
 
+def test_fresh_refuses_the_folder_of_another_program(tmp_path: Path) -> None:
+    for name in ("run.json", "analysis/thesis.txt", "plans/house.json", "gallery/photo-1.png", "cells/a.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"my": "experiment of another program"}')
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for fresh in (True, False):
+        with pytest.raises(ResultsError, match="is no result of this version") as refused:
+            ResultStore.create(tmp_path, RUN, fresh=fresh)
+        assert "\n" not in str(refused.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_fresh_removes_what_the_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    store = ResultStore.create(tmp_path, RUN)
+    store.write(_result())
+    store.write_evaluation(Evaluation("0" * 24, _images(), 1.0), {})
+    store.write_analysis("gallery", {"pictures": [{"file": "gallery/a-0.png"}, {"file": "../../photo.png"}]})
+    arrays(tmp_path / "analysis" / "contours.npz", "abc").put({"x": np.zeros(3)})
+    sums = tmp_path / "calibration" / f"adapted-{'0' * 24}"
+    for name in ("gallery/a-0.png", f"plans/{'a' * 24}.json", f"calibration/{sums.name}/fisher.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    own = {path for path in tmp_path.rglob("*") if path.is_file()}
+    mine = ["analysis/thesis.txt", "analysis/mine.json", "gallery/photo.png", "plans/house.json", "cells/x.csv"]
+    (tmp_path / "analysis" / "data.npz").write_bytes(b"mine")
+    (tmp_path / "calibration" / "weights.safetensors").write_bytes(b"mine")
+    (tmp_path / "cells" / "elsewhere").symlink_to(tmp_path / "analysis")
+    for name in mine:
+        (tmp_path / name).write_text('{"format": "mine"}')
+    ResultStore.create(tmp_path, RUN, fresh=True)
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and not p.is_symlink()}
+    assert left == {*mine, "run.json", "analysis/data.npz", "calibration/weights.safetensors"}, own
+    assert not sums.exists()
+
+
 def test_results_of_another_run_are_refused_with_what_differs(tmp_path: Path) -> None:
     ResultStore.create(tmp_path, RUN)
     other = {"identity": {"adapted": "abc", "eval_size": 128}}
@@ -137,7 +181,7 @@ def test_results_of_another_run_are_refused_with_what_differs(tmp_path: Path) ->
 def test_unfinished_files_of_a_killed_run_are_ignored_and_removed(tmp_path: Path) -> None:
     store = ResultStore.create(tmp_path, RUN)
     store.write(_result())
-    unfinished = (tmp_path / CELL.path).parent / ".h50_m70-polyp-s0-x1y2.json"
+    unfinished = (tmp_path / CELL.path).parent / ".h50_m70-polyp-s0.writing-x1y2x1y2.json"
     unfinished.write_text("{")
     assert len(store.cells()) == 1
     ResultStore.create(tmp_path, RUN)

@@ -125,7 +125,10 @@ def test_unknown_layouts_and_folders(tmp_path):
     with pytest.raises(DataError, match=r"the folder is empty; known layouts are .*busi: .*plain: "):
         folder(tmp_path)
     (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match=r"recognised no layout in images/; known are .*plain: "):
+    with pytest.raises(
+        DataError,
+        match=r"no layout in images/; likeliest plain \(.*\) without masks/ or .*; others are",
+    ):
         folder(tmp_path)
     (tmp_path / "images").rmdir()
     with pytest.raises(

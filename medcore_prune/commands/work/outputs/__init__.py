@@ -1,0 +1,1 @@
+"""What commands write: what is there already, and what is told of it."""
