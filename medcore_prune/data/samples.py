@@ -37,7 +37,12 @@ class Sample:
 
 
 class SampleSet(Protocol):
-    """A finite, ordered data set whose items are read or made when asked for."""
+    """A finite, ordered data set whose items are read or made when asked for.
+
+    Items are asked for by one thread at a time, not always the one that made the set. A set may also have
+    `image_keys()`, a word for each sample's image that is equal where samples show one image: then each image is
+    encoded once, wherever its samples stand.
+    """
 
     @property
     def name(self) -> str: ...
@@ -286,6 +291,9 @@ class Subset:
 
     def image_keys(self) -> Sequence[str] | None:
         """What tells which samples show one image, as `image_keys` says of the whole set."""
+        if isinstance(self.parent, ArraySet):
+            # of these alone: there is nothing to look up, all are hashed
+            return [image_hash(self.parent[index].image) for index in self.indices]
         known = image_keys(self.parent)
         return None if known is None else self._pick(known)
 

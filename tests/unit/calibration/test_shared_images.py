@@ -71,7 +71,7 @@ def test_a_calibration_of_shared_images_is_that_of_each_by_itself(kind: str, tmp
         handle.remove()
         assert sum(runs) == (4 if name == "shared" else 20)
         runs.clear()
-        part = next(iter(statistics.parts()))
+        part = next(iter(statistics.parts))
         found[name] = {key: part.tensor(key) for key in part.names}
     assert found["shared"].keys() == found["alone"].keys()
     for key, wanted in found["alone"].items():
@@ -103,7 +103,7 @@ def test_an_interrupted_calibration_goes_on_with_another_batch_size(tmp_path: Pa
     cut = mp.calibrate(model, None, {"a": samples}, batch_size=2, cache_dir=tmp_path / "cut", **options)  # type: ignore[arg-type]
     assert len(reads) == 20 + 10
     whole = mp.calibrate(model, None, {"a": samples}, batch_size=2, cache_dir=tmp_path / "whole", **options)  # type: ignore[arg-type]
-    one, other = (next(iter(each.parts())) for each in (cut, whole))
+    one, other = (next(iter(each.parts)) for each in (cut, whole))
     for key in one.names:
         close(one.tensor(key), other.tensor(key))
 

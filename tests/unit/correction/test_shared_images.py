@@ -37,8 +37,11 @@ def test_weights_are_those_of_the_samples_one_by_one(weighting: str) -> None:
 
     shared, alone, seen = both(work)
     assert seen[0] < seen[1]
-    for one, other in zip(small[0].parameters(), small[1].parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    # factors of a head may change their sign together, so that what they compute is compared
+    shown = torch.rand((2, 3, 48, 48), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, other, uncut = (encoder_of(each.eval())(shown) for each in (*small, tiny_sam()))
+    assert float((one - other).norm() / one.norm()) < 1e-4 < 1e-2 < float((one - uncut).norm() / one.norm())
     assert isinstance(shared, mp.CorrectionReport)
     assert isinstance(alone, mp.CorrectionReport)
     assert (shared.images, shared.layers[0].tokens) == (alone.images, alone.layers[0].tokens)
