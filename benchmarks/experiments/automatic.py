@@ -9,7 +9,7 @@ from ..._support.errors import MedcorePruneError, ResultsError
 from ...calibration.statistics import Statistics
 from ...correction.search.settings import GENERATIONS
 from ...data.samples import SampleSet, Subset
-from ...evaluation.evaluate import EvaluationSet
+from ...evaluation.images import EvaluationSet
 from ...evaluation.leverage import BAND_PX, GRID_PX
 from ...evaluation.memory import Measured
 from ...pruning.automatic import CHUNK, AutomaticPlan, SplitSearch, search_plan

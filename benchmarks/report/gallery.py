@@ -14,7 +14,8 @@ from skimage import io, measure, transform
 from ..._support.files import atomic_write
 from ..._support.progress import track
 from ...data.samples import Subset
-from ...evaluation.evaluate import EvaluationSet, Masks, predict, score
+from ...evaluation.evaluate import Masks, predict, score
+from ...evaluation.images import EvaluationSet
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
 from ..runner.evaluate import POSTPROCESS, UNPRUNED, Evaluator

@@ -15,8 +15,9 @@ from torch import nn
 from ..._support.progress import track
 from ...calibration.statistics import Statistics
 from ...data.samples import Subset
-from ...evaluation.evaluate import EvaluationSet, Masks, predict, score
+from ...evaluation.evaluate import Masks, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
+from ...evaluation.images import KEPT_BYTES, EvaluationSet
 from ...models.protocol import Postprocess
 from ...pruning.cost import Cost, count
 from ...pruning.plan import Plan
@@ -60,8 +61,9 @@ class Evaluator:
     @cached_property
     def images(self) -> dict[str, EvaluationSet]:
         """The test sets, made ready once."""
-        frame, grid = self.inputs.frame, self.settings.eval_size
-        return {name: EvaluationSet(samples, frame, grid) for name, samples in self.inputs.sets.items()}
+        frame, grid, sets = self.inputs.frame, self.settings.eval_size, self.inputs.sets
+        kept = KEPT_BYTES // max(1, len(sets))
+        return {name: EvaluationSet(samples, frame, grid, kept) for name, samples in sets.items()}
 
     @cached_property
     def _scoring_settings(self) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from ..._support.files import write_json_atomic, write_text_atomic
 from ...calibration.calibrate import calibrate
 from ...calibration.collector import Need
 from ...calibration.statistics import Statistics
-from ...evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from ...evaluation.evaluate import macro_average, predict, score
+from ...evaluation.images import KEPT_BYTES, EvaluationSet
 from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.planning import plan_from_scores
@@ -76,7 +77,8 @@ class Study:
 
     @cached_property
     def _sets(self) -> list[EvaluationSet]:
-        return [EvaluationSet(samples, self.inputs.frame) for samples in self.inputs.sets.values()]
+        sets, frame = self.inputs.sets, self.inputs.frame
+        return [EvaluationSet(samples, frame, kept_bytes=KEPT_BYTES // len(sets)) for samples in sets.values()]
 
     def bf1(self, model: nn.Module) -> dict[str, float]:
         """Boundary F1 on each validation set, by its name."""

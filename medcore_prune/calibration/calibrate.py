@@ -30,7 +30,7 @@ from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
 from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
-from .job import Job, Runner, read_batch
+from .job import Images, Job, Runner, read_batch
 from .statistics import Statistics
 from .storage import FilePart, Header, write_part
 
@@ -204,8 +204,8 @@ def _check_space(jobs: Sequence[Job], cache: Path) -> None:
         )
 
 
-def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, range]], cache: Path) -> None:
-    remaining = sum(len(batch) for _, batch in steps)
+def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, Images]], cache: Path) -> None:
+    remaining = sum(len(image) for _, batch in steps for image in batch)
     total = sum(len(job.span) for job in jobs)
     time_left = duration(remaining * _seconds_per_sample(*steps[0]))
     stored = f" ({total - remaining} of {total} are stored already)" if remaining < total else ""
@@ -216,8 +216,8 @@ def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, range]], cache: Pa
     )
 
 
-def _seconds_per_sample(job: Job, batch: range) -> float:
-    """Time two samples, the second time where the first was quick enough to be mostly warming up."""
+def _seconds_per_sample(job: Job, batch: Images) -> float:
+    """Time two images, the second time where the first was quick enough to be mostly warming up."""
     batch = batch[:2]
     trial = job.accumulator()
     elapsed = 0.0
@@ -227,7 +227,7 @@ def _seconds_per_sample(job: Job, batch: range) -> float:
         elapsed = time.perf_counter() - start
         if elapsed > 2.0:
             break
-    return elapsed / len(batch)
+    return elapsed / sum(map(len, batch))
 
 
 def _stored_weights(reference: nn.Module, cache: Path) -> FilePart:

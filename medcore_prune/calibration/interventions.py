@@ -5,6 +5,7 @@ I_reset(g) = R(theta_M with g set to theta_S) - R(theta_M)
 """
 
 import copy
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,30 +17,47 @@ from .._support.errors import AlignmentError, DataError, SurgeryError
 from .._support.progress import track
 from ..data.frame import Frame
 from ..data.masks import band_radius, boundary_band
+from ..data.reading import by_image, read_images
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 from ..models.losses import boundary_loss
-from ..models.protocol import batch_of, input_logits, low_res_logits
+from ..models.protocol import input_logits, low_res_logits
 
 
 @dataclass(frozen=True)
 class RiskData:
-    """A data set as the loss sees it: images (N, 3, S, S), boxes (N, 4) in pixels, masks (N, 1, S, S) of 0 and 1."""
+    """A data set as the loss sees it.
+
+    Attributes:
+        images: (N, 3, S, S).
+        boxes: (B, 4) in input pixels, image by image.
+        masks: (B, 1, S, S) of 0 and 1.
+        owner: The image of each box, its place among the N, ascending; None for one box an image.
+    """
 
     images: Tensor
     boxes: Tensor
     masks: Tensor
+    owner: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, samples: SampleSet, frame: Frame) -> "RiskData":
         """Prepare a data set for a model into whose input images are brought as `frame` says."""
         if not len(samples):
             raise DataError(f"data set {samples.name!r} holds no image to measure a risk on")
-        loaded = list(samples)
-        images, boxes = batch_of([(sample.image, sample.box) for sample in loaded], frame)
-        masks = torch.stack([torch.from_numpy(frame.mask(sample.mask)) for sample in loaded])
-        return cls(images, boxes, masks[:, None].float())
+        read = read_images(samples, by_image(samples), frame)
+        masks = torch.stack([torch.from_numpy(frame.mask(sample.mask)) for sample in read.samples])
+        return cls(read.images, read.boxes, masks[:, None].float(), read.owner)
+
+    def batches(self, batch_size: int) -> Iterator["RiskData"]:
+        """Cut it into so many images at a time, each with all its boxes."""
+        owner = list(range(len(self.images)) if self.owner is None else self.owner)
+        for start in range(0, len(self.images), batch_size):
+            stop = min(start + batch_size, len(self.images))
+            rows = slice(bisect_left(owner, start), bisect_left(owner, stop))
+            own = tuple(place - start for place in owner[rows])
+            yield RiskData(self.images[start:stop], self.boxes[rows], self.masks[rows], own)
 
 
 @torch.no_grad()
@@ -47,14 +65,13 @@ def risk(model: nn.Module, data: RiskData, lambda_b: float = DEFAULTS.lambda_b, 
     """Empirical risk R: the mean boundary-aware loss (Eq. 9) over a data set."""
     first = next(model.parameters())
     radius = band_radius(data.images.shape[-1], DEFAULTS.band_radius_px)
-    total = 0.0
-    batches = zip(*(part.split(batch_size) for part in (data.images, data.boxes, data.masks)), strict=True)
-    for images, boxes, masks in batches:
-        images, boxes, masks = images.to(first), boxes.to(first), masks.to(first.device)
-        low_res = low_res_logits(model, images, boxes)
+    sums = []
+    for batch in data.batches(batch_size):
+        images, boxes, masks = batch.images.to(first), batch.boxes.to(first), batch.masks.to(first.device)
+        low_res = low_res_logits(model, images, boxes, batch.owner)
         logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), images.shape[-1])
-        total += float(boundary_loss(logits, masks, boundary_band(masks, radius), lambda_b).double().sum())
-    return total / len(data.images)
+        sums.append(boundary_loss(logits, masks, boundary_band(masks, radius), lambda_b).double().sum())
+    return sum(torch.stack(sums).tolist()) / len(data.boxes)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -11,30 +12,35 @@ from torch import Tensor, nn
 
 from .._support.errors import DataError, StatisticsError
 from .._support.records import content_hash
-from ..data.samples import SampleSet
+from ..data.reading import by_image, in_batches, read_images
+from ..data.samples import SampleSet, Subset
 from ..models.families import geometry_of
-from ..models.protocol import batch_of
 from .collector import get_collector, is_own, version_of
 from .storage import FilePart, Header, write_part
 from .sums import Accumulator
 
+Images = Sequence[Sequence[int]]
+"""Some images by the positions of their samples, as `reading.by_image` finds them."""
 
-def read_batch(samples: SampleSet, span: range, model: nn.Module) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-    """Read the samples at some positions in the size and on the device of the model.
 
-    Images (B, 3, S, S), boxes (B, 4), masks (B, 1, S, S) of 0 and 1, and names for errors.
+def read_batch(
+    samples: SampleSet, images: Images, model: nn.Module
+) -> tuple[Tensor, Tensor, Tensor, list[str], tuple[int, ...]]:
+    """Read images with all their samples in the size and on the device of the model, for `Accumulator.add`.
+
+    Images (N, 3, S, S), boxes (B, 4), masks (B, 1, S, S) bool, names for errors, and the image of each of the B.
     """
     device, frame = next(model.parameters()).device, geometry_of(model).frame
-    read = [samples[index] for index in span]
-    resized = [frame.mask(sample.mask) for sample in read]
-    if empty := [sample.name for sample, mask in zip(read, resized, strict=True) if not mask.any()]:
+    read = read_images(samples, images, frame, merge=True)
+    resized = [frame.mask(sample.mask) for sample in read.samples]
+    if empty := [sample.name for sample, mask in zip(read.samples, resized, strict=True) if not mask.any()]:
         raise DataError(
             f"{samples.name}/{empty[0]} has an empty mask at {frame.size} px: calibration needs an object in every "
             "image, so leave this one out"
         )
-    images, boxes = batch_of([(sample.image, sample.box) for sample in read], frame, device)
-    masks = torch.stack([torch.from_numpy(mask) for mask in resized])
-    return images, boxes, masks[:, None].float().to(device), [f"{samples.name}/{sample.name}" for sample in read]
+    masks = torch.stack([torch.from_numpy(mask) for mask in resized])[:, None]
+    inputs, boxes, masks = (each.to(device) for each in (read.images, read.boxes, masks))
+    return inputs, boxes, masks, [f"{samples.name}/{sample.name}" for sample in read.samples], read.owner
 
 
 @dataclass(frozen=True)
@@ -82,9 +88,20 @@ class Job:
         return [name for name in self.collectors if not self.path(name).exists()]
 
     @cached_property
+    def images(self) -> Images:
+        """Positions in `span` image by image, those with as many samples together: the order of the sums."""
+        part = Subset(self.samples, tuple(self.span), self.samples.name)
+        return sorted(([self.span[n] for n in image] for image in by_image(part)), key=len)
+
+    @cached_property
     def partial_path(self) -> Path:
-        """Where the sums of an unfinished run are kept."""
-        return self.folder / f"partial-{'-'.join(self.path(name).stem for name in self.missing)}.safetensors"
+        """Where the sums of an unfinished run are kept; its name says in which order they are, if not the set's own."""
+        order = [position for image in self.images for position in image]
+        words = ["partial", *([] if order == list(self.span) else ["by", "image"]), *map(self._stem, self.missing)]
+        return self.folder / f"{'-'.join(words)}.safetensors"
+
+    def _stem(self, collector: str) -> str:
+        return self.path(collector).stem
 
     @property
     def partial_header(self) -> Header:
@@ -98,7 +115,8 @@ class Job:
         if not self.missing or not self.partial_path.exists():
             return None
         part = FilePart(self.partial_path)
-        if part.header != self.partial_header or not 0 < part.progress <= len(self.span):
+        known = set(accumulate(map(len, self.images)))
+        if part.header != self.partial_header or part.progress not in known:
             raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return part
 
@@ -109,10 +127,12 @@ class Job:
             return len(self.span)
         return self.partial.progress if self.partial else 0
 
-    def batches(self, batch_size: int) -> list[range]:
-        """Positions that remain, in batches."""
-        rest = self.span[self.done :]
-        return [rest[start : start + batch_size] for start in range(0, len(rest), batch_size)]
+    def batches(self, batch_size: int) -> list[Images]:
+        """Images that remain, in batches, each of as many samples an image."""
+        if self.done == len(self.span):
+            return []
+        counts = [0, *accumulate(map(len, self.images))]
+        return list(in_batches(self.images[counts.index(self.done) :], batch_size, alike=True))
 
     def parts(self) -> list[FilePart]:
         """Open the finished files."""
@@ -137,7 +157,7 @@ class Runner:
     def _flat(self) -> dict[str, Tensor]:
         return {f"{name}:{key}": value for name, sums in self._sums.sums.items() for key, value in sums.items()}
 
-    def add(self, batch: range) -> None:
+    def add(self, batch: Images) -> None:
         """Sum a batch; write the state now and then, and the result at the end."""
         self._sums.add(*read_batch(self._job.samples, batch, self._job.model))
         if self._sums.count == len(self._job.span):

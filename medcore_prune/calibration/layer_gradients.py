@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import StatisticsError
+from ..models.protocol import rows_of
 from ..models.switches import evaluating
 
 Pair = tuple[Tensor, Tensor]
@@ -46,6 +47,15 @@ class LayerBatch:
 Consume = Callable[[str, LayerBatch], None]
 
 
+@dataclass(frozen=True)
+class Round:
+    """Samples, no two of one image, among `images` that went forward: the image of each, and whether others follow."""
+
+    images: int
+    rows: Sequence[int]
+    last: bool = True
+
+
 class _Tap(torch.autograd.Function):
     """The identity on a layer's output; its backward sees the layer's input beside the gradient of its output.
 
@@ -67,7 +77,12 @@ class _Tap(torch.autograd.Function):
 
 
 class Watch:
-    """Runs the backward passes and hands each layer's `LayerBatch` on as soon as it is complete."""
+    """Runs the backward passes and hands each layer's `LayerBatch` on as soon as it is complete.
+
+    The forward pass is of N images. Samples that share one are differentiated in rounds, each with one sample of some
+    of the images. Whether losses and gradients are finite is asked for once, behind the last round, so that a device is
+    not waited for between its passes.
+    """
 
     def __init__(self, consume: Consume) -> None:
         self._consume = consume
@@ -75,7 +90,8 @@ class Watch:
         self._start = torch.zeros((), requires_grad=True)
         self._deepest: list[Tensor] = []
         self._gradients: dict[str, list[Tensor]] = {}
-        self._samples, self._last = 0, False
+        self._round, self._last = Round(0, ()), False
+        self._finite: list[tuple[str, Sequence[str], Tensor]] = []
 
     def forward_hook(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Put a tap behind the layer."""
@@ -93,43 +109,68 @@ class Watch:
         self._consume(name, LayerBatch(folded[0], tuple(folded[1:])))
 
     def _by_sample(self, tensor: Tensor) -> Tensor:
-        # windows are partitioned sample by sample, so folding them back is a reshape
-        folded = tensor.reshape(self._samples, -1, tensor.shape[-1])
+        # windows are partitioned image by image, so folding them back is a reshape
+        folded = rows_of(tensor.reshape(self._round.images, -1, tensor.shape[-1]), self._round.rows)
         return folded.to(torch.promote_types(folded.dtype, torch.float32))
 
-    def backward(self, losses: Sequence[Tensor], names: Sequence[str]) -> None:
-        """Run one backward pass for each loss, (B,), through the same graph; errors name the samples by `names`."""
-        self._samples = len(names)
+    def backward(self, losses: Sequence[Tensor], names: Sequence[str], among: Round | None = None) -> None:
+        """Run one backward pass for each loss, (B,), through the same graph.
+
+        Args:
+            losses: Of B samples, no two of which share an image.
+            names: What errors call them.
+            among: Which round of several it is; by default the only one, a sample an image in order.
+        """
+        self._round = among or Round(len(names), range(len(names)))
+        try:
+            self._run(losses, names)
+        except Exception:
+            # who reads what is not finite may fail for that reason alone
+            self._check()
+            raise
+        if self._round.last:
+            self._check()
+
+    def _run(self, losses: Sequence[Tensor], names: Sequence[str]) -> None:
         for number, loss in enumerate(losses):
-            _require_finite("loss", loss.detach()[:, None], names)
+            self._note("loss", loss.detach()[:, None], names)
             self._last = number == len(losses) - 1
             # samples do not mix in evaluation mode, so the gradient of the sum holds each sample's own
-            torch.autograd.grad(loss.sum(), self._start, retain_graph=not self._last)
+            torch.autograd.grad(loss.sum(), self._start, retain_graph=not (self._last and self._round.last))
             for gradient in self._deepest:
-                _require_finite("gradient", gradient.reshape(self._samples, -1), names)
+                self._note("gradient", rows_of(gradient.reshape(self._round.images, -1), self._round.rows), names)
             self._deepest.clear()
-        self.clear()
+        self._gradients.clear()
+
+    def _note(self, what: str, values: Tensor, names: Sequence[str]) -> None:
+        self._finite.append((what, names, torch.isfinite(values).all(1)))
+
+    def _check(self) -> None:
+        noted, self._finite = self._finite, []
+        if not noted:
+            return
+        flags = torch.cat([finite for _, _, finite in noted]).tolist()
+        for what, names, finite in noted:
+            own, flags = flags[: len(finite)], flags[len(finite) :]
+            if not all(own):
+                wrong = f"the {what} of {names[own.index(False)]} is not finite"
+                raise StatisticsError(f"{wrong}: look at this image and mask, or leave it out")
 
     def clear(self) -> None:
         """Forget everything caught."""
         self._deepest.clear()
         self._gradients.clear()
-
-
-def _require_finite(what: str, values: Tensor, names: Sequence[str]) -> None:
-    finite = torch.isfinite(values).all(1)
-    if not bool(finite.all()):
-        name = names[int((~finite).nonzero()[0])]
-        raise StatisticsError(f"the {what} of {name} is not finite: look at this image and mask, or leave it out")
+        self._finite.clear()
 
 
 @contextmanager
 def watching(model: nn.Module, layers: Mapping[str, nn.Linear], consume: Consume) -> Iterator[Watch]:
     """Watch linear layers of a model that runs inside the block; then call `backward` of what is yielded.
 
-    Their inputs are (B * k, ..., in) for a batch of B samples. `consume` is called once a layer and batch, during the
-    last backward pass, deepest layer first. Parameters are frozen and the model is in evaluation mode meanwhile; when
-    the block ends every hook is gone, and each parameter's `requires_grad` and each module's mode are as before.
+    Their inputs are (N * k, ..., in) for N images. `consume` is called once a layer and round of samples, during the
+    round's last backward pass, deepest layer first. Parameters are frozen and the model is in evaluation mode
+    meanwhile; when the block ends every hook is gone, and each parameter's `requires_grad` and each module's mode are
+    as before.
     """
     watch = Watch(consume)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

@@ -16,9 +16,9 @@ from .._support.errors import StatisticsError
 from ..data.masks import band_radius, boundary_band
 from ..defaults import DEFAULTS
 from ..models.losses import band_term, plain_loss
-from ..models.protocol import input_logits, low_res_logits
+from ..models.protocol import decode, embed, input_logits, rounds_of, rows_of
 from .collector import LOSSES, Collector, check_losses, faults_named, get_collector, is_own, prunable_layers, shapes_of
-from .layer_gradients import LayerBatch, Pair, watching
+from .layer_gradients import LayerBatch, Pair, Round, watching
 
 _EXPECTED = "expected it to yield pairs of '<sum>/<name>' and a tensor"
 
@@ -152,17 +152,46 @@ class Accumulator:
                 if has_bias or not key.endswith(f"/{layer_name}.bias"):
                     sums[key].add_(value)
 
-    def add(self, images: Tensor, boxes: Tensor, masks: Tensor, names: Sequence[str] | None = None) -> None:
-        """Add images (B, 3, S, S) from `protocol.preprocess`, boxes (B, 4) in their pixels, masks (B, 1, S, S) of 0 and
-        1.
+    def add(
+        self,
+        images: Tensor,
+        boxes: Tensor,
+        masks: Tensor,
+        names: Sequence[str] | None = None,
+        owner: Sequence[int] | None = None,
+    ) -> None:
+        """Add samples: images (N, 3, S, S) as `protocol.batch_of` makes them, boxes (B, 4) in their pixels, masks
+        (B, 1, S, S) of 0 and 1, and the image of each, its place among the N; None for one sample an image.
 
-        Errors call the samples by `names`; after one the sums are of no use.
+        The encoder runs forward once an image, and backward for every sample. Errors call the samples by `names`; after
+        one the sums are of no use.
         """
-        band = boundary_band(masks, band_radius(images.shape[-1], self._band_radius_px))
+        names = names or [f"sample {self.count + index}" for index in range(len(boxes))]
+        owner = range(len(images)) if owner is None else owner
+        rounds = rounds_of(owner)
         with watching(self.model, self._layers, self._consume) as watch:
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed_precision):
-                low_res = low_res_logits(self.model, images, boxes)
-            logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), images.shape[-1])
-            losses = [_LOSSES[name](logits, masks, band) for name in self.losses]
-            watch.backward(losses, names or [f"sample {self.count + index}" for index in range(len(images))])
-        self.count += len(images)
+            with self._precision(images):
+                embeddings = embed(self.model, images)
+            for chosen in rounds:
+                rows = [owner[place] for place in chosen]
+                prompts = (rows_of(each, chosen) for each in (boxes, masks))
+                # without a name, so that the decoder's part of the graph goes with its round
+                watch.backward(
+                    self._losses_of(rows_of(embeddings, rows), *prompts),
+                    [names[place] for place in chosen],
+                    Round(len(images), rows, last=chosen is rounds[-1]),
+                )
+        self.count += len(boxes)
+
+    def _precision(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed_precision)
+
+    def _losses_of(self, embeddings: Tensor, boxes: Tensor, masks: Tensor) -> list[Tensor]:
+        """Each loss of samples, (B,), from their images' embeddings."""
+        size = masks.shape[-1]
+        with self._precision(masks):
+            low_res = decode(self.model, embeddings, boxes)
+        logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), size)
+        masks = masks.float()
+        band = boundary_band(masks, band_radius(size, self._band_radius_px))
+        return [_LOSSES[name](logits, masks, band) for name in self.losses]

@@ -13,6 +13,7 @@ first step among them. Running statistics of batch norms stay as they are.
 import copy
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -51,8 +52,8 @@ class BlockFitter:
                 "fit_steps holds images out, and every data set has a single group of them (a video, a patient): give "
                 "more images, or leave fit_steps=0"
             )
-        self._held = _shares(images.groups, held)
-        self._fitted = _shares(images.groups, set(range(len(images))) - held)
+        self._held = _shares(images, held)
+        self._fitted = _shares(images, set(range(len(images))) - held)
 
     def fit(self, module: nn.Module, name: str, layer_name: str, read: Read) -> Generator[None, None, BlockCorrection]:
         """Fit a block in place, once all steps are done; yields after each of them.
@@ -170,10 +171,13 @@ def held_out(groups: Sequence[tuple[str, str]], seed: int) -> set[int]:
     return chosen
 
 
-def _shares(groups: Sequence[tuple[str, str]], chosen: set[int]) -> dict[int, float]:
-    """Weigh the chosen images so that all sum to 1 and each of their data sets counts the same."""
-    sets = [groups[row][0] for row in sorted(chosen)]
-    return {row: 1 / (len(set(sets)) * sets.count(groups[row][0])) for row in sorted(chosen)}
+def _shares(images: CorrectionImages, chosen: set[int]) -> dict[int, float]:
+    """Weigh each sample of the chosen images so that all sum to 1 and each of their data sets counts the same."""
+    set_of = {row: images.groups[row][0] for row in sorted(chosen)}
+    samples: Counter[str] = Counter()
+    for row, name in set_of.items():
+        samples[name] += images.samples_of[row]
+    return {row: 1 / (len(samples) * samples[name]) for row, name in set_of.items()}
 
 
 def drawn_rows(rows: Sequence[int], seed: str) -> Iterator[list[int]]:

@@ -3,16 +3,16 @@
 All of it depends on the teacher alone: whoever corrects many models of one teacher finds it once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..data.reading import by_image, in_batches, read_images
 from ..data.samples import SampleSet
 from ..models.families import blocks_of, geometry_of
-from ..models.protocol import batch_of
-from .streams import Added
+from .streams import ADDING_LAYERS, Added
 from .token_weights import WEIGHTINGS, TokenWeights
 
 
@@ -26,13 +26,13 @@ def kept_bytes(teacher: nn.Module, images: int) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one data set: their positions in it (`read`) and among all images (`rows`).
+    """Images of one data set: their samples' positions in it (`read`) and their own among all images (`rows`).
 
-    `share` is the weight of each token, so that all of a data set's tokens sum to 1 / (number of data sets).
+    `share` is the weight of each token of a sample, so that all of a data set's sum to 1 / (number of data sets).
     """
 
     dataset: str
-    read: range
+    read: Sequence[Sequence[int]]
     rows: slice
     share: float
 
@@ -40,8 +40,9 @@ class Batch:
 class CorrectionImages:
     """Images by data set, in the teacher's size, read a batch at a time.
 
-    The weights of their tokens are kept, 4 bytes a token and layer; with `keep` also the images, and what the teacher's
-    layers add to its stream.
+    Samples that show one image are one image here, whose tokens weigh as much as those of all its samples. The weights
+    of tokens are kept, 4 bytes a token and layer; with `keep` also the images, and what the teacher's layers add to its
+    stream.
     """
 
     def __init__(
@@ -51,29 +52,34 @@ class CorrectionImages:
         self._image_tokens = blocks_of(teacher)[0].tokens_side ** 2
         self._weights: dict[int, TokenWeights] = {}
         self._keep = keep
-        self._read: dict[int, tuple[Tensor, Tensor]] = {}
+        self._read: dict[int, tuple[Tensor, Tensor, tuple[int, ...]]] = {}
         self._added: dict[tuple[int, str], Added] = {}
         self.counts = {name: len(samples) for name, samples in drawn.items()}
+        """Samples by data set."""
+        self._of_set = {name: by_image(samples, read=True) for name, samples in drawn.items()}
+        self.samples_of = [len(image) for images in self._of_set.values() for image in images]
+        """How many samples each image has, in order."""
         self.batches = self._in_batches(batch_size)
 
     def __len__(self) -> int:
         """Number of images."""
-        return sum(self.counts.values())
+        return len(self.samples_of)
 
     @property
     def groups(self) -> list[tuple[str, str]]:
         """Data set and group of every image, in order: what must stay together when images are held out."""
-        return [(name, group) for name, samples in self._drawn.items() for group in samples.groups]
+        groups = {name: samples.groups for name, samples in self._drawn.items()}
+        return [(name, groups[name][image[0]]) for name, images in self._of_set.items() for image in images]
 
-    def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return images (B, 3, S, S), in the teacher's number type, and boxes (B, 4), on its device."""
+    def read(self, batch: Batch) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Return images (N, 3, S, S), in the teacher's number type, all boxes on them (B, 4), on its device, and the
+        image of each box.
+        """
         if batch.rows.start in self._read:
             return self._read[batch.rows.start]
         parameter = next(self._teacher.parameters())
-        samples = [self._drawn[batch.dataset][index] for index in batch.read]
-        pairs = [(sample.image, sample.box) for sample in samples]
-        images, boxes = batch_of(pairs, geometry_of(self._teacher).frame, parameter.device)
-        found = images.to(parameter.dtype), boxes
+        read = read_images(self._drawn[batch.dataset], batch.read, geometry_of(self._teacher).frame)
+        found = read.images.to(parameter.device, parameter.dtype), read.boxes.to(parameter.device), read.owner
         if self._keep:
             self._read[batch.rows.start] = found
         return found
@@ -88,11 +94,19 @@ class CorrectionImages:
             self._added[key] = found
         return found
 
-    def weigh(self, batch: Batch, images: Tensor, boxes: Tensor) -> None:
-        """Find the weights of a batch's tokens, if they are not known yet."""
-        if batch.rows.start not in self._weights:
-            found = WEIGHTINGS[self._weighting](self._teacher, images, boxes)
-            self._weights[batch.rows.start] = {name: value.to("cpu") for name, value in found.items()}
+    def weigh(self, batch: Batch, images: Tensor, boxes: Tensor, owner: Sequence[int]) -> None:
+        """Find the weights of a batch's tokens, if they are not known yet: those of all boxes on an image, summed."""
+        if batch.rows.start in self._weights:
+            return
+        found = {k: v.to("cpu") for k, v in WEIGHTINGS[self._weighting](self._teacher, images, boxes, owner).items()}
+        if len(boxes) > len(images):
+            for block in blocks_of(self._teacher):
+                alike = torch.ones(len(boxes), block.tokens_side, block.tokens_side)
+                for role in ADDING_LAYERS:
+                    name = block.layer_names[role]
+                    summed = torch.zeros(len(images), *alike.shape[1:])
+                    found[name] = summed.index_add_(0, torch.tensor(owner), found.get(name, alike))
+        self._weights[batch.rows.start] = found
 
     def weights(self, batch: Batch) -> TokenWeights:
         """Return the weights of a batch that `weigh` has seen."""
@@ -109,8 +123,7 @@ class CorrectionImages:
         offset = 0
         for name, count in self.counts.items():
             share = 1.0 / (len(self.counts) * count * self._image_tokens)
-            for start in range(0, count, batch_size):
-                read = range(start, min(start + batch_size, count))
-                batches.append(Batch(name, read, slice(offset + read.start, offset + read.stop), share))
-            offset += count
+            for read in in_batches(self._of_set[name], batch_size):
+                batches.append(Batch(name, read, slice(offset, offset + len(read)), share))
+                offset += len(read)
         return tuple(batches)

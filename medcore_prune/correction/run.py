@@ -70,7 +70,7 @@ class CorrectionRun:
         """Bring both networks to their first block, which must read (B, h, w, D), and weigh the tokens."""
         batches = self._images.batches
         for batch in track(batches, "reading images", total=len(batches), show=progress):
-            images, boxes = self._images.read(batch)
+            images, boxes, owner = self._images.read(batch)
             for name, model in self._models.items():
                 tokens, first = first_tokens(model, images), self._blocks[name][0]
                 wanted = (len(images), first.tokens_side, first.tokens_side, first.width)
@@ -82,7 +82,7 @@ class CorrectionRun:
                 self._write(name, batch, tokens)
             if batch is batches[0]:
                 check_streams(self._models["dense"], images[:1])
-            self._images.weigh(batch, images, boxes)
+            self._images.weigh(batch, images, boxes, owner)
 
     def _fit(self, dense: Block, cut: Block, role: str) -> LayerCorrection:
         """Fit `"proj"` or `"lin2"` of a block, in this order; the last one leaves the dense stream behind the block."""
@@ -140,12 +140,13 @@ class CorrectionRun:
         size = last.tokens_side**2 * last.width
         for batch in self._images.batches:
             dense, cut = (self._states[name][batch.rows, :size].double() for name in ("dense", "cut"))
-            error += float((dense - cut).square().sum())
-            norm += float(dense.square().sum())
+            counts = torch.tensor(self._images.samples_of[batch.rows], dtype=torch.float64)
+            error += float((dense - cut).square().sum(1) @ counts)
+            norm += float(dense.square().sum(1) @ counts)
         return (error / max(norm, 1e-300)) ** 0.5
 
     def _tokens(self, block: Block) -> int:
-        return block.tokens_side**2 * len(self._images)
+        return block.tokens_side**2 * sum(self._images.counts.values())
 
     def _entering(self, network: str, block: Block, rows: slice | Sequence[int]) -> Tensor:
         parameter = next(self._models[network].parameters())

@@ -37,7 +37,12 @@ class Sample:
 
 
 class SampleSet(Protocol):
-    """A finite, ordered data set whose items are read or made when asked for."""
+    """A finite, ordered data set whose items are read or made when asked for.
+
+    Items are asked for by one thread at a time, not always the one that made the set. A set may also have
+    `image_keys()`, a word for each sample's image that is equal where samples show one image: then each image is
+    encoded once, wherever its samples stand.
+    """
 
     @property
     def name(self) -> str: ...
@@ -164,6 +169,10 @@ class ArraySet:
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
 
+    def image_keys(self) -> Sequence[str]:
+        """SHA-256 of each sample's image pixels (hex), in order."""
+        return [image_hash(sample.image) for sample in self.samples]
+
     def hashes(self) -> Sequence[str]:
         """SHA-256 of each sample's image, mask and given box (hex), in order."""
         own = (None if sample.box == box_from_mask(sample.mask) else sample.box for sample in self.samples)
@@ -280,6 +289,14 @@ class Subset:
         """SHA-256 of each sample's image and mask pixels (hex), in order."""
         return self._pick(self.parent.hashes())
 
+    def image_keys(self) -> Sequence[str] | None:
+        """What tells which samples show one image, as `image_keys` says of the whole set."""
+        if isinstance(self.parent, ArraySet):
+            # of these alone: there is nothing to look up, all are hashed
+            return [image_hash(self.parent[index].image) for index in self.indices]
+        known = image_keys(self.parent)
+        return None if known is None else self._pick(known)
+
     def image_hashes(self) -> Sequence[str]:
         """SHA-256 of each sample's image pixels (hex), in order."""
         return self._pick(image_hashes(self.parent))
@@ -304,6 +321,16 @@ def image_hashes(samples: SampleSet) -> Sequence[str]:
     """Return SHA-256 of each sample's image pixels (hex); sets that do not keep them are read through."""
     kept = getattr(samples, "image_hashes", None)
     return kept() if kept is not None else [image_hash(sample.image) for sample in samples]
+
+
+def image_keys(samples: SampleSet) -> Sequence[str] | None:
+    """Return a word for each sample's image, equal where samples show one image, without reading any file.
+
+    None for a set that knows neither its files (`image_keys`) nor its images (`image_hashes`). The words only say where
+    to look: whoever relies on them compares the pixels as they are read.
+    """
+    kept = getattr(samples, "image_keys", None) or getattr(samples, "image_hashes", None)
+    return None if kept is None else kept()
 
 
 def perceptual_hashes(samples: SampleSet) -> Sequence[str]:

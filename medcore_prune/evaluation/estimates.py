@@ -24,6 +24,7 @@ from ..models.families import blocks_of, family_of, geometry_of
 from ..models.macs import macs_of
 from ..models.protocol import blank_batch, decode, low_res_logits, masks_from_logits
 from .evaluate import BATCH_SIZE
+from .images import KEPT_BYTES
 from .memory import peak_bytes
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -194,16 +195,24 @@ class PredictionStep:
         masks_from_logits(low_res_logits(model, images, boxes), grid, grid, frame)
 
 
+def input_bytes(model: nn.Module) -> int:
+    """Bytes of one image and box as a model reads them."""
+    return sum(part.nbytes for part in blank_batch(model, 1, "meta")[:2])
+
+
 def held_images(model: nn.Module, images: int) -> int:
-    """Bytes of the images of an `EvaluationSet`, which are held on the processor; 0 for a model elsewhere."""
-    if on_device(model).type != "cpu":
-        return 0
-    return images * sum(part.nbytes for part in blank_batch(model, 1, "meta")[:2])
+    """Most bytes of images that an `EvaluationSet` keeps for the next model, on its device or the processor."""
+    return min(KEPT_BYTES, images * input_bytes(model))
+
+
+def read_ahead(model: nn.Module) -> int:
+    """Bytes an image of the batch that is read while another one is worked on; 0 for a model off the processor."""
+    return input_bytes(model) if on_device(model).type == "cpu" else 0
 
 
 def held_masks(model: nn.Module, images: int) -> int:
-    """Bytes of the masks that `predict` returns, likewise."""
-    return images * _GRID_PX**2 if on_device(model).type == "cpu" else 0
+    """Most bytes of the true masks and of those that `predict` returns, packed; 0 for a model off the processor."""
+    return images * 2 * _GRID_PX**2 // 8 if on_device(model).type == "cpu" else 0
 
 
 def on_device(model: nn.Module) -> torch.device:
@@ -217,26 +226,28 @@ def shared(total: int, batch_size: int) -> int:
     return -(-max(0, total) // batch_size)
 
 
-def evaluation_estimate(model: nn.Module, images: int, *, batch_size: int = BATCH_SIZE, trial: bool = True) -> Estimate:
+def evaluation_estimate(
+    model: nn.Module, images: int, *, batch_size: int = BATCH_SIZE, models: int = 1, trial: bool = True
+) -> Estimate:
     """Estimate `evaluate`, without what comparing the masks takes.
 
     Args:
         model: As for `evaluate`.
         images: How many.
         batch_size: Images at a time.
+        models: How many are evaluated on these images in one go; of several, images are kept up to 2 GB.
         trial: As for `calibration_estimate`.
 
     Returns:
         The estimate.
     """
-    held, work = held_images(model, images), peak_bytes(PredictionStep(batch_size), model)
+    work = peak_bytes(PredictionStep(batch_size), model)
     return Estimate(
         work="evaluation",
         passes=images,
         batch_size=batch_size,
-        # images are there twice for a moment, while they are put together
-        fixed={"images": held + max(0, held - work), "masks": held_masks(model, images)},
-        per_image={"work": shared(work, batch_size)},
+        fixed={"images": held_images(model, images) if models > 1 else 0, "masks": held_masks(model, images)},
+        per_image={"work": shared(work, batch_size), "read ahead": read_ahead(model)},
         disk_bytes=0,
         seconds=images * seconds_per_image(model) if trial else None,
         device=str(next(model.parameters()).device),

@@ -1,8 +1,8 @@
 """How good a model's masks are: images in, one row of metrics an image out."""
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -13,68 +13,41 @@ from torch import Tensor, nn
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
 from .._support.progress import track
-from ..data.frame import Frame
-from ..data.masks import resize_mask
-from ..data.samples import SampleSet
 from ..data.splits.split import Data, Split, named_sets
 from ..models.families import geometry_of
-from ..models.protocol import Postprocess, batch_of, input_logits, low_res_logits, masks_from_logits
+from ..models.protocol import Postprocess, input_logits, low_res_logits, masks_from_logits, rows_of
+from .images import EvalSize, EvaluationSet
 from .metrics import MaskMetrics, evaluate_mask
+from .packed import PackedMasks
 
 BATCH_SIZE = 16
 """Images at a time, unless said otherwise."""
 
 Masks = Sequence[npt.NDArray[np.bool_]]
-"""One (H, W) mask an image."""
-EvalSize = int | Literal["original"]
-"""Side in pixels of the square grid on which masks are compared, or each image's own size."""
+"""One (H, W) mask a sample."""
 _METRICS = tuple(MaskMetrics.__dataclass_fields__)
 
 
-class EvaluationSet:
-    """A data set made ready once for many models: input tensors, boxes, and true masks on the evaluation grid.
+@torch.no_grad()
+def predicted(
+    model: nn.Module, images: EvaluationSet, batch_size: int = BATCH_SIZE
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """Run a model over a set: positions of some samples, and their low-resolution logits (B, 1, h, w).
 
-    Args:
-        samples: Images, masks and boxes.
-        frame: How images lie in the model's input.
-        eval_size: Side in pixels of the square grid on which masks are compared (METHOD section 10), or `"original"`.
-
-    Attributes:
-        grids: (H, W) of the grid of each image.
-        shapes: (H, W) of each image.
+    The encoder runs once an image, whatever the boxes on it, and at most `batch_size` boxes are decoded together.
     """
-
-    def __init__(self, samples: SampleSet, frame: Frame, eval_size: EvalSize = 256) -> None:
-        if not len(samples):
-            raise DataError(f"data set {samples.name!r} holds no image to evaluate on")
-        if eval_size != "original" and (not isinstance(eval_size, int) or eval_size < 1):
-            raise DataError(f"the evaluation grid: expected at least 1 pixel a side, or 'original', got {eval_size!r}")
-        self.name, self.frame = samples.name, frame
-        self.ids, self.groups = list(samples.ids), list(samples.groups)
-        images, boxes, self.true_masks, self.eval_boxes = [], [], [], []
-        self.grids: list[tuple[int, int]] = []
-        self.shapes: list[tuple[int, int]] = []
-        for sample in samples:
-            image, box = batch_of([(sample.image, sample.box)], frame)
-            images.append(image)
-            boxes.append(box)
-            height, width = sample.mask.shape
-            rows, columns = (height, width) if eval_size == "original" else (eval_size, eval_size)
-            self.shapes.append((height, width))
-            self.grids.append((rows, columns))
-            self.true_masks.append(sample.mask if eval_size == "original" else resize_mask(sample.mask, eval_size))
-            x0, y0, x1, y1 = sample.box
-            # the far edges of the last pixels, so that the scaled box covers them whole
-            scaled = (x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height)
-            left, top, right, bottom = (value * n for value, n in zip(scaled, (columns, rows) * 2, strict=True))
-            self.eval_boxes.append((left, top, right - 1, bottom - 1))
-        self.images, self.boxes = torch.cat(images), torch.cat(boxes)
-
-    def __len__(self) -> int:
-        return len(self.ids)
+    for batch in images.batches(batch_size, next(model.parameters()).device):
+        yield batch.positions, low_res_logits(model, batch.images, batch.boxes, batch.owner, batch_size)
 
 
 @torch.no_grad()
+def low_res_of(model: nn.Module, images: EvaluationSet, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Low-resolution logits of a whole set, (samples, 1, h, w), in its order."""
+    positions, parts = zip(*predicted(model, images, batch_size), strict=True)
+    row_of = {position: row for row, position in enumerate(chain.from_iterable(positions))}
+    return rows_of(torch.cat(parts), [row_of[position] for position in range(len(images))])
+
+
 def predict(
     model: nn.Module,
     images: EvaluationSet,
@@ -83,37 +56,42 @@ def predict(
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Masks:
-    """Predict the mask of every image on the evaluation grid by a `Sam` of the set's input size, in evaluation mode."""
-    masks: list[npt.NDArray[np.bool_]] = []
-    device = next(model.parameters()).device
-    starts = range(0, len(images), batch_size)
-    for start in track(starts, f"predicting {images.name}", total=len(starts), show=progress):
-        part = slice(start, start + batch_size)
-        logits = low_res_logits(model, *(each[part].to(device) for each in (images.images, images.boxes)))
-        masks += masks_of(logits, images, start, postprocess)
+    """Predict each sample's mask on its evaluation grid by a `Sam` of the set's input size, in evaluation mode."""
+    masks = PackedMasks()
+    batches = predicted(model, images, batch_size)
+    total = -(-images.most_images // batch_size)
+    for positions, logits in track(batches, f"predicting {images.name}", total=total, show=progress):
+        for position, mask in zip(positions, masks_of(logits, images, positions, postprocess), strict=True):
+            masks[position] = mask
     return masks
 
 
+@torch.no_grad()
 def masks_of(
-    logits: Tensor, images: EvaluationSet, start: int = 0, postprocess: Postprocess = "medsam"
+    logits: Tensor,
+    images: EvaluationSet,
+    positions: Sequence[int] | None = None,
+    postprocess: Postprocess = "medsam",
 ) -> list[npt.NDArray[np.bool_]]:
-    """Turn low-resolution logits (B, 1, h, w) of images from `start` on into their masks on the evaluation grid."""
-    places = range(start, start + len(logits))
-    keys = [(images.shapes[place], images.grids[place]) for place in places]
+    """Turn low-resolution logits (B, 1, h, w) of some samples, of all by default, into masks on the evaluation grid."""
+    places = [images.place(position) for position in (range(len(images)) if positions is None else positions)]
+    keys = [(place.shape, place.grid) for place in places]
     if len(set(keys)) == 1:
         return list(masks_from_logits(logits, *keys[0], images.frame, postprocess).cpu().numpy())
     pairs = zip(logits, keys, strict=True)
-    return [masks_from_logits(one[None], *key, images.frame, postprocess)[0].cpu().numpy() for one, key in pairs]
+    found = [masks_from_logits(one[None], *key, images.frame, postprocess)[0] for one, key in pairs]
+    # all of them are asked for before the first is waited for
+    return [mask.cpu().numpy() for mask in found]
 
 
 def grid_logits(logits: Tensor, images: EvaluationSet, start: int = 0, size: int = 256) -> Tensor:
-    """Bring low-resolution logits of images from `start` on to a square grid that covers each image, bilinearly.
+    """Bring low-resolution logits of samples from `start` on to a square grid that covers each image, bilinearly.
 
     (B, 1, h, w) to (B, 1, size, size): the grid on which true masks of that size lie, whatever the model's frame.
     """
     if not images.frame.padded:
         return input_logits(logits, size)
-    shapes = images.shapes[start : start + len(logits)]
+    shapes = [images.place(position).shape for position in range(start, start + len(logits))]
     cropped = [images.frame.crop(one[None], shape) for one, shape in zip(logits, shapes, strict=True)]
     return torch.cat([input_logits(one, size) for one in cropped])
 
@@ -169,7 +147,7 @@ def evaluate(
     frame = geometry_of(model).frame
     tables = []
     for samples in (data.test if isinstance(data, Split) else named_sets(data, "evaluation")).values():
-        images = EvaluationSet(samples, frame, eval_size)
+        images = EvaluationSet(samples, frame, eval_size, kept_bytes=0)
         masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
         tables.append(score(masks, images, tolerance_px=tolerance_px))
     if not tables:

@@ -5,7 +5,9 @@ import numpy.typing as npt
 
 from .._support.errors import DataError
 from ..data.prompts import Box
-from .evaluate import EvaluationSet, Masks
+from .evaluate import Masks
+from .images import EvaluationSet
+from .packed import PackedMasks
 
 Offsets = npt.NDArray[np.floating]
 
@@ -50,4 +52,4 @@ def floor_masks(name: str, images: EvaluationSet) -> Masks:
     """Return a mask an image from its box prompt, by a name in `FLOORS`."""
     if name not in FLOORS:
         raise DataError(f"unknown floor {name!r}: expected one of {', '.join(FLOORS)}")
-    return [FLOORS[name](box, shape) for box, shape in zip(images.eval_boxes, images.grids, strict=True)]
+    return PackedMasks([FLOORS[name](place.box, place.grid) for place in images.places])

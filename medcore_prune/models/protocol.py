@@ -5,6 +5,7 @@ the square input, LiteMedSAM's are padded. segment-anything's `SamPredictor` pad
 a MedSAM checkpoint gives worse masks under it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -48,9 +49,51 @@ def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
     return family_of(model).decode(model, embeddings, boxes)
 
 
-def low_res_logits(model: nn.Module, images: Tensor, boxes: Tensor) -> Tensor:
-    """Predict (B, 1, 4 h, 4 w) logits from what `batch_of` makes, one box an image."""
-    return decode(model, embed(model, images), boxes)
+def low_res_logits(
+    model: nn.Module, images: Tensor, boxes: Tensor, owner: Sequence[int] | None = None, at_a_time: int | None = None
+) -> Tensor:
+    """Predict (B, 1, 4 h, 4 w) logits of B boxes; the encoder runs once an image, whatever the boxes on it.
+
+    Args:
+        model: A model of a known family.
+        images: (N, 3, S, S), as `batch_of` makes them.
+        boxes: (B, 4) in input pixels.
+        owner: The image of each box, its place among the N; None for one box an image, in order.
+        at_a_time: Boxes that are decoded together; by default as many as there are images, which takes the memory of
+            one box an image.
+    """
+    embeddings = embed(model, images)
+    if owner is None:
+        return decode(model, embeddings, boxes)
+    step = at_a_time or len(images)
+    parts = [
+        decode(model, rows_of(embeddings, owner[start : start + step]), boxes[start : start + step])
+        for start in range(0, len(boxes), step)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
+    """Take rows of a tensor, (N, ...) to (len(rows), ...); the tensor itself where these are all of them in order."""
+    if list(rows) == list(range(len(values))):
+        return values
+    # an index of numbers would have to be copied to the device, which waits for it
+    return torch.cat([values[row : row + 1] for row in rows])
+
+
+def rounds_of(owner: Sequence[int]) -> list[list[int]]:
+    """Boxes in rounds, so that none has two of one image: the first of each image, the second of each, and so on.
+
+    What is differentiated for every box by itself takes one backward pass a round through the images' one forward pass.
+    """
+    rounds: list[list[int]] = []
+    seen: Counter[int] = Counter()
+    for box, image in enumerate(owner):
+        if seen[image] == len(rounds):
+            rounds.append([])
+        rounds[seen[image]].append(box)
+        seen[image] += 1
+    return rounds
 
 
 def input_logits(low_res: Tensor, size: int) -> Tensor:

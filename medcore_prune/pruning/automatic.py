@@ -13,12 +13,12 @@ from .._support.errors import BudgetError, DataError
 from .._support.progress import track
 from ..calibration.statistics import Statistics
 from ..data.splits.split import Data, training_samples
-from ..evaluation.evaluate import EvaluationSet, grid_logits
+from ..evaluation.evaluate import grid_logits, low_res_of
+from ..evaluation.images import EvaluationSet
 from ..evaluation.leverage import BAND_PX, GRID_PX, QUANTILE, Before
 from ..evaluation.pooled import PooledValues
 from ..models.families import geometry_of
 from ..models.groups import FAMILY_NAMES, Family
-from ..models.protocol import low_res_logits
 from ..scoring.inputs import Inputs
 from ..scoring.recipes import Scorer, scored
 from .block_times import block_times
@@ -205,14 +205,8 @@ class SplitSearch:
         if state in self._maps:
             self._maps[state] = self._maps.pop(state)
             return self._maps[state]
-        device = next(self.model.parameters()).device
         with masked(self.model, self.plan(state)):
-            parts = [
-                low_res_logits(self.model, *(of[i : i + size].to(device) for of in (each.images, each.boxes)))
-                for each in self._images
-                for size in [self._batch_size]
-                for i in range(0, len(each), size)
-            ]
+            parts = [low_res_of(self.model, each, self._batch_size) for each in self._images]
         self._maps[state] = torch.cat(parts)
         while len(self._maps) > _MAPS_KEPT:
             del self._maps[next(iter(self._maps))]

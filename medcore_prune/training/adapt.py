@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .._support.ahead import StepsAhead, ahead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
 from ..data.samples import SampleSet
@@ -39,10 +40,12 @@ def adapt_pool(
     frame = geometry_of(model).frame
     augment = Augmentation()
 
+    device = next(model.parameters()).device
+
     def batches(step: int) -> Batch:
         return pool.batch(
             step, seed=settings.seed, count=settings.batch_size, frame=frame, prompts=settings.prompts, augment=augment
-        )
+        ).pinned_for(device)
 
     training = TrainSettings(
         steps=settings.steps,
@@ -60,7 +63,7 @@ def adapt_pool(
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return train(
         model,
-        batches,
+        StepsAhead(batches, settings.steps),
         training,
         state_path,
         validate=None if validation is None else validate,
@@ -74,10 +77,13 @@ def adapt_pool(
 def validation_loss(model: nn.Module, pool: Pool, at_a_time: int | None = None) -> float:
     """Mean Dice + BCE over a pool, each image once, without augmentation; at most so many images together."""
     frame, device = geometry_of(model).frame, next(model.parameters()).device
-    total, count = 0.0, min(_VALIDATION_BATCH, at_a_time or _VALIDATION_BATCH)
-    for start in range(0, len(pool), count):
-        batch = pool.in_order(start, min(start + count, len(pool)), frame)
-        total += float(batch_loss(model, batch.to(device))) * len(batch.images)
+    count = min(_VALIDATION_BATCH, at_a_time or _VALIDATION_BATCH)
+    spans = [(start, min(start + count, len(pool))) for start in range(0, len(pool), count)]
+    read = ahead(pool.in_order(*span, frame) for span in spans)
+    losses = torch.stack([batch_loss(model, batch.to(device)) for batch in read]).tolist()
+    total = 0.0
+    for loss, (start, stop) in zip(losses, spans, strict=True):
+        total += loss * (stop - start)
     return total / len(pool)
 
 

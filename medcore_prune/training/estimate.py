@@ -22,7 +22,7 @@ from ..models.switches import is_checkpointing, set_checkpointing
 from .adapt import pool_size
 from .loop import Loss, train
 from .objective import RecoveryObjective
-from .pool import Batch
+from .pool import POOL_BYTES, Batch
 from .record import Scores
 from .settings import DEFAULT_RECOVERY, RecoverySettings
 
@@ -123,7 +123,7 @@ def recovery_estimate(
         batch_size=together,
         fixed={
             "optimiser": optimiser,
-            "images": _images(model, images, validation_images if validates else 0, optimiser + whole),
+            "images": _images(model, images, validation_images if validates else 0, settings.batch_size),
             "masks": held_masks(model, validation_images if validates else 0),
             "validation": whole - work,
         },
@@ -136,9 +136,11 @@ def recovery_estimate(
     )
 
 
-def _images(model: nn.Module, images: int, validation_images: int, later: int) -> int:
-    """Bytes of the images that are held; each kind twice for a moment before `later` bytes of other things are."""
+def _images(model: nn.Module, images: int, validation_images: int, batch_size: int) -> int:
+    """Most bytes of the images that are kept, and of the batch that is made while another one is trained on."""
+    looked_at = held_images(model, validation_images)
     if on_device(model).type != "cpu":
-        return 0
-    pool, looked_at = images * (_RGB + 1) * pool_size(model) ** 2, held_images(model, validation_images)
-    return pool + looked_at + max(0, pool - looked_at - later, looked_at - later)
+        return looked_at
+    pool = min(POOL_BYTES, images * (_RGB + 1) * pool_size(model) ** 2)
+    ahead = sum(part.nbytes for part in blank_batch(model, batch_size, "meta")) if images else 0
+    return pool + looked_at + ahead

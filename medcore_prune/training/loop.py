@@ -281,25 +281,28 @@ def _take_step(
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate_at(state.step, settings)
     state.optimiser.zero_grad(set_to_none=True)
-    total, terms = 0.0, dict[str, float]()
+    seen, shares, names = list[Tensor](), list[float](), list[str]()
     for part in batch.parts(at_a_time):
         # a loss is a mean over images, and so a weighted mean of those of its parts
-        share = len(part.images) / len(batch.images)
+        shares.append(len(part.images) / len(batch.images))
         loss = objective(model, part.to(device))
-        value, *others = torch.stack([loss.total.detach(), *(term.detach() for term in loss.terms.values())]).tolist()
-        if not all(map(math.isfinite, (value, *others))):
-            raise _not_finite("loss", state)
-        (share * loss.total).backward()
-        total += share * value
-        for name, other in zip(loss.terms, others, strict=True):
-            terms[name] = terms.get(name, 0.0) + share * other
+        names = list(loss.terms)
+        seen.append(torch.stack([loss.total.detach(), *(term.detach() for term in loss.terms.values())]))
+        (shares[-1] * loss.total).backward()
     norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], settings.clip_norm)
+    # the one place of a step where the device is waited for
+    *losses, length = torch.cat([*seen, norm.detach().reshape(1).to(seen[0])]).tolist()
+    if not all(map(math.isfinite, losses)):
+        raise _not_finite("loss", state)
     # a gradient that is not finite would spoil every weight, and the state saved next with them
-    if not bool(torch.isfinite(norm)):
+    if not math.isfinite(length):
         raise _not_finite("gradient", state)
     state.optimiser.step()
     state.step += 1
-    state.record.add(total, terms)
+    values = [0.0] * (1 + len(names))
+    for place, value in enumerate(losses):
+        values[place % len(values)] += shares[place // len(values)] * value
+    state.record.add(values[0], dict(zip(names, values[1:], strict=True)))
 
 
 def _not_finite(what: str, state: TrainState) -> MedcorePruneError:

@@ -1,10 +1,12 @@
-"""A training pool: images and masks held as tensors, from which augmented batches are drawn.
+"""A training pool: images and masks as bytes, from which augmented batches are drawn.
 
 A batch depends on the pool, the seed and the step alone, so a resumed training sees what an uninterrupted one would.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +21,8 @@ from ..data.samples import SampleSet
 
 # MedSAM moves box corners outward by up to 20 of 1024 pixels when training
 BOX_JITTER_FRACTION = 20 / 1024
+POOL_BYTES = 4_000_000_000
+"""Most bytes of images and masks that a pool of data sets keeps: 530 images for a model of 1024 pixels."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,14 @@ class Batch:
     masks: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch on another device."""
-        return Batch(self.images.to(device), self.boxes.to(device), self.masks.to(device))
+        """Return the batch on another device; pinned memory is copied without waiting."""
+        return Batch(*(each.to(device, non_blocking=True) for each in (self.images, self.boxes, self.masks)))
+
+    def pinned_for(self, device: torch.device) -> "Batch":
+        """Return the batch in memory that a CUDA device copies from by itself; for others as it is."""
+        if device.type != "cuda":
+            return self
+        return Batch(*(each.pin_memory() for each in (self.images, self.boxes, self.masks)))
 
     def parts(self, at_a_time: int | None) -> Iterator["Batch"]:
         """Cut it into batches of at most so many images, each with its own boxes and masks; None leaves it whole."""
@@ -77,94 +87,136 @@ class Batch:
             yield Batch(self.images[start : start + step], self.boxes[rows], self.masks[rows])
 
 
-class Pool:
-    """Images (N, 3, P, P) uint8, stretched to one size, with one or more masks each: (M, P, P) uint8, 255 inside.
+@dataclass(frozen=True)
+class Scene:
+    """One image of a pool, (3, P, P) uint8, its masks (m, P, P) uint8, 255 inside, and its own (H, W)."""
 
-    `owner`, (M,) int64, is the image of each mask; `shapes` are the images' own (H, W), None for squares.
+    image: Tensor
+    masks: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: np.ndarray, masks: Sequence[np.ndarray], size: int) -> "Scene":
+        """Stretch an image uint8 (H, W, 3) and its masks bool (H, W) to a square of `size` pixels."""
+        pixels = _square(torch.tensor(image).permute(2, 0, 1).float(), size)
+        held = [_square(torch.tensor(mask)[None].float() * 255, size) for mask in masks]
+        return cls(pixels, torch.cat(held), (int(image.shape[0]), int(image.shape[1])))
+
+
+class Pool:
+    """Images stretched to one size, with one or more masks each, read when they are drawn.
+
+    They are kept as bytes as long as they fit into `kept_bytes`; the others are read again each time.
+
+    Args:
+        masks: How many masks each image has, at least one.
+        read: Gives the scene of an image by its number, the same one each time.
+        kept_bytes: None keeps all.
     """
 
-    def __init__(
-        self, images: Tensor, masks: Tensor, owner: Tensor, shapes: Sequence[tuple[int, int]] | None = None
-    ) -> None:
-        if len(masks) != len(owner) or not len(images):
-            raise DataError(f"a pool needs images and an owner a mask: got {len(images)} images, {len(masks)} masks")
-        self.images, self.masks = images, masks
-        self.shapes = [(1, 1)] * len(images) if shapes is None else list(shapes)
-        counts = torch.bincount(owner, minlength=len(images))
-        if int(counts.min()) == 0:
-            raise DataError(f"image {int(counts.argmin())} of the pool has no mask")
-        order = torch.argsort(owner, stable=True)
-        self._of_image = list(torch.split(order, counts.tolist()))
+    def __init__(self, masks: Sequence[int], read: Callable[[int], Scene], kept_bytes: int | None = POOL_BYTES) -> None:
+        if not masks:
+            raise DataError("no images to train on: expected at least one data set")
+        if 0 in masks:
+            raise DataError(f"image {masks.index(0)} of the pool has no mask")
+        self._masks, self._read, self._kept = list(masks), read, dict[int, Scene]()
+        self._left = math.inf if kept_bytes is None else kept_bytes
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._masks)
+
+    def scene(self, index: int) -> Scene:
+        """One image with its masks, kept or read."""
+        if (found := self._kept.get(index)) is not None:
+            return found
+        made = self._read(index)
+        size = made.image.nbytes + made.masks.nbytes
+        if size <= self._left:
+            self._left -= size
+            self._kept[index] = made
+        return made
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of all images and masks, in order."""
         digest = hashlib.sha256()
-        for part in (self.images, self.masks, *self._of_image):
-            digest.update(part.contiguous().numpy().data)
+        masks = []
+        for index in range(len(self)):
+            scene = self.scene(index)
+            digest.update(scene.image.contiguous().numpy().data)
+            # all images come before all masks, which are small when they are compressed
+            masks.append(zlib.compress(scene.masks.contiguous().numpy().data, 1))
+        for packed in masks:
+            digest.update(zlib.decompress(packed))
+        for part in torch.arange(sum(self._masks)).split(self._masks):
+            digest.update(part.numpy().data)
         return digest.hexdigest()
 
     @classmethod
     def of_scenes(cls, scenes: Iterable[tuple[np.ndarray, Sequence[np.ndarray]]], size: int) -> "Pool":
-        """Build a pool from (image uint8 (H, W, 3), masks bool (n, H, W)) pairs, resized to `size` pixels."""
-        images, masks, owner, shapes = [], [], [], []
-        for index, (image, of_image) in enumerate(scenes):
-            images.append(_square(torch.tensor(image).permute(2, 0, 1).float(), size))
-            shapes.append((int(image.shape[0]), int(image.shape[1])))
-            for mask in of_image:
-                masks.append(_square(torch.tensor(mask)[None].float() * 255, size)[0])
-                owner.append(index)
-        if not images:
-            raise DataError("no images to train on: expected at least one data set")
-        return cls(torch.stack(images), torch.stack(masks), torch.tensor(owner), shapes)
+        """Build a pool from (image uint8 (H, W, 3), masks bool (n, H, W)) pairs, resized to `size` pixels; all kept."""
+        made = []
+        for number, (image, masks) in enumerate(scenes):
+            if not len(masks):
+                raise DataError(f"image {number} of the pool has no mask")
+            made.append(Scene.of(image, masks, size))
+        return cls([len(scene.masks) for scene in made], made.__getitem__, kept_bytes=None)
 
     @classmethod
-    def of_sets(cls, sets: Iterable[SampleSet], size: int) -> "Pool":
+    def of_sets(cls, sets: Iterable[SampleSet], size: int, kept_bytes: int = POOL_BYTES) -> "Pool":
         """Build a pool from sample sets, one mask an image, resized to `size` pixels."""
-        return cls.of_scenes(((sample.image, [sample.mask]) for group in sets for sample in group), size)
+        held = [samples for samples in sets if len(samples)]
+        places = [(samples, position) for samples in held for position in range(len(samples))]
+
+        def read(index: int) -> Scene:
+            samples, position = places[index]
+            sample = samples[position]
+            return Scene.of(sample.image, [sample.mask], size)
+
+        return cls([1] * len(places), read, kept_bytes)
 
     def batch(
         self, step: int, *, seed: int, count: int, frame: Frame, prompts: int = 1, augment: Augmentation | None = None
     ) -> Batch:
         """Draw the batch of a step, which with the seed determines it: `count` images, in a model's `frame`.
 
-        Each has `prompts` boxes and masks, drawn with replacement from its masks.
+        Each has `prompts` boxes and masks, drawn with replacement from its masks. Every draw is augmented by itself, so
+        that no two share what the encoder sees, even of one image.
         """
         rng = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
-        chosen = torch.randint(len(self.images), (count,), generator=rng)
-        picks = [
-            mine[torch.randint(len(mine), (prompts,), generator=rng)] for mine in (self._of_image[i] for i in chosen)
-        ]
-        stack = torch.cat([self.images[chosen], self.masks[torch.stack(picks)]], dim=1).float() / 255
+        chosen = torch.randint(len(self), (count,), generator=rng).tolist()
+        picks = [torch.randint(self._masks[index], (prompts,), generator=rng) for index in chosen]
+        scenes = [self.scene(index) for index in chosen]
+        stack = _stack([(scene, scene.masks[pick]) for scene, pick in zip(scenes, picks, strict=True)])
         warped = _warp(stack, frame.size, augment, rng)
         images = _recolour(warped[:, :3].clamp(0, 1), augment, rng)
-        images, masks = self._placed(images, warped[:, 3:].clamp(0, 1), chosen, frame)
+        images, masks = _placed(images, warped[:, 3:].clamp(0, 1), scenes, frame)
         masks = masks.reshape(-1, 1, frame.size, frame.size)
         return Batch(images, _boxes(masks, rng if augment else None), masks)
 
-    def _placed(self, images: Tensor, masks: Tensor, chosen: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        """Put images and masks that fill the square, as warping leaves them, where the frame has them."""
-        if not frame.padded:
-            return images, masks
-        shapes = [self.shapes[index] for index in chosen.tolist()]
-        both = [
-            torch.stack([frame.place(each, shape) for each, shape in zip(part, shapes, strict=True)])
-            for part in (images, masks)
-        ]
-        return both[0], both[1].clamp(0, 1)
-
     def in_order(self, start: int, stop: int, frame: Frame) -> Batch:
         """Return images `start` to `stop` as they are, with the first mask of each."""
-        index = torch.arange(start, stop)
-        masks = self.masks[torch.stack([self._of_image[i][:1] for i in range(start, stop)])]
-        stack = torch.cat([self.images[index], masks], dim=1).float() / 255
-        stack = _warp(stack, frame.size, None, torch.Generator())
+        scenes = [self.scene(index) for index in range(start, stop)]
+        stack = _warp(_stack([(scene, scene.masks[:1]) for scene in scenes]), frame.size, None, torch.Generator())
         images = _recolour(stack[:, :3].clamp(0, 1), None, torch.Generator())
-        images, targets = self._placed(images, stack[:, 3:].clamp(0, 1), index, frame)
+        images, targets = _placed(images, stack[:, 3:].clamp(0, 1), scenes, frame)
         return Batch(images, _boxes(targets, None), targets)
+
+
+def _stack(scenes: Sequence[tuple[Scene, Tensor]]) -> Tensor:
+    """Images with some of their masks behind their colours, (B, 3 + k, P, P) in [0, 1]."""
+    return torch.stack([torch.cat([scene.image, masks]) for scene, masks in scenes]).float() / 255
+
+
+def _placed(images: Tensor, masks: Tensor, scenes: Sequence[Scene], frame: Frame) -> tuple[Tensor, Tensor]:
+    """Put images and masks that fill the square, as warping leaves them, where the frame has them."""
+    if not frame.padded:
+        return images, masks
+    both = [
+        torch.stack([frame.place(each, scene.shape) for each, scene in zip(part, scenes, strict=True)])
+        for part in (images, masks)
+    ]
+    return both[0], both[1].clamp(0, 1)
 
 
 def _square(pixels: Tensor, size: int) -> Tensor:

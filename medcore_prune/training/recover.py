@@ -16,13 +16,15 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .._support.ahead import StepsAhead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from .._support.records import Flag, Number, Record, Whole, content_hash
 from ..data.frame import Frame
 from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
-from ..evaluation.evaluate import BATCH_SIZE, EvaluationSet, macro_average, predict, score
+from ..evaluation.evaluate import BATCH_SIZE, macro_average, predict, score
+from ..evaluation.images import KEPT_BYTES, EvaluationSet
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
@@ -159,9 +161,10 @@ def recover(
     weights kept are those with the best Boundary F1 on the validation images (macro average, 256 grid), the start
     among them; without validation images, the last. An `autocast` block around the call has no part in it.
 
-    Memory: the training images as bytes at 4/3 of the input size (7.5 MB an image at 1024 px), the teacher's weights,
-    AdamW's two moments, the best weights so far, and the activations of one batch. The teacher sees every batch as it
-    is augmented, so nothing of it is kept from step to step.
+    Memory: training images as bytes at 4/3 of the input size (7.5 MB an image at 1024 px, up to 4 GB; what is beyond is
+    read again when it is drawn), the teacher's weights, AdamW's two moments, the best weights so far, and the
+    activations of one batch. The teacher sees every batch as it is augmented, so nothing of it is kept from step to
+    step; nor do two draws of one image share anything.
 
     Args:
         model: The pruned `Sam`, float32; ends in evaluation mode.
@@ -194,7 +197,7 @@ def recover(
     with evaluating(teacher), kept_stems():
         record = train(
             model,
-            _batches(pool, model, settings),
+            StepsAhead(_batches(pool, model, settings), settings.steps),
             training,
             state_path,
             objective=RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision),
@@ -249,7 +252,7 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
     objective = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision)
     two = replace(settings.training(), steps=2, validate_every=0)
     moments: list[float] = []
-    make = _batches(pool, trial, settings)
+    make = StepsAhead(_batches(pool, trial, settings), two.steps)
 
     def timed(step: int) -> Batch:
         moments.append(time.perf_counter())
@@ -265,7 +268,8 @@ class _Judge:
 
     def __init__(self, validation: Mapping[str, SampleSet], frame: Frame, at_a_time: int | None) -> None:
         self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
-        self.sets = [EvaluationSet(samples, frame) for samples in validation.values() if len(samples)]
+        held = [samples for samples in validation.values() if len(samples)]
+        self.sets = [EvaluationSet(samples, frame, kept_bytes=KEPT_BYTES // len(held)) for samples in held]
 
     def __call__(self, model: nn.Module) -> Scores:
         masks = [predict(model, images, batch_size=self._batch_size) for images in self.sets]
@@ -280,7 +284,13 @@ class _Judge:
 
 def _batches(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:
     frame, augment = geometry_of(model).frame, AUGMENTATIONS[settings.augmentation]
-    return lambda step: pool.batch(step, seed=settings.seed, count=settings.batch_size, frame=frame, augment=augment)
+    device = next(model.parameters()).device
+
+    def make(step: int) -> Batch:
+        drawn = pool.batch(step, seed=settings.seed, count=settings.batch_size, frame=frame, augment=augment)
+        return drawn.pinned_for(device)
+
+    return make
 
 
 def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.stats import rankdata
 from torch import nn
 
@@ -15,11 +14,11 @@ from ...._support.errors import ResultsError
 from ...._support.progress import track
 from ....data.samples import SampleSet, Subset
 from ....evaluation.contour import REACH_PX, contour_points, measured_displacement, predicted_displacement
-from ....evaluation.evaluate import EvaluationSet, grid_logits
+from ....evaluation.evaluate import grid_logits, low_res_of
+from ....evaluation.images import EvaluationSet
 from ....evaluation.leverage import GRID_PX, Array
 from ....models.families import geometry_of
 from ....models.groups import FAMILY_NAMES, Family
-from ....models.protocol import low_res_logits
 from ....pruning.level import Level
 from ....pruning.plan import Plan
 from ....pruning.surgery import masked
@@ -97,13 +96,12 @@ def read_contours(root: Path) -> dict[str, npt.NDArray[Any]]:
     return found
 
 
-@torch.no_grad()
 def _maps(model: nn.Module, plans: Mapping[Level, Plan], one: EvaluationSet) -> dict[Level, Array]:
     """Logits of one image at every level, (H, W)."""
-    device, found = next(model.parameters()).device, {}
+    found = {}
     for level in LEVELS:
         with masked(model, plans[level]):
-            low = low_res_logits(model, one.images.to(device), one.boxes.to(device))
+            low = low_res_of(model, one)
         found[level] = grid_logits(low, one, size=GRID_PX)[0, 0].double().cpu().numpy()
     return found
 
@@ -130,7 +128,7 @@ def _picture(maps: Mapping[Level, Array], one: EvaluationSet) -> dict[str, Any]:
     points = contour_points(maps[START])
     if not len(points):
         return {}
-    image = grid_logits(one.images, one, size=GRID_PX)[0].mean(0)
+    image = grid_logits(next(one.batches(1)).images, one, size=GRID_PX)[0].mean(0)
     found: dict[str, Any] = {
         "picture_image": (255 * image.clamp(0, 1)).byte().cpu().numpy(),
         "picture_points": points.astype(np.float32),

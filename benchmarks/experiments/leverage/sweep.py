@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from ...._support.progress import track
 from ....data.masks import resize_mask
 from ....data.samples import SampleSet, Subset
-from ....evaluation.evaluate import EvaluationSet, grid_logits, masks_of, score
+from ....evaluation.evaluate import grid_logits, low_res_of, masks_of, score
+from ....evaluation.images import EvaluationSet
 from ....evaluation.leverage import BAND_PX, GRID_PX, Before
 from ....evaluation.pooled import N_BINS, histogram
 from ....models.families import geometry_of
-from ....models.protocol import low_res_logits
 from ....pruning.cost import count
 from ....pruning.level import Level
 from ....pruning.plan import Plan
@@ -154,17 +154,9 @@ def _truths(samples: SampleSet, images: EvaluationSet, settings: Settings) -> li
     return [resize_mask(sample.mask, GRID_PX) for sample in samples]
 
 
-@torch.no_grad()
 def _logits(model: nn.Module, plan: Plan, images: EvaluationSet, batch_size: int) -> Tensor:
-    device = next(model.parameters()).device
     with masked(model, plan):
-        parts = [
-            low_res_logits(
-                model, images.images[i : i + batch_size].to(device), images.boxes[i : i + batch_size].to(device)
-            )
-            for i in range(0, len(images), batch_size)
-        ]
-    return torch.cat(parts).float()
+        return low_res_of(model, images, batch_size).float()
 
 
 def _masks(logits: Tensor, images: EvaluationSet) -> list[npt.NDArray[np.bool_]]:

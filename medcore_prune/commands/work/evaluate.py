@@ -15,8 +15,9 @@ from ..._support.journal import Journal
 from ...data.csv_table import csv_text
 from ...data.samples import SampleSet, subset_hash
 from ...evaluation.estimates import Estimate, evaluation_estimate
-from ...evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
+from ...evaluation.evaluate import macro_average, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
+from ...evaluation.images import KEPT_BYTES, EvalSize, EvaluationSet
 from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ...models.families import geometry_of
 from ...models.tiny_vit.stems import kept_stems
@@ -65,7 +66,7 @@ def run(
     ):
         return
     count = sum(map(len, sets.values()))
-    batch_size = {name: _batch_size(name if len(loaded) > 1 else "", model, count) for name, model in loaded.items()}
+    batch_size = {name: _batch_size(name, model, count, len(loaded)) for name, model in loaded.items()}
     tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size)
     parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
     if against:
@@ -79,12 +80,12 @@ def run(
         click.echo(f"written: {', '.join(map(str, files))}")
 
 
-def _batch_size(name: str, model: nn.Module, images: int) -> int:
-    """Images at a time, after what the evaluation of this model takes is said."""
+def _batch_size(name: str, model: nn.Module, images: int, models: int) -> int:
+    """Images at a time, after what the evaluation of this model, one of several, takes is said."""
 
     def estimate(batch_size: int) -> Estimate:
-        found = evaluation_estimate(model, images, batch_size=batch_size)
-        return replace(found, work=f"evaluation of {name}") if name else found
+        found = evaluation_estimate(model, images, batch_size=batch_size, models=models)
+        return replace(found, work=f"evaluation of {name}") if models > 1 else found
 
     return fit(estimate, _MOST_IMAGES, [model])
 
@@ -101,14 +102,16 @@ def evaluate_all(
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
     with kept_stems():
         for samples in sets.values():
-            ready = {frame: EvaluationSet(samples, frame, eval_size) for frame in set(frames.values())}
-            some = next(iter(ready.values()))
-            for floor in FLOORS:
-                found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
+            kept = KEPT_BYTES // len(set(frames.values())) if len(models) > 1 else 0
+            ready = {frame: EvaluationSet(samples, frame, eval_size, kept) for frame in set(frames.values())}
             for name, model in models.items():
                 images = ready[frames[name]]
                 masks = predict(model, images, batch_size=batch_size[name], progress=True)
                 found[name].append(score(masks, images, tolerance_px=tolerance_px))
+            # behind the models, which have read boxes and true masks
+            some = next(iter(ready.values()))
+            for floor in FLOORS:
+                found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
 
 

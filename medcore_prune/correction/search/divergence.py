@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from ..._support.errors import SurgeryError
 from ...data.masks import band_radius, boundary_band
+from ...data.reading import by_image, in_batches, read_images
 from ...data.samples import SampleSet
 from ...defaults import DEFAULTS
 from ...models.families import geometry_of
-from ...models.protocol import batch_of, low_res_logits
+from ...models.protocol import low_res_logits
 
 
 def bernoulli_divergence(dense: Tensor, cut: Tensor) -> Tensor:
@@ -30,30 +31,26 @@ class Divergence:
 
     def __init__(self, dense: nn.Module, drawn: Mapping[str, SampleSet], batch_size: int) -> None:
         parameter, frame = next(dense.parameters()), geometry_of(dense).frame
-        self._batches: list[tuple[Tensor, Tensor, float]] = []
+        self._batches: list[tuple[Tensor, Tensor, tuple[int, ...]]] = []
+        self._shares: list[float] = []
         for samples in drawn.values():
-            for start in range(0, len(samples), batch_size):
-                places = range(start, min(start + batch_size, len(samples)))
-                read = [samples[place] for place in places]
-                images, boxes = batch_of([(each.image, each.box) for each in read], frame, parameter.device)
-                share = len(read) / (len(drawn) * len(samples))
-                self._batches.append((images.to(parameter.dtype), boxes, share))
+            for places in in_batches(by_image(samples, read=True), batch_size):
+                read = read_images(samples, places, frame)
+                images = read.images.to(parameter.device, parameter.dtype)
+                self._batches.append((images, read.boxes.to(parameter.device), read.owner))
+                self._shares.append(len(read.boxes) / (len(drawn) * len(samples)))
         self._dense = self._logits(dense)
         self._weights = [1 + DEFAULTS.lambda_b * _band(logits) for logits in self._dense]
 
     def of(self, model: nn.Module) -> float:
         """Divergence of a model cut from the dense one: 0 where all logits are the same."""
-        parts = [
-            share * float((weights * bernoulli_divergence(dense, cut)).mean())
-            for (_, _, share), weights, dense, cut in zip(
-                self._batches, self._weights, self._dense, self._logits(model), strict=True
-            )
-        ]
-        return sum(parts)
+        together = zip(self._weights, self._dense, self._logits(model), strict=True)
+        parts = [(weights * bernoulli_divergence(dense, cut)).mean() for weights, dense, cut in together]
+        return sum(share * part for share, part in zip(self._shares, torch.stack(parts).tolist(), strict=True))
 
     def _logits(self, model: nn.Module) -> Sequence[Tensor]:
-        found = [low_res_logits(model, images, boxes).float() for images, boxes, _ in self._batches]
-        if not all(bool(torch.isfinite(logits).all()) for logits in found):
+        found = [low_res_logits(model, *batch).float() for batch in self._batches]
+        if not bool(torch.stack([torch.isfinite(logits).all() for logits in found]).all()):
             raise SurgeryError(
                 "a model of the search gives logits that are not finite: look at the model and the images"
             )

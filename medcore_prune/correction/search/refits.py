@@ -71,8 +71,8 @@ class DenseSums:
         for part, batch in track(steps, "reading streams", total=len(steps), show=progress):
             if not sums:
                 sums = {group.name_out: NormalEquations(group.layer_out) for group in part}
-            images, boxes = self._images.read(batch)
-            self._images.weigh(batch, images, boxes)
+            images, boxes, owner = self._images.read(batch)
+            self._images.weigh(batch, images, boxes, owner)
             weights = self._images.weights(batch)
             with self._adding(sums, part, len(images), weights, batch.share):
                 embed(self._model, images)

@@ -86,6 +86,10 @@ class FolderSet:
         """
         return [each.sample for each in self._hashes]
 
+    def image_keys(self) -> Sequence[str]:
+        """The file of each sample's image, in order."""
+        return [str(entry.image) for entry in self.entries]
+
     def image_hashes(self) -> Sequence[str]:
         """SHA-256 of each sample's image pixels (hex), in order; reads all files on the first call.
 

@@ -125,6 +125,10 @@ class PhantomSet:
         name = f"s{self.seed}_{index:06d}"
         return Sample(self._name, name, image, mask, box_from_mask(mask), name)
 
+    def image_keys(self) -> list[str]:
+        """Each sample shows an image of its own."""
+        return self.ids
+
     def hashes(self) -> list[str]:
         """SHA-256 of each sample's image and mask pixels (hex), in order; rendered once, then remembered."""
         if self._hashes is None:

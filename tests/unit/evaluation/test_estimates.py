@@ -8,7 +8,9 @@ import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune._support.progress import duration
 from medcore_prune.evaluation.estimates import Estimate, evaluation_estimate, require_memory, seconds_per_image
+from medcore_prune.evaluation.images import KEPT_BYTES
 from medcore_prune.evaluation.memory import measured
+from medcore_prune.models.segment_anything import build_sam
 
 
 @pytest.mark.parametrize("attention", ["segment-anything", "sdpa"])
@@ -22,10 +24,19 @@ def test_memory_of_an_evaluation(attention: str, batch_size: int) -> None:
     assert 1 <= estimate.memory_bytes / cost.peak_bytes < 1.25
 
 
-def test_images_are_held_on_the_processor() -> None:
-    estimate = evaluation_estimate(tiny_sam(), 1000, trial=False)
-    held = 1000 * 4 * (3 * 48**2 + 4)
-    assert estimate.fixed == {"images": 2 * held - estimate.per_image["work"] * 16, "masks": 1000 * 256**2}
+def test_images_are_kept_for_the_next_model_alone_and_up_to_a_bound() -> None:
+    each = 4 * (3 * 48**2 + 4)
+    one, two = (evaluation_estimate(tiny_sam(), 1000, models=models, trial=False) for models in (1, 2))
+    assert one.fixed == {"images": 0, "masks": 1000 * 2 * 256**2 // 8}
+    assert two.fixed == {**one.fixed, "images": 1000 * each}
+    assert one.per_image["read ahead"] == each
+    assert evaluation_estimate(tiny_sam(), 10**6, models=2, trial=False).fixed["images"] == KEPT_BYTES
+
+
+def test_an_evaluation_of_many_images_takes_what_it_says() -> None:
+    model = build_sam("vit_b", "meta")
+    few, many = (evaluation_estimate(model, images, batch_size=1, trial=False) for images in (1, 2000))
+    assert many.memory_bytes - few.memory_bytes == 1999 * 2 * 256**2 // 8  # 33 MB, packed masks alone
 
 
 def test_time_goes_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from medcore_prune.data import phantoms
 from medcore_prune.data.frame import Frame
 from medcore_prune.data.samples import Sample, Subset
 from medcore_prune.data.splits.split import Split
-from medcore_prune.evaluation.evaluate import EvaluationSet, evaluate, macro_average, predict, score
+from medcore_prune.evaluation.evaluate import evaluate, macro_average, predict, score
 from medcore_prune.evaluation.floors import floor_masks
+from medcore_prune.evaluation.images import EvaluationSet
 from medcore_prune.models.predictor import Predictor
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from medcore_prune._support.errors import BudgetError, DataError
 from medcore_prune.data.frame import Frame
-from medcore_prune.evaluation.evaluate import EvaluationSet
+from medcore_prune.evaluation.images import EvaluationSet
 from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 from medcore_prune.models.groups import groups_of
 from medcore_prune.models.protocol import input_logits, low_res_logits
@@ -109,7 +109,8 @@ def test_the_first_step_is_measured_as_defined(model: nn.Module) -> None:
 
     def logits(plan: Plan) -> torch.Tensor:
         with torch.no_grad(), masked(model, plan):
-            return input_logits(low_res_logits(model, images.images, images.boxes), 256)
+            batch = next(images.batches(len(images)))
+            return input_logits(low_res_logits(model, batch.images, batch.boxes), 256)
 
     recipe, scores = scored("magnitude", Inputs(model))
     for family, level in (("heads", Level(0.25, 0)), ("neurons", Level(0, 0.25))):

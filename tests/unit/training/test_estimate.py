@@ -61,8 +61,9 @@ def test_what_is_held_and_how_often_images_pass() -> None:
     trained = sum(p.numel() for part in (model.image_encoder, model.mask_decoder) for p in part.parameters())
     assert estimate.fixed == {
         "optimiser": 16 * trained,
-        "images": 10 * 4 * 128**2 + 4 * 4 * (3 * 96**2 + 4),
-        "masks": 4 * 256**2,
+        # the pool, those that are looked at, and the batch that is made meanwhile
+        "images": 10 * 4 * 128**2 + 4 * 4 * (3 * 96**2 + 4) + 2 * 4 * (4 * 96**2 + 4),
+        "masks": 4 * 2 * 256**2 // 8,
         "validation": 0,
     }
     assert estimate.passes == 3 * 2 + 2 * 4

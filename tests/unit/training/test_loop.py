@@ -1,13 +1,17 @@
 import copy
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_sam
+from tiny_samples import TinySamples
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.data.frame import Frame
@@ -207,6 +211,51 @@ def test_a_pool_is_known_by_its_pixels() -> None:
     first = small_pool()
     other = Pool.of_scenes([(np.zeros((64, 64, 3), np.uint8), [np.ones((64, 64), bool)])], 64)
     assert first.hash == small_pool().hash != other.hash
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 3 * 4 * 64**2, 10**9])
+def test_a_pool_reads_again_what_it_does_not_keep_and_is_the_same(kept_bytes: int) -> None:
+    samples = TinySamples("a", 5)
+    scenes = [(sample.image, [sample.mask]) for sample in TinySamples("a", 5)]
+    whole, pool = Pool.of_scenes(scenes, 64), Pool.of_sets([samples], 64, kept_bytes)
+    assert samples.read == []
+    for step in range(4):
+        one, other = (
+            each.batch(step, seed=1, count=3, frame=Frame(48), augment=Augmentation()) for each in (whole, pool)
+        )
+        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("images", "boxes", "masks"))
+    # as it was when everything lay in two tensors
+    images, masks = (torch.stack([getattr(whole.scene(n), what) for n in range(5)]) for what in ("image", "masks"))
+    digest = hashlib.sha256(images.numpy().tobytes() + masks.numpy().tobytes())
+    for number in range(5):
+        digest.update(torch.tensor([number]).numpy().tobytes())
+    assert pool.hash == whole.hash == digest.hexdigest()
+    before = len(samples.read)
+    pool.in_order(0, 5, Frame(48))
+    assert len(samples.read) - before == {0: 5, 3 * 4 * 64**2: 2, 10**9: 0}[kept_bytes]
+
+
+def test_a_step_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[str] = []
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten._local_scalar_dense.default:
+                waits.append("number")
+            return func(*args, **(kwargs or {}))
+
+    made, model, own = batches(0), tiny_sam(), torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: (waits.append("list"), own(self))[1])
+    counts = []
+    for at_a_time in (1, 2):
+        waits.clear()
+        with Waits():
+            settings = replace(SETTINGS, steps=1, warmup=1)
+            train(copy.deepcopy(model), lambda _: made, settings, at_a_time=at_a_time, progress=False)
+        assert waits.count("list") == 1
+        counts.append(waits.count("number"))
+    # what is left are AdamW's counts of its steps, on the processor, and as many whatever the parts
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("mixed_precision", [False, True])

@@ -8,8 +8,9 @@ from medcore_prune import zoo
 from medcore_prune._support.errors import CheckpointError
 from medcore_prune.data import phantoms
 from medcore_prune.data.frame import Frame
-from medcore_prune.evaluation.evaluate import EvaluationSet, predict, score
+from medcore_prune.evaluation.evaluate import predict, score
 from medcore_prune.evaluation.floors import floor_masks
+from medcore_prune.evaluation.images import EvaluationSet
 from medcore_prune.models.families import blocks_of, geometry_of
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.pruning.level import COMPARISON_LEVELS, ONE_TIME_LEVELS, SEQUENTIAL_LEVELS
@@ -103,7 +104,7 @@ def test_stages_build_on_each_other_with_distinct_states() -> None:
 
 
 def test_both_models_look_at_the_image() -> None:
-    batch = EvaluationSet(phantoms.make("phantom_polyp_a", seed=1, count=8), Frame(96)).images
+    batch = next(EvaluationSet(phantoms.make("phantom_polyp_a", seed=1, count=8), Frame(96)).batches(8)).images
     for role in zoo.ROLES:
         assert image_dependence(zoo.pocket(role), batch) > 0.1
 

@@ -20,7 +20,8 @@ from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.benchmarks.runner.store import read_arrays
 from medcore_prune.data.frame import Frame
 from medcore_prune.data.samples import SampleSet
-from medcore_prune.evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from medcore_prune.evaluation.evaluate import macro_average, predict, score
+from medcore_prune.evaluation.images import EvaluationSet
 from medcore_prune.evaluation.intervals import Bootstrap
 from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 from medcore_prune.evaluation.pooled import RELATIVE_ERROR
@@ -140,7 +141,8 @@ def test_figures_of_a_sweep_are_their_definitions(
     @cache
     def logits(level: Level, name: str) -> torch.Tensor:
         with torch.no_grad(), masked(model, cells.plans[level]):
-            return input_logits(low_res_logits(model, images[name].images, images[name].boxes), 256)
+            batch = next(images[name].batches(len(images[name])))
+            return input_logits(low_res_logits(model, batch.images, batch.boxes), 256)
 
     def leverage(start: Level, stop: Level, band: str) -> BoundaryLeverage:
         saved = count(model, cells.plans[start]).params - count(model, cells.plans[stop]).params
