@@ -8,6 +8,9 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +24,8 @@ from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 from ..models.losses import boundary_loss
 from ..models.protocol import batch_of, input_logits, low_res_logits
+from ..models.tiny_vit.stems import kept_stems
+from .resumed import Resumed
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,31 @@ class RiskData:
         return cls(images, boxes, masks[:, None].float())
 
 
+Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Images, boxes and masks of some samples, where the model is."""
+
+
+def _batches(model: nn.Module, data: RiskData, batch_size: int) -> Iterator[Batch]:
+    first = next(model.parameters())
+    parts = (part.split(batch_size) for part in (data.images, data.boxes, data.masks))
+    for images, boxes, masks in zip(*parts, strict=True):
+        yield images.to(first), boxes.to(first), masks.to(first.device)
+
+
+def _loss(low_res: Tensor, masks: Tensor, lambda_b: float) -> float:
+    """Sum over the samples of a batch of the boundary-aware loss (Eq. 9) of low-resolution logits."""
+    size = masks.shape[-1]
+    band = boundary_band(masks, band_radius(size, DEFAULTS.band_radius_px))
+    logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), size)
+    return float(boundary_loss(logits, masks, band, lambda_b).double().sum())
+
+
 @torch.no_grad()
 def risk(model: nn.Module, data: RiskData, lambda_b: float = DEFAULTS.lambda_b, batch_size: int = 8) -> float:
     """Empirical risk R: the mean boundary-aware loss (Eq. 9) over a data set."""
-    first = next(model.parameters())
-    radius = band_radius(data.images.shape[-1], DEFAULTS.band_radius_px)
-    total = 0.0
-    batches = zip(*(part.split(batch_size) for part in (data.images, data.boxes, data.masks)), strict=True)
-    for images, boxes, masks in batches:
-        images, boxes, masks = images.to(first), boxes.to(first), masks.to(first.device)
-        low_res = low_res_logits(model, images, boxes)
-        logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), images.shape[-1])
-        total += float(boundary_loss(logits, masks, boundary_band(masks, radius), lambda_b).double().sum())
-    return total / len(data.images)
+    batches = _batches(model, data, batch_size)
+    losses = (_loss(low_res_logits(model, images, boxes), masks, lambda_b) for images, boxes, masks in batches)
+    return sum(losses) / len(data.images)
 
 
 @contextmanager
@@ -94,6 +111,7 @@ def _in_model(group: StructuredGroup, model: nn.Module, what: str) -> Structured
     return found
 
 
+@torch.no_grad()
 def exact_interventions(
     model: nn.Module,
     groups: Sequence[StructuredGroup],
@@ -107,19 +125,56 @@ def exact_interventions(
 ) -> dict[str, list[Tensor]]:
     """Measure what each unit's removal, or its reset to a `reference`, does to the risk of each data set.
 
-    A copy is run; the model itself is not touched. Gives each data set one float64 tensor a group, in the order of
-    `units`, the indices to measure in each group (None for all).
+    For each unit the network runs from the unit's block on. A copy is run; the model itself is not touched. Gives each
+    data set one float64 tensor a group, in the order of `units`, the indices to measure in each group (None for all).
     """
     double = copy.deepcopy(model).eval()
     chosen = [range(group.n_units) for group in groups] if units is None else list(units)
     own = [_in_model(group, double, "model") for group in groups]
     sources = [None if reference is None else _in_model(group, reference, "reference") for group in groups]
-    before = {name: risk(double, part, lambda_b, batch_size) for name, part in data.items()}
+    jobs = [_Job(group, source, of_group) for group, source, of_group in zip(own, sources, chosen, strict=True)]
     results = {name: [torch.zeros(len(of_group), dtype=torch.float64) for of_group in chosen] for name in data}
-    jobs = [(g, place, unit) for g, of_group in enumerate(chosen) for place, unit in enumerate(of_group)]
     label = "zero interventions" if reference is None else "reset interventions"
-    for g, place, unit in track(jobs, label, total=len(jobs), show=progress):
-        with unit_replaced(own[g], unit, sources[g]):
-            for name, part in data.items():
-                results[name][g][place] = risk(double, part, lambda_b, batch_size) - before[name]
+    batches = sum(-(-len(part.images) // batch_size) for part in data.values())
+    work = _measure(double, jobs, data, results, lambda_b, batch_size)
+    with kept_stems():
+        for _ in track(work, label, total=batches * sum(map(len, chosen)), show=progress):
+            pass
     return results
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Units of a group to replace by those of the same group `source`, or by zero."""
+
+    group: StructuredGroup
+    source: StructuredGroup | None
+    units: Sequence[int]
+
+
+def _measure(
+    model: nn.Module,
+    jobs: Sequence[_Job],
+    data: Mapping[str, RiskData],
+    results: Mapping[str, Sequence[Tensor]],
+    lambda_b: float,
+    batch_size: int,
+) -> Iterator[None]:
+    """Fill in the results, batch by batch and in each from the first block on; yields after each run."""
+    # a batch is all that is kept, whatever the number of images: what enters a block changes from batch to batch
+    in_order = sorted(range(len(jobs)), key=lambda place: jobs[place].group.block)
+    for name, part in data.items():
+        before = 0.0
+        for images, boxes, masks in _batches(model, part, batch_size):
+            resumed = Resumed(model, partial(low_res_logits, model, images, boxes))
+            before += _loss(resumed.whole, masks, lambda_b)
+            for block, places in groupby(in_order, key=lambda place: jobs[place].group.block):
+                todo = [(place, n, unit) for place in places for n, unit in enumerate(jobs[place].units)]
+                if todo:
+                    resumed.start_at(block)
+                for place, n, unit in todo:
+                    with unit_replaced(jobs[place].group, unit, jobs[place].source):
+                        results[name][place][n] += _loss(resumed.run(), masks, lambda_b)
+                    yield
+        for costs in results[name]:
+            costs.div_(len(part.images)).sub_(before / len(part.images))
