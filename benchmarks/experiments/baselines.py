@@ -11,7 +11,7 @@ from torch import nn
 from ..._support.errors import MedcorePruneError
 from ..._support.registry import unknown_name
 from ...calibration.statistics import Statistics
-from ...correction.correct import Corrector, correct
+from ...correction.correct import TOGETHER, Corrector, correct
 from ...correction.settings import CorrectionSettings
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
@@ -34,15 +34,15 @@ def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
 
     correctors: dict[nn.Module, Corrector] = {}
 
-    def build(model: nn.Module, plan: Plan) -> nn.Module:
-        small = prune(model, plan)
+    def build(model: nn.Module, plans: Sequence[Plan]) -> list[nn.Module]:
+        smalls = [prune(model, plan) for plan in plans]
         if model not in correctors:
             correctors[model] = Corrector(model, sets, CorrectionSettings(), samples, seed, progress=False, keep=True)
-        correctors[model].correct(small)
-        return small
+        correctors[model].correct_all(smalls)
+        return smalls
 
     what = f"{inspect.signature(correct)} {sample_hash(sets)} {samples} {seed}"
-    return Treatment(hashlib.sha256(what.encode()).hexdigest()[:24], build)
+    return Treatment(hashlib.sha256(what.encode()).hexdigest()[:24], build, TOGETHER)
 
 
 def corrected_jobs(jobs: Sequence[Job], methods: Sequence[Method], inputs: Inputs, settings: Settings) -> list[Job]:

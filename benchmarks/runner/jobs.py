@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -27,13 +28,14 @@ EXPERIMENT = "baselines"
 
 @dataclass(frozen=True)
 class Treatment:
-    """How an unpruned model and a plan become the model that is evaluated, where there is more to it than cutting.
+    """How an unpruned model and plans become the models that are evaluated, where there is more to it than cutting.
 
-    `key` is a hash of all that it depends on besides the two.
+    `key` is a hash of all that one of them depends on besides the two; up to `at_once` are best made together.
     """
 
     key: str
-    build: Callable[[nn.Module, Plan], nn.Module]
+    build: Callable[[nn.Module, Sequence[Plan]], Sequence[nn.Module]]
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,22 @@ class Job:
         """What tells this model's masks from those of any other one."""
         return self.plan.hash if self.treatment is None else f"{self.plan.hash}+{self.treatment.key}"
 
-    def build(self, model: nn.Module) -> nn.Module:
-        """Make the model that is evaluated; the unpruned one is not touched."""
-        return prune(model, self.plan) if self.treatment is None else self.treatment.build(model, self.plan)
-
     def cell(self, dataset: str) -> Cell:
         """Where the result on a data set belongs."""
         return Cell(self.experiment, self.mode, self.method, self.level, dataset, self.seed)
+
+
+def built(model: nn.Module, jobs: Sequence[Job]) -> dict[str, nn.Module]:
+    """Make the models that the first of some jobs, and those behind it that are best made with it, are evaluated with.
+
+    By `Job.masks`; the unpruned model is not touched.
+    """
+    treatment = jobs[0].treatment
+    if treatment is None:
+        return {jobs[0].masks: prune(model, jobs[0].plan)}
+    alike = list(takewhile(lambda job: job.treatment is treatment, jobs))[: treatment.at_once]
+    models = treatment.build(model, [job.plan for job in alike])
+    return {job.masks: each for job, each in zip(alike, models, strict=True)}
 
 
 def make_jobs(

@@ -1,9 +1,9 @@
-"""The images of a correction in batches, how much each of their tokens counts, and what the teacher makes of them.
+"""The images of a correction in batches, and how much each of their tokens counts.
 
 All of it depends on the teacher alone: whoever corrects many models of one teacher finds it once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +12,12 @@ from torch import Tensor, nn
 from ..data.samples import SampleSet
 from ..models.families import blocks_of, geometry_of
 from ..models.protocol import batch_of
-from .streams import Added
 from .token_weights import WEIGHTINGS, TokenWeights
 
 
 def kept_bytes(teacher: nn.Module, images: int) -> int:
     """Bytes that `CorrectionImages` keeps of images, besides the weights of their tokens."""
-    geometry, each = geometry_of(teacher), next(teacher.parameters()).dtype.itemsize
-    # two layers a block, two tensors each
-    added = sum(2 * 2 * block.tokens_side**2 * block.width for block in blocks_of(teacher))
-    return images * each * (3 * geometry.image_size**2 + added)
+    return images * 3 * geometry_of(teacher).image_size ** 2 * next(teacher.parameters()).dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,8 @@ class Batch:
 class CorrectionImages:
     """Images by data set, in the teacher's size, read a batch at a time.
 
-    The weights of their tokens are kept, 4 bytes a token and layer; with `keep` also the images, and what the teacher's
-    layers add to its stream.
+    The weights of their tokens are kept where the teacher is, 4 bytes a token and layer; with `keep` also the images,
+    in the memory of the machine.
     """
 
     def __init__(
@@ -52,7 +48,6 @@ class CorrectionImages:
         self._weights: dict[int, TokenWeights] = {}
         self._keep = keep
         self._read: dict[int, tuple[Tensor, Tensor]] = {}
-        self._added: dict[tuple[int, str], Added] = {}
         self.counts = {name: len(samples) for name, samples in drawn.items()}
         self.batches = self._in_batches(batch_size)
 
@@ -67,32 +62,21 @@ class CorrectionImages:
 
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, S, S), in the teacher's number type, and boxes (B, 4), on its device."""
-        if batch.rows.start in self._read:
-            return self._read[batch.rows.start]
         parameter = next(self._teacher.parameters())
-        samples = [self._drawn[batch.dataset][index] for index in batch.read]
-        pairs = [(sample.image, sample.box) for sample in samples]
-        images, boxes = batch_of(pairs, geometry_of(self._teacher).frame, parameter.device)
-        found = images.to(parameter.dtype), boxes
+        found = self._read.get(batch.rows.start)
+        if found is None:
+            samples = [self._drawn[batch.dataset][index] for index in batch.read]
+            pairs = [(sample.image, sample.box) for sample in samples]
+            images, boxes = batch_of(pairs, geometry_of(self._teacher).frame)
+            found = images.to(parameter.dtype), boxes
         if self._keep:
             self._read[batch.rows.start] = found
-        return found
-
-    def added(self, batch: Batch, layer_name: str, find: Callable[[], Added]) -> Added:
-        """Return what one of the teacher's layers adds to its stream, found at the first call if it is kept."""
-        key = (batch.rows.start, layer_name)
-        if key in self._added:
-            return self._added[key]
-        found = find()
-        if self._keep:
-            self._added[key] = found
-        return found
+        return found[0].to(parameter.device), found[1].to(parameter.device)
 
     def weigh(self, batch: Batch, images: Tensor, boxes: Tensor) -> None:
         """Find the weights of a batch's tokens, if they are not known yet."""
         if batch.rows.start not in self._weights:
-            found = WEIGHTINGS[self._weighting](self._teacher, images, boxes)
-            self._weights[batch.rows.start] = {name: value.to("cpu") for name, value in found.items()}
+            self._weights[batch.rows.start] = WEIGHTINGS[self._weighting](self._teacher, images, boxes)
 
     def weights(self, batch: Batch) -> TokenWeights:
         """Return the weights of a batch that `weigh` has seen."""
