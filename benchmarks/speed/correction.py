@@ -73,7 +73,10 @@ def measure(teacher: nn.Module, models: int = TOGETHER, images: int = 16, repeat
 
 
 def _runs_of(teacher: nn.Module, work: Callable[[], object]) -> int:
-    """How many images each of the teacher's blocks sees; one more a correction is for the check of its streams."""
+    """How many images the teacher's blocks run on, two more than there are to check the streams of a correction.
+
+    The least of all blocks: the first one is also asked for what it reads.
+    """
     seen = Counter[str]()
 
     def see(_module: nn.Module, args: tuple[Tensor, ...], name: str) -> None:
@@ -88,9 +91,10 @@ def _runs_of(teacher: nn.Module, work: Callable[[], object]) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    return max(seen.values())
+    return min(seen.values())
 
 
+@torch.no_grad()
 def _difference(one: nn.Module, other: nn.Module) -> float:
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return max(float((a - b).abs().max() / a.abs().max().clamp(min=torch.finfo(a.dtype).tiny)) for a, b in pairs)
