@@ -20,7 +20,9 @@ def damped(matrix: Tensor, ridge: float) -> Tensor:
     """H = G + r I with r = `ridge` times the mean of G's diagonal, so that the inverse exists; (in, in)."""
     mean = float(matrix.diagonal().mean())
     # inputs that are zero on every image: with any positive number the others, zero too, replace them as well
-    return matrix + (ridge * mean if mean > 0 else 1.0) * torch.eye(len(matrix), dtype=matrix.dtype)
+    return matrix + (ridge * mean if mean > 0 else 1.0) * torch.eye(
+        len(matrix), dtype=matrix.dtype, device=matrix.device
+    )
 
 
 def residual_rise(weight: Tensor, inverse: Tensor, members: Tensor) -> Tensor:
@@ -49,8 +51,9 @@ def in_rounds(weight: Tensor, matrix: Tensor, members: Tensor, rounds: int) -> T
     gathered when a unit goes; what a round adds is shared out among its units by what each of them alone would add.
     `weight` is (out, in), `matrix` H, (in, in), positive definite, `members` (n_units, k) columns of each unit.
     """
-    inverse, units, gathered = torch.linalg.inv(matrix), torch.arange(len(members)), 0.0
-    scores = torch.zeros(len(members), dtype=weight.dtype)
+    device, members = matrix.device, members.to(matrix.device)
+    inverse, units, gathered = torch.linalg.inv(matrix), torch.arange(len(members), device=device), 0.0
+    scores = torch.zeros(len(members), dtype=weight.dtype, device=device)
     each = max(1, math.ceil(len(members) / rounds))
     while len(units):
         rises = residual_rise(weight, inverse, members)
@@ -66,7 +69,7 @@ def in_rounds(weight: Tensor, matrix: Tensor, members: Tensor, rounds: int) -> T
         rows = torch.linalg.solve(inverse[own][:, own], inverse[own][:, staying])
         weight = weight[:, staying] - weight[:, own] @ rows
         inverse = inverse[staying][:, staying] - inverse[staying][:, own] @ rows
-        units, members = units[left], torch.arange(len(staying)).view(-1, members.shape[1])
+        units, members = units[left], torch.arange(len(staying), device=device).view(-1, members.shape[1])
     return scores
 
 

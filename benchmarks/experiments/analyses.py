@@ -3,15 +3,18 @@ whether the reference responds to the images at all.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from ..._support.memo import Memo
 from ..._support.progress import track
+from ..._support.records import content_hash
+from ..._support.version import __version__
 from ...calibration.collector import Need, Role, prunable_layers
 from ...calibration.interventions import RiskData, exact_interventions
 from ...calibration.statistics import Statistics
@@ -20,9 +23,12 @@ from ...models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ...pruning.budget import default_protect
 from ...pruning.planning import make_plan
 from ...scoring.criterion import unit_scores
+from ..runner.experiment import calibrated_draw
 from ..runner.inputs import Inputs
+from ..runner.jobs import Scores
 from ..runner.methods import Method
 from ..runner.settings import Settings
+from ..runner.store import ResultStore, arrays
 
 
 def fisher_methods(methods: Sequence[Method]) -> list[Method]:
@@ -55,7 +61,12 @@ def draw_units(groups: Sequence[StructuredGroup], count: int, seed: int = 0) -> 
 
 
 def exact_agreement(
-    methods: Sequence[Method], inputs: Inputs, statistics: Statistics, settings: Settings, progress: bool = True
+    methods: Sequence[Method],
+    inputs: Inputs,
+    statistics: Statistics,
+    settings: Settings,
+    scores: Mapping[str, Scores],
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Correlate the scores of each Fisher method with what removing or resetting a unit really does to the loss.
 
@@ -67,9 +78,9 @@ def exact_agreement(
     exact = _exact(inputs, groups, units, settings, progress)
     rows = {}
     for method in fisher_methods(methods):
-        scores = unit_scores(method.recipe.build(statistics, inputs.adapted), inputs.adapted)
+        found = scores[method.name]
         sampled = [
-            scores[g.block, g.family][torch.tensor(u, dtype=torch.long)] for g, u in zip(groups, units, strict=True)
+            found[g.block, g.family][torch.tensor(u, dtype=torch.long)] for g, u in zip(groups, units, strict=True)
         ]
         rows[method.name] = {
             family: {
@@ -146,36 +157,85 @@ def spearman(first: Tensor, second: Tensor) -> float | None:
     return float(spearmanr(first.double().numpy(), second.double().numpy()).statistic)
 
 
-Scores: TypeAlias = Mapping[tuple[int, Family], Tensor]
-
-
 def stability(
-    methods: Sequence[Method], model: nn.Module, statistics: Statistics, settings: Settings, progress: bool = True
+    methods: Sequence[Method],
+    inputs: Inputs,
+    store: ResultStore,
+    settings: Settings,
+    scores: Mapping[str, Scores],
+    renewed: Collection[str] = (),
 ) -> dict[str, Any]:
     """Compare the ranking from the first n calibration samples of each data set with the ranking from all.
 
     Returns `samples` (the n), `level` (the middle one, where removed units are compared), and for each method and
     family two lists along n: `spearman`, the mean over blocks of the rank correlation of scores, and `overlap`, the
     share of removed units that are the same.
+
+    `scores` has those from all samples by method; of `renewed` methods those from fewer are taken again.
     """
-    samples = statistics.boundaries()
+    samples, model = early_samples(inputs, settings), inputs.adapted
     level = settings.levels[len(settings.levels) // 2]
-    chosen = fisher_methods(methods)
-    scores: dict[tuple[str, int], Scores] = {}
-    pairs = [(method, n) for method in chosen for n in samples]
-    for method, n in track(pairs, "rank stability", total=len(pairs), show=progress):
-        scores[method.name, n] = unit_scores(method.recipe.build(statistics.take(n), model), model)
+    early = early_scores(methods, inputs, store, settings, renewed)
     rows: dict[str, Any] = {}
-    for method in chosen:
-        whole = scores[method.name, samples[-1]]
+    for method in fisher_methods(methods):
+        whole = scores[method.name]
+        along = [*(early[method.name, n] for n in samples), whole]
         rows[method.name] = {
             family: {
-                "spearman": [_mean(scores[method.name, n], whole, family) for n in samples],
-                "overlap": [_overlap(scores[method.name, n], whole, family, model, str(level)) for n in samples],
+                "spearman": [_mean(each, whole, family) for each in along],
+                "overlap": [_overlap(each, whole, family, model, str(level)) for each in along],
             }
             for family in FAMILY_NAMES
         }
-    return {"samples": samples, "level": str(level), "methods": rows}
+    most = max(min(len(each), settings.counts.calibration) for each in inputs.calibration(0).values())
+    return {"samples": [*samples, most], "level": str(level), "methods": rows}
+
+
+def early_samples(inputs: Inputs, settings: Settings) -> list[int]:
+    """Where the stability of rankings is looked at: a quarter and a half of the samples, an eighth of many.
+
+    Besides all of them, and no more than every data set has.
+    """
+    asked, least = settings.counts.calibration, min(map(len, inputs.calibration(0).values()))
+    parts = (8, 4, 2) if asked >= 64 else (4, 2)
+    return [n for n in sorted({max(1, asked // part) for part in parts}) if n < min(asked, least)]
+
+
+def early_scores(
+    methods: Sequence[Method], inputs: Inputs, store: ResultStore, settings: Settings, renewed: Collection[str] = ()
+) -> dict[tuple[str, int], Scores]:
+    """Scores of Fisher methods from the first samples of each data set, by name and number of samples.
+
+    They are kept, kilobytes, and not the sums that they come from: a calibration grows from one number of samples to
+    the next, and the one of all samples goes on from the last. Those of `renewed` methods are taken again.
+    """
+    chosen, found = fisher_methods(methods), dict[tuple[str, int], Scores]()
+    for n in early_samples(inputs, settings):
+        kept = {method.name: _kept(method, n, inputs, store) for method in chosen}
+        todo = [method for method in chosen if method.name in renewed or kept[method.name].get() is None]
+        if todo:
+            needs = frozenset[Need]().union(*(method.needs for method in todo))
+            statistics = calibrated_draw(inputs, store, settings, needs, 0, n)
+            for method in track(todo, f"scores from {n} samples", total=len(todo)):
+                scores = unit_scores(method.recipe.build(statistics, inputs.adapted), inputs.adapted)
+                kept[method.name].put({_name(key): values.numpy() for key, values in scores.items()})
+        for method in chosen:
+            values = kept[method.name].get()
+            assert values is not None
+            groups = groups_of(inputs.adapted)
+            keys = [(group.block, group.family) for group in groups]
+            found[method.name, n] = {key: torch.from_numpy(values[_name(key)]) for key in keys}
+    return found
+
+
+def _name(key: tuple[int, Family]) -> str:
+    return f"{key[0]}-{key[1]}"
+
+
+def _kept(method: Method, n: int, inputs: Inputs, store: ResultStore) -> Memo[Mapping[str, Any]]:
+    hashes = {name: inputs.hashes[name] for name in ("adapted", "reference", "calibration")}
+    place = store.root / "analysis" / "scores" / f"{method.name}-{n}.npz"
+    return arrays(place, content_hash([method.fingerprint, n, hashes, __version__]))
 
 
 def _mean(scores: Scores, whole: Scores, family: Family) -> float | None:

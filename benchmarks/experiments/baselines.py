@@ -11,7 +11,7 @@ from torch import nn
 from ..._support.errors import UnknownNameError
 from ..._support.registry import unknown_name
 from ...calibration.statistics import Statistics
-from ...correction.correct import Corrector, correct
+from ...correction.correct import TOGETHER, Corrector, correct
 from ...correction.settings import CorrectionSettings
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
@@ -21,12 +21,12 @@ from ..report.page import Page, write_results
 from ..runner.evaluate import digest, duration
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs, Sets, sample_hash
-from ..runner.jobs import EXPERIMENT, Job, Treatment, make_jobs
+from ..runner.jobs import EXPERIMENT, Job, Scores, Treatment, make_jobs
 from ..runner.methods import Method, choose_methods
 from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, SUBJECT, Settings
 from ..runner.store import ResultStore
 from .amount import amount, describe, estimated_seconds
-from .analyses import exact_agreement, fisher_methods, stability
+from .analyses import early_samples, early_scores, exact_agreement, fisher_methods, stability
 
 
 def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
@@ -34,15 +34,15 @@ def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
 
     correctors: dict[nn.Module, Corrector] = {}
 
-    def build(model: nn.Module, plan: Plan) -> nn.Module:
-        small = prune(model, plan)
+    def build(model: nn.Module, plans: Sequence[Plan]) -> list[nn.Module]:
+        smalls = [prune(model, plan) for plan in plans]
         if model not in correctors:
             correctors[model] = Corrector(model, sets, CorrectionSettings(), samples, seed, progress=False, keep=True)
-        correctors[model].correct(small)
-        return small
+        correctors[model].correct_all(smalls)
+        return smalls
 
     what = f"{inspect.signature(correct)} {sample_hash(sets)} {samples} {seed}"
-    return Treatment(hashlib.sha256(what.encode()).hexdigest()[:24], build)
+    return Treatment(hashlib.sha256(what.encode()).hexdigest()[:24], build, TOGETHER)
 
 
 def corrected_jobs(jobs: Sequence[Job], methods: Sequence[Method], inputs: Inputs, settings: Settings) -> list[Job]:
@@ -66,6 +66,9 @@ class Baselines(Experiment):
 
     modes = MODES
 
+    def __post_init__(self) -> None:
+        self._scores: dict[tuple[str, int], Scores] = {}
+
     def choose(self) -> list[Method]:
         methods, subject = choose_methods(self.settings), self.settings.subject
         names = [method.name for method in methods]
@@ -81,7 +84,9 @@ class Baselines(Experiment):
             yield f"about {duration(seconds)} if nothing is stored yet"
 
     def jobs(self) -> list[Job]:
-        jobs = make_jobs(self.methods, self.inputs, self.statistics, self.settings, self.store)
+        # before the whole calibration, which goes on from the sums that these are read from
+        early_scores(self.methods, self.inputs, self.store, self.settings)
+        jobs = make_jobs(self.methods, self.inputs, self.statistics, self.settings, self.store, keep=self._scores)
         if self.settings.correct:
             jobs += corrected_jobs(jobs, self.methods, self.inputs, self.settings)
         return jobs
@@ -121,10 +126,13 @@ class Baselines(Experiment):
             "levels": [str(level) for level in self.settings.levels],
             "units": counts.exact_units,
             "images": counts.exact_images,
+            "early": early_samples(self.inputs, self.settings),
         }
+        scores = {name: self._scores[name, method.seeds[0]] for name, method in methods.items()}
+        inputs, store, settings = self.inputs, self.store, self.settings
         for name, analyse in (
-            ("stability", lambda chosen: stability(chosen, self.inputs.adapted, statistics, self.settings)),
-            ("agreement", lambda chosen: exact_agreement(chosen, self.inputs, statistics, self.settings)),
+            ("stability", lambda chosen, again: stability(chosen, inputs, store, settings, scores, again)),
+            ("agreement", lambda chosen, _: exact_agreement(chosen, inputs, statistics, settings, scores)),
         ):
             self._add_analysis(name, state, of_method, methods, analyse)
 
@@ -134,16 +142,20 @@ class Baselines(Experiment):
         state: Mapping[str, Any],
         of_method: Mapping[str, Any],
         methods: Mapping[str, Method],
-        analyse: Callable[[list[Method]], dict[str, Any]],
+        analyse: Callable[[list[Method], list[str]], dict[str, Any]],
     ) -> None:
-        """Analyse the methods whose stored analysis is not of the same scores; those of other methods stay."""
+        """Analyse the methods whose stored analysis is not of the same scores; those of other methods stay.
+
+        `analyse` is also told the names of those whose scores are others under the same code.
+        """
         stored = self.store.analysis(name) or {}
         if stored.get("state") != state:
             stored = {}
         known = stored.get("of_method", {})
         open_methods = [method for key, method in methods.items() if known.get(key) != of_method[key]]
         if open_methods:
-            made = analyse(open_methods)
+            again = [m.name for m in open_methods if known.get(m.name, {}).get("fingerprint") == m.fingerprint]
+            made = analyse(open_methods, again)
             rows = {**stored.get("methods", {}), **made["methods"]}
             kept = {"state": state, "of_method": {**known, **of_method}, **made, "methods": rows}
             self.store.write_analysis(name, kept)

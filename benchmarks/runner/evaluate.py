@@ -23,7 +23,7 @@ from ...pruning.cost import Cost, count
 from ...pruning.plan import Plan
 from ...zoo import NOTICE
 from .inputs import Inputs
-from .jobs import EXPERIMENT, Job
+from .jobs import EXPERIMENT, Job, built
 from .settings import Settings
 from .store import NO_LEVEL, UNPRUNED, Cell, CellResult, Evaluation, ResultStore, evaluation_key
 
@@ -136,11 +136,13 @@ class Evaluator:
         for place, arrived in waiting.items():
             if place not in still_open:
                 self._write_jobs(arrived, place[1])
-        made: tuple[str, nn.Module] = ("", self.inputs.adapted)
+        ahead = list({job.masks: job for job, _ in todo}.values())
+        made: dict[str, nn.Module] = {}
         for job, dataset in track(todo, "evaluating pruned models", total=len(todo)):
-            if made[0] != job.masks:
-                made = (job.masks, job.build(self.inputs.adapted))
-            self._evaluate(job.masks, dataset, self._predict(made[1]))
+            if job.masks not in made:
+                # those before are evaluated: models lie side by side in `todo`
+                made = built(self.inputs.adapted, ahead[ahead.index(job) :])
+            self._evaluate(job.masks, dataset, self._predict(made[job.masks]))
             self._write_jobs(waiting[job.masks, dataset], dataset)
 
     def _write_jobs(self, jobs: Sequence[Job], dataset: str) -> None:

@@ -249,33 +249,34 @@ def calibrated(inputs: Inputs, store: ResultStore, settings: Settings, needs: fr
     """Calibrate once for every draw; one calibration serves all methods, levels and modes, and none reads nothing."""
     if not needs:
         return {}
-    statistics = {}
     samples = settings.counts.calibration
+    return {draw: calibrated_draw(inputs, store, settings, needs, draw, samples) for draw in range(settings.seeds)}
+
+
+def calibrated_draw(
+    inputs: Inputs, store: ResultStore, settings: Settings, needs: frozenset[Need], draw: int, samples: int
+) -> Statistics:
+    """Calibrate on the first samples of one draw; sums over fewer of them are gone on from, and removed."""
     with measured() as taken:
-        for number in range(settings.seeds):
-            statistics[number] = calibrate(
-                inputs.adapted,
-                inputs.reference,
-                inputs.calibration(number),
-                samples,
-                needs,
-                cache_dir=settings.calibration_folder,
-                seed=number,
-                shards=_shards(samples) if number == 0 else None,
-            )
-    # a run that is gone on with finds most of it stored: what earlier parts took is added
+        statistics = calibrate(
+            inputs.adapted,
+            inputs.reference,
+            inputs.calibration(draw),
+            samples,
+            needs,
+            cache_dir=settings.calibration_folder,
+            seed=draw,
+            keep_smaller=False,
+        )
+    # a calibration that grows, or a run that is gone on with, finds most of it stored: what earlier parts took is added
     earlier = store.analysis("calibration") or {}
+    counts = earlier.get("samples", {})
     record = {
         "needs": sorted({*needs, *earlier.get("needs", [])}),
-        "draws": max(len(statistics), earlier.get("draws", 0)),
+        "draws": max(draw + 1, earlier.get("draws", 0)),
         "seconds": taken.seconds + earlier.get("seconds", 0.0),
         "peak_bytes": max(taken.peak_bytes, earlier.get("peak_bytes", 0)),
-        "samples": statistics[0].counts,
+        "samples": {name: max(count, counts.get(name, 0)) for name, count in statistics.counts.items()},
     }
     store.write_analysis("calibration", record)
     return statistics
-
-
-def _shards(samples: int) -> list[int]:
-    """Where the stability of rankings is looked at: a quarter and a half of the samples, an eighth of many."""
-    return sorted({max(1, samples // part) for part in ((8, 4, 2) if samples >= 64 else (4, 2))})

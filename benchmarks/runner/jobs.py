@@ -1,9 +1,11 @@
 """Scores to plans: what each method would remove at each level, in both quota modes."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
@@ -23,17 +25,19 @@ from .settings import QUOTA_MODES, Mode, Settings
 from .store import Cell, ResultStore
 
 EXPERIMENT = "baselines"
+Scores: TypeAlias = Mapping[tuple[int, Family], Tensor]
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """How an unpruned model and a plan become the model that is evaluated, where there is more to it than cutting.
+    """How an unpruned model and plans become the models that are evaluated, where there is more to it than cutting.
 
-    `key` is a hash of all that it depends on besides the two.
+    `key` is a hash of all that one of them depends on besides the two; up to `at_once` are best made together.
     """
 
     key: str
-    build: Callable[[nn.Module, Plan], nn.Module]
+    build: Callable[[nn.Module, Sequence[Plan]], Sequence[nn.Module]]
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,22 @@ class Job:
         """What tells this model's masks from those of any other one."""
         return self.plan.hash if self.treatment is None else f"{self.plan.hash}+{self.treatment.key}"
 
-    def build(self, model: nn.Module) -> nn.Module:
-        """Make the model that is evaluated; the unpruned one is not touched."""
-        return prune(model, self.plan) if self.treatment is None else self.treatment.build(model, self.plan)
-
     def cell(self, dataset: str) -> Cell:
         """Where the result on a data set belongs."""
         return Cell(self.experiment, self.mode, self.method, self.level, dataset, self.seed)
+
+
+def built(model: nn.Module, jobs: Sequence[Job]) -> dict[str, nn.Module]:
+    """Make the models that the first of some jobs, and those behind it that are best made with it, are evaluated with.
+
+    By `Job.masks`; the unpruned model is not touched.
+    """
+    treatment = jobs[0].treatment
+    if treatment is None:
+        return {jobs[0].masks: prune(model, jobs[0].plan)}
+    alike = list(takewhile(lambda job: job.treatment is treatment, jobs))[: treatment.at_once]
+    models = treatment.build(model, [job.plan for job in alike])
+    return {job.masks: each for job, each in zip(alike, models, strict=True)}
 
 
 def make_jobs(
@@ -77,18 +90,24 @@ def make_jobs(
     store: ResultStore,
     modes: Sequence[Mode] = QUOTA_MODES,
     experiment: str = EXPERIMENT,
+    keep: MutableMapping[tuple[str, int], Scores] | None = None,
 ) -> list[Job]:
     """Score every method under every seed and plan every level and mode; plans are stored as files.
 
     Scoring is quick beside evaluation, so that a run that is gone on with scores again: a method whose code or
     settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have, as
-    long as their code, settings and calibration sample are the same.
+    long as their code, settings and calibration sample are the same. `keep` is given the scores by method and seed.
     """
+    keep = {} if keep is None else keep
     rounds = [(method, seed) for method in methods for seed in method.seeds]
     jobs: list[Job] = []
     for method, seed in track(rounds, "scoring", total=len(rounds)):
         kept = _stored(method, seed, inputs, settings, store, modes) if method.recipe.cost == "slow" else []
-        jobs += kept or list(_plan(method, seed, inputs, statistics.get(seed % settings.seeds), settings, modes))
+        if not kept:
+            scores, scoring = _scored(method, seed, inputs, statistics.get(seed % settings.seeds), settings)
+            keep[method.name, seed] = scores
+            kept = list(_plan(method, seed, scores, scoring, inputs, statistics, settings, modes))
+        jobs += kept
     for job in jobs:
         keep_plan(store, job.plan)
     return [replace(job, experiment=experiment) for job in jobs]
@@ -136,23 +155,35 @@ def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> 
     return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
 
 
-def scores_of(
-    recipe: Baseline, inputs: Inputs, statistics: Statistics | None, seed: int = 0, draw: int = 0
-) -> Mapping[tuple[int, Family], Tensor]:
+def scores_of(recipe: Baseline, inputs: Inputs, statistics: Statistics | None, seed: int = 0, draw: int = 0) -> Scores:
     """Score all units of the adapted model by what a recipe reads: statistics, or the images of a calibration draw."""
     data = inputs.calibration(draw) if recipe.reads_images else None
     return unit_scores(recipe.build(statistics, inputs.adapted, seed, inputs.reference, data), inputs.adapted)
 
 
+def _scored(
+    method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings
+) -> tuple[Scores, Measured]:
+    with measured() as scoring, failures_named(method.name):
+        scores = scores_of(method.recipe, inputs, statistics, seed, seed % settings.seeds)
+    return scores, scoring
+
+
 def _plan(
-    method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings, modes: Sequence[Mode]
+    method: Method,
+    seed: int,
+    scores: Scores,
+    scoring: Measured,
+    inputs: Inputs,
+    statistics: Mapping[int, Statistics],
+    settings: Settings,
+    modes: Sequence[Mode],
 ) -> Iterator[Job]:
     recipe = method.recipe
-    with measured() as scoring, failures_named(method.name):
-        scores = scores_of(recipe, inputs, statistics, seed, seed % settings.seeds)
     origin = scored_by(method, seed, inputs, settings)
     for mode in modes:
         spread = recipe if mode == "own" else recipe.with_settings(quotas="uniform")
-        make = planner(inputs.adapted, replace(spread, name=method.name), scores, statistics=statistics)
+        read = statistics.get(seed % settings.seeds)
+        make = planner(inputs.adapted, replace(spread, name=method.name), scores, statistics=read)
         for level in settings.levels:
             yield Job(method.name, mode, str(level), seed, make(level), scoring, origin)

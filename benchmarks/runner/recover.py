@@ -152,9 +152,9 @@ class Maker:
         return {name: asdict(each) for name, each in found.items()}
 
 
-def _already(model: nn.Module) -> Callable[[nn.Module, Plan], nn.Module]:
+def _already(model: nn.Module) -> Callable[[nn.Module, Sequence[Plan]], list[nn.Module]]:
     """What builds a model that is there."""
-    return lambda _unpruned, _plan: model
+    return lambda _unpruned, _plans: [model]
 
 
 def unpruned(model: nn.Module) -> Cascaded:

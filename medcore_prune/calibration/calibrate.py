@@ -55,6 +55,7 @@ def calibrate(
     device: str | torch.device | None = None,
     mixed_precision: bool = False,
     save_every_s: float = 30.0,
+    keep_smaller: bool = True,
     progress: bool = True,
 ) -> Statistics:
     """Collect what criteria need, on training images.
@@ -64,7 +65,8 @@ def calibrate(
         reference: The reference, theta_S, aligned with `model` parameter by parameter.
         data: A split, whose training part is drawn from, or training samples by data set. Images whose object vanishes
             at the model's input size are passed over.
-        samples: Images drawn from each data set; a smaller set is taken whole.
+        samples: Images drawn from each data set; a smaller set is taken whole. Where the cache holds sums over fewer
+            images of the same draw, in whole batches, they are gone on from.
         needs: What to collect, also by name; by default the Fisher, and the reference's Fisher and weights where there
             is one.
         cache_dir: Where files are kept; by default `user_cache()`.
@@ -76,6 +78,7 @@ def calibrate(
         device: Where to run; by default where the models are.
         mixed_precision: Run forward passes in bfloat16.
         save_every_s: Seconds between saved states.
+        keep_smaller: Whether the last sums over fewer images of the same draw stay in the cache; all are of full size.
         progress: Show estimates beforehand and time left meanwhile.
 
     Returns:
@@ -113,9 +116,9 @@ def calibrate(
         job
         for role in models
         if (names := [need.kind for need in sorted(wanted) if need.role == role and need.summed])
-        for job in _jobs(replace(settings, role=role), models, drawn, names, shards, cache)
+        for job in _jobs(replace(settings, role=role), models, drawn, names, shards, cache, batch_size, keep_smaller)
     ]
-    _run(jobs, batch_size, save_every_s, cache, progress)
+    _run(jobs, save_every_s, cache, progress)
     parts = [part for job in jobs for part in job.parts()]
     if Need.REFERENCE_WEIGHTS in wanted:
         parts.append(_stored_weights(models["reference"], cache))
@@ -142,6 +145,8 @@ def _jobs(
     collectors: Sequence[str],
     shards: Shards,
     cache: Path,
+    batch_size: int,
+    keep_smaller: bool,
 ) -> Iterator[Job]:
     model, reference = models[settings.role], models.get("reference")
     read = reference if any(get_collector(name).reads_reference for name in collectors) else None
@@ -151,7 +156,7 @@ def _jobs(
         named = tuple(zip(samples.ids, samples.hashes(), strict=True))
         for span in _spans(len(samples), shards):
             header = replace(settings, dataset=dataset, samples=named[span.start : span.stop])
-            yield Job(header, model, samples, span, collectors, cache, read)
+            yield Job(header, model, samples, span, collectors, cache, read, batch_size, keep_smaller)
 
 
 def _spans(count: int, shards: Shards) -> list[range]:
@@ -162,14 +167,17 @@ def _spans(count: int, shards: Shards) -> list[range]:
     return [range(start, stop) for start, stop in pairwise(cuts)]
 
 
-def _run(jobs: Sequence[Job], batch_size: int, save_every_s: float, cache: Path, progress: bool) -> None:
-    steps = [(job, batch) for job in jobs for batch in job.batches(batch_size)]
+def _run(jobs: Sequence[Job], save_every_s: float, cache: Path, progress: bool) -> None:
+    for job in jobs:
+        if not job.missing:
+            job.remove_smaller()
+    steps = [(job, batch) for job in jobs for batch in job.batches]
     if not steps:
         return
     _check_space(jobs, cache)
     if progress:
         _announce(jobs, steps, cache)
-    done = sum(-(-job.done // batch_size) for job in jobs)
+    done = sum(-(-job.done // job.batch_size) for job in jobs)
     runner, running = None, None
     device = next(jobs[0].model.parameters()).device
     # what is kept must not depend on a block around the call; `mixed_precision` is part of its name

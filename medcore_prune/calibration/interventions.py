@@ -9,6 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,8 @@ from ..defaults import DEFAULTS
 from ..models.groups import StructuredGroup
 from ..models.losses import boundary_loss
 from ..models.protocol import input_logits, low_res_logits
+from ..models.tiny_vit.stems import kept_stems
+from .resumed import Resumed
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,26 @@ class RiskData:
             yield RiskData(self.images[start:stop], self.boxes[rows], self.masks[rows], own)
 
 
+def _batches(model: nn.Module, data: RiskData, batch_size: int) -> Iterator[RiskData]:
+    """Some images at a time, where the model is."""
+    first = next(model.parameters())
+    for part in data.batches(batch_size):
+        yield RiskData(part.images.to(first), part.boxes.to(first), part.masks.to(first.device), part.owner)
+
+
+def _loss(low_res: Tensor, masks: Tensor, lambda_b: float) -> Tensor:
+    """Sum over the samples of a batch of the boundary-aware loss (Eq. 9) of low-resolution logits."""
+    size = masks.shape[-1]
+    band = boundary_band(masks, band_radius(size, DEFAULTS.band_radius_px))
+    logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), size)
+    return boundary_loss(logits, masks, band, lambda_b).double().sum()
+
+
 @torch.no_grad()
 def risk(model: nn.Module, data: RiskData, lambda_b: float = DEFAULTS.lambda_b, batch_size: int = 8) -> float:
     """Empirical risk R: the mean boundary-aware loss (Eq. 9) over a data set."""
-    first = next(model.parameters())
-    radius = band_radius(data.images.shape[-1], DEFAULTS.band_radius_px)
-    sums = []
-    for batch in data.batches(batch_size):
-        images, boxes, masks = batch.images.to(first), batch.boxes.to(first), batch.masks.to(first.device)
-        low_res = low_res_logits(model, images, boxes, batch.owner)
-        logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), images.shape[-1])
-        sums.append(boundary_loss(logits, masks, boundary_band(masks, radius), lambda_b).double().sum())
+    batches = _batches(model, data, batch_size)
+    sums = [_loss(low_res_logits(model, b.images, b.boxes, b.owner), b.masks, lambda_b) for b in batches]
     return sum(torch.stack(sums).tolist()) / len(data.boxes)
 
 
@@ -111,6 +124,7 @@ def _in_model(group: StructuredGroup, model: nn.Module, what: str) -> Structured
     return found
 
 
+@torch.no_grad()
 def exact_interventions(
     model: nn.Module,
     groups: Sequence[StructuredGroup],
@@ -124,19 +138,56 @@ def exact_interventions(
 ) -> dict[str, list[Tensor]]:
     """Measure what each unit's removal, or its reset to a `reference`, does to the risk of each data set.
 
-    A copy is run; the model itself is not touched. Gives each data set one float64 tensor a group, in the order of
-    `units`, the indices to measure in each group (None for all).
+    For each unit the network runs from the unit's block on. A copy is run; the model itself is not touched. Gives each
+    data set one float64 tensor a group, in the order of `units`, the indices to measure in each group (None for all).
     """
     double = copy.deepcopy(model).eval()
     chosen = [range(group.n_units) for group in groups] if units is None else list(units)
     own = [_in_model(group, double, "model") for group in groups]
     sources = [None if reference is None else _in_model(group, reference, "reference") for group in groups]
-    before = {name: risk(double, part, lambda_b, batch_size) for name, part in data.items()}
+    jobs = [_Job(group, source, of_group) for group, source, of_group in zip(own, sources, chosen, strict=True)]
     results = {name: [torch.zeros(len(of_group), dtype=torch.float64) for of_group in chosen] for name in data}
-    jobs = [(g, place, unit) for g, of_group in enumerate(chosen) for place, unit in enumerate(of_group)]
     label = "zero interventions" if reference is None else "reset interventions"
-    for g, place, unit in track(jobs, label, total=len(jobs), show=progress):
-        with unit_replaced(own[g], unit, sources[g]):
-            for name, part in data.items():
-                results[name][g][place] = risk(double, part, lambda_b, batch_size) - before[name]
+    batches = sum(-(-len(part.images) // batch_size) for part in data.values())
+    work = _measure(double, jobs, data, results, lambda_b, batch_size)
+    with kept_stems():
+        for _ in track(work, label, total=batches * sum(map(len, chosen)), show=progress):
+            pass
     return results
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Units of a group to replace by those of the same group `source`, or by zero."""
+
+    group: StructuredGroup
+    source: StructuredGroup | None
+    units: Sequence[int]
+
+
+def _measure(
+    model: nn.Module,
+    jobs: Sequence[_Job],
+    data: Mapping[str, RiskData],
+    results: Mapping[str, Sequence[Tensor]],
+    lambda_b: float,
+    batch_size: int,
+) -> Iterator[None]:
+    """Fill in the results, batch by batch and in each from the first block on; yields after each run."""
+    # a batch is all that is kept, whatever the number of images: what enters a block changes from batch to batch
+    in_order = sorted(range(len(jobs)), key=lambda place: jobs[place].group.block)
+    for name, part in data.items():
+        before = 0.0
+        for batch in _batches(model, part, batch_size):
+            resumed = Resumed(model, partial(low_res_logits, model, batch.images, batch.boxes, batch.owner))
+            before += float(_loss(resumed.whole, batch.masks, lambda_b))
+            for block, places in groupby(in_order, key=lambda place: jobs[place].group.block):
+                todo = [(place, n, unit) for place in places for n, unit in enumerate(jobs[place].units)]
+                if todo:
+                    resumed.start_at(block)
+                for place, n, unit in todo:
+                    with unit_replaced(jobs[place].group, unit, jobs[place].source):
+                        results[name][place][n] += float(_loss(resumed.run(), batch.masks, lambda_b))
+                    yield
+        for costs in results[name]:
+            costs.div_(len(part.boxes)).sub_(before / len(part.boxes))

@@ -1,7 +1,7 @@
 """One piece of calibration: some samples of one data set through one model, kept in files that survive a kill."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -47,7 +47,8 @@ def read_batch(
 class Job:
     """Samples to sum, those at `span` of a data set, and where the sums go: a folder in `cache`, which all jobs share.
 
-    The header's kind is left empty; its `reference_hash`, and the reference, are for collectors that read one.
+    The header's kind is left empty; its `reference_hash`, and the reference, are for collectors that read one. Samples
+    are read `batch_size` at a time. Without `keep_smaller` sums over fewer of them are removed.
     """
 
     header: Header
@@ -57,6 +58,8 @@ class Job:
     collectors: Sequence[str]
     cache: Path
     reference: nn.Module | None = None
+    batch_size: int = 8
+    keep_smaller: bool = True
 
     @cached_property
     def folder(self) -> Path:
@@ -120,19 +123,58 @@ class Job:
             raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return part
 
+    @cached_property
+    def smaller(self) -> "Job | None":
+        """The largest job on the first of these samples that is finished for all that is missing.
+
+        Of whole batches alone, so that whoever goes on from it comes to the very same sums; and only where each image
+        has one sample, for others are summed in another order.
+        """
+        if not self.missing or any(len(image) > 1 for image in self.images):
+            return None
+        return self._smaller(self.missing, self.batch_size)
+
+    def _smaller(self, collectors: Sequence[str], step: int) -> "Job | None":
+        for count in range((len(self.span) - 1) // step * step, 0, -step):
+            header = replace(self.header, samples=self.header.samples[:count])
+            job = replace(self, header=header, span=self.span[:count], collectors=collectors)
+            if not job.missing:
+                return job
+        return None
+
+    def remove_smaller(self) -> None:
+        """Remove the sums over the first of these samples, of each collector the largest, as `keep_smaller` says."""
+        if self.keep_smaller:
+            return
+        for name in self.collectors:
+            if (job := self._smaller([name], 1)) is not None:
+                job.path(name).unlink(missing_ok=True)
+
     @property
     def done(self) -> int:
         """Samples that need not run again."""
         if not self.missing:
             return len(self.span)
-        return self.partial.progress if self.partial else 0
+        return max(self.partial.progress if self.partial else 0, len(self.smaller.span) if self.smaller else 0)
 
-    def batches(self, batch_size: int) -> list[Images]:
+    def sums_so_far(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Collector, key and value of the sums over the samples that are done, of what is missing."""
+        if self.partial and self.partial.progress == self.done:
+            for key in self.partial.names:
+                name, _, inner = key.partition(":")
+                yield name, inner, self.partial.tensor(key)
+        elif self.smaller:
+            for name, part in zip(self.missing, self.smaller.parts(), strict=True):
+                for key in part.names:
+                    yield name, key, part.tensor(key)
+
+    @property
+    def batches(self) -> list[Images]:
         """Images that remain, in batches, each of as many samples an image."""
         if self.done == len(self.span):
             return []
         counts = [0, *accumulate(map(len, self.images))]
-        return list(in_batches(self.images[counts.index(self.done) :], batch_size, alike=True))
+        return list(in_batches(self.images[counts.index(self.done) :], self.batch_size, alike=True))
 
     def parts(self) -> list[FilePart]:
         """Open the finished files."""
@@ -149,9 +191,8 @@ class Runner:
     def __init__(self, job: Job, save_every_s: float) -> None:
         self._job, self._save_every_s, self._saved = job, save_every_s, time.monotonic()
         self._sums = job.accumulator()
-        if job.partial:
-            for key, value in self._flat().items():
-                value.copy_(job.partial.tensor(key))
+        for name, key, value in job.sums_so_far():
+            self._sums.sums[name][key].copy_(value)
         self._sums.count = job.done
 
     def _flat(self) -> dict[str, Tensor]:
@@ -174,6 +215,7 @@ class Runner:
         for name, sums in self._sums.sums.items():
             write_part(self._job.path(name), self._job.header_of(name), sums)
         self._job.partial_path.unlink(missing_ok=True)
+        self._job.remove_smaller()
 
 
 def _not_finite(collector: str, key: str, dataset: str) -> StatisticsError:

@@ -39,7 +39,8 @@ def how_to_collect(needs: Sequence[Need]) -> str:
 class View:
     """What was collected on one population, at one lambda_B, in float64; `Statistics.view` makes it.
 
-    A tensor is read from its memory-mapped file when it is asked for, and not kept. Whatever is asked for raises
+    A tensor is read from its memory-mapped file when it is asked for, and not kept; what is of a layer or a group comes
+    on its device, what is asked for by name alone on the CPU. Whatever is asked for raises
     `StatisticsError` where it was not collected, is damaged, not finite, or of another shape than the model's.
 
     Args:
@@ -55,19 +56,20 @@ class View:
 
     def fisher(self, layer: nn.Linear, layer_name: str, which: Role = "adapted") -> Pair:
         """Diagonal Fisher of a layer's weight and bias (Eq. 10): F_M, or the reference's F_S."""
-        return _fitting(self.layer("fisher", layer_name, which), layer, layer_name)
+        return _fitting(self.layer("fisher", layer_name, which, layer.weight.device), layer, layer_name)
 
     def mean_gradient(self, layer: nn.Linear, layer_name: str) -> Pair:
         """Gradient of the mean loss for a layer's weight and bias."""
-        return _fitting(self.layer("gradient", layer_name), layer, layer_name)
+        return _fitting(self.layer("gradient", layer_name, device=layer.weight.device), layer, layer_name)
 
     def reference_weights(self, layer: nn.Linear, layer_name: str) -> Pair:
         """The reference's weight and bias of a layer, theta_S of Eq. 12."""
-        return _fitting(self.layer("weights", layer_name, "reference"), layer, layer_name)
+        return _fitting(self.layer("weights", layer_name, "reference", layer.weight.device), layer, layer_name)
 
     def directional(self, group: StructuredGroup, direction: Direction) -> Tensor:
         """Mean squared slope of each unit along its removal or reset: (n_units,), non-negative."""
-        found = self.mean(f"directional_{direction}", f"{group.name_out}.units")
+        device = group.layer_out.weight.device
+        found = self.mean(f"directional_{direction}", f"{group.name_out}.units", device=device)
         if len(found) == group.n_units:
             return found
         # squares of single neurons say nothing of neurons that go together: slopes are added up before they are squared
@@ -93,38 +95,44 @@ class View:
         return self._of_inputs("input_squares", "squares", group)
 
     def _of_inputs(self, kind: str, what: str, group: StructuredGroup) -> Tensor:
-        found = self.mean(kind, f"{group.name_out}.{what}")
+        found = self.mean(kind, f"{group.name_out}.{what}", device=group.layer_out.weight.device)
         if len(found) != group.layer_out.in_features:
             raise StatisticsError(
                 f"{group.name_out} reads {group.layer_out.in_features} inputs, its statistics {len(found)}: {_WAS_CUT}"
             )
         return found
 
-    def layer(self, kind: str, layer_name: str, role: Role = "adapted") -> tuple[Tensor, Tensor]:
+    def layer(
+        self, kind: str, layer_name: str, role: Role = "adapted", device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Means that are shaped like a layer's weight and bias; zeros for the bias of a layer without one."""
-        weight = self.mean(kind, f"{layer_name}.weight", role)
+        weight = self.mean(kind, f"{layer_name}.weight", role, device)
         held = (name for data in self._read(kind) for part in self._find(kind, role, data) for name in part.names)
         if not any(name.endswith(f"/{layer_name}.bias") for name in held):
             return weight, weight.new_zeros(len(weight))
-        return weight, self.mean(kind, f"{layer_name}.bias", role)
+        return weight, self.mean(kind, f"{layer_name}.bias", role, device)
 
-    def mean(self, kind: str, name: str, role: Role = "adapted") -> Tensor:
-        """Mean over the population's samples of any tensor that a collector sums, in its shape."""
+    def mean(self, kind: str, name: str, role: Role = "adapted", device: torch.device | None = None) -> Tensor:
+        """Mean over the population's samples of any tensor that a collector sums, in its shape.
+
+        It is computed on `device`, by default the CPU.
+        """
         shares = self._read(kind).items()
-        return reduce(torch.add, (share * self._of_dataset(kind, role, data, name).double() for data, share in shares))
+        means = ((share, self._of_dataset(kind, role, data, name, device)) for data, share in shares)
+        return reduce(torch.add, (share * mean.double() for share, mean in means))
 
     def _read(self, kind: str) -> Mapping[str, float]:
         """Data sets to read; a copy of the weights belongs to none."""
         return {"": 1.0} if kind == "weights" else self._shares
 
-    def _of_dataset(self, kind: str, role: Role, dataset: str, name: str) -> Tensor:
+    def _of_dataset(self, kind: str, role: Role, dataset: str, name: str, device: torch.device | None) -> Tensor:
         """Add up the sums of one data set, in the order of its parts, each times its power of lambda_B."""
         parts = self._find(kind, role, dataset)
         powers = self._powers(parts[0])
         total: Tensor | None = None
         for part in parts:
             for each, power in powers.items():
-                value = part.tensor(f"{each}/{name}")
+                value = part.tensor(f"{each}/{name}").to(device)
                 total = torch.zeros_like(value) if total is None else total
                 total.add_(value, alpha=float(self._lambda_b) ** power)
         assert total is not None

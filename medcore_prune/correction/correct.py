@@ -11,7 +11,7 @@ is trained, unless `fit_steps` asks for a fit of whole blocks (`block_fit`), whi
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,19 +25,23 @@ from ..models.pairs import require_cut_from
 from ..models.switches import evaluating
 from .block_fit import BlockFitter
 from .images import CorrectionImages, kept_bytes
-from .run import CorrectionRun, state_shapes
+from .run import CorrectionRun, dense_streams, state_shapes
 from .settings import CorrectionReport, CorrectionSettings
-from .streams import bytes_of, room_for
+from .streams import bytes_of, room_for, room_on
 from .token_weights import adding_layers
 
 _GIGABYTE = 1e9
 
 
+TOGETHER = 8
+"""Models of one teacher that are corrected at the same time, at most: an eighth of its work is then each one's."""
+
+
 class Corrector:
     """Corrects models that were cut from one teacher, as `correct` does; tokens are weighed once for all of them.
 
-    With `keep`, for many models, images and what each of the teacher's layers adds to its stream stay in memory from
-    the first correction on, as long as they fit into `memory_limit_gb`.
+    With `keep`, for many models, images stay in memory from the first correction on, as long as they fit into
+    `memory_limit_gb`.
     """
 
     def __init__(
@@ -66,37 +70,60 @@ class Corrector:
         self._images = CorrectionImages(teacher, drawn, settings.weighting, batch_size, keep)
         self._fitter = BlockFitter(self._images, settings, seed, batch_size) if settings.fit_steps else None
 
-    @torch.inference_mode(False)
     def correct(self, small: nn.Module) -> CorrectionReport:
         """Correct one pruned model in place; all or nothing, as `medcore_prune.correct` says."""
-        start = time.perf_counter()
-        teacher, settings = self._teacher, self._settings
-        _check_pair(small, teacher, settings.bias)
-        shapes = state_shapes(teacher, len(self._images))
-        device = next(teacher.parameters()).device
+        return self.correct_all([small])[0]
+
+    @torch.inference_mode(False)
+    def correct_all(self, smalls: Sequence[nn.Module]) -> list[CorrectionReport]:
+        """Correct pruned models in place, all or none of them, each as if it were alone.
+
+        As many at the same time, up to `TOGETHER`, as the memory for streams has room for: the teacher then runs once
+        for all of them.
+        """
+        for small in smalls:
+            _check_pair(small, self._teacher, self._settings.bias)
+        together, reports = self._together(), list[CorrectionReport]()
         with (
-            _restored_on_error(small, whole_blocks=settings.fit_steps > 0),
-            evaluating(small, teacher),
+            _restored_on_error(smalls, whole_blocks=self._settings.fit_steps > 0),
+            evaluating(self._teacher, *smalls),
             torch.no_grad(),
             # a fit must not depend on a block around the call
-            torch.autocast(device.type, enabled=False),
-            room_for(shapes, self._memory_limit) as states,
+            torch.autocast(self._device.type, enabled=False),
         ):
-            run = CorrectionRun(small, teacher, self._images, states, settings, self._fitter)
-            run.read_images(self._progress)
-            run.run(self._progress)
-            error = run.stream_error()
+            for start in range(0, len(smalls), together):
+                reports += self._correct(smalls[start : start + together])
         # a block around the call would run the old weights that it has cast already
         torch.clear_autocast_cache()
-        return CorrectionReport(
-            settings,
-            tuple(run.layers),
-            self._images.counts,
-            error,
-            bytes_of(shapes),
-            time.perf_counter() - start,
-            tuple(run.blocks),
-        )
+        return reports
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._teacher.parameters()).device
+
+    def _together(self) -> int:
+        """How many models' streams fit beside the teacher's: on its device, or else into the limit."""
+        alone = state_shapes(self._teacher, len(self._images), self._settings)
+        each, own = bytes_of(alone) / len(alone), dense_streams(self._settings)
+        there = room_on(self._device)
+        room = there if bytes_of(alone) <= there else self._memory_limit
+        return max(1, min(TOGETHER, int(room / max(each, 1)) - own))
+
+    def _correct(self, smalls: Sequence[nn.Module]) -> list[CorrectionReport]:
+        """Correct models at the same time."""
+        start = time.perf_counter()
+        shapes = state_shapes(self._teacher, len(self._images), self._settings, len(smalls))
+        with room_for(shapes, self._memory_limit, self._device) as states:
+            run = CorrectionRun(smalls, self._teacher, self._images, states, self._settings, self._fitter)
+            run.read_images(self._progress)
+            run.run(self._progress)
+            errors = run.stream_errors()
+        seconds = (time.perf_counter() - start) / len(smalls)
+        counts, settings = self._images.counts, self._settings
+        return [
+            CorrectionReport(settings, tuple(cut.layers), counts, error, bytes_of(shapes), seconds, tuple(cut.blocks))
+            for cut, error in zip(run.cuts, errors, strict=True)
+        ]
 
 
 def correct(
@@ -145,7 +172,8 @@ def correct(
         fit_learning_rate: Of the first step, above 0; it falls to 0 along a cosine.
         batch_size: Images at a time; changes the result by rounding alone.
         memory_limit_gb: Residual streams beyond this many gigabytes go to a memory-mapped temporary file. They take
-            2 * 4 bytes * images * tokens * channels: 25 MB an image for ViT-B at 1024 pixels.
+            2 * 4 bytes * images * tokens * channels: 25 MB an image for ViT-B at 1024 pixels. On a GPU they stay there,
+            as long as they fit into half of its free memory.
         progress: Show how far it is.
 
     Returns:
@@ -174,11 +202,13 @@ def _check_pair(small: nn.Module, teacher: nn.Module, bias: bool) -> None:
 
 
 @contextmanager
-def _restored_on_error(small: nn.Module, whole_blocks: bool) -> Iterator[None]:
+def _restored_on_error(smalls: Sequence[nn.Module], whole_blocks: bool) -> Iterator[None]:
     """Keep what is going to be written, and put it back when the block raises, be it by the user's interrupt."""
-    blocks = blocks_of(small)
-    layers = [block.layers[role] for block in blocks for role in (*block.head_inputs, "proj", "lin2")]
-    written = [small.get_submodule(block.name) for block in blocks] if whole_blocks else layers
+    written: list[nn.Module] = []
+    for small in smalls:
+        blocks = blocks_of(small)
+        layers = [block.layers[role] for block in blocks for role in (*block.head_inputs, "proj", "lin2")]
+        written += [small.get_submodule(block.name) for block in blocks] if whole_blocks else layers
     kept = [(parameter, parameter.detach().clone()) for module in written for parameter in module.parameters()]
     try:
         yield

@@ -1,9 +1,9 @@
-"""The images of a correction in batches, how much each of their tokens counts, and what the teacher makes of them.
+"""The images of a correction in batches, and how much each of their tokens counts.
 
 All of it depends on the teacher alone: whoever corrects many models of one teacher finds it once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +12,13 @@ from torch import Tensor, nn
 from ..data.reading import by_image, in_batches, read_images
 from ..data.samples import SampleSet
 from ..models.families import blocks_of, geometry_of
-from .streams import ADDING_LAYERS, Added
+from .streams import ADDING_LAYERS
 from .token_weights import WEIGHTINGS, TokenWeights
 
 
 def kept_bytes(teacher: nn.Module, images: int) -> int:
     """Bytes that `CorrectionImages` keeps of images, besides the weights of their tokens."""
-    geometry, each = geometry_of(teacher), next(teacher.parameters()).dtype.itemsize
-    # two layers a block, two tensors each
-    added = sum(2 * 2 * block.tokens_side**2 * block.width for block in blocks_of(teacher))
-    return images * each * (3 * geometry.image_size**2 + added)
+    return images * 3 * geometry_of(teacher).image_size ** 2 * next(teacher.parameters()).dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ class CorrectionImages:
     """Images by data set, in the teacher's size, read a batch at a time.
 
     Samples that show one image are one image here, whose tokens weigh as much as those of all its samples. The weights
-    of tokens are kept, 4 bytes a token and layer; with `keep` also the images, and what the teacher's layers add to its
-    stream.
+    of tokens are kept where the teacher is, 4 bytes a token and layer; with `keep` also the images, in the memory of
+    the machine.
     """
 
     def __init__(
@@ -53,7 +50,6 @@ class CorrectionImages:
         self._weights: dict[int, TokenWeights] = {}
         self._keep = keep
         self._read: dict[int, tuple[Tensor, Tensor, tuple[int, ...]]] = {}
-        self._added: dict[tuple[int, str], Added] = {}
         self.counts = {name: len(samples) for name, samples in drawn.items()}
         """Samples by data set."""
         self._of_set = {name: by_image(samples, read=True) for name, samples in drawn.items()}
@@ -75,37 +71,28 @@ class CorrectionImages:
         """Return images (N, 3, S, S), in the teacher's number type, all boxes on them (B, 4), on its device, and the
         image of each box.
         """
-        if batch.rows.start in self._read:
-            return self._read[batch.rows.start]
         parameter = next(self._teacher.parameters())
-        read = read_images(self._drawn[batch.dataset], batch.read, geometry_of(self._teacher).frame)
-        found = read.images.to(parameter.device, parameter.dtype), read.boxes.to(parameter.device), read.owner
+        found = self._read.get(batch.rows.start)
+        if found is None:
+            read = read_images(self._drawn[batch.dataset], batch.read, geometry_of(self._teacher).frame)
+            found = read.images.to(parameter.dtype), read.boxes, read.owner
         if self._keep:
             self._read[batch.rows.start] = found
-        return found
-
-    def added(self, batch: Batch, layer_name: str, find: Callable[[], Added]) -> Added:
-        """Return what one of the teacher's layers adds to its stream, found at the first call if it is kept."""
-        key = (batch.rows.start, layer_name)
-        if key in self._added:
-            return self._added[key]
-        found = find()
-        if self._keep:
-            self._added[key] = found
-        return found
+        return found[0].to(parameter.device), found[1].to(parameter.device), found[2]
 
     def weigh(self, batch: Batch, images: Tensor, boxes: Tensor, owner: Sequence[int]) -> None:
         """Find the weights of a batch's tokens, if they are not known yet: those of all boxes on an image, summed."""
         if batch.rows.start in self._weights:
             return
-        found = {k: v.to("cpu") for k, v in WEIGHTINGS[self._weighting](self._teacher, images, boxes, owner).items()}
+        found = dict(WEIGHTINGS[self._weighting](self._teacher, images, boxes, owner))
         if len(boxes) > len(images):
             for block in blocks_of(self._teacher):
-                alike = torch.ones(len(boxes), block.tokens_side, block.tokens_side)
+                alike = torch.ones(len(boxes), block.tokens_side, block.tokens_side, device=images.device)
                 for role in ADDING_LAYERS:
                     name = block.layer_names[role]
-                    summed = torch.zeros(len(images), *alike.shape[1:])
-                    found[name] = summed.index_add_(0, torch.tensor(owner), found.get(name, alike))
+                    each = found.get(name, alike)
+                    summed = torch.zeros(len(images), *alike.shape[1:], device=each.device, dtype=each.dtype)
+                    found[name] = summed.index_add_(0, torch.tensor(owner, device=each.device), each)
         self._weights[batch.rows.start] = found
 
     def weights(self, batch: Batch) -> TokenWeights:

@@ -2,18 +2,32 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
 from .._support.errors import StatisticsError, require_known
-from .streams import Added, Observed
 from .token_weights import WEIGHTINGS
 
-TARGETS: dict[str, Callable[[Added, Observed], Tensor]] = {
-    "stream": lambda dense, cut: dense.after.double() - cut.before.double(),
-    "layer": lambda dense, cut: dense.output,
+
+@dataclass(frozen=True)
+class Target:
+    """What a layer is fitted to.
+
+    Attributes:
+        reads: What is read of the same layer in the dense network, a field of `Added`; nothing else of it is kept.
+        of: That and the cut network's stream before the layer, (B, h, w, D) each, to T.
+    """
+
+    reads: Literal["output", "after"]
+    of: Callable[[Tensor, Tensor], Tensor]
+
+
+TARGETS: dict[str, Target] = {
+    "stream": Target("after", lambda after, before: after.double() - before.double()),
+    "layer": Target("output", lambda output, before: output),
 }
-"""Name to T, (B, h, w, D), from the same layer in the dense and in the cut network.
+"""By name.
 
 `stream` takes the cut network's residual stream to the dense one's, so that earlier errors are made good too; `layer`
 is what the layer gives in the dense network.
@@ -106,8 +120,8 @@ class CorrectionReport:
         layers: One entry a fitted layer, in order.
         images: Data set name to the number of images that were read.
         stream_error: Relative distance of the last block's output from the dense network's on these images, after.
-        state_bytes: Size of the residual streams that were carried.
-        seconds: Of the whole correction.
+        state_bytes: Size of the residual streams that were carried, with those of models corrected at the same time.
+        seconds: Of the whole correction; of several at the same time, each one's share.
         blocks: One entry a block, in order, where whole blocks were fitted.
     """
 

@@ -6,7 +6,7 @@ tokens of the padding are left out here, for nothing reads what a layer gives fo
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .._support.devices import precision_of
 from .._support.errors import SurgeryError
+from ..evaluation.estimates import available_bytes
 from ..models.families import blocks_of, encoder_of
 from ..models.family import Block
 from ..models.tiny_vit.stems import stem_tokens
@@ -109,12 +110,17 @@ def first_tokens(model: nn.Module, images: Tensor) -> Tensor:
 
 def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observed:
     """Run one block on tokens (B, h, w, D) as far as `role`, `"proj"` or `"lin2"`, which adds to the stream."""
+    return observe_both(model, block, tokens, role)[role]
+
+
+def observe_both(model: nn.Module, block: Block, tokens: Tensor, last: str = ADDING_LAYERS[-1]) -> dict[str, Observed]:
+    """Run one block on tokens (B, h, w, D) once, and return its layers that add to the stream, as far as `last`."""
     caught: dict[str, tuple[Tensor, Tensor]] = {}
 
     def catch(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             caught[name] = (args[0], output)
-            if name == role:
+            if name == last:
                 raise _Enough
 
         return hook
@@ -129,12 +135,13 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
         model.get_submodule(block.name)(tokens)
     batch, side = tokens.shape[:2]
     attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
-    if role == "proj":
-        return Observed(attended[0], tokens, attended[1])
-    # an MLP may see the image row by row
-    hidden, output = (fold_windows(value, batch, side, 0) for value in caught["lin2"])
-    before = tokens + attended[1] if block.mlp_entry is None else fold_windows(caught["entry"][0], batch, side, 0)
-    return Observed(hidden, before, output)
+    found = {"proj": Observed(attended[0], tokens, attended[1])}
+    if last != "proj":
+        # an MLP may see the image row by row
+        hidden, output = (fold_windows(value, batch, side, 0) for value in caught["lin2"])
+        before = tokens + attended[1] if block.mlp_entry is None else fold_windows(caught["entry"][0], batch, side, 0)
+        found["lin2"] = Observed(hidden, before, output)
+    return found
 
 
 def passed(block: Block, tokens: Tensor) -> Tensor:
@@ -175,17 +182,50 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and not float((one - other).abs().max()) > _CLOSE * float(other.abs().max())
 
 
-@contextmanager
-def room_for(shapes: Shapes, limit_bytes: float) -> Iterator[dict[str, Tensor]]:
-    """Make room for large tensors of arbitrary values on the CPU, of no use when the block ends.
+class Stream:
+    """The residual stream of one network on all images, kept in `room`, (images, most numbers an image).
 
-    Above `limit_bytes` for all of them together they lie in temporary files that are memory-mapped.
+    An image's tokens lie in a row of it, wherever in the encoder they are. Reading takes them to where the model is, in
+    its number type: no step where `room` lies there too.
     """
-    if bytes_of(shapes) <= limit_bytes:
-        yield {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+
+    def __init__(self, room: Tensor, model: nn.Module) -> None:
+        self._room, self._like = room, next(model.parameters())
+
+    def read(self, block: Block, rows: slice | Sequence[int]) -> Tensor:
+        """Return some images' tokens before or behind a block, (B, h, w, D)."""
+        tokens = self._room[rows, : block.tokens_side**2 * block.width]
+        return tokens.to(self._like).reshape(-1, block.tokens_side, block.tokens_side, block.width)
+
+    def write(self, rows: slice, tokens: Tensor) -> None:
+        """Put tokens (B, h, w, D) in the place of those before."""
+        flat = tokens.flatten(1)
+        self._room[rows, : flat.shape[1]].copy_(flat)
+
+
+DEVICE_SHARE = 0.5
+"""Of the memory that is free on a GPU, what large tensors may take there; the rest is for the work on a batch."""
+
+
+def room_on(device: torch.device) -> float:
+    """Bytes that large tensors may take on the device of a model, 0 on the CPU, where a limit is given."""
+    return 0.0 if device.type == "cpu" else DEVICE_SHARE * (available_bytes(device) or 0)
+
+
+@contextmanager
+def room_for(shapes: Shapes, limit_bytes: float, device: torch.device | None = None) -> Iterator[dict[str, Tensor]]:
+    """Make room for large tensors of arbitrary values, of no use when the block ends.
+
+    They lie on a model's `device` as long as all of them together fit into its `room_on`, else on the CPU up to
+    `limit_bytes`, else in temporary files that are memory-mapped.
+    """
+    size, cpu = bytes_of(shapes), torch.device("cpu")
+    place = cpu if device is None or size > room_on(device) else device
+    if place != cpu or size <= limit_bytes:
+        yield {name: torch.empty(shape, dtype=dtype, device=place) for name, (shape, dtype) in shapes.items()}
         return
-    with tempfile.TemporaryDirectory(prefix="medcore_prune-") as place:
-        yield {name: _mapped(Path(place) / name, *shape) for name, shape in shapes.items()}
+    with tempfile.TemporaryDirectory(prefix="medcore_prune-") as folder:
+        yield {name: _mapped(Path(folder) / name, *shape) for name, shape in shapes.items()}
 
 
 def bytes_of(shapes: Shapes) -> int:

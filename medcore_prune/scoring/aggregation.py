@@ -109,7 +109,7 @@ class Aggregator:
         scores = [family_normalised(groups, score(population)) for population in parts]
         weights = torch.tensor([population.weight for population in parts], dtype=torch.float64)
         stacks = [torch.stack(of_group) for of_group in zip(*scores, strict=True)]
-        return [weights @ stack + self.beta * stack.std(0, correction=0) for stack in stacks]
+        return [weights.to(stack.device) @ stack + self.beta * stack.std(0, correction=0) for stack in stacks]
 
 
 Alpha = float | Sequence[float] | Literal["balanced"]

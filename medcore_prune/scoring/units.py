@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from .._support.errors import CriterionError
@@ -11,11 +10,11 @@ from ..models.groups import StructuredGroup
 
 
 def parameters(layer: nn.Linear) -> Pair:
-    """Return a layer's weight and bias as float64 on the CPU, apart from the graph."""
+    """Return a layer's weight and bias as float64 where they are, apart from the graph."""
     if layer.weight.is_meta:
         raise CriterionError("a model on the meta device has no weights to score: load a checkpoint")
-    bias = None if layer.bias is None else layer.bias.detach().to("cpu", torch.float64)
-    return layer.weight.detach().to("cpu", torch.float64), bias
+    bias = None if layer.bias is None else layer.bias.detach().double()
+    return layer.weight.detach().double(), bias
 
 
 def combine(function: Callable[..., Tensor], *pairs: Pair) -> Pair:

@@ -94,7 +94,7 @@ def searched_plan(
         seed: Of the draw, the search and stochastic criteria.
         batch_size: Images at a time.
         memory_limit_gb: Refits beyond this many gigabytes go to a memory-mapped temporary file, and no more sums than
-            this are kept at once.
+            this are kept at once. On a GPU refits stay there, as long as they fit into half of its free memory.
         cache_dir: Where what states were worth is kept, so that a stopped search goes on; by default `user_cache()`.
         times: From `block_times`, where latency counts; measured, or found kept, where there are none.
         progress: Show how far it is.
@@ -208,7 +208,7 @@ def _refitted(
         evaluating(model),
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
-        room_for(shapes_of(model, counts), limit_bytes) as room,
+        room_for(shapes_of(model, counts), limit_bytes, device) as room,
     ):
         refits = Refits(model, order, counts, room)
         images = CorrectionImages(model, drawn, _CORRECTION.weighting, batch_size)

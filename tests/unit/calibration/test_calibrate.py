@@ -143,6 +143,56 @@ def test_shards_can_be_taken_and_add_up(tmp_path: Path) -> None:
     torch.testing.assert_close(sharded.fisher("a", layer)[0], whole, rtol=1e-4, atol=1e-6 * float(whole.max()))
 
 
+def sums_of(found: mp.Statistics) -> dict[tuple[str, str, str, str], torch.Tensor]:
+    return {
+        (part.header.kind, part.header.role, part.header.dataset, key): part.tensor(key)
+        for part in found.parts
+        for key in part.names
+    }
+
+
+@pytest.mark.parametrize("keep_smaller", [True, False])
+def test_more_images_go_on_from_fewer_and_come_to_the_same_sums(
+    keep_smaller: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = {Need.FISHER, Need.REFERENCE_FISHER, Need.GRAM, Need.DIRECTIONAL_RESET}
+    data = {"a": images(), "b": images("phantom_polyp_a")}
+    once = calibrate(tmp_path / "once", data, batch_size=1, needs=needs)
+    added: list[int] = []
+    add = Accumulator.add
+    monkeypatch.setattr(Accumulator, "add", lambda self, *args: (added.append(len(args[0])), add(self, *args))[1])
+    place = tmp_path / "grown"
+    for count, runs in ((1, 1), (3, 2), (COUNT, 1), (COUNT, 0)):
+        added.clear()
+        grown = calibrate(place, data, samples=count, batch_size=1, needs=needs, keep_smaller=keep_smaller)
+        # of two data sets through two models
+        assert sum(added) == 2 * 2 * runs
+        assert grown.counts == {"a": count, "b": count}
+    one, other = sums_of(once), sums_of(grown)
+    assert list(one) == list(other)
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+    # four kinds of two data sets
+    files = [path for path in place.rglob("*.safetensors") if path.name != "weights.safetensors"]
+    assert len(files) == 2 * 4 * (3 if keep_smaller else 1)
+
+
+def test_fewer_images_that_are_no_whole_batches_or_lack_a_kind_are_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[int] = []
+    add = Accumulator.add
+    calibrate(tmp_path, {"a": images()}, samples=3, batch_size=2, needs={Need.FISHER})
+    calibrate(tmp_path, {"a": images()}, samples=2, batch_size=2, needs={Need.GRAM})
+    monkeypatch.setattr(Accumulator, "add", lambda self, *args: (added.append(len(args[0])), add(self, *args))[1])
+    calibrate(tmp_path, {"a": images()}, batch_size=2, needs={Need.FISHER, Need.GRAM})
+    assert added == [2, 2]
+    added.clear()
+    # another draw begins with other images
+    calibrate(tmp_path, {"a": images(count=6)}, samples=2, batch_size=2, seed=1, needs={Need.FISHER})
+    calibrate(tmp_path, {"a": images(count=6)}, samples=4, batch_size=2, seed=1, needs={Need.FISHER})
+    assert added == [2, 2]
+
+
 def test_one_loss_serves_lambda_zero_alone(tmp_path: Path) -> None:
     plain = calibrate(tmp_path, {"a": images()}, losses=("plain",), needs={Need.FISHER})
     layer = "image_encoder.blocks.1.mlp.lin1"

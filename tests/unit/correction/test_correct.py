@@ -15,6 +15,7 @@ from medcore_prune.correction import run
 from medcore_prune.correction.correct import Corrector
 from medcore_prune.correction.least_squares import NormalEquations
 from medcore_prune.correction.settings import TARGETS, CorrectionSettings
+from medcore_prune.correction.streams import Stream
 from medcore_prune.correction.token_weights import WEIGHTINGS, adding_layers
 from medcore_prune.data.frame import Frame
 from medcore_prune.data.splits.split import split
@@ -58,22 +59,94 @@ def test_a_corrector_weighs_once_and_gives_what_correct_gives(
     seen: list[int] = []
     weigh = WEIGHTINGS["gradient_norm"]
     monkeypatch.setitem(WEIGHTINGS, "gradient_norm", lambda *args: (seen.append(len(args[1])), weigh(*args))[1])
-    asked: list[nn.Module] = []
-    observe = run.observe
-    monkeypatch.setattr(run, "observe", lambda model, *args: (asked.append(model), observe(model, *args))[1])
+    read: list[str] = []
+    item = TinySamples.__getitem__
+    monkeypatch.setattr(TinySamples, "__getitem__", lambda self, n: (read.append(f"{self.name}{n}"), item(self, n))[1])
     data = {**sets(3, "a"), **sets(2, "b")}
     corrector = Corrector(TEACHER, data, CorrectionSettings(), batch_size=2, progress=False, **keep)
+    read.clear()
     other = mp.prune(TEACHER, make_plan(TEACHER, "h25_m30"))
     first, again = cut(), cut()
     reports = [corrector.correct(small) for small in (first, other, again)]
     assert seen == [2, 1, 2]
-    # three batches of two layers a block, of the teacher once if it is kept
-    layers = 3 * len(adding_layers(TEACHER))
-    assert asked.count(TEACHER) == (layers if keep == {"keep": True} else 3 * layers)
+    assert len(read) == (5 if keep == {"keep": True} else 15)
     once = cut()
     report = correct(once, data, batch_size=2)
     assert report.layers == reports[0].layers == reports[2].layers != reports[1].layers
     assert all(torch.equal(value, state(once)[name]) for name, value in state(again).items())
+
+
+@pytest.mark.parametrize("options", [{}, {"target": "layer"}, {"fit_steps": 2}])
+def test_models_corrected_together_are_those_corrected_alone(options: dict[str, Any]) -> None:
+    settings, data = CorrectionSettings(**options), {**sets(4, "a"), **sets(3, "b")}
+    plans = [make_plan(TEACHER, level) for level in ("h50_m70", "h25_m30", "h75_m90")]
+    alone = [mp.prune(TEACHER, plan) for plan in plans]
+    reports = [Corrector(TEACHER, data, settings, batch_size=2, progress=False).correct(small) for small in alone]
+    together = [mp.prune(TEACHER, plan) for plan in plans]
+    found = Corrector(TEACHER, data, settings, batch_size=2, progress=False).correct_all(together)
+    assert [(report.layers, report.blocks, report.stream_error) for report in found] == [
+        (report.layers, report.blocks, report.stream_error) for report in reports
+    ]
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(value, state(other)[name]) for name, value in state(one).items())
+    assert len({report.stream_error for report in found}) == 3
+    streams = 2 if options.get("target") == "layer" else 1
+    assert [report.state_bytes for report in found] == [(streams + 3) * 7 * 36 * 24 * 4] * 3
+
+
+@pytest.mark.parametrize(
+    ("limit_streams", "groups"), [(4, [3, 3, 3, 1]), (2, [1] * 10), (0.5, [1] * 10), (1e6, [8, 2])]
+)
+def test_the_teacher_runs_once_for_as_many_models_as_have_room(
+    limit_streams: float, groups: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = 5 * 36 * 24 * 4
+    corrector = Corrector(
+        TEACHER,
+        sets(5),
+        CorrectionSettings(),
+        batch_size=2,
+        memory_limit_gb=limit_streams * stream / 1e9,
+        progress=False,
+    )
+    runs: list[nn.Module] = []
+    whole = run.observe_both
+    monkeypatch.setattr(run, "observe_both", lambda model, *args: (runs.append(model), whole(model, *args))[1])
+    made = corrector.correct_all([cut() for _ in range(10)])
+    assert [report.state_bytes for report in made] == [(1 + n) * stream for n in groups for _ in range(n)]
+    # three batches a block
+    assert runs == [TEACHER] * (len(groups) * 3 * len(encoder_of(TEACHER).blocks))
+
+
+def test_streams_are_read_and_written_no_more_than_they_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {"read": 0, "write": 0}
+
+    def counted(name: str) -> None:
+        original = getattr(Stream, name)
+
+        def spy(self: Stream, *args: Any) -> Any:
+            calls[name] += 1
+            return original(self, *args)
+
+        monkeypatch.setattr(Stream, name, spy)
+
+    counted("read")
+    counted("write")
+    Corrector(TEACHER, sets(2), CorrectionSettings(), batch_size=2, progress=False).correct_all([cut(), cut(), cut()])
+    blocks = len(encoder_of(TEACHER).blocks)
+    # the teacher: into and out of its block, and the target of `lin2`; each model: two layers, and into and out of its
+    # block; at the end both for the error, at the start the first block's tokens
+    assert calls == {"read": blocks * (2 + 3 * 3) + 2 * 3, "write": blocks * (1 + 3) + 1 + 3}
+
+
+def test_none_of_several_models_is_left_half_done() -> None:
+    first, second = cut(), cut()
+    before = state(first)
+    with torch.no_grad():
+        encoder_of(second).blocks[2].mlp.lin1.bias[0] = float("inf")
+    with pytest.raises(StatisticsError, match=r"blocks\.2\.mlp\.lin2.*not finite"):
+        Corrector(TEACHER, sets(), CorrectionSettings(), progress=False).correct_all([first, second])
+    assert all(torch.equal(value, before[name]) for name, value in state(first).items())
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -209,7 +282,7 @@ def test_a_failure_half_way_leaves_the_model_untouched(monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return original(self, *args)
 
-    monkeypatch.setattr(run.NormalEquations, "solve", fail_at_the_fifth)
+    monkeypatch.setattr(NormalEquations, "solve", fail_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         correct(small)
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())

@@ -3,7 +3,16 @@ import torch
 from segment_anything.modeling.image_encoder import window_partition
 from tiny import TINY, tiny_batch, tiny_sam
 
-from medcore_prune.correction.streams import ADDING_LAYERS, bytes_of, first_tokens, fold_windows, observe, room_for
+from medcore_prune.correction import streams
+from medcore_prune.correction.streams import (
+    ADDING_LAYERS,
+    Stream,
+    bytes_of,
+    first_tokens,
+    fold_windows,
+    observe,
+    room_for,
+)
 from medcore_prune.models.families import blocks_of, encoder_of
 
 MODEL = tiny_sam()
@@ -64,3 +73,27 @@ def test_room_is_what_was_asked_for_wherever_it_lies(limit_bytes: int) -> None:
             assert room[name].dtype == dtype
             room[name].fill_(3)
             assert float(room[name].sum()) == 3 * room[name].numel()
+
+
+def test_room_lies_on_the_device_as_long_as_half_of_its_free_memory_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes, device = {"a": ((100,), torch.float64)}, torch.device("meta")
+    for free, limit, place in ((1600, 0, "meta"), (1599, 800, "cpu"), (1599, 799, "cpu"), (None, 800, "cpu")):
+        monkeypatch.setattr(streams, "available_bytes", lambda _device, free=free: free)
+        with room_for(shapes, limit, device) as room:
+            assert room["a"].device.type == place
+            assert room["a"].shape == (100,)
+
+
+@torch.no_grad()
+def test_a_stream_on_the_device_of_its_model_is_not_copied() -> None:
+    block, tokens = blocks_of(MODEL)[0], first_tokens(MODEL, tiny_batch(3)[0])
+    room = torch.empty(3, tokens[0].numel() + 5)
+    stream = Stream(room, MODEL)
+    stream.write(slice(0, 3), tokens)
+    assert torch.equal(stream.read(block, slice(1, 3)), tokens[1:])
+    assert torch.equal(stream.read(block, [2, 0]), tokens[[2, 0]])
+    assert stream.read(block, slice(0, 3)).untyped_storage().data_ptr() == room.untyped_storage().data_ptr()
+    # in another number type than the model's it is
+    double = Stream(torch.empty(3, tokens[0].numel(), dtype=torch.float64), MODEL)
+    double.write(slice(0, 3), tokens)
+    assert torch.equal(double.read(block, slice(0, 3)), tokens)

@@ -1,12 +1,33 @@
 """Sampling units and correlating ranks."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import tiny_sam
+from tiny_samples import TinySamples
 
-from medcore_prune.benchmarks.experiments.analyses import _mean, _overlap, draw_units, reference_strength, spearman
+import medcore_prune as mp
+from medcore_prune.benchmarks.experiments import analyses
+from medcore_prune.benchmarks.experiments.analyses import (
+    _mean,
+    _overlap,
+    draw_units,
+    early_samples,
+    early_scores,
+    reference_strength,
+    spearman,
+    stability,
+)
 from medcore_prune.benchmarks.report.comparison import agreement_grid
-from medcore_prune.calibration.collector import prunable_layers
+from medcore_prune.benchmarks.runner.experiment import calibrated
+from medcore_prune.benchmarks.runner.inputs import Inputs
+from medcore_prune.benchmarks.runner.methods import choose_methods
+from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
+from medcore_prune.benchmarks.runner.store import ResultStore
+from medcore_prune.calibration.calibrate import calibrate
+from medcore_prune.calibration.collector import Need, prunable_layers
 from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.models.groups import groups_of
 
@@ -50,6 +71,61 @@ def test_stability_of_equal_and_of_reversed_scores() -> None:
     assert _overlap(scores, scores, "heads", model, "h50_m30") == 1.0
     # 30 % of the lowest and 30 % of the highest have nothing in common
     assert _overlap(reverse, scores, "neurons", model, "h50_m30") == 0.0
+
+
+def comparison(place: Path, sets: dict[str, TinySamples], calibration: int) -> tuple[Inputs, Settings]:
+    """Inputs of the tiny pair, and what is asked for."""
+    counts = replace(COUNTS["quick"], calibration=calibration)
+    settings = Settings(place, counts, methods=("zero_fisher", "residual", "magnitude", "random"))
+    roles = mp.data.split(sets)
+    return Inputs(tiny_sam(), tiny_sam(1), sets, lambda _: sets, False, False, roles), settings
+
+
+def test_early_scores_are_those_of_the_first_samples_and_leave_one_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = {"a": TinySamples("a", 16), "b": TinySamples("b", 17)}
+    # neither does the first number come to whole batches, nor is it left
+    inputs, settings = comparison(tmp_path, sets, 16)
+    store, methods = ResultStore(tmp_path), choose_methods(settings)
+    found = early_scores(methods, inputs, store, settings)
+    needs = frozenset[Need]().union(*(method.needs for method in methods))
+    whole = calibrated(inputs, store, settings, needs)[0]
+    files = list((tmp_path / "calibration").rglob("*.safetensors"))
+    # as many as if nothing had been looked at on the way: kinds and data sets
+    assert len(files) == len(whole.parts)
+    assert sum(path.stat().st_size for path in (tmp_path / "analysis").rglob("*.npz")) < 100_000
+    sharded = calibrate(
+        inputs.adapted, inputs.reference, sets, 16, needs, cache_dir=tmp_path / "shards", shards=[4, 8], progress=False
+    )
+    chosen = {method.name: method for method in methods if method.needs}
+    assert list(found) == [(name, n) for n in (4, 8) for name in chosen]
+    for (name, n), scores in found.items():
+        wanted = mp.unit_scores(chosen[name].recipe.build(sharded.take(n), inputs.adapted), inputs.adapted)
+        for key, values in wanted.items():
+            torch.testing.assert_close(scores[key], values, rtol=1e-4, atol=1e-7)
+    # what is kept is not taken again, but where it is asked for
+    asked: list[tuple[frozenset[Need], int]] = []
+    draw = analyses.calibrated_draw
+    monkeypatch.setattr(analyses, "calibrated_draw", lambda *args: (asked.append((args[3], args[5])), draw(*args))[1])
+    final = {m.name: mp.unit_scores(m.recipe.build(whole, inputs.adapted), inputs.adapted) for m in chosen.values()}
+    made = stability(methods, inputs, store, settings, final)
+    assert not asked
+    assert made["samples"] == [4, 8, 16]
+    for row in made["methods"].values():
+        for family in row.values():
+            assert family["spearman"][-1] == pytest.approx(1.0)
+            assert family["overlap"][-1] == 1.0
+            assert len(family["spearman"]) == 3
+    again = early_scores(methods, inputs, store, settings, renewed=["zero_fisher"])
+    assert asked == [(chosen["zero_fisher"].needs, n) for n in (4, 8)]
+    assert all(torch.equal(again[key][group], values) for key in found for group, values in found[key].items())
+
+
+def test_no_more_early_samples_than_every_data_set_has(tmp_path: Path) -> None:
+    for calibration, smallest, wanted in ((128, 200, [16, 32, 64]), (128, 50, [16, 32]), (8, 8, [2, 4]), (1, 9, [])):
+        sets = {"a": TinySamples("a", smallest), "b": TinySamples("b", 300)}
+        assert early_samples(*comparison(tmp_path, sets, calibration)) == wanted
 
 
 def constant_fisher(value: float) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
