@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -33,17 +34,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     with _saying(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary, mode = _temporary_beside(target)
         pending = _PENDING.get()
         waits = False
         try:
             yield temporary
-            # mkstemp makes private files; results are for whoever the umask lets read them
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            # a writer that replaced the file made it by its own rules
+            temporary.chmod(mode)
             if pending is None:
                 temporary.replace(target)
             else:
@@ -52,6 +49,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             if not waits:
                 temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(target: Path) -> tuple[Path, int]:
+    """Make an empty file of a new name, for whoever the umask lets read it; asking for the umask would change it."""
+    while True:
+        place = target.parent / f".{target.stem[:40]}-{secrets.token_hex(4)}{target.suffix}"
+        with suppress(FileExistsError):
+            handle = os.open(place, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            try:
+                return place, stat.S_IMODE(os.fstat(handle).st_mode)
+            finally:
+                os.close(handle)
 
 
 @contextmanager

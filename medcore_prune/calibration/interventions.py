@@ -18,6 +18,7 @@ from ..data.frame import Frame
 from ..data.masks import band_radius, boundary_band
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
+from ..models.calls.call import on_models
 from ..models.groups import StructuredGroup
 from ..models.losses import boundary_loss
 from ..models.protocol import batch_of, input_logits, low_res_logits
@@ -94,6 +95,7 @@ def _in_model(group: StructuredGroup, model: nn.Module, what: str) -> Structured
     return found
 
 
+@on_models("model", "reference")
 def exact_interventions(
     model: nn.Module,
     groups: Sequence[StructuredGroup],

@@ -4,7 +4,7 @@ No weight gradient is ever formed by autograd: all parameters are frozen, the gr
 watched layer, and each sample's weight gradient is put together from what the taps behind the layers saw.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -69,8 +69,8 @@ class _Tap(torch.autograd.Function):
 class Watch:
     """Runs the backward passes and hands each layer's `LayerBatch` on as soon as it is complete."""
 
-    def __init__(self, consume: Consume) -> None:
-        self._consume = consume
+    def __init__(self, consume: Consume, names: Iterable[str]) -> None:
+        self._consume, self._unseen = consume, dict.fromkeys(names)
         # every tap hangs on it, so that the graph reaches down to the first watched layer and no further
         self._start = torch.zeros((), requires_grad=True)
         self._deepest: list[Tensor] = []
@@ -79,6 +79,7 @@ class Watch:
 
     def forward_hook(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Put a tap behind the layer."""
+        self._unseen.pop(name, None)
         start = self._start.to(output.device)
         tapped: Tensor = _Tap.apply(output, inputs[0], start, partial(self._seen, name))
         return tapped
@@ -99,6 +100,11 @@ class Watch:
 
     def backward(self, losses: Sequence[Tensor], names: Sequence[str]) -> None:
         """Run one backward pass for each loss, (B,), through the same graph; errors name the samples by `names`."""
+        if self._unseen:
+            raise StatisticsError(
+                f"{next(iter(self._unseen))} did not run: the model computes without calling that layer (its class "
+                "takes the weight itself), so that nothing is known of what it read"
+            )
         self._samples = len(names)
         for number, loss in enumerate(losses):
             _require_finite("loss", loss.detach()[:, None], names)
@@ -131,7 +137,7 @@ def watching(model: nn.Module, layers: Mapping[str, nn.Linear], consume: Consume
     last backward pass, deepest layer first. Parameters are frozen and the model is in evaluation mode meanwhile; when
     the block ends every hook is gone, and each parameter's `requires_grad` and each module's mode are as before.
     """
-    watch = Watch(consume)
+    watch = Watch(consume, layers)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     handles = []
     try:

@@ -22,6 +22,7 @@ from .._support.files import atomic_write
 from .._support.registry import failures_named
 from .._support.torch_file import unshared
 from .._support.version import __version__
+from ..models.calls.call import on_models
 from ..models.families import FAMILIES, blocks_of, can_build, family_of, geometry_of, untrained
 from ..models.family import BuildingFamily, EncoderFamily
 from ..models.fingerprint import kind_of_part, model_hash, settings_of
@@ -37,6 +38,7 @@ _WHOLE = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.
 _DTYPES = {**_FLOATING, **_WHOLE, "BOOL": torch.bool}
 
 
+@on_models("model", refuse=None)
 def save(
     model: nn.Module,
     path: str | os.PathLike[str],
@@ -72,6 +74,7 @@ def save(
         save_file(state, temporary, metadata=header.encode())
 
 
+@on_models("into", refuse=None)
 def load(
     path: str | os.PathLike[str], device: str | torch.device = "cpu", *, into: nn.Module | None = None
 ) -> nn.Module:

@@ -17,6 +17,7 @@ from .._support.files import atomic_write
 from .._support.registry import failures_named
 from .._support.torch_file import read_torch_file
 from ..data.images import is_image_file
+from ..models.calls.call import on_models
 from ..models.families import build_model, building_families, family_of_kind, require_image_size
 from ..models.sam_shape import SHAPES, SamShape, kind_of, read_shape, require_kind, tokens_side
 from ..models.segment_anything import build_sam, fill_sam
@@ -97,6 +98,7 @@ def read_state_dict(path: str | os.PathLike[str], device: str | torch.device = "
     return state
 
 
+@on_models()
 def load_sam(
     kind: str | os.PathLike[str] | SamShape | None = None,
     path: str | os.PathLike[str] | None = None,
@@ -193,6 +195,7 @@ def _shape_for(kind: str | SamShape | None, state: Mapping[str, Tensor], path: s
     return told
 
 
+@on_models()
 def load_checkpoint(
     path: str | os.PathLike[str],
     kind: str | None = None,

@@ -20,6 +20,8 @@ from torch import nn
 from .._support.devices import refuse_half, require_default_dtype
 from .._support.errors import StatisticsError, SurgeryError
 from ..data.splits.split import Data, training_samples
+from ..models.calls.altered import refuse_hooked
+from ..models.calls.call import on_models, undisturbed, working_on
 from ..models.families import blocks_of
 from ..models.pairs import require_cut_from
 from ..models.switches import evaluating
@@ -66,20 +68,20 @@ class Corrector:
         self._images = CorrectionImages(teacher, drawn, settings.weighting, batch_size, keep)
         self._fitter = BlockFitter(self._images, settings, seed, batch_size) if settings.fit_steps else None
 
-    @torch.inference_mode(False)
     def correct(self, small: nn.Module) -> CorrectionReport:
         """Correct one pruned model in place; all or nothing, as `medcore_prune.correct` says."""
+        with working_on(small, self._teacher, refuse=refuse_hooked), undisturbed():
+            return self._corrected(small)
+
+    def _corrected(self, small: nn.Module) -> CorrectionReport:
         start = time.perf_counter()
         teacher, settings = self._teacher, self._settings
         _check_pair(small, teacher, settings.bias)
         shapes = state_shapes(teacher, len(self._images))
-        device = next(teacher.parameters()).device
         with (
             _restored_on_error(small, whole_blocks=settings.fit_steps > 0),
             evaluating(small, teacher),
             torch.no_grad(),
-            # a fit must not depend on a block around the call
-            torch.autocast(device.type, enabled=False),
             room_for(shapes, self._memory_limit) as states,
         ):
             run = CorrectionRun(small, teacher, self._images, states, settings, self._fitter)
@@ -99,6 +101,7 @@ class Corrector:
         )
 
 
+@on_models("small", "teacher", refuse=refuse_hooked)
 def correct(
     small: nn.Module,
     teacher: nn.Module,
@@ -153,7 +156,8 @@ def correct(
 
     Raises:
         SurgeryError: The two models do not belong together, or their blocks do not read patches as a square, (B, h, w,
-            D), as those of plain vision transformers with class tokens do not.
+            D), as those of plain vision transformers with class tokens do not; or a part of one was compiled, patched
+            or hooked.
         StatisticsError: A setting that cannot be, values that are not finite, or equations without a solution,
             or `fit_steps` where no data set has two groups of images.
         DataError: No data, or an image that cannot be used.

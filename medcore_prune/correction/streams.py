@@ -127,6 +127,11 @@ def observe(model: nn.Module, block: Block, tokens: Tensor, role: str) -> Observ
         handles.append(block.mlp_entry.register_forward_pre_hook(enter))
     with _until_enough(*handles):
         model.get_submodule(block.name)(tokens)
+    if role not in caught or "proj" not in caught:
+        raise SurgeryError(
+            f"{block.layer_names[role]} did not run: {block.name} computes without calling that layer; leave out the "
+            "correction"
+        )
     batch, side = tokens.shape[:2]
     attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
     if role == "proj":

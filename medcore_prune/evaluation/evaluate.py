@@ -17,6 +17,7 @@ from ..data.frame import Frame
 from ..data.masks import resize_mask
 from ..data.samples import SampleSet
 from ..data.splits.split import Data, Split, named_sets
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.protocol import Postprocess, batch_of, input_logits, low_res_logits, masks_from_logits
 from .metrics import MaskMetrics, evaluate_mask
@@ -74,6 +75,7 @@ class EvaluationSet:
         return len(self.ids)
 
 
+@on_models("model", refuse=None, autocast=True)
 @torch.no_grad()
 def predict(
     model: nn.Module,
@@ -135,6 +137,7 @@ def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> 
     return table
 
 
+@on_models("model", refuse=None, autocast=True)
 def evaluate(
     model: nn.Module,
     data: Data,

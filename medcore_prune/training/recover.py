@@ -23,6 +23,7 @@ from ..data.frame import Frame
 from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..evaluation.evaluate import BATCH_SIZE, EvaluationSet, macro_average, predict, score
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
@@ -142,7 +143,7 @@ METHOD_VERSION = 2
 _FROZEN = "prompt_encoder."
 
 
-@torch.inference_mode(False)
+@on_models("model", "teacher")
 def recover(
     model: nn.Module,
     teacher: nn.Module,
@@ -209,6 +210,7 @@ def recover(
     return RecoveryHistory.of(record, training)
 
 
+@on_models("model", "teacher")
 def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings) -> str:
     """SHA-256 (hex) of everything that decides a recovery's result besides the processor it runs on.
 
@@ -229,6 +231,7 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
     return content_hash(parts)
 
 
+@on_models("model", "teacher")
 def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings) -> float:
     """Time a step of a recovery, without validation, for an estimate: the second of two, on a copy of the model.
 
