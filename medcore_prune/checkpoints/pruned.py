@@ -4,7 +4,6 @@ Weights beside a JSON header in the file's metadata (`pruned_header`); nothing i
 that the model came from are not needed again.
 """
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from ..models.sam_shape import kind_of
 from ..models.segment_anything import SegmentAnythingFamily, shape_of
 from ..pruning.plan import BlockPlan, Plan, sizes_before, sizes_left, sizes_of
 from ..pruning.surgery import Lineage, lineage_of, prune, remember
-from .header import PADDED, PIXEL_SCALE, PROTOCOL, PrunedHeader, is_sam_kind
+from .header import PADDED, PIXEL_SCALE, PROTOCOL, PrunedHeader, is_pixel_scale, is_sam_kind
 
 SAM = SegmentAnythingFamily.name
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -196,10 +195,10 @@ def _whole(family: BuildingFamily, shape: Mapping[str, Any], device: str = "meta
 
 def _check_pixel_scale(protocol: Mapping[str, Any]) -> None:
     for name in PIXEL_SCALE:
-        values = protocol.get(name, [0.0] * 3)
-        if len(values) != 3 or not all(map(math.isfinite, values)):
+        if name in protocol and not is_pixel_scale(name, protocol[name]):
             raise CheckpointError(
-                f"cannot be saved: {name} is {str(values)[:60]}, expected a number for each of R, G and B"
+                f"cannot be saved: {name} is {str(protocol[name])[:60]}, expected three {PIXEL_SCALE[name]}, one for "
+                "each of R, G and B"
             )
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_two_calibrations_of_one_model_or_of_two(copies: int, tmp_path: Path) ->
     wanted = [sums(MODEL, name, tmp_path / "alone") for name in "ab"]
     for trial in range(3):
         place = tmp_path / f"together{trial}"
-        got = at_once(lambda: sums(models[0], "a", place), lambda: sums(models[1], "b", place))
+        got = at_once(partial(sums, models[0], "a", place), partial(sums, models[1], "b", place))
         assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
         assert all(torch.equal(sums(MODEL, name, place), one) for name, one in zip("ab", wanted, strict=True))
     assert flags(MODEL) == before
