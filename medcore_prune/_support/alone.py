@@ -42,7 +42,9 @@ def alone(*objects: object, block: str = "") -> Iterator[None]:
         holds = [(key, _HELD.setdefault(key, _Hold(me))) for key in keys]
         before = [held.block for _, held in holds]
         for _, held in holds:
-            held.depth, held.block = held.depth + 1, held.block or block
+            # a block within a call ends with it
+            held.block = held.block or ("" if held.depth else block)
+            held.depth += 1
     try:
         yield
     finally:

@@ -97,7 +97,13 @@ class Job:
         """What an interrupted run left, if anything."""
         if not self.missing or not self.partial_path.exists():
             return None
-        part = FilePart(self.partial_path)
+        try:
+            part = FilePart(self.partial_path)
+        except StatisticsError:
+            if self.partial_path.exists():
+                raise
+            # whoever was at the same has finished, and taken it away
+            return None
         if part.header != self.partial_header or not 0 < part.progress <= len(self.span):
             raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return part

@@ -184,13 +184,13 @@ def _check_pixel_scale(path: str | Path, protocol: Mapping[str, Any]) -> None:
         values = protocol.get(name)
         if not isinstance(values, list) or not is_pixel_scale(name, values):
             raise CheckpointError(
-                f"{path}: the header's {name} is {str(values)[:60]}, expected three {PIXEL_SCALE[name]}: write the file "
-                "anew with save"
+                f"{path}: the header's {name} is {str(values)[:60]}, expected three {PIXEL_SCALE[name]}: write the "
+                "file anew with save"
             )
 
 
 def is_pixel_scale(name: str, values: Sequence[Any]) -> bool:
-    """Whether values can be a model's `pixel_mean` or `pixel_std`, which is divided by, in float32 and half precision."""
+    """Whether values can be a model's `pixel_mean` or `pixel_std`, by which is divided, also in half precision."""
     lowest = _SMALLEST_STD if name == "pixel_std" else -_LARGEST_PIXEL
     # NaN compares as neither, and a whole number of any length compares without being made a float
     return len(values) == 3 and all(type(v) in (int, float) and lowest <= v <= _LARGEST_PIXEL for v in values)
