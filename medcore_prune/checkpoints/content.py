@@ -28,14 +28,19 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by the names that the model itself gives them, and the plain values that were saved beside them."""
+    """Tensors by the names in the file, `module.` apart, and the plain values that were saved beside them."""
 
-    state: dict[str, Tensor]
+    path: Path
+    named: dict[str, Tensor]
     beside: Mapping[str, Any]
+
+    def bare(self) -> dict[str, Tensor]:
+        """The tensors by the names that a SAM itself gives them; several models in one file are refused."""
+        return _bare(self.named, self.path)
 
 
 def weights_in(content: Any, path: Path) -> Weights:
-    """Find the weights in a file's content, by the names of a model that nothing is around."""
+    """Find the weights in a file's content."""
     beside: dict[str, Any] = {}
     while isinstance(content, Mapping) and (found := [key for key in KEYS if isinstance(content.get(key), Mapping)]):
         if len(found) > 1:
@@ -54,7 +59,9 @@ def weights_in(content: Any, path: Path) -> Weights:
             f"{_shown(content)}"
         )
     beside |= {str(key): value for key, value in content.items() if not isinstance(value, Tensor)}
-    return Weights(_bare(state, path), beside)
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return Weights(path, state, beside)
 
 
 def _shown(content: Any) -> str:

@@ -145,7 +145,7 @@ def _told_by(sizes: Sizes) -> _Told:
     for name, dimensions in {**_DIMENSIONS, **relative}.items():
         if name not in sizes:
             raise CheckpointError(
-                f"expected the weights of a SAM: there is {_PATCHES} and no {name}; give the whole checkpoint"
+                f"expected the weights of a SAM: there is no {name} beside {_PATCHES}: give the whole checkpoint"
             )
         if len(sizes[name]) != dimensions:
             raise CheckpointError(f"expected the weights of a SAM: {name} has shape {tuple(sizes[name])}")
