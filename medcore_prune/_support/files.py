@@ -40,14 +40,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _look_through(target.parent)
         temporary, handle = make_temporary(target)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         pending = _PENDING.get()
         waits = False
         try:
             yield temporary
-            # temporary files are private; results are for whoever the umask lets read them
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            # a writer that replaced the file made it by its own rules
+            temporary.chmod(mode)
             if pending is None:
                 _rename(temporary, target)
             else:

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class Names:
     words: str = "lower-case letters, digits and underscores, a letter first"
 
 
+_LOADING = threading.RLock()
 _registries: list["Registry[Any]"] = []
 _origins: list[str] = []
 
@@ -163,6 +165,10 @@ class Registry(Generic[T]):
         return ", ".join(sorted(self._entries)) or "(none)"
 
     def _load(self) -> None:
+        with _LOADING:
+            self._load_all()
+
+    def _load_all(self) -> None:
         self._load_built_in()
         if self._loaded_entry_points:
             return
@@ -176,12 +182,14 @@ class Registry(Generic[T]):
             raise
 
     def _load_built_in(self) -> None:
-        if self._loaded_built_in:
-            return
-        self._loaded_built_in = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{self._package}."):
-            importlib.import_module(module.name)
+        # another thread must not see a registry of which a part is there
+        with _LOADING:
+            if self._loaded_built_in:
+                return
+            self._loaded_built_in = True
+            package = importlib.import_module(self._package)
+            for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{self._package}."):
+                importlib.import_module(module.name)
 
     def _load_entry_point(self, point: EntryPoint) -> None:
         owner = point.dist.name if point.dist is not None else point.value
@@ -256,7 +264,7 @@ def load_plugin(plugin: str | Path) -> list[str]:
         return [name for _, name in _loaded[key]]
     if is_file and not path.is_file():
         raise RegistryError(f"plug-in {plugin} cannot be loaded: there is no such file")
-    with all_or_nothing(f"plug-in {plugin}"):
+    with _LOADING, all_or_nothing(f"plug-in {plugin}"):
         if is_file:
             _import_file(path)
         else:

@@ -2,8 +2,8 @@
 
 import os
 import re
+import secrets
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -21,10 +21,16 @@ NONE = -1
 
 
 def make_temporary(target: Path) -> tuple[Path, int]:
-    """Make an empty hidden file beside `target`, with its suffix, and hold it; `release` lets go of the handle."""
-    prefix = f".{target.stem[:_MOST_LETTERS]}.writing-"
+    """Make an empty hidden file beside `target`, with its suffix, and hold it; `release` lets go of the handle.
+
+    It is for whoever the umask lets read it; to ask for the umask would change it, for other threads too.
+    """
     while True:
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
+        name = target.parent / f".{target.stem[:_MOST_LETTERS]}.writing-{secrets.token_hex(4)}{target.suffix}"
+        try:
+            handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        except FileExistsError:
+            continue
         if fcntl is None:
             os.close(handle)
             return Path(name), NONE

@@ -26,6 +26,7 @@ from .._support.files import require_writable, user_cache
 from .._support.progress import duration, track
 from ..data.samples import SampleSet
 from ..data.splits.split import Data, training_samples
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
@@ -39,7 +40,7 @@ Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
 _FIRST_SHARD = 8
 
 
-@torch.inference_mode(False)
+@on_models("model", "reference")
 def calibrate(
     model: nn.Module,
     reference: nn.Module | None = None,
@@ -88,7 +89,7 @@ def calibrate(
         RegistryError: A need that no collector is registered for.
         StatisticsError: A need lacks its reference, a sample's loss or gradient is not finite, a file is damaged, or a
             collector of your own fails; nothing is then stored.
-        SurgeryError: A model is within a `masked` block.
+        SurgeryError: A model is within a `masked` block, or a part of it was compiled or patched.
         AlignmentError: The reference does not correspond to the model.
         DataError: No data, or an image that cannot be used.
         MedcorePruneError: A model is of half precision, or torch's default dtype is not float32.
@@ -179,16 +180,13 @@ def _run(jobs: Sequence[Job], save_every_s: float, cache: Path, progress: bool) 
         _announce(jobs, steps, cache)
     done = sum(-(-job.done // job.batch_size) for job in jobs)
     runner, running = None, None
-    device = next(jobs[0].model.parameters()).device
-    # what is kept must not depend on a block around the call; `mixed_precision` is part of its name
-    with torch.autocast(device.type, enabled=False):
-        for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
-            if job is not running:
-                # the sums of the one before go first
-                runner = None
-                runner, running = Runner(job, save_every_s), job
-            assert runner is not None
-            runner.add(batch)
+    for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
+        if job is not running:
+            # the sums of the one before go first
+            runner = None
+            runner, running = Runner(job, save_every_s), job
+        assert runner is not None
+        runner.add(batch)
 
 
 def _bytes(jobs: Iterable[Job]) -> int:

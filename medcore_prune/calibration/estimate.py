@@ -10,6 +10,7 @@ from torch import nn
 from .._support.errors import MedcorePruneError
 from ..evaluation.estimates import Estimate, remedies, seconds_per_image, shared
 from ..evaluation.memory import peak_bytes
+from ..models.calls.call import on_models
 from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
 from .collector import LOSSES, check_losses, faults_named, get_collector, is_own, layout_of, stored_shapes, wanted_needs
@@ -32,6 +33,7 @@ class _Step:
         sums.add(*blank_batch(model, self.batch_size))
 
 
+@on_models("model", "reference")
 def calibration_estimate(
     model: nn.Module,
     reference: nn.Module | None = None,

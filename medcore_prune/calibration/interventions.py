@@ -22,6 +22,7 @@ from ..data.masks import band_radius, boundary_band
 from ..data.reading import by_image, read_images
 from ..data.samples import SampleSet
 from ..defaults import DEFAULTS
+from ..models.calls.call import on_models
 from ..models.groups import StructuredGroup
 from ..models.losses import boundary_loss
 from ..models.protocol import input_logits, low_res_logits
@@ -124,6 +125,7 @@ def _in_model(group: StructuredGroup, model: nn.Module, what: str) -> Structured
     return found
 
 
+@on_models("model", "reference")
 @torch.no_grad()
 def exact_interventions(
     model: nn.Module,

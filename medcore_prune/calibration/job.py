@@ -117,7 +117,13 @@ class Job:
         """What an interrupted run left, if anything."""
         if not self.missing or not self.partial_path.exists():
             return None
-        part = FilePart(self.partial_path)
+        try:
+            part = FilePart(self.partial_path)
+        except StatisticsError:
+            if self.partial_path.exists():
+                raise
+            # whoever was at the same has finished, and taken it away
+            return None
         known = set(accumulate(map(len, self.images)))
         if part.header != self.partial_header or part.progress not in known:
             raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")

@@ -4,7 +4,7 @@ No weight gradient is ever formed by autograd: all parameters are frozen, the gr
 watched layer, and each sample's weight gradient is put together from what the taps behind the layers saw.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -84,8 +84,8 @@ class Watch:
     not waited for between its passes.
     """
 
-    def __init__(self, consume: Consume) -> None:
-        self._consume = consume
+    def __init__(self, consume: Consume, names: Iterable[str]) -> None:
+        self._consume, self._unseen = consume, dict.fromkeys(names)
         # every tap hangs on it, so that the graph reaches down to the first watched layer and no further
         self._start = torch.zeros((), requires_grad=True)
         self._deepest: list[Tensor] = []
@@ -95,6 +95,7 @@ class Watch:
 
     def forward_hook(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Put a tap behind the layer."""
+        self._unseen.pop(name, None)
         start = self._start.to(output.device)
         tapped: Tensor = _Tap.apply(output, inputs[0], start, partial(self._seen, name))
         return tapped
@@ -121,6 +122,11 @@ class Watch:
             names: What errors call them.
             among: Which round of several it is; by default the only one, a sample an image in order.
         """
+        if self._unseen:
+            raise StatisticsError(
+                f"{next(iter(self._unseen))} did not run: the model computes without calling that layer (its class "
+                "takes the weight itself), so that nothing is known of what it read"
+            )
         self._round = among or Round(len(names), range(len(names)))
         try:
             self._run(losses, names)
@@ -172,7 +178,7 @@ def watching(model: nn.Module, layers: Mapping[str, nn.Linear], consume: Consume
     meanwhile; when the block ends every hook is gone, and each parameter's `requires_grad` and each module's mode are
     as before.
     """
-    watch = Watch(consume)
+    watch = Watch(consume, layers)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     handles = []
     try:

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,7 +50,11 @@ PADDED: Mapping[str, Any] = {
 }
 """What LiteMedSAM's protocol has otherwise (METHOD section 13)."""
 
-PIXEL_SCALE = ("pixel_mean", "pixel_std")
+_LARGEST_PIXEL, _SMALLEST_STD = 65000.0, 1e-4
+PIXEL_SCALE: Mapping[str, str] = {
+    "pixel_mean": f"numbers of at most {_LARGEST_PIXEL:g}",
+    "pixel_std": f"numbers from {_SMALLEST_STD:g} to {_LARGEST_PIXEL:g}",
+}
 
 
 @dataclass(frozen=True)
@@ -179,8 +183,18 @@ def _content(path: str | Path, metadata: Mapping[str, str]) -> _Content:
 def _check_pixel_scale(path: str | Path, protocol: Mapping[str, Any]) -> None:
     for name in PIXEL_SCALE:
         values = protocol.get(name)
-        if not isinstance(values, list) or len(values) != 3 or not all(type(value) in (int, float) for value in values):
-            raise CheckpointError(f"{path}: the header's {name} is {str(values)[:60]}, expected three numbers")
+        if not isinstance(values, list) or not is_pixel_scale(name, values):
+            raise CheckpointError(
+                f"{path}: the header's {name} is {str(values)[:60]}, expected three {PIXEL_SCALE[name]}: write the "
+                "file anew with save"
+            )
+
+
+def is_pixel_scale(name: str, values: Sequence[Any]) -> bool:
+    """Whether values can be a model's `pixel_mean` or `pixel_std`, by which is divided, also in half precision."""
+    lowest = _SMALLEST_STD if name == "pixel_std" else -_LARGEST_PIXEL
+    # NaN compares as neither, and a whole number of any length compares without being made a float
+    return len(values) == 3 and all(type(v) in (int, float) and lowest <= v <= _LARGEST_PIXEL for v in values)
 
 
 def _check_format(path: str | Path, content: Any) -> None:

@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._support.alone import alone
 from .._support.errors import MedcorePruneError, require_known
 from .._support.files import atomic_write
 from ..data import phantoms
 from ..data.samples import Sample, SampleSet
 from ..evaluation.evaluate import evaluate, macro_average
 from ..evaluation.intervals import paired_difference
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.protocol import batch_of
 from .onnx import read_facts, saying_why, versions, write_facts
@@ -107,6 +109,7 @@ class Int8Report:
     groups: int
 
 
+@on_models("model")
 def quantise_onnx(
     model: nn.Module,
     source: str | Path,
@@ -240,12 +243,14 @@ def _layers(place: Path) -> tuple[list[str], list[str]]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence ONNX Runtime's advice to do what has been done, which goes to the root logger."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    # what is disabled is so for the whole process: two threads would put back each other's
+    with alone(logging.root):
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _relative_rms(first: OnnxModel, second: OnnxModel, image: torch.Tensor) -> float:

@@ -29,10 +29,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._support.alone import alone
 from .._support.errors import MedcorePruneError, require_known
 from .._support.files import atomic_write
 from ..data import phantoms
 from ..data.samples import Sample
+from ..models.calls.call import on_models
 from ..models.families import encoder_of, family_of, geometry_of
 from ..models.fingerprint import model_hash
 from ..models.protocol import batch_of, embed, low_res_logits
@@ -136,6 +138,7 @@ EXPORTERS: dict[str, Callable[[nn.Module, tuple[Tensor, ...], _Part, Path], None
 """torch's two exporters. Both give the same numbers here; the tracing one takes seconds, the other minutes."""
 
 
+@on_models("model")
 def export_onnx(
     model: nn.Module,
     path: str | Path,
@@ -176,7 +179,8 @@ def export_onnx(
     module = chosen.make(_traceable(model)).eval()
     with atomic_write(path) as temporary:
         start = time.perf_counter()
-        with torch.no_grad(), warnings.catch_warnings():
+        # torch's exporters, and the filters of warnings, are one for the whole process
+        with alone(torch.onnx), torch.no_grad(), warnings.catch_warnings():
             # both exporters warn of shapes that become constants, which is what a fixed input side means
             warnings.simplefilter("ignore")
             EXPORTERS[exporter](module, tuple(value[:2] for value in arguments), chosen, temporary)

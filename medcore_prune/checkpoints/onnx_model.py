@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
+from ..models.calls.call import on_models
 from ..models.families import family_of, geometry_of, register_family
 from ..models.family import Block, Geometry
 from ..models.fingerprint import model_hash
@@ -57,6 +58,7 @@ class OnnxModel(nn.Module):
         >>> mp.evaluate(OnnxModel(model, "onnx/encoder_int8.onnx"), data)
     """
 
+    @on_models("model")
     def __init__(self, model: nn.Module, path: str | Path, threads: int | None = None) -> None:
         super().__init__()
         facts = read_facts(path)

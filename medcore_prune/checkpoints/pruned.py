@@ -4,7 +4,6 @@ Weights beside a JSON header in the file's metadata (`pruned_header`); nothing i
 that the model came from are not needed again.
 """
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from .._support.registry import failures_named
 from .._support.tensor_file import TensorFile
 from .._support.torch_file import unshared
 from .._support.version import __version__
+from ..models.calls.call import on_models
 from ..models.families import FAMILIES, blocks_of, can_build, family_of, geometry_of, untrained
 from ..models.family import BuildingFamily, EncoderFamily
 from ..models.fingerprint import kind_of_part, model_hash, settings_of
@@ -30,7 +30,7 @@ from ..models.sam_shape import kind_of
 from ..models.segment_anything import SegmentAnythingFamily, shape_of
 from ..pruning.plan import BlockPlan, Plan, sizes_before, sizes_left, sizes_of
 from ..pruning.surgery import Lineage, lineage_of, prune, remember
-from .header import PADDED, PIXEL_SCALE, PROTOCOL, PrunedHeader, is_sam_kind
+from .header import PADDED, PIXEL_SCALE, PROTOCOL, PrunedHeader, is_pixel_scale, is_sam_kind
 
 SAM = SegmentAnythingFamily.name
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -38,6 +38,7 @@ _WHOLE = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.
 _DTYPES = {**_FLOATING, **_WHOLE, "BOOL": torch.bool}
 
 
+@on_models("model", refuse=None)
 def save(
     model: nn.Module,
     path: str | os.PathLike[str],
@@ -73,6 +74,7 @@ def save(
         save_file(state, temporary, metadata=header.encode())
 
 
+@on_models("into", refuse=None)
 def load(
     path: str | os.PathLike[str], device: str | torch.device = "cpu", *, into: nn.Module | None = None
 ) -> nn.Module:
@@ -194,10 +196,10 @@ def _whole(family: BuildingFamily, shape: Mapping[str, Any], device: str = "meta
 
 def _check_pixel_scale(protocol: Mapping[str, Any]) -> None:
     for name in PIXEL_SCALE:
-        values = protocol.get(name, [0.0] * 3)
-        if len(values) != 3 or not all(map(math.isfinite, values)):
+        if name in protocol and not is_pixel_scale(name, protocol[name]):
             raise CheckpointError(
-                f"cannot be saved: {name} is {str(values)[:60]}, expected a number for each of R, G and B"
+                f"cannot be saved: {name} is {str(protocol[name])[:60]}, expected three {PIXEL_SCALE[name]}, one for "
+                "each of R, G and B"
             )
 
 

@@ -1,7 +1,7 @@
 """Weights files of SAM and MedSAM, whose tensors tell which model they are of."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,18 +13,23 @@ from torch import Tensor, nn
 from .._support.devices import require_device
 from .._support.errors import CheckpointError
 from .._support.files import atomic_write
-from .._support.registry import failures_named
+from .._support.registry import BUILT_IN, failures_named
 from .._support.tensor_file import load_tensors
 from .._support.torch_file import read_torch_file
 from ..data.images import is_image_file
-from ..models.families import build_model, building_families, family_of_kind, require_image_size
-from ..models.sam_shape import SHAPES, SamShape, kind_of, read_shape, require_kind, tokens_side
-from ..models.segment_anything import build_sam, fill_sam
+from ..models.calls.call import on_models
+from ..models.families import FAMILIES, build_model, building_families, family_of_kind, require_image_size
+from ..models.family import BuildingFamily
+from ..models.sam_shape import SHAPES, SamShape, is_sam, kind_of, read_shape, require_kind, tokens_side
+from ..models.segment_anything import build_sam, fill_sam, resizes
 from ..models.switches import set_attention
 from ..models.tiny_vit.family import TinyVitFamily
 from ..models.tiny_vit.shape import KINDS, is_tiny_vit, kind_of_tiny_vit, read_tiny_vit
+from .adapters import merged, refuse_encoder_alone, refuse_more
+from .content import Weights, weights_in
 from .header import is_pruned_file
 from .pruned import load, read_header
+from .transformers_names import file_in, from_transformers, is_transformers
 
 _LFS = b"version https://git-lfs"
 
@@ -68,35 +73,44 @@ def _read(path: Path, device: str | torch.device) -> Any:
         ) from error
 
 
-def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    """Take the state dictionary out of the wrappings that training scripts put around it."""
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(
-            f"{path}: expected a dictionary of tensors (or one under the key 'model'), got {type(content).__name__}"
-        )
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
-
-
 def read_state_dict(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
     """Read the weights of a `.pth`, `.pt` or `.safetensors` file without executing anything in it.
 
-    The file is a SAM or MedSAM checkpoint, or a training checkpoint `{"model": ..., "optimizer": ..., "epoch": ...}`; a
-    `module.` prefix of data-parallel training is removed. What is damaged or not finite is refused.
+    The file is a SAM or MedSAM checkpoint, or a training checkpoint (`content` has its keys and prefixes); or a file or
+    folder of `transformers`, whose `SamModel` is given segment-anything's names. LoRA is merged where the file states
+    its alpha. What is damaged or not finite is refused, and so are other adapters and decoders of other kinds.
     """
+    return _as_sam(_weights(path, device))[0]
+
+
+def _as_sam(weights: Weights) -> tuple[dict[str, Tensor], str]:
+    """Weights as of `read_state_dict`, and words for where they come from, empty for a file of segment-anything."""
+    state, place = weights.bare(), weights.path
+    renamed = is_transformers(state)
+    if renamed:
+        state = from_transformers(state, place)
+    state = merged(state, weights.beside, place)
+    if any(name.startswith("image_encoder.") for name in state):
+        refuse_more(state, place)
+    return state, " (a SamModel of transformers, under segment-anything's names)" if renamed else ""
+
+
+def _weights(path: str | os.PathLike[str], device: str | torch.device) -> Weights:
     place = Path(path)
-    state = _unwrap(_read(place, device), place)
+    if place.is_dir():
+        place = file_in(place) or place
+    weights = weights_in(_read(place, device), place)
+    state = weights.named
     bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
         raise CheckpointError(
             f"{place}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}; expected finite weights: take an "
             "earlier checkpoint"
         )
-    return state
+    return weights
 
 
+@on_models()
 def load_sam(
     kind: str | os.PathLike[str] | SamShape | None = None,
     path: str | os.PathLike[str] | None = None,
@@ -111,7 +125,8 @@ def load_sam(
     Args:
         kind: The checkpoint alone, whose tensors tell which SAM it is (`read_shape` has the rules); or, before it,
             `vit_b`, `vit_l`, `vit_h`, `pocket`, `lite_medsam` or `mobile_sam`, or a shape of your own.
-        path: The checkpoint, where a kind was named; None leaves the weights untrained.
+        path: The checkpoint, where a kind was named; None leaves the weights untrained. A file of weights, of training
+            or of `transformers`, or the folder that `save_pretrained` wrote of a `SamModel`: see `read_state_dict`.
         device: Where the model lives.
         image_size: Another input side in pixels than the checkpoint's; positions are resized as segment-anything's
             fine-tuners do.
@@ -134,13 +149,16 @@ def load_sam(
         return set_attention(build(kind, device, image_size, seed), attention)
     if isinstance(kind, str) and kind not in KINDS:
         require_kind(kind)
-    state = read_state_dict(path, device)
+    state, origin = _as_sam(_weights(path, device))
+    path = f"{path}{origin}"
+    refuse_encoder_alone(state, Path(path))
     if kind in KINDS or (kind is None and is_tiny_vit(_sizes(state))):
         return set_attention(_tiny_vit(kind, state, path, image_size).to(device).eval(), attention)
     shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
     model = set_attention(build_sam(shape, device, image_size, seed), attention)
     try:
-        fill_sam(model, state, kind if isinstance(kind, str) else kind_of(shape), resize=image_size is not None)
+        named = kind if isinstance(kind, str) else kind_of(shape)
+        fill_sam(model, state, named, resize=resizes(_sizes(state), shape, image_size))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return model
@@ -193,6 +211,7 @@ def _shape_for(kind: str | SamShape | None, state: Mapping[str, Tensor], path: s
     return told
 
 
+@on_models()
 def load_checkpoint(
     path: str | os.PathLike[str],
     kind: str | None = None,
@@ -237,14 +256,20 @@ def _load_weights(
     """Ask every family whether the tensors are its own, and hold the answer against the kind that was asked for."""
     require_device(device)
     wanted = None if kind is None else family_of_kind(kind)
-    state, found = read_state_dict(path, device), {}
-    for family in building_families():
-        with failures_named(f"{path}: family {family.name}", CheckpointError):
-            model = family.load(state, image_size)
-        if model is not None:
-            found[family.name] = model
+    weights = _weights(path, device)
+    built_in = [family for family in building_families() if FAMILIES.info(family.name).origin == BUILT_IN]
+    others = [family for family in building_families() if family not in built_in]
+    found, state = _claims(others, weights.named, image_size, path), weights.named
+    if not found:
+        # what a SAM may be wrapped in may be another family's own name
+        state, origin = _as_sam(weights)
+        path = f"{path}{origin}"
+        if is_sam(_sizes(state)):
+            refuse_encoder_alone(state, Path(path))
+    found |= _claims(built_in, state, image_size, path)
     names = " and ".join(found)
     if not found:
+        refuse_encoder_alone(state, Path(path))
         known = ", ".join(family.name for family in building_families())
         first = next(iter(state))
         raise CheckpointError(
@@ -256,6 +281,22 @@ def _load_weights(
         raise CheckpointError(f"{path}: its tensors are those of {names}: say which with the kind")
     model = found[wanted.name] if wanted else next(iter(found.values()))
     return model.to(device).eval()
+
+
+def _claims(
+    families: Sequence[BuildingFamily],
+    state: Mapping[str, Tensor],
+    image_size: int | None,
+    path: str | os.PathLike[str],
+) -> dict[str, nn.Module]:
+    """The models of the families that take tensors for their own, by the family's name."""
+    found: dict[str, nn.Module] = {}
+    for family in families:
+        with failures_named(f"{path}: family {family.name}", CheckpointError):
+            model = family.load(state, image_size)
+        if model is not None:
+            found[family.name] = model
+    return found
 
 
 def save_training_checkpoint(path: str | Path, model: nn.Module, **extra: int | float | str) -> None:

@@ -20,6 +20,8 @@ from torch import nn
 from .._support.devices import refuse_half, require_default_dtype
 from .._support.errors import StatisticsError, SurgeryError
 from ..data.splits.split import Data, training_samples
+from ..models.calls.altered import refuse_hooked
+from ..models.calls.call import on_models, undisturbed, working_on
 from ..models.families import blocks_of
 from ..models.pairs import require_cut_from
 from ..models.switches import evaluating
@@ -74,13 +76,16 @@ class Corrector:
         """Correct one pruned model in place; all or nothing, as `medcore_prune.correct` says."""
         return self.correct_all([small])[0]
 
-    @torch.inference_mode(False)
     def correct_all(self, smalls: Sequence[nn.Module]) -> list[CorrectionReport]:
         """Correct pruned models in place, all or none of them, each as if it were alone.
 
         As many at the same time, up to `TOGETHER`, as the memory for streams has room for: the teacher then runs once
         for all of them.
         """
+        with working_on(*smalls, self._teacher, refuse=refuse_hooked), undisturbed():
+            return self._corrected(smalls)
+
+    def _corrected(self, smalls: Sequence[nn.Module]) -> list[CorrectionReport]:
         for small in smalls:
             _check_pair(small, self._teacher, self._settings.bias)
         together, reports = self._together(), list[CorrectionReport]()
@@ -88,8 +93,6 @@ class Corrector:
             _restored_on_error(smalls, whole_blocks=self._settings.fit_steps > 0),
             evaluating(self._teacher, *smalls),
             torch.no_grad(),
-            # a fit must not depend on a block around the call
-            torch.autocast(self._device.type, enabled=False),
         ):
             for start in range(0, len(smalls), together):
                 reports += self._correct(smalls[start : start + together])
@@ -126,6 +129,7 @@ class Corrector:
         ]
 
 
+@on_models("small", "teacher", refuse=refuse_hooked)
 def correct(
     small: nn.Module,
     teacher: nn.Module,
@@ -181,7 +185,8 @@ def correct(
 
     Raises:
         SurgeryError: The two models do not belong together, or their blocks do not read patches as a square, (B, h, w,
-            D), as those of plain vision transformers with class tokens do not.
+            D), as those of plain vision transformers with class tokens do not; or a part of one was compiled, patched
+            or hooked.
         StatisticsError: A setting that cannot be, values that are not finite, or equations without a solution,
             or `fit_steps` where no data set has two groups of images.
         DataError: No data, or an image that cannot be used.

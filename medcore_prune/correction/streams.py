@@ -133,6 +133,11 @@ def observe_both(model: nn.Module, block: Block, tokens: Tensor, last: str = ADD
         handles.append(block.mlp_entry.register_forward_pre_hook(enter))
     with _until_enough(*handles):
         model.get_submodule(block.name)(tokens)
+    if unseen := [role for role in ("proj", last) if role not in caught]:
+        raise SurgeryError(
+            f"{block.layer_names[unseen[0]]} did not run: {block.name} computes without calling that layer; leave out "
+            "the correction"
+        )
     batch, side = tokens.shape[:2]
     attended = [fold_windows(value, batch, side, block.window) for value in caught["proj"]]
     found = {"proj": Observed(attended[0], tokens, attended[1])}

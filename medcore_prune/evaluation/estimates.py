@@ -20,6 +20,7 @@ from torch import nn
 
 from .._support.errors import MedcorePruneError
 from .._support.progress import duration
+from ..models.calls.call import on_models
 from ..models.families import blocks_of, family_of, geometry_of
 from ..models.macs import macs_of
 from ..models.protocol import blank_batch, decode, low_res_logits, masks_from_logits
@@ -226,6 +227,7 @@ def shared(total: int, batch_size: int) -> int:
     return -(-max(0, total) // batch_size)
 
 
+@on_models("model", refuse=None)
 def evaluation_estimate(
     model: nn.Module, images: int, *, batch_size: int = BATCH_SIZE, models: int = 1, trial: bool = True
 ) -> Estimate:

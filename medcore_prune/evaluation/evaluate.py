@@ -14,6 +14,7 @@ from .._support.devices import require_default_dtype
 from .._support.errors import DataError
 from .._support.progress import track
 from ..data.splits.split import Data, Split, named_sets
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.protocol import Postprocess, input_logits, low_res_logits, masks_from_logits, rows_of
 from .images import EvalSize, EvaluationSet
@@ -40,6 +41,7 @@ def predicted(
         yield batch.positions, low_res_logits(model, batch.images, batch.boxes, batch.owner, batch_size)
 
 
+@on_models("model", refuse=None, autocast=True)
 @torch.no_grad()
 def low_res_of(model: nn.Module, images: EvaluationSet, batch_size: int = BATCH_SIZE) -> Tensor:
     """Low-resolution logits of a whole set, (samples, 1, h, w), in its order."""
@@ -113,6 +115,7 @@ def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> 
     return table
 
 
+@on_models("model", refuse=None, autocast=True)
 def evaluate(
     model: nn.Module,
     data: Data,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
 from .._support.progress import track
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.protocol import embed, low_res_logits
 from .memory import measured
@@ -118,6 +119,7 @@ def interleaved(runs: Mapping[K, Callable[[], T]], repeats: int, warmup: int = 2
     return found
 
 
+@on_models("models", refuse=None, autocast=True)
 @torch.no_grad()
 def compare_latency(
     models: Mapping[str, nn.Module], *, batch: int = 1, repeats: int = 10, warmup: int = 2, part: str = "encoder"

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from .._support.errors import MedcorePruneError, RegistryError
+from .._support.generators import float_by_default, seeded
 from .._support.registry import Names, Registry, failures_named, unknown_name
+from .calls.call import undisturbed
 from .family import Block, BuildingFamily, EncoderFamily, Geometry
 
 F = TypeVar("F", bound=EncoderFamily | type[EncoderFamily])
@@ -150,11 +152,14 @@ def require_image_size(model: nn.Module, image_size: int | None, what: object) -
 
 def untrained(make: Callable[[], nn.Module], device: str | torch.device, seed: int) -> nn.Module:
     """Make a model in evaluation mode with seeded weights, or on the meta device without any."""
+    with undisturbed():
+        return _made(make, device, seed)
+
+
+def _made(make: Callable[[], nn.Module], device: str | torch.device, seed: int) -> nn.Module:
     if torch.device(device).type == "meta":
-        with torch.device("meta"):
+        with torch.device("meta"), float_by_default():
             return make().eval()
-    with torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which reseeds every GPU as well
-        torch.random.default_generator.manual_seed(seed)
+    with seeded(seed), float_by_default():
         model = make()
     return model.to(device).eval()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .altered import refuse_masked
+from .calls.altered import refuse_masked
 from .families import FAMILIES, blocks_of, geometry_of
 
 _NOT_COMPUTED_WITH = frozenset({"training", "name_or_path", "gradient_checkpointing", "grad_checkpointing"})

@@ -75,6 +75,13 @@ class _Told:
     decoder_mlp_dim: int
     iou_hidden_dim: int
 
+    def on_its_grid(self, global_blocks: Sequence[int]) -> "_Told":
+        """The same with the tables of global blocks, if they are all of one side, on the grid of the positions."""
+        if len({self.sides[block] for block in global_blocks if block < len(self.sides)}) != 1:
+            return self
+        tokens = self.image_size // self.patch_size
+        return replace(self, sides=tuple(tokens if n in global_blocks else side for n, side in enumerate(self.sides)))
+
     def __str__(self) -> str:
         tokens = self.image_size // self.patch_size
         windows = sorted({side for side in self.sides if side != tokens})
@@ -121,12 +128,25 @@ def tokens_side(sizes: Sizes) -> int | None:
     return positions[1] if len(positions) == 4 and positions[1] == positions[2] > 0 else None
 
 
+def global_side(sizes: Sizes, shape: SamShape) -> int:
+    """Side in tokens of the grid that the relative positions of global blocks are for, by a checkpoint's tensors.
+
+    Where it is not the image's own, as after fine-tuning at another size, segment-anything interpolates them.
+    """
+    if not shape.global_blocks:
+        return shape.image_size // shape.patch_size
+    rows, *_ = sizes.get(f"{_BLOCKS}{shape.global_blocks[0]}.attn.rel_pos_h", (0,))
+    return (rows + 1) // 2
+
+
 def _told_by(sizes: Sizes) -> _Told:
     depth = len({name.split(".")[2] for name in sizes if name.startswith(_BLOCKS)})
     relative = {f"{_BLOCKS}{index}.attn.rel_pos_h": 2 for index in range(depth)}
     for name, dimensions in {**_DIMENSIONS, **relative}.items():
         if name not in sizes:
-            raise CheckpointError(f"expected the weights of a SAM: there is no {name}")
+            raise CheckpointError(
+                f"expected the weights of a SAM: there is no {name} beside {_PATCHES}: give the whole checkpoint"
+            )
         if len(sizes[name]) != dimensions:
             raise CheckpointError(f"expected the weights of a SAM: {name} has shape {tuple(sizes[name])}")
     side, (embed_dim, _, patch, _) = tokens_side(sizes), sizes[_PATCHES]
@@ -159,11 +179,14 @@ def read_shape(sizes: Sizes) -> SamShape:
         decoder_mlp_dim         mask_decoder.transformer.layers.0.mlp.lin1 (n, C)
         iou_hidden_dim          mask_decoder.iou_prediction_head.layers.0  (n, C)
         decoder_heads           no tensor: the kind in `SHAPES` that all others are of
+
+    Global tables may be of another side than s, all of the same: segment-anything interpolates them when it runs, see
+    `global_side`.
     """
     told = _told_by(sizes)
     for known in SHAPES.values():
         shape = replace(known, image_size=told.image_size)
-        if _of_shape(shape) == told:
+        if _of_shape(shape) in (told, told.on_its_grid(known.global_blocks)):
             return shape
     raise CheckpointError(
         f"its tensors are a SAM of no known kind ({', '.join(SHAPES)}): {told}; how many heads the mask decoder has "

@@ -1,5 +1,6 @@
 """SAM and MedSAM: segment-anything's `ImageEncoderViT`, alone or inside a full `Sam`."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -10,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
-from .._support.errors import CheckpointError, MedcorePruneError
+from .._support.errors import CheckpointError, MedcorePruneError, MedcorePruneWarning
 from .families import register_family, untrained
 from .family import Block, Geometry, block_of, no_decoder
 from .pairs import differences, summary
-from .sam_shape import SHAPES, SamShape, is_sam, kind_of, read_shape, require_kind
+from .sam_shape import SHAPES, SamShape, Sizes, global_side, is_sam, kind_of, read_shape, require_kind
 from .sdpa import Attention, SdpaAttention
 
 from segment_anything.modeling import (  # isort: skip
@@ -216,8 +217,29 @@ class SegmentAnythingFamily:
             return None
         shape = read_shape(sizes)
         model = build_sam(shape, image_size=image_size)
-        fill_sam(model, state, kind_of(shape), resize=image_size is not None)
+        fill_sam(model, state, kind_of(shape), resize=resizes(sizes, shape, image_size))
         return model
+
+
+def resizes(sizes: Sizes, shape: SamShape, image_size: int | None) -> bool:
+    """Whether a checkpoint's positions are to be resized: for another image size, or, which is said, another grid."""
+    side, tokens = global_side(sizes, shape), shape.image_size // shape.patch_size
+    if image_size is None and side != tokens and _is_told(sizes, shape):
+        warnings.warn(
+            f"the checkpoint's relative positions are for {side} x {side} tokens, its positions for {tokens} x {tokens}"
+            f" ({shape.image_size} px): they are interpolated, as segment-anything does when it runs",
+            MedcorePruneWarning,
+            stacklevel=2,
+        )
+        return True
+    return image_size is not None
+
+
+def _is_told(sizes: Sizes, shape: SamShape) -> bool:
+    try:
+        return read_shape(sizes) == shape
+    except CheckpointError:
+        return False
 
 
 def fill_sam(model: Sam, state: Mapping[str, Tensor], kind: str, resize: bool = False) -> None:
@@ -233,7 +255,9 @@ def fill_sam(model: Sam, state: Mapping[str, Tensor], kind: str, resize: bool = 
     if resize:
         state = {name: _resize_position(value, expected.get(name)) for name, value in state.items()}
     if lines := differences(expected, state):
-        raise CheckpointError(f"does not fit {kind}: {summary(lines)}; is it another model?")
+        raise CheckpointError(
+            f"does not fit {kind}: {summary(lines)}; it holds {next(iter(state), 'nothing')}: is it another model?"
+        )
     model.load_state_dict(state, strict=False)
 
 

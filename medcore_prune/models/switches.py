@@ -1,15 +1,17 @@
 """How a model runs: which attention it takes, whether blocks are recomputed, in evaluation mode for a while."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .._support.errors import MedcorePruneError
+from .calls.call import on_models, working_on
 from .families import blocks_of, family_of
 
 RUNNING_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -23,6 +25,7 @@ def _kinds(model: nn.Module) -> Mapping[str, type[nn.Module]]:
     return kinds
 
 
+@on_models("model", refuse=None)
 def set_attention(model: nn.Module, kind: str) -> nn.Module:
     """Choose how a model computes attention, in place; parameters, names and hooks stay as they are.
 
@@ -81,6 +84,7 @@ def is_checkpointing(model: nn.Module) -> bool:
     return all(hasattr(type(module), "recomputes") for module in _modules(model))
 
 
+@on_models("model", refuse=None)
 def set_checkpointing(model: nn.Module, on: bool = True) -> nn.Module:
     """Recompute a model's blocks in the backward pass from now on, or no longer; in place.
 
@@ -122,14 +126,32 @@ def checkpointing(*models: nn.Module, on: bool = True) -> Iterator[None]:
     Raises:
         MedcorePruneError: A model of no known family.
     """
-    before = [(model, is_checkpointing(model)) for model in models]
-    try:
+    with ExitStack() as stack:
         for model in models if on else ():
-            set_checkpointing(model)
+            stack.enter_context(_checkpointing(model))
+        yield
+
+
+_WITHIN: "WeakKeyDictionary[nn.Module, tuple[int, bool]]" = WeakKeyDictionary()
+"""Model to how many blocks of `checkpointing` it is within, and whether it recomputed before the first."""
+
+
+@contextmanager
+def _checkpointing(model: nn.Module) -> Iterator[None]:
+    # blocks of several threads overlap: the first changes the model, and the last puts it back
+    with working_on(model, refuse=None):
+        count, before = _WITHIN.get(model, (0, is_checkpointing(model)))
+        _WITHIN[model] = count + 1, before
+        set_checkpointing(model)
+    try:
         yield
     finally:
-        for model, was in before:
-            set_checkpointing(model, was)
+        with working_on(model, refuse=None):
+            count, before = _WITHIN.pop(model)
+            if count > 1:
+                _WITHIN[model] = count - 1, before
+            else:
+                set_checkpointing(model, before)
 
 
 def set_training(model: nn.Module) -> None:

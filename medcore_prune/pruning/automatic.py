@@ -17,6 +17,8 @@ from ..evaluation.evaluate import grid_logits, low_res_of
 from ..evaluation.images import EvaluationSet
 from ..evaluation.leverage import BAND_PX, GRID_PX, QUANTILE, Before
 from ..evaluation.pooled import PooledValues
+from ..models.calls.altered import refuse_hooked
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.groups import FAMILY_NAMES, Family
 from ..scoring.inputs import Inputs
@@ -263,6 +265,7 @@ class AutomaticPlan:
         return "\n".join(lines)
 
 
+@on_models("model", "reference", refuse=refuse_hooked)
 def automatic_plan(
     model: nn.Module,
     target: Target | str,
@@ -312,6 +315,7 @@ def automatic_plan(
     Raises:
         BudgetError: The target cannot be read, or so much cannot go; the message names the most that can.
         DataError: No images.
+        SurgeryError: A part of the model was compiled, patched or hooked.
         RegistryError, CriterionError, StatisticsError: As of `plan`.
     """
     wanted = Target.parse(target)

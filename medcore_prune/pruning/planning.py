@@ -10,6 +10,7 @@ from .._support.errors import BudgetError
 from ..calibration.sensitivity import block_sensitivity
 from ..calibration.statistics import Statistics
 from ..data.splits.split import Data
+from ..models.calls.call import on_models
 from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..scoring.inputs import Inputs, images_of
 from ..scoring.recipes import Baseline, Scorer, Scores, scored
@@ -21,6 +22,7 @@ from .quotas import quotas as spread
 from .ranking import Request, check_scores, lowest, require_scores
 
 
+@on_models("model", "reference", refuse=None)
 def plan(
     model: nn.Module,
     level: Level | str,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import SurgeryError
-from ..models.altered import ZeroChannels, refuse_masked
+from ..models.calls.altered import ZeroChannels, refuse_hooked
+from ..models.calls.call import on_models, undisturbed, working_on
 from ..models.families import blocks_of, family_of
 from ..models.family import Block
 from ..models.groups import StructuredGroup, groups_of
@@ -65,7 +66,7 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
     """Zero what a plan removes for as long as the block lasts; parameters are not touched.
 
     A head or a neuron contributes through columns of `proj` or `lin2` alone, so zeroing its channels at that layer's
-    input is m_g = 0 of Eq. 2.
+    input is m_g = 0 of Eq. 2. Meanwhile another thread's call on the model is refused.
 
     Args:
         model: The model that the plan was made for.
@@ -75,19 +76,55 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
         The same model.
 
     Raises:
-        SurgeryError: The plan does not fit the model.
+        SurgeryError: The plan does not fit the model; a part of it was compiled, patched or hooked, so that masks might
+            not be seen; or, when the block ends, its last block ran without a layer that is masked.
+        MedcorePruneError: Another thread has the model in such a block.
     """
+    with working_on(model, refuse=refuse_hooked, block="masked"), _masking(model, plan) as masks:
+        ran: list[bool] = []
+        last = model.get_submodule(blocks_of(model)[-1].name)
+        with _removed(last.register_forward_hook(lambda *_: ran.append(True))):
+            yield model
+        if ran:
+            _require_seen(masks)
+
+
+@contextmanager
+def _masking(model: nn.Module, plan: Plan) -> Iterator[dict[str, ZeroChannels]]:
+    """Put the masks on while the block lasts; by name of the layer whose input they zero."""
     plan.check_fits(model)
-    with ExitStack() as masks:
+    masks: dict[str, ZeroChannels] = {}
+    with ExitStack() as hooks, undisturbed():
         for group in groups_of(model):
             if dropped := channels_to_drop(group, plan.blocks[group.block]):
                 layer = group.layer_out
                 keep = torch.ones(layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
                 keep[dropped] = 0.0
-                masks.callback(layer.register_forward_pre_hook(ZeroChannels(keep)).remove)
-        yield model
+                masks[group.name_out] = ZeroChannels(keep)
+                hooks.enter_context(_removed(layer.register_forward_pre_hook(masks[group.name_out])))
+        kept = hooks.pop_all()
+    with kept:
+        yield masks
 
 
+@contextmanager
+def _removed(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _require_seen(masks: Mapping[str, ZeroChannels]) -> None:
+    """Refuse what ran without the layers that were masked, and so without the masks."""
+    if unseen := [name for name, mask in masks.items() if not mask.calls]:
+        raise SurgeryError(
+            f"the mask of {unseen[0]} had no effect: the model ran without calling that layer (its class computes with "
+            "the weight itself, or a copy runs in its place); a result of it is that of the whole model"
+        )
+
+
+@on_models("model", refuse=refuse_hooked)
 def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
     """Remove heads and neurons physically, through torch-pruning's dependency groups.
 
@@ -102,13 +139,18 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
 
     Raises:
         SurgeryError: The plan does not fit, a group's indices do not fit the layers, a layer has an adapter, its
-            weights are computed from others or shared, or the model is within a `masked` or `traceable` block; nothing
-            is changed then.
+            weights are computed from others or shared, a part was compiled, patched or hooked, or the model is within
+            a `masked` or `traceable` block. Whatever is raised, the model is as it was.
     """
-    refuse_masked(model)
     plan.check_fits(model)
     _check_own_weights(model)
     pruned = model if inplace else copy.deepcopy(model)
+    with _as_it_was_on_error(pruned):
+        _cut(pruned, plan)
+    return pruned
+
+
+def _cut(pruned: nn.Module, plan: Plan) -> None:
     before = lineage_of(pruned)
     cuts = []
     for group in groups_of(pruned):
@@ -116,7 +158,6 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
             cut = group.tp_subgroup(dropped)
             _check_cut(cut, group)
             cuts.append(cut)
-    # all groups have been built and checked: from here on nothing can fail half-way
     family = family_of(pruned)
     blocks = family.blocks(pruned)
     trainable = {name: parameter.requires_grad for name, parameter in pruned.named_parameters()}
@@ -129,7 +170,25 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
         _cut_tables(block, part)
         family.set_num_heads(block, len(part.keep_heads))
     remember_cut(pruned, before, plan)
-    return pruned
+
+
+@contextmanager
+def _as_it_was_on_error(model: nn.Module) -> Iterator[None]:
+    """Put parameters and settings of every part back when the block raises, be it by the user's interrupt."""
+    parts = list(model.modules())
+    kept = [(vars(part).copy(), part._parameters.copy()) for part in parts]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    except BaseException:
+        for part, (settings, parameters) in zip(parts, kept, strict=True):
+            vars(part).clear()
+            vars(part).update(settings)
+            part._parameters.clear()
+            part._parameters.update(parameters)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        raise
 
 
 def _cut_tables(block: Block, part: BlockPlan) -> None:
@@ -169,6 +228,7 @@ def _check_cut(cut: Iterable[tuple[Any, list[int]]], group: StructuredGroup) -> 
             )
 
 
+@on_models("model", refuse=refuse_hooked)
 @torch.no_grad()
 def verify(model: nn.Module, plan: Plan, images: Tensor) -> float:
     """Compare the encoder's output with groups masked and with groups removed.
@@ -182,15 +242,17 @@ def verify(model: nn.Module, plan: Plan, images: Tensor) -> float:
         The largest absolute difference over all outputs, relative to the largest absolute output.
 
     Raises:
-        SurgeryError: The plan does not fit the model.
+        SurgeryError: The plan does not fit the model, or a mask had no effect on what its layer reads.
         MedcorePruneError: The model is of half precision and the images are not.
     """
-    with masked(model, plan):
+    with _masking(model, plan) as masks:
         expected = embed(model, images)
+    _require_seen(masks)
     got = embed(prune(model, plan), images)
     return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
+@on_models("model")
 def parameter_masks(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """Return what a plan removes as masks, one a parameter, for `torch.nn.utils.prune.custom_from_mask`.
 

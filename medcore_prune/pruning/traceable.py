@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError, SurgeryError
-from ..models.altered import ForwardForTraces
+from ..models.calls.altered import ForwardForTraces, refuse_hooked
+from ..models.calls.call import working_on
 from ..models.families import blocks_of, encoder_of, family_of
 from ..models.family import Block
 from ..models.groups import coupled_heads
@@ -107,6 +108,12 @@ def traceable(model: nn.Module) -> Iterator[nn.Module]:
         SurgeryError: Parts of heads were pruned, or channels of the residual stream. Attention and positions are put
             back all the same, but do not fit the layers any longer.
     """
+    with working_on(model, refuse=refuse_hooked, block="traceable"), _traced(model) as encoder:
+        yield encoder
+
+
+@contextmanager
+def _traced(model: nn.Module) -> Iterator[nn.Module]:
     family = family_of(model)
     if any(block.head_tables for block in family.blocks(model)):
         raise MedcorePruneError(

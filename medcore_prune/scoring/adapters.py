@@ -5,11 +5,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 import torch_pruning as tp
 from torch import Tensor
 
 from .._support.errors import CriterionError
+from .._support.generators import seeded
 from ..models.groups import FAMILY_NAMES, StructuredGroup
 from .criterion import Criterion
 from .inputs import INPUTS
@@ -79,8 +79,7 @@ class ImportanceCriterion(Criterion):
 
     def score(self, group: StructuredGroup) -> Tensor:
         check_inputs(self.importance, group)
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(group_seed(self.inputs.seed, group))
+        with seeded(group_seed(self.inputs.seed, group)):
             channels = self.importance(group.tp_group)
         wanted = group.out_cols.numel()
         if channels is None or tuple(channels.shape) != (wanted,):

@@ -18,6 +18,7 @@ from .._support.errors import CriterionError
 from ..calibration.collector import Need
 from ..calibration.statistics import Statistics
 from ..data.samples import SampleSet
+from ..models.calls.call import on_models
 from ..models.fingerprint import model_hash
 from ..models.groups import Family, StructuredGroup, groups_of
 from .inputs import HOW_TO_GIVE, INPUTS, Inputs
@@ -254,6 +255,7 @@ def check_scores(criterion: object, groups: Sequence[StructuredGroup], scores: S
     return checked
 
 
+@on_models("model", refuse=None)
 def unit_scores(
     criterion: Criterion, model: nn.Module | Inputs, mlp_group_size: int = 1
 ) -> dict[tuple[int, Family], Tensor]:

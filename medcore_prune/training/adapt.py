@@ -11,6 +11,7 @@ from .._support.ahead import StepsAhead, ahead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
 from ..data.samples import SampleSet
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.protocol import embed
@@ -27,6 +28,7 @@ BLIND_BELOW = 0.02
 """`image_dependence` below which a model is said to ignore its images."""
 
 
+@on_models("model")
 def adapt_pool(
     model: nn.Module,
     pool: Pool,
@@ -104,7 +106,7 @@ def pool_size(model: nn.Module) -> int:
     return round(geometry_of(model).image_size * _POOL_SCALE)
 
 
-@torch.inference_mode(False)
+@on_models("model")
 def adapt(
     model: nn.Module,
     train: Mapping[str, SampleSet],

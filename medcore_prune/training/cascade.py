@@ -16,6 +16,7 @@ from torch import nn
 from .._support.errors import BudgetError, require_known
 from ..calibration.calibrate import calibrate
 from ..data.splits.split import Data, Split, training_split
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..pruning.budget import Budget
 from ..pruning.level import Level
@@ -166,6 +167,7 @@ class Runner:
         return Cascaded(model, reference, whole, tuple(stages), self.teacher)
 
 
+@on_models("model", "reference")
 def cascade(
     model: nn.Module,
     level: Level | str,

@@ -17,6 +17,7 @@ from ..evaluation.estimates import (
 )
 from ..evaluation.evaluate import BATCH_SIZE
 from ..evaluation.memory import peak_bytes
+from ..models.calls.call import on_models
 from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
 from .adapt import pool_size
@@ -76,6 +77,7 @@ def _slight(model: nn.Module, batch: Batch) -> Loss:
     return Loss(torch.stack([value.sum() for value in model.parameters() if value.requires_grad]).sum())
 
 
+@on_models("model", "teacher")
 def recovery_estimate(
     model: nn.Module,
     teacher: nn.Module,

@@ -25,6 +25,7 @@ from ..data.samples import SampleSet, Subset, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..evaluation.evaluate import BATCH_SIZE, macro_average, predict, score
 from ..evaluation.images import KEPT_BYTES, EvaluationSet
+from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import require_cut_from
@@ -144,7 +145,7 @@ METHOD_VERSION = 2
 _FROZEN = "prompt_encoder."
 
 
-@torch.inference_mode(False)
+@on_models("model", "teacher")
 def recover(
     model: nn.Module,
     teacher: nn.Module,
@@ -212,6 +213,7 @@ def recover(
     return RecoveryHistory.of(record, training)
 
 
+@on_models("model", "teacher")
 def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings) -> str:
     """SHA-256 (hex) of everything that decides a recovery's result besides the processor it runs on.
 
@@ -232,6 +234,7 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
     return content_hash(parts)
 
 
+@on_models("model", "teacher")
 def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings: RecoverySettings) -> float:
     """Time a step of a recovery, without validation, for an estimate: the second of two, on a copy of the model.
 

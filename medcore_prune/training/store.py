@@ -17,6 +17,7 @@ from .._support.records import Record
 from .._support.tensor_file import load_tensors
 from .._support.torch_file import unshared
 from ..data.splits.split import Data
+from ..models.calls.call import on_models
 from .recover import RecoveryHistory, recover, recovery_key
 from .settings import DEFAULT_RECOVERY, RecoverySettings
 
@@ -52,6 +53,7 @@ class RecoveryStore:
         """Whether a recovery is done."""
         return self._history(key).is_file()
 
+    @on_models("model", "teacher")
     def recover(
         self,
         model: nn.Module,

@@ -18,6 +18,8 @@ from ..._support.version import __version__
 from ...calibration.statistics import Statistics
 from ...data.samples import SampleSet, Subset, subset_hash
 from ...data.splits.split import Data, training_samples
+from ...models.calls.altered import refuse_hooked
+from ...models.calls.call import on_models
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.groups import groups_of
@@ -46,7 +48,7 @@ from .states import Ladders, State
 _GIGABYTE = 1e9
 
 
-@torch.inference_mode(False)
+@on_models("model", "reference", refuse=refuse_hooked)
 def searched_plan(
     model: nn.Module,
     goal: Level | Target | str,
@@ -105,7 +107,7 @@ def searched_plan(
 
     Raises:
         BudgetError: So much cannot go, or the goal cannot be read.
-        SurgeryError: The layers of this model cannot be refitted.
+        SurgeryError: The layers of this model cannot be refitted, or a part was compiled, patched or hooked.
         DataError: No images.
         RegistryError, CriterionError, StatisticsError: As of `plan`.
         MedcorePruneError: The model has no mask decoder, or is of half precision.
@@ -203,11 +205,9 @@ def _refitted(
     """Refit all layers at all counts, and keep the model in evaluation mode while the block lasts."""
     counts = dict(zip(ladders.keys, ladders.counts, strict=True))
     order = {key: score.argsort(stable=True) for key, score in scores.items()}
-    device = next(model.parameters()).device
     with (
         evaluating(model),
         torch.no_grad(),
-        torch.autocast(device.type, enabled=False),
         room_for(shapes_of(model, counts), limit_bytes, device) as room,
     ):
         refits = Refits(model, order, counts, room)

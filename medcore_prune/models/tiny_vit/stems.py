@@ -13,6 +13,7 @@ taken for another's.
 
 import hashlib
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,8 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from ..families import family_of
+from ..families import encoder_of, family_of
+from ..fingerprint import lines_of
 from ..switches import RUNNING_NORMS
 
 _GIGABYTE = 1e9
@@ -42,26 +44,30 @@ class Stems:
     def __init__(self, limit_bytes: float) -> None:
         self._limit, self._tokens = limit_bytes, dict[tuple[str, str], Tensor]()
         self._chance = random.Random(0)
+        # a context that was copied for another thread has the same
+        self._lock = threading.Lock()
         self.found, self.held_bytes = 0, 0
 
     def of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Tokens (B, h, w, C) of images (B, 3, S, S)."""
-        weights = _digest(_state(model), str(images.device), str(images.dtype), _autocast(images))
+        run = (str(images.device), str(images.dtype), _autocast(images))
+        weights = _digest(_state(model), *run, *(line for part in _parts(model) for line in lines_of(part)))
         # one by one, so that what comes of an image does not depend on those beside it
         return torch.cat([self._one(model, weights, image[None]) for image in images])
 
     def _one(self, model: nn.Module, weights: str, image: Tensor) -> Tensor:
         key = (weights, _digest([image]))
-        if key in self._tokens:
-            self.found += 1
-            return self._tokens[key]
-        made = _stem(model, image)
-        while self._tokens and self.held_bytes + made.nbytes > self._limit:
-            self.held_bytes -= self._tokens.pop(self._chance.choice(list(self._tokens))).nbytes
-        if made.nbytes <= self._limit:
-            self._tokens[key] = made
-            self.held_bytes += made.nbytes
-        return made
+        with self._lock:
+            if key in self._tokens:
+                self.found += 1
+                return self._tokens[key]
+            made = _stem(model, image)
+            while self._tokens and self.held_bytes + made.nbytes > self._limit:
+                self.held_bytes -= self._tokens.pop(self._chance.choice(list(self._tokens))).nbytes
+            if made.nbytes <= self._limit:
+                self._tokens[key] = made
+                self.held_bytes += made.nbytes
+            return made
 
 
 _KEPT: ContextVar[Stems | None] = ContextVar("kept_stems", default=None)
@@ -91,10 +97,13 @@ def kept_stems(limit_gb: float = LIMIT_GB) -> Iterator[Stems]:
 
 
 def stem_tokens(model: nn.Module, images: Tensor) -> Tensor | None:
-    """Tokens that the first block reads, kept or made; None for a family without a stem, or where it is trained."""
-    if not hasattr(family_of(model), "stem"):
+    """Tokens that the first block reads, kept or made; None for a family without a stem, or where it is trained.
+
+    None too where the encoder is patched or hooked, which then must run whole.
+    """
+    if not hasattr(family_of(model), "stem") or not _runs_apart(model):
         return None
-    parts = family_of(model).stem_parts(model)  # type: ignore[attr-defined]
+    parts = _parts(model)
     trained = images.requires_grad or any(p.requires_grad for part in parts for p in part.parameters())
     moving = any(layer.training for part in parts for layer in part.modules() if isinstance(layer, RUNNING_NORMS))
     if (trained and torch.is_grad_enabled()) or moving:
@@ -120,8 +129,19 @@ def _autocast(images: Tensor) -> str:
 
 
 def _state(model: nn.Module) -> list[Tensor]:
-    parts = family_of(model).stem_parts(model)  # type: ignore[attr-defined]
-    return [value for part in parts for value in part.state_dict().values()]
+    return [value for part in _parts(model) for value in part.state_dict().values()]
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    parts: list[nn.Module] = family_of(model).stem_parts(model)  # type: ignore[attr-defined]
+    return parts
+
+
+def _runs_apart(model: nn.Module) -> bool:
+    """Whether the encoder runs as its class says, so that its first part may run by itself and its rest after it."""
+    encoder = encoder_of(model)
+    patched = any("forward" in vars(part) for part in (encoder, *(m for p in _parts(model) for m in p.modules())))
+    return not (patched or encoder._forward_hooks or encoder._forward_pre_hooks)
 
 
 def _digest(values: list[Tensor], *more: str) -> str:

@@ -61,3 +61,11 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
     assert path.stat().st_size < 10_000
     with pytest.raises(CheckpointError, match="entries are compressed"):
         read_state_dict(path)
+
+
+def test_what_is_shared_many_times_is_looked_at_once(tmp_path: Path) -> None:
+    content: list[object] = [torch.ones(2)]
+    for _ in range(60):
+        content = [content, content]
+    torch.save(content, path := tmp_path / "x.pth")
+    assert isinstance(read_torch_file(path), list)

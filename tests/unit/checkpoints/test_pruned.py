@@ -113,8 +113,22 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None], sign: bool = T
     save_file(load_file(path), path, metadata=metadata)
 
 
+def _pixels(name: str, value: Any) -> Any:
+    return lambda content: content["protocol"].update({name: [value, 1.0, 1.0]})
+
+
 def _another_plan(content: dict[str, Any]) -> None:
     content["plan"]["blocks"][0]["keep_heads"] = "0-3"
+
+
+def test_a_number_beyond_all_in_the_header_is_refused(saved: Path) -> None:
+    with safe_open(saved, "pt") as file:
+        metadata = dict(file.metadata())
+    metadata[KEY] = metadata[KEY].replace('"pixel_mean": [0.0,', '"pixel_mean": [1e400,')
+    metadata[DIGEST_KEY] = _digest(metadata[KEY])
+    save_file(load_file(saved), saved, metadata=metadata)
+    with pytest.raises(CheckpointError, match=r"pixel_mean is \[inf, 0.0, 0.0\], expected three numbers of at most"):
+        mp.load(saved)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +154,13 @@ def _another_plan(content: dict[str, Any]) -> None:
             r"pixel_std is \[255.0, 'x', 255.0\], expected three",
         ),
         (lambda c: c["protocol"].pop("pixel_mean"), "pixel_mean is None, expected three numbers"),
+        (_pixels("pixel_mean", float("inf")), r"pixel_mean is \[inf, .*expected three numbers of at most 65000: write"),
+        (_pixels("pixel_mean", float("nan")), r"pixel_mean is \[nan"),
+        (_pixels("pixel_mean", 10**400), r"pixel_mean is \[10000"),
+        (_pixels("pixel_std", float("inf")), r"pixel_std is \[inf, .*expected three numbers from 0.0001 to 65000"),
+        (_pixels("pixel_std", 0.0), r"pixel_std is \[0.0"),
+        (_pixels("pixel_std", -1.0), r"pixel_std is \[-1.0"),
+        (_pixels("pixel_std", 1e-300), r"pixel_std is \[1e-300"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(saved: Path, change: Any, message: str) -> None:
@@ -252,5 +273,7 @@ def test_a_model_of_another_pixel_scale_keeps_it(small: nn.Module, tmp_path: Pat
         before, after = (model(inputs, multimask_output=False)[0]["low_res_logits"] for model in (small, loaded))
     assert torch.equal(before, after)
     small.pixel_std = torch.full((3, 1, 1), torch.inf)
-    with pytest.raises(CheckpointError, match=r"pixel_std is \[inf, inf, inf\], expected a number for each"):
+    with pytest.raises(
+        CheckpointError, match=r"pixel_std is \[inf, inf, inf\], expected three numbers from 0.0001 to 65000"
+    ):
         mp.save(small, tmp_path / "b.safetensors")

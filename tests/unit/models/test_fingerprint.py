@@ -106,18 +106,10 @@ def test_functions_of_other_arguments_are_others() -> None:
 
 def test_a_forward_that_was_put_on_a_part_counts_as_a_hook(tmp_path: Path) -> None:
     model: Any = tiny_sam()
-    part, layer = model.image_encoder.blocks[0].mlp, "image_encoder.blocks.0.mlp.lin1"
+    part = model.image_encoder.blocks[0].mlp
     whole = part.forward
-
-    def sums() -> torch.Tensor:
-        return mp.calibrate(model, data=IMAGES, samples=2, cache_dir=tmp_path, progress=False).fisher("a", layer)[0]
-
-    found = []
-    for scale in (2.0, 3.0):
-        part.forward = lambda x, scale=scale: scale * whole(x)
-        assert hooks_of(model)
-        found.append(sums())
-    assert not torch.equal(*found)
+    part.forward = lambda x: 2 * whole(x)
+    assert "" != hooks_of(model) != hooks_of(model)
     with pytest.raises(
         CheckpointError, match=r"blocks\.0\.mlp is MLPBlock forward=.*<lambda>, where .* MLPBlock forward=its own"
     ):

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.data.frame import Frame
-from medcore_prune.training.loop import learning_rate_at, train
+from medcore_prune.training.loop import TrainState, learning_rate_at, train
 from medcore_prune.training.pool import AUGMENTATIONS, Augmentation, Batch, Pool
 from medcore_prune.training.record import Scores
 from medcore_prune.training.settings import TrainSettings
@@ -297,3 +297,12 @@ def test_a_batch_in_parts_trains_alike(at_a_time: int) -> None:
     assert (weights - expected).norm() < 1e-3 * (
         expected - torch.cat([*map(torch.flatten, tiny_sam().parameters())])
     ).norm()
+
+
+def test_a_state_that_contains_itself_is_refused(tmp_path: Path) -> None:
+    own: dict[str, object] = {"belongs_to": {"settings": {}, "identity": ""}}
+    own["optimizer"] = {"state": own}
+    torch.save(own, tmp_path / "state.pt")
+    model = tiny_sam()
+    with pytest.raises(MedcorePruneError, match=r"state\.pt is no training state \(ValueError\): remove it"):
+        TrainState(model, torch.optim.AdamW(model.parameters()), {}, "", tmp_path / "state.pt")
