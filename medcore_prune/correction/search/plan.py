@@ -208,7 +208,7 @@ def _refitted(
     with (
         evaluating(model),
         torch.no_grad(),
-        room_for(shapes_of(model, counts), limit_bytes, device) as room,
+        room_for(shapes_of(model, counts), limit_bytes, next(model.parameters()).device) as room,
     ):
         refits = Refits(model, order, counts, room)
         images = CorrectionImages(model, drawn, _CORRECTION.weighting, batch_size)
