@@ -288,8 +288,19 @@ class Subset:
         """`perceptual_hash` of each sample's image, in order."""
         return self._pick(perceptual_hashes(self.parent))
 
+    def renew(self) -> None:
+        """Have the whole set look at its files again."""
+        renew(self.parent)
+
     def _pick(self, values: Sequence[str]) -> list[str]:
         return [values[index] for index in self.indices]
+
+
+def renew(samples: SampleSet) -> None:
+    """Have a set that keeps hashes of files look at them again, as work begins; others have nothing to look at."""
+    look = getattr(samples, "renew", None)
+    if look is not None:
+        look()
 
 
 def at_most(samples: SampleSet, most: int) -> SampleSet:

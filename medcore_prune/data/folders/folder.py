@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from unicodedata import category
 
 import numpy as np
@@ -17,7 +17,8 @@ from ..._support.errors import DataError
 from ..._support.progress import track
 from ..images import image_shape, read_image, read_labels, read_mask
 from ..prompts import Box, box_from_mask, boxes_from_csv, is_outside
-from ..samples import Sample, content_hash, image_hash, perceptual_hash
+from ..samples import Sample
+from .contents import Contents, Hashes
 from .layouts import Entry, Listing, scan_folder
 from .manifest import honour_manifest
 
@@ -27,12 +28,6 @@ _THREADS = min(8, os.cpu_count() or 1)
 _MANY_FRAMES = 20
 _LONGEST_SHOWN = 80
 _LONG = 500  # from here on a loop over files shows its progress
-
-
-class _Hashes(NamedTuple):
-    sample: str
-    image: str
-    perceptual: str
 
 
 @dataclass(frozen=True)
@@ -71,15 +66,16 @@ class FolderSet:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
-        mask = mask_of(entry)
+        image, mask = read_image(entry.image), mask_of(entry)
+        self._contents.require_as_told(index, image, mask)
         box = self.boxes.get(entry.name) or box_from_mask(mask)
-        return Sample(self.name, entry.name, read_image(entry.image), mask, box, entry.group)
+        return Sample(self.name, entry.name, image, mask, box, entry.group)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
     def hashes(self) -> Sequence[str]:
-        """SHA-256 of each sample's image, mask and given box (hex), in order; reads all files on the first call.
+        """SHA-256 of each sample's image, mask and given box (hex), in order; reads files that are new or changed.
 
         Raises:
             DataError: Files that cannot be read, all in one message.
@@ -87,7 +83,7 @@ class FolderSet:
         return [each.sample for each in self._hashes]
 
     def image_hashes(self) -> Sequence[str]:
-        """SHA-256 of each sample's image pixels (hex), in order; reads all files on the first call.
+        """SHA-256 of each sample's image pixels (hex), in order; reads files that are new or changed.
 
         Raises:
             DataError: Files that cannot be read, all in one message.
@@ -95,39 +91,27 @@ class FolderSet:
         return [each.image for each in self._hashes]
 
     def perceptual_hashes(self) -> Sequence[str]:
-        """`perceptual_hash` of each sample's image, in order; reads all files on the first call.
+        """`perceptual_hash` of each sample's image, in order; reads files that are new or changed.
 
         Raises:
             DataError: Files that cannot be read, all in one message.
         """
         return [each.perceptual for each in self._hashes]
 
+    def renew(self) -> None:
+        """Look at the files again, as all work that begins does: hashes told so far hold no more where they changed."""
+        self._contents.renew()
+
+    @property
+    def _hashes(self) -> list[Hashes]:
+        def for_each(visit: Callable[[Path], None], paths: Sequence[Path]) -> None:
+            _for_each(visit, paths, f"hashing {self.name}")
+
+        return self._contents.hashes(for_each, lambda found: _refuse(self.root, found))
+
     @cached_property
-    def _hashes(self) -> list[_Hashes]:
-        together: dict[Path, list[int]] = {}
-        for index, entry in enumerate(self.entries):
-            together.setdefault(entry.image, []).append(index)
-        hashes = [_Hashes("", "", "")] * len(self)
-        problems: dict[Path, str] = {}
-
-        def visit(item: tuple[Path, list[int]]) -> None:
-            path, indices = item
-            try:
-                image = read_image(path)
-                alone, look = image_hash(image), perceptual_hash(image)
-                for index in indices:
-                    entry = self.entries[index]
-                    both = content_hash(image, mask_of(entry), self.boxes.get(entry.name))
-                    hashes[index] = _Hashes(both, alone, look)
-            except DataError as error:
-                problems[path] = str(error)
-
-        _for_each(visit, list(together.items()), f"hashing {self.name}")
-        found = Listing()
-        for path in sorted(problems):
-            found.report("cannot be read", problems[path])
-        _refuse(self.root, found)
-        return hashes
+    def _contents(self) -> Contents:
+        return Contents(self.entries, self.boxes, mask_of)
 
 
 def folder(

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeGuard
 from ..._support.errors import DataError
 from ..._support.files import write_json_atomic
 from ..frame import Frame
-from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes
+from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes, renew
 from .manifest import ROLES, Manifest, abridged, differences, read_manifest
 from .near_duplicates import warn_between_roles
 
@@ -191,6 +191,9 @@ def training_split(data: Data | None, purpose: str) -> Split:
     parts = data if isinstance(data, Split) else Split(named_sets(data, purpose), {}, {}, 0, (1.0, 0.0, 0.0))
     if not parts.train:
         raise DataError(f"{purpose} needs images: there is no training data set")
+    if isinstance(data, Split):
+        for each in (*parts.train.values(), *parts.validation.values(), *parts.test.values()):
+            renew(each)
     return parts
 
 
@@ -205,9 +208,10 @@ def training_samples(
 
 
 def named_sets(data: Mapping[str, SampleSet] | SampleSet | None, purpose: str) -> dict[str, SampleSet]:
-    """Return data sets by name, of one set alone its own; `purpose` says in messages what they are for."""
+    """Return data sets by name, of one set alone its own, as their files are now; `purpose` is for messages."""
     wanted = "images from mp.data.folder, mp.data.arrays or a class with the members of mp.data.SampleSet"
     if _is_set(data):
+        renew(data)
         return {data.name: data}
     if not isinstance(data, Mapping):
         got = type(data).__name__
@@ -215,6 +219,7 @@ def named_sets(data: Mapping[str, SampleSet] | SampleSet | None, purpose: str) -
     for name, samples in data.items():
         if not _is_set(samples):
             raise DataError(f"{purpose}, data set {name!r}: expected {wanted}; got {type(samples).__name__}")
+        renew(samples)
     return dict(data)
 
 
