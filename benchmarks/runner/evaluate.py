@@ -61,7 +61,10 @@ class Evaluator:
     def images(self) -> dict[str, EvaluationSet]:
         """The test sets, made ready once."""
         frame, grid = self.inputs.frame, self.settings.eval_size
-        return {name: EvaluationSet(samples, frame, grid) for name, samples in self.inputs.sets.items()}
+        ready = {name: EvaluationSet(samples, frame, grid) for name, samples in self.inputs.sets.items()}
+        for images in ready.values():
+            images.warn()
+        return ready
 
     @cached_property
     def _scoring_settings(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from .._support.registry import failures_named
 from .._support.torch_file import read_torch_file
 from ..data.images import is_image_file
 from ..models.families import build_model, building_families, family_of_kind, require_image_size
+from ..models.pairs import remember_place
 from ..models.sam_shape import SHAPES, SamShape, kind_of, read_shape, require_kind, tokens_side
 from ..models.segment_anything import build_sam, fill_sam
 from ..models.switches import set_attention
@@ -136,13 +137,16 @@ def load_sam(
         require_kind(kind)
     state = read_state_dict(path, device)
     if kind in KINDS or (kind is None and is_tiny_vit(_sizes(state))):
-        return set_attention(_tiny_vit(kind, state, path, image_size).to(device).eval(), attention)
+        model = set_attention(_tiny_vit(kind, state, path, image_size).to(device).eval(), attention)
+        remember_place(model, path)
+        return model
     shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
     model = set_attention(build_sam(shape, device, image_size, seed), attention)
     try:
         fill_sam(model, state, kind if isinstance(kind, str) else kind_of(shape), resize=image_size is not None)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    remember_place(model, path)
     return model
 
 
@@ -255,6 +259,7 @@ def _load_weights(
     if wanted is None and len(found) > 1:
         raise CheckpointError(f"{path}: its tensors are those of {names}: say which with the kind")
     model = found[wanted.name] if wanted else next(iter(found.values()))
+    remember_place(model, path)
     return model.to(device).eval()
 
 

@@ -1,6 +1,7 @@
 """How good a model's masks are: images in, one row of metrics an image out."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from .._support.devices import require_default_dtype
-from .._support.errors import DataError
+from .._support.errors import DataError, MedcorePruneWarning
 from .._support.progress import track
 from ..data.frame import Frame
 from ..data.masks import resize_mask
 from ..data.samples import SampleSet
+from ..data.splits.beside import warn_of_seen
 from ..data.splits.split import Data, Split, named_sets
 from ..models.families import geometry_of
+from ..models.pairs import places_of
 from ..models.protocol import Postprocess, batch_of, input_logits, low_res_logits, masks_from_logits
 from .metrics import MaskMetrics, evaluate_mask
 
@@ -28,11 +31,15 @@ Masks = Sequence[npt.NDArray[np.bool_]]
 """One (H, W) mask an image."""
 EvalSize = int | Literal["original"]
 """Side in pixels of the square grid on which masks are compared, or each image's own size."""
+_SHOWN = 3
 _METRICS = tuple(MaskMetrics.__dataclass_fields__)
 
 
 class EvaluationSet:
     """A data set made ready once for many models: input tensors, boxes, and true masks on the evaluation grid.
+
+    An object of a few pixels may vanish on the grid, where finding nothing would then be perfect: such images keep
+    their own size, as with `"original"`.
 
     Args:
         samples: Images, masks and boxes.
@@ -42,6 +49,7 @@ class EvaluationSet:
     Attributes:
         grids: (H, W) of the grid of each image.
         shapes: (H, W) of each image.
+        vanished: Names of the images whose object is gone from the grid.
     """
 
     def __init__(self, samples: SampleSet, frame: Frame, eval_size: EvalSize = 256) -> None:
@@ -54,15 +62,21 @@ class EvaluationSet:
         images, boxes, self.true_masks, self.eval_boxes = [], [], [], []
         self.grids: list[tuple[int, int]] = []
         self.shapes: list[tuple[int, int]] = []
+        self.vanished: list[str] = []
+        self.eval_size = eval_size
         for sample in samples:
             image, box = batch_of([(sample.image, sample.box)], frame)
             images.append(image)
             boxes.append(box)
             height, width = sample.mask.shape
-            rows, columns = (height, width) if eval_size == "original" else (eval_size, eval_size)
+            mask = sample.mask if eval_size == "original" else resize_mask(sample.mask, eval_size)
+            if not mask.any():
+                self.vanished.append(sample.name)
+                mask = sample.mask
+            rows, columns = mask.shape
             self.shapes.append((height, width))
             self.grids.append((rows, columns))
-            self.true_masks.append(sample.mask if eval_size == "original" else resize_mask(sample.mask, eval_size))
+            self.true_masks.append(mask)
             x0, y0, x1, y1 = sample.box
             # the far edges of the last pixels, so that the scaled box covers them whole
             scaled = (x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height)
@@ -72,6 +86,30 @@ class EvaluationSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def pixels_of_grid(self) -> list[float]:
+        """Of each image that keeps its size, pixels of the set's grid to one of its own (root of areas); else 1."""
+        if self.eval_size == "original":
+            return [1.0] * len(self)
+        return [self.eval_size / math.sqrt(rows * columns) for rows, columns in self.grids]
+
+    @property
+    def note(self) -> str:
+        """Which images are compared at their own size, in words; "" where none is."""
+        if not self.vanished:
+            return ""
+        shown = ", ".join(self.vanished[:_SHOWN])
+        more = f" and {len(self.vanished) - _SHOWN} more" if len(self.vanished) > _SHOWN else ""
+        return (
+            f"{len(self.vanished)} of {len(self)} images of {self.name} are compared at their own size, for their "
+            f"object is gone from the grid of {self.eval_size} x {self.eval_size} pixels: {shown}{more}"
+        )
+
+    def warn(self) -> None:
+        """Warn where images are compared at their own size."""
+        if self.note:
+            warnings.warn(self.note, MedcorePruneWarning, stacklevel=3)
 
 
 @torch.no_grad()
@@ -121,13 +159,15 @@ def grid_logits(logits: Tensor, images: EvaluationSet, start: int = 0, size: int
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
     """Compare predicted masks with the true ones: a row an image of `dataset`, `name`, `group` and `MaskMetrics`.
 
-    The tolerance of Boundary F1 is in pixels of the 256 grid, and scales with the root of another grid's area.
+    The tolerance of Boundary F1 is in pixels of the 256 grid, and scales with the root of another grid's area. HD95 is
+    in pixels of the set's grid, brought to them likewise for images that keep their own size.
     """
     rows = [
         evaluate_mask(predicted, true, tolerance_px=tolerance_px, pixel_scale=math.sqrt(true.size) / 256)
         for predicted, true in zip(masks, images.true_masks, strict=True)
     ]
     table = pd.DataFrame([[getattr(row, name) for name in _METRICS] for row in rows], columns=list(_METRICS))
+    table["hd95_px"] *= images.pixels_of_grid
     for position, (name, values) in enumerate(
         (("dataset", images.name), ("name", images.ids), ("group", images.groups))
     ):
@@ -146,6 +186,11 @@ def evaluate(
     progress: bool = True,
 ) -> pd.DataFrame:
     """Evaluate a model on data sets under MedSAM's protocol.
+
+    Images that the model was trained on, by the split that lies beside the file that it was loaded from, are named in a
+    `TrainedOnWarning`.
+
+    Images whose object is gone from the grid are compared at their own size, and named in a warning.
 
     Within a `torch.autocast` block the model runs in that block's number type, and the figures are of such a run.
 
@@ -168,8 +213,12 @@ def evaluate(
     require_default_dtype()
     frame = geometry_of(model).frame
     tables = []
-    for samples in (data.test if isinstance(data, Split) else named_sets(data, "evaluation")).values():
+    sets = named_sets(data.test if isinstance(data, Split) else data, "evaluation")
+    for place in places_of(model):
+        warn_of_seen(sets, place)
+    for samples in sets.values():
         images = EvaluationSet(samples, frame, eval_size)
+        images.warn()
         masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
         tables.append(score(masks, images, tolerance_px=tolerance_px))
     if not tables:

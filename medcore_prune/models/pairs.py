@@ -1,11 +1,25 @@
-"""Whether a pruned model may have been cut from another model, which then can teach it."""
+"""What a model comes from: whether it may have been cut from another, and the files that it was loaded from."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from .._support.errors import AlignmentError, SurgeryError
 from .families import blocks_of, geometry_of
+
+_PLACE = "_medcore_loaded_from"
+
+
+def remember_place(model: nn.Module, path: object) -> None:
+    """Make a model, and copies of it, remember the file that it was loaded from."""
+    setattr(model, _PLACE, Path(str(path)).absolute())
+
+
+def places_of(model: nn.Module) -> list[Path]:
+    """Return the files that a model and its parts were loaded from, as far as they remember."""
+    return list(dict.fromkeys(part.__dict__[_PLACE] for part in model.modules() if _PLACE in part.__dict__))
+
 
 _WANTED = "give the model that it was cut from"
 

@@ -264,6 +264,8 @@ class _Judge:
     def __init__(self, validation: Mapping[str, SampleSet], frame: Frame, at_a_time: int | None) -> None:
         self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
         self.sets = [EvaluationSet(samples, frame) for samples in validation.values() if len(samples)]
+        for images in self.sets:
+            images.warn()
 
     def __call__(self, model: nn.Module) -> Scores:
         masks = [predict(model, images, batch_size=self._batch_size) for images in self.sets]

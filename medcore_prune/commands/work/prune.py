@@ -20,6 +20,7 @@ from .inputs import (
     ImageOptions,
     check_outputs,
     check_split,
+    named_model,
     read_pair,
     require_own_images,
     require_suffix,
@@ -96,7 +97,7 @@ _CORRECTION_SAMPLES = 64
 
 
 def run(
-    model: str,
+    model: str | None,
     reference: str | None,
     data: tuple[str, ...],
     split_seed: int,
@@ -118,6 +119,7 @@ def run(
     require_writable(given["cache"])
     require_suffix(out, ".safetensors")
     images = ImageOptions(data, split_seed)
+    model = named_model(model, images, "prune")
     check_outputs((model, reference, *plugin, *images.files()), overwrite, out, plan_out, *_reports(out))
     for each in plugin:
         load_plugin(each)

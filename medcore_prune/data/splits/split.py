@@ -13,7 +13,7 @@ from ..._support.errors import DataError
 from ..._support.files import write_json_atomic
 from ..frame import Frame
 from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes, renew
-from .manifest import ROLES, Manifest, abridged, differences, read_manifest
+from .manifest import ROLES, Manifest, abridged, differences, read_manifest, renamed
 from .near_duplicates import warn_between_roles
 
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -136,7 +136,7 @@ class Split:
 
         Args:
             path: What `save` wrote.
-            sets: The whole data sets, by the names they had.
+            sets: The whole data sets; one of a name that the split does not know is known by its content.
 
         Raises:
             DataError: No manifest; samples that are missing, new, or whose pixels changed; an image in two roles.
@@ -290,10 +290,15 @@ def _check_ids(name: str, samples: SampleSet) -> None:
         raise DataError(f"{name}: expected unique sample names, {abridged(twice)} come twice")
 
 
+def known_names(path: Path, sets: Mapping[str, SampleSet]) -> set[str]:
+    """Return the names of a manifest's data sets, those of `sets` for what has the same content."""
+    return renamed(read_manifest(path), sets).names
+
+
 def load_split(path: Path, sets: Mapping[str, SampleSet], some: bool = False) -> Split:
     """Read a manifest and find its samples again, as `Split.load`; with `some`, data sets of it may be left out."""
-    stored = read_manifest(path)
-    names = {name for role in ROLES for name in stored.role(role)}
+    stored = renamed(read_manifest(path), sets)
+    names = stored.names
     absent = set(sets) - names if some else names ^ set(sets)
     if absent:
         raise DataError(f"{path}: expected the same data sets, differ in {', '.join(sorted(absent))}")
