@@ -1,6 +1,7 @@
 """One image with its mask and box, and the shape of a set of them."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -10,8 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.fft import dctn
 
-from .._support.errors import DataError
+from .._support.errors import DataError, DataWarning
+from .box_check import Pair, misreading, uncovering
 from .images import to_rgb
+from .mask_checks import no_photograph, photograph
 from .prompts import Box, box_from_mask, check_box
 
 
@@ -196,8 +199,8 @@ def arrays(
         The set.
 
     Raises:
-        DataError: Arrays of another kind, lists of different lengths, an empty mask, a name given twice; all samples
-            in one message.
+        DataError: Arrays of another kind, lists of different lengths, an empty mask, a photograph as a mask or a mask
+            as an image, boxes that are not corners in pixels, a name given twice; all samples in one message.
     """
     pairs = _together(name, images=images, masks=masks, boxes=boxes, ids=ids, groups=groups)
     made: list[Sample] = []
@@ -210,6 +213,11 @@ def arrays(
             problems.append(f"{sample_name}: {error}")
     names = [sample.name for sample in made]
     problems += [f"{each}: a name for the second time" for each in sorted({n for n in names if names.count(n) > 1})]
+    if boxes is not None:
+        beside = {each.name: Pair.of(each.box, box_from_mask(each.mask), each.mask) for each in made}
+        problems += [said] if (said := misreading(list(beside.values()))) else []
+        if not problems and (odd := uncovering(beside)):
+            warnings.warn(f"{name}: {odd}", DataWarning, stacklevel=2)
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise DataError(f"{name}: {'; '.join(problems[:5])}{more}")
@@ -236,6 +244,8 @@ def _sample(
         raise DataError(f"expected a mask of the image's shape {pixels.shape[:2]}, got {object_.shape}")
     if not (object_.dtype == bool or np.isfinite(object_).all()):
         raise DataError("the mask holds values that are not finite")
+    if said := photograph(object_) or no_photograph(pixels):
+        raise DataError(said)
     tight = box_from_mask(object_ != 0)
     return Sample(dataset, name, pixels, object_ != 0, tight if box is None else check_box(box, object_.shape), group)
 

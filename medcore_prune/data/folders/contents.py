@@ -1,4 +1,4 @@
-"""What the files of a folder held when they were hashed: hashed again once they change, and read only while they do not.
+"""What the files of a folder held when they were hashed: hashed again once they change, and read while they do not.
 
 A hash that was told stands in splits, statistics and stored results for ever. So it must be that of the pixels that
 are read afterwards: files are looked at again (size, times, number) whenever hashes are asked for and whenever work
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..._support.errors import DataError
 from ..images import read_image
+from ..mask_checks import no_photograph
 from ..prompts import Box
 from ..samples import content_hash, image_hash, perceptual_hash
 from .layouts import Entry, Listing
@@ -27,6 +28,14 @@ _SETTLED_NS = 2_000_000_000
 Stamp = tuple[tuple[int, ...], ...]
 Mask = npt.NDArray[np.bool_]
 ForEach = Callable[[Callable[[Path], None], Sequence[Path]], None]
+
+
+def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an image as `read_image` does; one that is a mask by its values is refused."""
+    image = read_image(path)
+    if said := no_photograph(image):
+        raise DataError(f"{path}: {said}")
+    return image
 
 
 class Hashes(NamedTuple):
@@ -111,7 +120,7 @@ class Contents:
 
     def _hash(self, path: Path) -> None:
         before, now = self._stamp(path), time_ns()
-        image = read_image(path)
+        image = read_picture(path)
         alone, look = image_hash(image), perceptual_hash(image)
         for index in self._together[path]:
             entry = self._entries[index]

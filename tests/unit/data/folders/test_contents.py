@@ -102,7 +102,9 @@ def flipped(root: Path, save) -> None:
         save(place, np.flipud(mp.data.read_mask(place)).astype(np.uint8) * 255)
 
 
-def test_sums_of_replaced_images_are_not_kept_under_the_hash_of_others(drawn: Path, tmp_path, save, monkeypatch) -> None:
+def test_sums_of_replaced_images_are_not_kept_under_the_hash_of_others(
+    drawn: Path, tmp_path, save, monkeypatch
+) -> None:
     model, cache = tiny_sam(), tmp_path / "cache"
     real, calls = module.read_batch, []
 
