@@ -99,7 +99,7 @@ def gray_levels(values: npt.NDArray[np.generic], channel: npt.NDArray[np.generic
     Gray areas, which a cut at half of the range would take or leave by chance, or colours without any black.
     """
     coloured = values.ndim == 3 and np.ptp(values[:, :, :3], axis=2).max() > _APART
-    if coloured and np.mean(channel <= _WHITE / 2) < _LEVEL_SHARE:
+    if coloured and np.mean(channel.astype(np.float64) <= _WHITE / 2) < _LEVEL_SHARE:
         return "several colours and nothing is dark; expected a background of black: save the object as 255, else 0"
     patches = _patches(channel)
     flat = patches[4][np.ptp(patches, axis=0) <= _FLAT].astype(np.float64)

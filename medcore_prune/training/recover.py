@@ -29,6 +29,7 @@ from ..models.pairs import require_cut_from
 from ..models.switches import evaluating
 from .adapt import pool_size
 from .loop import learning_rate_at, train
+from .lost import warn_of_lost
 from .objective import RecoveryObjective
 from .pool import AUGMENTATIONS, Batch, Pool
 from .record import Scores, TrainRecord, outcome
@@ -289,7 +290,9 @@ def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:
         raise DataError(
             "there is no image to recover on: the training split is empty; give it a larger share, or add images"
         )
-    return Pool.of_sets(held, pool_size(model))
+    pool = Pool.of_sets(held, pool_size(model))
+    warn_of_lost(held, pool, "training")
+    return pool
 
 
 def _is_prompt(name: str) -> bool:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,14 @@ def test_the_built_in_model_can_be_named(images: Path, tmp_path: Path) -> None:
     asked = ["adapt", "pocket", "--data", f"own={images}", "--image-size", "48", "--steps", "1"]
     result = CliRunner().invoke(cli, [*asked, "--out", str(tmp_path / "a.pth")])
     assert result.exit_code == 0, result.output
+
+
+def test_test_images_of_one_group_are_said(images: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{place.stem},{'abc'[min(number, 2)]}" for number, place in enumerate(sorted((images / "images").iterdir()))
+    ]
+    (images / "manifest.csv").write_text("\n".join(["name,group", *rows]) + "\n")
+    asked = ["adapt", "pocket", "--data", f"own={images}", "--image-size", "48", "--steps", "1"]
+    result = CliRunner().invoke(cli, [*asked, "--out", str(tmp_path / "a.pth")])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"warning: the \d+ test images? of own are all of one group \([abc]\): no report", result.output)

@@ -84,8 +84,8 @@ def renamed(stored: Manifest, sets: Mapping[str, SampleSet]) -> Manifest:
             found[old] = (name, called)
     if not found:
         return stored
-    roles = {role: _renamed_role(stored.role(role), found) for role in ROLES}
-    return replace(stored, **roles, perceptual={})
+    train, validation, test = (_renamed_role(stored.role(role), found) for role in ROLES)
+    return replace(stored, train=train, validation=validation, test=test, perceptual={})
 
 
 def _renamed_role(role: _Hashes, found: Mapping[str, tuple[str, Mapping[str, list[str]]]]) -> _Hashes:

@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from tiny import tiny_sam
 from tiny_samples import TinySamples
 
@@ -122,3 +124,18 @@ def test_an_empty_role_is_named(here: Path) -> None:
     result = run("a.safetensors", "--data", "own=set")
     assert isinstance(result.exception, DataError)
     assert "there is no test image in this split" in str(result.exception)
+
+
+def test_images_that_are_compared_at_their_own_size_are_named(here: Path) -> None:
+    for place in sorted((here / "set/masks").iterdir())[:2]:
+        mask = np.zeros((48, 48), np.uint8)
+        mask[20, 20] = 255
+        Image.fromarray(mask).save(place)
+    result = run("a.safetensors", "--data", "own=set", "--role", "all", "--eval-size", "8", "--out", "out")
+    assert result.exit_code == 0, (result.output, result.exception)
+    said = (
+        "2 of 10 images of own are compared at their own size, for their object is gone from the grid of 8 x 8 pixels"
+    )
+    assert said in result.stdout
+    assert said in (here / "out/summary.md").read_text()
+    assert not (pd.read_csv(here / "out/images.csv")["empty"] == "both").any()
