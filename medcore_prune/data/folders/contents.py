@@ -8,7 +8,6 @@ begins, and a sample that is read in between is held against the hash that was t
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from time import time_ns
 from typing import NamedTuple
 
@@ -63,36 +62,33 @@ class Contents:
         self._hashes: list[Hashes | None] = [None] * len(entries)
         # what files were like when they were hashed; None if they had only just changed
         self._seen: dict[Path, Stamp | None] = {}
-        self._lock = Lock()
 
     def hashes(self, for_each: ForEach, refuse: Callable[[Listing], None]) -> list[Hashes]:
         """Return the hashes of all samples; files that changed since the last call, and no others, are read.
 
         `for_each` calls a function with each of many paths; `refuse` raises what a listing reports.
         """
-        with self._lock:
-            problems: dict[Path, str] = {}
+        problems: dict[Path, str] = {}
 
-            def visit(path: Path) -> None:
-                try:
-                    self._hash(path)
-                except DataError as error:
-                    problems[path] = str(error)
+        def visit(path: Path) -> None:
+            try:
+                self._hash(path)
+            except DataError as error:
+                problems[path] = str(error)
 
-            for_each(visit, [path for path in self._together if not self._is_as_it_was(path)])
-            found = Listing()
-            for path in sorted(problems):
-                found.report("cannot be read", problems[path])
-            refuse(found)
+        for_each(visit, [path for path in self._together if not self._is_as_it_was(path)])
+        found = Listing()
+        for path in sorted(problems):
+            found.report("cannot be read", problems[path])
+        refuse(found)
         return [each for each in self._hashes if each is not None]
 
     def renew(self) -> None:
         """Forget what was told of files that changed since: from now on they count as they are."""
-        with self._lock:
-            for path in [path for path in self._seen if not self._is_as_it_was(path)]:
-                del self._seen[path]
-                for index in self._together[path]:
-                    self._hashes[index] = None
+        for path in [path for path in self._seen if not self._is_as_it_was(path)]:
+            del self._seen[path]
+            for index in self._together[path]:
+                self._hashes[index] = None
 
     def require_as_told(self, index: int, image: npt.NDArray[np.uint8], mask: Mask) -> None:
         """Refuse what was read of a sample where it is not what its hash was told of; before that anything is."""

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from ..box_check import Pair, misreading, uncovering
 from ..images import orientation
-from ..prompts import Box, box_from_mask, is_outside
+from ..prompts import Box, box_from_mask
 from .layouts import Entry, Listing
 
-_ALL_AROUND, _MOST_OF_IT = 0.9, 0.5
+_NEARLY_ALL_AROUND, _MOST_OF_IT = 0.75, 0.5
 _SHOWN = 3
 
 
@@ -30,17 +30,20 @@ class Looks:
     def __init__(self, boxes: Mapping[str, Box]) -> None:
         self._boxes = boxes
         self._pairs: dict[str, Pair] = {}
-        self._around: dict[str, bool] = {}
+        self._around: dict[str, float] = {}
+        self._names: set[str] = set()
         self._turned: dict[str, int] = {}
 
     def add(self, entry: Entry, mask: npt.NDArray[np.bool_]) -> None:
         """Look at the mask of a sample, (H, W), with a pixel inside."""
         edge = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
-        self._around[entry.name] = bool(edge.mean() >= _ALL_AROUND and mask.mean() > _MOST_OF_IT and not mask.all())
+        if mask.mean() > _MOST_OF_IT and not mask.all():
+            self._around[entry.name] = float(edge.mean())
+        self._names.add(entry.name)
         if (how := turned(entry)) != 1:
             self._turned[entry.name] = how
         box = self._boxes.get(entry.name)
-        if box is not None and not is_outside(box, mask.shape):
+        if box is not None:
             self._pairs[entry.name] = Pair.of(box, box_from_mask(mask), mask)
 
     def report(self, listing: Listing) -> list[str]:
@@ -51,11 +54,14 @@ class Looks:
         return [note for note in said if note]
 
     def _polarity(self) -> str:
-        around = sorted(name for name, is_so in self._around.items() if is_so)
-        if not 2 * len(around) > len(self._around):
+        around = sorted(name for name, share in self._around.items() if share >= _NEARLY_ALL_AROUND)
+        if 2 * len(around) <= len(self._names):
+            # an object that fills the picture leaves it somewhere: what is shut in on all sides is rather the object
+            around = [name for name in around if self._around[name] == 1]
+        if not around:
             return ""
         return (
-            f"in {len(around)} of {len(self._around)} masks what is not black lies all around and covers most of the "
+            f"in {len(around)} of {len(self._names)} masks what is not black lies all around and covers most of the "
             f"image ({_some(around)}); it is taken for the object: if that is dark on white, invert the masks"
         )
 

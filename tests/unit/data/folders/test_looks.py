@@ -33,8 +33,16 @@ def test_masks_that_are_dark_on_white_are_noted(tmp_path: Path, save) -> None:
     with pytest.warns(DataWarning, match=r"in 3 of 3 masks what is not black lies all around .*invert the masks"):
         found = folder(write(tmp_path / "a", save, [disc(0, 255)] * 3))
     assert "invert the masks" in found.notes[0]
-    # the most decide: one object that leaves the picture on all sides is one
-    assert not folder(write(tmp_path / "b", save, [disc(255, 0), disc(255, 0), disc(0, 255)])).notes
+    with pytest.warns(DataWarning, match=r"in 1 of 3 masks what is not black lies all around .*\(n2x\)"):
+        folder(write(tmp_path / "b", save, [disc(255, 0), disc(255, 0), disc(0, 255)]))
+
+
+def test_a_large_object_that_leaves_the_picture_is_one(tmp_path: Path, save) -> None:
+    large = np.where(DISTANCE < 95, 255, 0).astype(np.uint8)
+    assert large.mean() > 128
+    touching = disc(0, 255)
+    touching[:30, :40] = 0
+    assert not folder(write(tmp_path, save, [large, large, touching])).notes
 
 
 def test_an_object_over_the_whole_image_is_one(tmp_path: Path, save) -> None:
