@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -325,6 +325,15 @@ def image_hashes(samples: SampleSet) -> Sequence[str]:
     """Return SHA-256 of each sample's image pixels (hex); sets that do not keep them are read through."""
     kept = getattr(samples, "image_hashes", None)
     return kept() if kept is not None else [image_hash(sample.image) for sample in samples]
+
+
+def places_by_image(sets: Mapping[str, SampleSet]) -> dict[str, str]:
+    """Return where each image of some sets is, as `set/name`, by the SHA-256 of its pixels."""
+    return {
+        digest: f"{name}/{sample}"
+        for name, samples in sets.items()
+        for sample, digest in zip(samples.ids, image_hashes(samples), strict=True)
+    }
 
 
 def perceptual_hashes(samples: SampleSet) -> Sequence[str]:

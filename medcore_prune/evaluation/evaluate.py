@@ -17,10 +17,10 @@ from .._support.progress import track
 from ..data.frame import Frame
 from ..data.masks import resize_mask
 from ..data.samples import SampleSet
-from ..data.splits.beside import warn_of_seen
+from ..data.splits.beside import warn_of_seen, warn_of_trained
 from ..data.splits.split import Data, Split, named_sets
 from ..models.families import geometry_of
-from ..models.pairs import places_of
+from ..models.pairs import places_of, trained_on
 from ..models.protocol import Postprocess, batch_of, input_logits, low_res_logits, masks_from_logits
 from .metrics import MaskMetrics, evaluate_mask
 
@@ -187,8 +187,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate a model on data sets under MedSAM's protocol.
 
-    Images that the model was trained on, by the split that lies beside the file that it was loaded from, are named in a
-    `TrainedOnWarning`.
+    Images that the model was trained on, by the split that lies beside the file that it was loaded from or by `adapt`
+    and `recover` since, are named in a `TrainedOnWarning`.
 
     Images whose object is gone from the grid are compared at their own size, and named in a warning.
 
@@ -216,6 +216,7 @@ def evaluate(
     sets = named_sets(data.test if isinstance(data, Split) else data, "evaluation")
     for place in places_of(model):
         warn_of_seen(sets, place)
+    warn_of_trained(sets, trained_on(model))
     for samples in sets.values():
         images = EvaluationSet(samples, frame, eval_size)
         images.warn()

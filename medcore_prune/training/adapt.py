@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
-from ..data.samples import SampleSet
+from ..data.samples import SampleSet, places_by_image
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
+from ..models.pairs import remember_training
 from ..models.protocol import embed
 from .loop import batch_loss, train
 from .lost import warn_of_lost
@@ -139,4 +140,6 @@ def adapt(
     judged = Pool.of_sets(held, size) if held else None
     if judged is not None:
         warn_of_lost(held, judged, "validation")
-    return adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time)
+    record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time)
+    remember_training(model, places_by_image(train))
+    return record

@@ -20,12 +20,12 @@ from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from .._support.records import Flag, Number, Record, Whole, content_hash
 from ..data.frame import Frame
-from ..data.samples import SampleSet, Subset, subset_hash
+from ..data.samples import SampleSet, Subset, places_by_image, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..evaluation.evaluate import BATCH_SIZE, EvaluationSet, macro_average, predict, score
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
-from ..models.pairs import require_cut_from
+from ..models.pairs import remember_training, require_cut_from
 from ..models.switches import evaluating
 from .adapt import pool_size
 from .loop import learning_rate_at, train
@@ -205,6 +205,7 @@ def recover(
             at_a_time=at_a_time,
             progress=progress,
         )
+    remember_training(model, places_by_image(parts.train))
     return RecoveryHistory.of(record, training)
 
 

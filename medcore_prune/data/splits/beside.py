@@ -58,12 +58,29 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
 def warn_of_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path) -> None:
     """Warn of what `refuse_seen` refuses, for who may know better."""
     if seen := _seen(chosen, checkpoint):
-        warnings.warn(
-            f"{seen}: on them it looks better than it is; evaluate the test part of the split that it was made with, "
-            "mp.data.Split.load",
-            TrainedOnWarning,
-            stacklevel=3,
-        )
+        _warn(f"{seen}: on them it looks better than it is; evaluate the test part of its split, mp.data.Split.load")
+
+
+def warn_of_trained(chosen: Mapping[str, SampleSet], images: Mapping[str, str]) -> None:
+    """Warn of images that a model was trained on since it was loaded, by the SHA-256 of their pixels."""
+    if not images:
+        return
+    seen = [
+        f"{name}/{sample}"
+        for name, samples in chosen.items()
+        for sample, digest in zip(samples.ids, image_hashes(samples), strict=True)
+        if digest in images
+    ]
+    if seen:
+        _warn(f"the model was trained on {_first(seen)}: on them it looks better than it is; evaluate other images")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, TrainedOnWarning, stacklevel=4)
+
+
+def _first(seen: list[str]) -> str:
+    return ", ".join(seen[:_SHOWN]) + (f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else "")
 
 
 def _seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> str:
@@ -80,8 +97,7 @@ def _seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> str
         if whole in trained or image in stored.seen
     ]
     if seen:
-        more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
-        return f"{checkpoint} was trained on {', '.join(seen[:_SHOWN])}{more}"
+        return f"{checkpoint} was trained on {_first(seen)}"
     known = {digest for name in stored.names for digest in stored.content(name)}
     others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known}
     warn_between(_looks_of_train(stored, str(checkpoint)), looks_of("reported", others))

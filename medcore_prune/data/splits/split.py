@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeGuard
 from ..._support.errors import DataError
 from ..._support.files import write_json_atomic
 from ..frame import Frame
-from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes, renew
+from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes, places_by_image, renew
 from .manifest import ROLES, Manifest, abridged, differences, read_manifest, renamed
 from .near_duplicates import warn_between_roles
 
@@ -102,12 +102,8 @@ class Split:
         for parts in self.roles().values():
             for name, part in parts.items():
                 looks.setdefault(name, {}).update(zip(part.ids, perceptual_hashes(part), strict=True))
-        trained = {
-            digest: f"{name}/{sample}"
-            for name, part in self.train.items()
-            for sample, digest in zip(part.ids, image_hashes(part), strict=True)
-        }
-        return Manifest(self.seed, self.fractions, **roles, perceptual=looks, seen={**self.seen, **trained})
+        seen = {**self.seen, **places_by_image(self.train)}
+        return Manifest(self.seed, self.fractions, **roles, perceptual=looks, seen=seen)
 
     @staticmethod
     def stored_hashes(path: str | os.PathLike[str], role: str | None = None) -> dict[str, set[str]]:

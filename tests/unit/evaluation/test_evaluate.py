@@ -171,6 +171,21 @@ def test_images_that_a_model_was_trained_on_are_named(tmp_path: Path) -> None:
             evaluate(tiny_sam(), arrays("mine", pictures, masks), progress=False, eval_size=32)
 
 
+def test_images_that_a_model_was_trained_on_since_it_was_loaded_are_named(tmp_path: Path) -> None:
+    drawn = {name: phantoms.make("phantom_skin", seed=seed, count=2) for seed, name in enumerate(("train", "other"))}
+    model = tiny_sam()
+    mp.adapt(model, {"own": drawn["train"]}, {}, mp.AdaptSettings(steps=1, batch_size=1), tmp_path / "state.pt")
+    with pytest.warns(TrainedOnWarning, match=r"the model was trained on phantom_skin/\S+, phantom_skin/\S+: on them"):
+        evaluate(copy.deepcopy(model), drawn["train"], progress=False, eval_size=32)
+    small = mp.prune(model, mp.make_plan(model, "h50_m50"))
+    mp.recover(small, model, drawn["other"], mp.RecoverySettings(steps=1, batch_size=1), progress=False)
+    with pytest.warns(TrainedOnWarning):
+        evaluate(small, drawn["other"], progress=False, eval_size=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(model, drawn["other"], progress=False, eval_size=32)
+
+
 def test_a_split_is_evaluated_on_its_test_part() -> None:
     parts = {name: {"skin": phantoms.make("phantom_skin", seed=seed, count=1)} for seed, name in enumerate("abc")}
     whole = Split(parts["a"], parts["b"], parts["c"], 0, (0.7, 0.1, 0.2))
