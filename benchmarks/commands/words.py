@@ -116,7 +116,11 @@ class Words:
                 "--quick", "amount", flag_value="quick", help="Very few images and samples, to see whether it runs."
             ),
             option("--full", "amount", flag_value="full", help="As many images and samples as a report should show."),
-            option("--adapted", type=FILE, help="Checkpoint that is pruned.  [default: the built-in one]"),
+            option(
+                "--adapted",
+                type=FILE,
+                help="Checkpoint that is pruned.  [default: the built-in one, pocket, for drawn images]",
+            ),
             option("--reference", type=FILE, help="What it was fine-tuned from.  [default: the built-in one's]"),
             option(
                 "--data",

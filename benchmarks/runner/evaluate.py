@@ -63,7 +63,10 @@ class Evaluator:
         """The test sets, made ready once."""
         frame, grid, sets = self.inputs.frame, self.settings.eval_size, self.inputs.sets
         kept = KEPT_BYTES // max(1, len(sets))
-        return {name: EvaluationSet(samples, frame, grid, kept) for name, samples in sets.items()}
+        ready = {name: EvaluationSet(samples, frame, grid, kept) for name, samples in sets.items()}
+        for images in ready.values():
+            images.warn()
+        return ready
 
     @cached_property
     def _scoring_settings(self) -> dict[str, Any]:

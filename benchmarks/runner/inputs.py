@@ -9,9 +9,9 @@ from functools import cache, cached_property
 from torch import nn
 
 from ..._support.devices import require_device
-from ..._support.errors import DataError, MedcorePruneError
+from ..._support.errors import CheckpointError, DataError, MedcorePruneError
 from ...commands.work.folders import open_data, parse_data
-from ...commands.work.inputs import aligned, model_kind, read_model
+from ...commands.work.inputs import POCKET, aligned, model_kind, read_model
 from ...data import phantoms
 from ...data.frame import Frame
 from ...data.samples import SampleSet, at_most, subset_hash
@@ -19,7 +19,7 @@ from ...data.splits.beside import refuse_seen, split_beside
 from ...data.splits.split import FRACTIONS, Split
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
-from ...zoo import pocket
+from ...zoo import is_word, pocket
 from .settings import Settings
 
 Sets = Mapping[str, SampleSet]
@@ -85,8 +85,17 @@ def load_inputs(settings: Settings) -> Inputs:
     require_device(settings.device)
     adapted, reference = load_models(settings)
     sets, calibration, roles = _real(settings, geometry_of(adapted).frame) if settings.data else _phantom(settings)
-    is_pocket = settings.adapted is None
-    return Inputs(adapted, reference, sets, calibration, not settings.data, is_pocket, roles)
+    return Inputs(adapted, reference, sets, calibration, not settings.data, _is_pocket(settings), roles)
+
+
+def _is_pocket(settings: Settings) -> bool:
+    """Whether the built-in model is asked for, or nothing is; of a user's images somebody must have asked for it."""
+    if settings.adapted is None and settings.data:
+        raise CheckpointError(
+            f"--data names images of yours, but no model is named: give --adapted FILE; --adapted {POCKET} is the "
+            "built-in phantom model"
+        )
+    return settings.adapted is None or (str(settings.adapted) == POCKET and is_word(POCKET))
 
 
 def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
@@ -95,9 +104,9 @@ def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
     Raises:
         MedcorePruneError: A checkpoint is missing or unusable, or the two do not align.
     """
-    if settings.adapted is None:
-        if settings.reference:
-            raise MedcorePruneError("--reference needs the checkpoint that was fine-tuned from it: give --adapted PATH")
+    if settings.adapted is None and settings.reference:
+        raise MedcorePruneError("--reference needs the checkpoint that was fine-tuned from it: give --adapted PATH")
+    if _is_pocket(settings) and settings.reference is None:
         return pocket("adapted", settings.device), pocket("reference", settings.device)
     adapted = read_model(str(settings.adapted), device=settings.device)
     if settings.reference is None:

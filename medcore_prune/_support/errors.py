@@ -15,6 +15,10 @@ class MedcorePruneWarning(UserWarning):
     """Base of every warning of this package: something is allowed that one would want to know of."""
 
 
+class DataWarning(MedcorePruneWarning):
+    """Images, masks or boxes can be used, but look as if something else was meant."""
+
+
 class WriteError(MedcorePruneError, OSError):
     """A file cannot be written: a full disk, or a folder that may not be written to; what was there before is kept."""
 

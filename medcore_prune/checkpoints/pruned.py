@@ -26,6 +26,7 @@ from ..models.calls.call import on_models
 from ..models.families import FAMILIES, blocks_of, can_build, family_of, geometry_of, untrained
 from ..models.family import BuildingFamily, EncoderFamily
 from ..models.fingerprint import kind_of_part, model_hash, settings_of
+from ..models.pairs import remember_place
 from ..models.sam_shape import kind_of
 from ..models.segment_anything import SegmentAnythingFamily, shape_of
 from ..pruning.plan import BlockPlan, Plan, sizes_before, sizes_left, sizes_of
@@ -121,6 +122,7 @@ def load(
     _set_protocol(place, model.eval(), header)
     if model_hash(model) != header.model_hash:
         raise CheckpointError(f"{place}: the weights are not those that were written: copy or write the file anew")
+    remember_place(model, place)
     remember(model, Lineage(header.plan, header.provenance))
     return model
 

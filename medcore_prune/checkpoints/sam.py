@@ -20,6 +20,7 @@ from ..data.images import is_image_file
 from ..models.calls.call import on_models
 from ..models.families import FAMILIES, build_model, building_families, family_of_kind, require_image_size
 from ..models.family import BuildingFamily
+from ..models.pairs import remember_place
 from ..models.sam_shape import SHAPES, SamShape, is_sam, kind_of, read_shape, require_kind, tokens_side
 from ..models.segment_anything import build_sam, fill_sam, resizes
 from ..models.switches import set_attention
@@ -153,7 +154,9 @@ def load_sam(
     path = f"{path}{origin}"
     refuse_encoder_alone(state, Path(path))
     if kind in KINDS or (kind is None and is_tiny_vit(_sizes(state))):
-        return set_attention(_tiny_vit(kind, state, path, image_size).to(device).eval(), attention)
+        model = set_attention(_tiny_vit(kind, state, path, image_size).to(device).eval(), attention)
+        remember_place(model, path)
+        return model
     shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
     model = set_attention(build_sam(shape, device, image_size, seed), attention)
     try:
@@ -161,6 +164,7 @@ def load_sam(
         fill_sam(model, state, named, resize=resizes(_sizes(state), shape, image_size))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    remember_place(model, path)
     return model
 
 
@@ -280,6 +284,7 @@ def _load_weights(
     if wanted is None and len(found) > 1:
         raise CheckpointError(f"{path}: its tensors are those of {names}: say which with the kind")
     model = found[wanted.name] if wanted else next(iter(found.values()))
+    remember_place(model, path)
     return model.to(device).eval()
 
 

@@ -61,7 +61,7 @@ def command(**given: Any) -> None:
     \b
     Example:
       medcore-prune phantoms --out phantoms
-      medcore-prune adapt --data own=phantoms --steps 8 --out adapted.pth
+      medcore-prune adapt pocket --data own=phantoms --steps 8 --out adapted.pth
 
     \b
     With SAM ViT-B and your own images:

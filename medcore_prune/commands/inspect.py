@@ -9,7 +9,7 @@ from .options import FILE, convention_option, model_argument, overwrite_option
 
 
 @click.command(name="inspect", cls=Command)
-@model_argument()
+@model_argument("pocket")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, with what was kept.")
 @click.option("--out", type=FILE, help="Also draw what is left of every block: .png, .svg or .pdf.")
 @convention_option

@@ -43,10 +43,13 @@ def all_of(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-def model_argument(default: str | None = "pocket", says: str = MODEL_FILE) -> Callable[[F], F]:
-    """Return a decorator that adds the model that a command works on, its first argument; None requires it."""
-    shown = says if default is None else f"[{says}]"
-    return click.argument("model", type=MODEL, metavar=shown, default=default, required=default is None)
+def model_argument(default: str | None = None, says: str = MODEL_FILE, required: bool = False) -> Callable[[F], F]:
+    """Return a decorator that adds the model that a command works on, its first argument.
+
+    Without a default it may be left out for drawn images, for which the built-in model is taken, unless `required`.
+    """
+    shown = says if required else f"[{says}]"
+    return click.argument("model", type=MODEL, metavar=shown, default=default, required=required)
 
 
 def image_size_option(command: F) -> F:

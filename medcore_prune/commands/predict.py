@@ -11,8 +11,8 @@ from .values import BoxType
 
 
 @click.command(name="predict", cls=Command)
-@model_argument(None)
-@click.argument("image", type=click.Path(path_type=Path))
+@model_argument(required=True)
+@click.argument("image", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--box", "box", type=BoxType(), multiple=True, help="Box around an object, in image pixels; may be repeated."
 )
@@ -41,6 +41,10 @@ def command(**given: Any) -> None:
       medcore-prune predict small.safetensors phantoms/images \\
           --boxes phantoms/boxes.csv --out all-masks
     """
+    if given["image"] is None:
+        raise click.UsageError(
+            f"expected a model, then an image: predict FILE {given['model']}; pocket is the built-in phantom model"
+        )
     from .work.predict import run
 
     run(**given)

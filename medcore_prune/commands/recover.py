@@ -29,10 +29,9 @@ from .options import (
 @model_argument("pruned.safetensors", "FILE")
 @click.option(
     "--teacher",
-    default="pocket",
     type=MODEL,
     metavar=MODEL_FILE,
-    help="The model that it was cut from, which it learns from.",
+    help="The model that it was cut from, which it learns from.  [default: the built-in one, if it was cut from that]",
 )
 @data_option()
 @steps_option(RecoverySettings.steps)

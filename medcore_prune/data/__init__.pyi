@@ -23,6 +23,7 @@ from .samples import content_hash as content_hash
 from .samples import image_hash as image_hash
 from .samples import perceptual_hash as perceptual_hash
 from .samples import subset_hash as subset_hash
+from .splits.beside import TrainedOnWarning as TrainedOnWarning
 from .splits.near_duplicates import NearDuplicateWarning as NearDuplicateWarning
 from .splits.split import Data as Data
 from .splits.split import Split as Split

@@ -22,6 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from .._support.errors import DataError
 from .._support.files import not_a_file
+from .mask_checks import gray_levels, photograph
 from .masks import binarise, channels_last, few_colours, object_of, one_channel, visible
 from .readers import READERS, Reader, reader_of, register_reader
 
@@ -98,14 +99,18 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
         (H, W) bool.
 
     Raises:
-        DataError: Missing, damaged, no image, of several pages; or, in a lossless file, values that leave open what is
-            object: labels beside a value in the upper half of the range, such as 85 and 170, or 1 and a "void" of 255
-            (`refuse_lost_labels`), several values without any background, or colour and alpha that disagree.
+        DataError: Missing, damaged, no image, of several pages; a photograph; several areas above half of the range, or
+            gray ones in a lossy file; or, in a lossless file, values that leave open what is object: labels beside a
+            value in the upper half of the range, such as 85 and 170, or 1 and a "void" of 255 (`refuse_lost_labels`),
+            several values without any background, or colour and alpha that disagree.
     """
     path = Path(path)
     values = _load(path, mask=True)
     if _reader(path).lossy:
-        return binarise(one_channel(values, path), lossy=True)
+        channel = one_channel(values, path)
+        if said := photograph(channel) or gray_levels(values, channel):
+            raise DataError(f"{path}: {said}")
+        return binarise(channel, lossy=True)
     return object_of(values, path)
 
 
@@ -123,6 +128,8 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
     if few_colours(colours):
         raise DataError(f"{path}: expected a label map of one channel, got colours: save the labels as numbers")
     values = one_channel(colours, path)
+    if said := photograph(values):
+        raise DataError(f"{path}: {said}")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > _LARGEST_LABEL:
         raise DataError(f"{path}: expected labels from 0 to {_LARGEST_LABEL}, got {low:g} to {high:g}")
@@ -158,6 +165,18 @@ def _header_shape(path: Path) -> tuple[int, int] | None:
     except Exception:
         return None
     return (width, height) if turned else (height, width)
+
+
+def orientation(path: str | os.PathLike[str]) -> int:
+    """Return the EXIF orientation of an image file, 1 to 8; 1, upright, where it has none or none can be read."""
+    if not_a_file(path) or _reader(Path(path)).shape is not _header_shape:
+        return 1
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def _require_file(path: Path) -> None:

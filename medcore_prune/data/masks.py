@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._support.errors import DataError, MetricError
 from ..defaults import DEFAULTS
+from .mask_checks import bright_levels, photograph
 
 _FEW = 32  # distinct colours up to which a lossless mask is taken for classes rather than shades
 
@@ -49,6 +50,14 @@ def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:
         )
 
 
+def refuse_doubtful(channel: npt.NDArray[np.generic], path: Path) -> None:
+    """Refuse (H, W) values of a lossless mask that are a photograph, or of which several fill areas above the cut."""
+    full = _full_range(channel.dtype, float(channel.max(initial=0)))
+    cut = channel.min() <= full / 2 < channel.max()
+    if said := photograph(channel) or (bright_levels(_inner_values(channel), full) if cut else ""):
+        raise DataError(f"{path}: {said}")
+
+
 def _inner_values(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
     """Return the values of the pixels whose eight neighbours have the same value."""
     inner, flat = values[1:-1, 1:-1], np.bool_(True)
@@ -69,6 +78,7 @@ def object_of(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.boo
         found = np.asarray(colours.any(axis=2))
     else:
         channel = one_channel(colours, path)
+        refuse_doubtful(channel, path)
         refuse_lost_labels(channel, path)
         found = binarise(channel)
     if found.all() and _varies(colours):

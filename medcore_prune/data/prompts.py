@@ -124,7 +124,9 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
         elif not name:
             problems.append(f"line {row.line}: a box without a name")
         elif box is None:
-            problems.append(f"line {row.line}: {name!r} has no box with x0 <= x1 and y0 <= y1")
+            problems.append(
+                f"line {row.line}: {name!r} has no box with x0 <= x1 and y0 <= y1 (corners, not width and height)"
+            )
         elif name in boxes:
             problems.append(f"line {row.line}: {name!r} for the second time")
         else:

@@ -1,7 +1,8 @@
 """One image with its mask and box, and the shape of a set of them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,8 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.fft import dctn
 
-from .._support.errors import DataError
+from .._support.errors import DataError, DataWarning
+from .box_check import Pair, misreading, uncovering
 from .images import to_rgb
+from .mask_checks import no_photograph, photograph
 from .prompts import Box, box_from_mask, check_box
 
 
@@ -205,8 +208,8 @@ def arrays(
         The set.
 
     Raises:
-        DataError: Arrays of another kind, lists of different lengths, an empty mask, a name given twice; all samples
-            in one message.
+        DataError: Arrays of another kind, lists of different lengths, an empty mask, a photograph as a mask or a mask
+            as an image, boxes that are not corners in pixels, a name given twice; all samples in one message.
     """
     pairs = _together(name, images=images, masks=masks, boxes=boxes, ids=ids, groups=groups)
     made: list[Sample] = []
@@ -219,6 +222,11 @@ def arrays(
             problems.append(f"{sample_name}: {error}")
     names = [sample.name for sample in made]
     problems += [f"{each}: a name for the second time" for each in sorted({n for n in names if names.count(n) > 1})]
+    if boxes is not None:
+        beside = {each.name: Pair.of(each.box, box_from_mask(each.mask), each.mask) for each in made}
+        problems += [said] if (said := misreading(list(beside.values()))) else []
+        if not problems and (odd := uncovering(beside)):
+            warnings.warn(f"{name}: {odd}", DataWarning, stacklevel=2)
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise DataError(f"{name}: {'; '.join(problems[:5])}{more}")
@@ -245,6 +253,8 @@ def _sample(
         raise DataError(f"expected a mask of the image's shape {pixels.shape[:2]}, got {object_.shape}")
     if not (object_.dtype == bool or np.isfinite(object_).all()):
         raise DataError("the mask holds values that are not finite")
+    if said := photograph(object_) or no_photograph(pixels):
+        raise DataError(said)
     tight = box_from_mask(object_ != 0)
     return Sample(dataset, name, pixels, object_ != 0, tight if box is None else check_box(box, object_.shape), group)
 
@@ -305,8 +315,19 @@ class Subset:
         """`perceptual_hash` of each sample's image, in order."""
         return self._pick(perceptual_hashes(self.parent))
 
+    def renew(self) -> None:
+        """Have the whole set look at its files again."""
+        renew(self.parent)
+
     def _pick(self, values: Sequence[str]) -> list[str]:
         return [values[index] for index in self.indices]
+
+
+def renew(samples: SampleSet) -> None:
+    """Have a set that keeps hashes of files look at them again, as work begins; others have nothing to look at."""
+    look = getattr(samples, "renew", None)
+    if look is not None:
+        look()
 
 
 def at_most(samples: SampleSet, most: int) -> SampleSet:
@@ -331,6 +352,15 @@ def image_keys(samples: SampleSet) -> Sequence[str] | None:
     """
     kept = getattr(samples, "image_keys", None) or getattr(samples, "image_hashes", None)
     return None if kept is None else kept()
+
+
+def places_by_image(sets: Mapping[str, SampleSet]) -> dict[str, str]:
+    """Return where each image of some sets is, as `set/name`, by the SHA-256 of its pixels."""
+    return {
+        digest: f"{name}/{sample}"
+        for name, samples in sets.items()
+        for sample, digest in zip(samples.ids, image_hashes(samples), strict=True)
+    }
 
 
 def perceptual_hashes(samples: SampleSet) -> Sequence[str]:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
 from .._support.progress import track
+from ..data.splits.beside import warn_of_seen, warn_of_trained
 from ..data.splits.split import Data, Split, named_sets
 from ..models.calls.call import on_models
 from ..models.families import geometry_of
+from ..models.pairs import places_of, trained_on
 from ..models.protocol import Postprocess, input_logits, low_res_logits, masks_from_logits, rows_of
 from .images import EvalSize, EvaluationSet
 from .metrics import MaskMetrics, evaluate_mask
@@ -101,13 +103,15 @@ def grid_logits(logits: Tensor, images: EvaluationSet, start: int = 0, size: int
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
     """Compare predicted masks with the true ones: a row an image of `dataset`, `name`, `group` and `MaskMetrics`.
 
-    The tolerance of Boundary F1 is in pixels of the 256 grid, and scales with the root of another grid's area.
+    The tolerance of Boundary F1 is in pixels of the 256 grid, and scales with the root of another grid's area. HD95 is
+    in pixels of the set's grid, brought to them likewise for images that keep their own size.
     """
     rows = [
         evaluate_mask(predicted, true, tolerance_px=tolerance_px, pixel_scale=math.sqrt(true.size) / 256)
         for predicted, true in zip(masks, images.true_masks, strict=True)
     ]
     table = pd.DataFrame([[getattr(row, name) for name in _METRICS] for row in rows], columns=list(_METRICS))
+    table["hd95_px"] *= images.pixels_of_grid
     for position, (name, values) in enumerate(
         (("dataset", images.name), ("name", images.ids), ("group", images.groups))
     ):
@@ -127,6 +131,11 @@ def evaluate(
     progress: bool = True,
 ) -> pd.DataFrame:
     """Evaluate a model on data sets under MedSAM's protocol.
+
+    Images that the model was trained on, by the split that lies beside the file that it was loaded from or by `adapt`
+    and `recover` since, are named in a `TrainedOnWarning`.
+
+    Images whose object is gone from the grid are compared at their own size, and named in a warning.
 
     Within a `torch.autocast` block the model runs in that block's number type, and the figures are of such a run.
 
@@ -149,9 +158,14 @@ def evaluate(
     require_default_dtype()
     frame = geometry_of(model).frame
     tables = []
-    for samples in (data.test if isinstance(data, Split) else named_sets(data, "evaluation")).values():
+    sets = named_sets(data.test if isinstance(data, Split) else data, "evaluation")
+    for place in places_of(model):
+        warn_of_seen(sets, place)
+    warn_of_trained(sets, trained_on(model))
+    for samples in sets.values():
         images = EvaluationSet(samples, frame, eval_size, kept_bytes=0)
         masks = predict(model, images, postprocess=postprocess, batch_size=batch_size, progress=progress)
+        images.warn()
         tables.append(score(masks, images, tolerance_px=tolerance_px))
     if not tables:
         raise DataError("no data set to evaluate on: expected at least one with images")

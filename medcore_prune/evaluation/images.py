@@ -1,5 +1,7 @@
 """A data set made ready for many models: images read when they are needed, each once, whatever the boxes on it."""
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._support.ahead import ahead
-from .._support.errors import DataError
+from .._support.errors import DataError, MedcorePruneWarning
 from ..data.frame import Frame
 from ..data.masks import resize_mask
 from ..data.prompts import Box
@@ -22,6 +24,7 @@ EvalSize = int | Literal["original"]
 """Side in pixels of the square grid on which masks are compared, or each image's own size."""
 KEPT_BYTES = 2_000_000_000
 """Most bytes of images that an `EvaluationSet` keeps for the next model, in memory and again on a CUDA device."""
+_SHOWN = 3
 _OF_FREE = 4
 """Of a device's free memory, one part in so many is taken for images."""
 
@@ -70,6 +73,9 @@ class _Image:
 class EvaluationSet:
     """A data set made ready once for many models: boxes and true masks on the evaluation grid, and images in batches.
 
+    An object of a few pixels may vanish on the grid, where finding nothing would then be perfect: such images keep
+    their own size, as with `"original"`.
+
     Nothing is read before it is asked for. Images are kept for the next model as long as they fit into `kept_bytes`, as
     they were read or as the model's input, whichever is smaller; the others are read again, and refused if they are no
     longer the same. True masks are kept packed.
@@ -102,7 +108,7 @@ class EvaluationSet:
         images = by_image(samples)
         self.most_images, self._order = len(images), [position for image in images for position in image]
         self._places: dict[int, Place] = {}
-        self._truths = PackedMasks()
+        self._truths, self._vanished = PackedMasks(), set[int]()
         self._images: list[_Image] | None = None
         self._on_device = _OnDevice(torch.device("cpu"), 0)
 
@@ -120,6 +126,36 @@ class EvaluationSet:
         """Shapes, grids and boxes of all samples."""
         self._read_all()
         return [self._places[position] for position in range(len(self))]
+
+    @property
+    def vanished(self) -> list[str]:
+        """Names of the images whose object is gone from the grid."""
+        self._read_all()
+        return [self.ids[position] for position in sorted(self._vanished)]
+
+    @property
+    def pixels_of_grid(self) -> list[float]:
+        """Of each image that keeps its size, pixels of the set's grid to one of its own (root of areas); else 1."""
+        size = self._eval_size
+        if isinstance(size, str):
+            return [1.0] * len(self)
+        return [size / math.sqrt(place.grid[0] * place.grid[1]) for place in self.places]
+
+    @property
+    def note(self) -> str:
+        """Which images are compared at their own size, in words; "" where none is."""
+        if not (names := self.vanished):
+            return ""
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return (
+            f"{len(names)} of {len(self)} images of {self.name} are compared at their own size, for their object is "
+            f"gone from the grid of {self._eval_size} x {self._eval_size} pixels: {', '.join(names[:_SHOWN])}{more}"
+        )
+
+    def warn(self) -> None:
+        """Warn where images are compared at their own size."""
+        if self.note:
+            warnings.warn(self.note, MedcorePruneWarning, stacklevel=3)
 
     def place(self, position: int) -> Place:
         """Shape, grid and box of a sample."""
@@ -204,13 +240,17 @@ class EvaluationSet:
     def _note(self, position: int, sample: Sample) -> None:
         height, width = sample.mask.shape
         size = self._eval_size
-        rows, columns = (height, width) if isinstance(size, str) else (size, size)
+        mask = sample.mask if isinstance(size, str) else resize_mask(sample.mask, size)
+        if not mask.any():
+            mask = sample.mask
+            self._vanished.add(position)
+        rows, columns = mask.shape
         x0, y0, x1, y1 = sample.box
         # the far edges of the last pixels, so that the scaled box covers them whole
         scaled = (x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height)
         left, top, right, bottom = (value * n for value, n in zip(scaled, (columns, rows) * 2, strict=True))
         self._places[position] = Place((height, width), (rows, columns), (left, top, right - 1, bottom - 1))
-        self._truths[position] = resize_mask(sample.mask, (rows, columns))
+        self._truths[position] = mask
 
     def _input(self, image: _Image) -> Tensor:
         if isinstance(image.kept, Tensor):

@@ -14,7 +14,7 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 INDICATIVE_BELOW = 10
-"""With fewer groups than this an interval is called indicative."""
+"""With fewer groups than this an interval is called indicative, and a difference gets no verdict."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,25 @@ class Difference(Interval):
     """A paired difference of two macro averages with its 95 % interval, and the fewest groups of a data set."""
 
     groups: int
+
+
+def verdict(low: float, high: float, groups: int, *, higher_is_better: bool) -> str:
+    """Say what the interval of a difference means for the first of the two that are compared.
+
+    Args:
+        low, high: Ends of the interval of first minus second.
+        groups: Independent groups of images behind it, of the data set that has the fewest.
+        higher_is_better: Of the metric.
+
+    Returns:
+        `better` or `worse` where 0 lies outside, else `not significant`; with fewer groups than `INDICATIVE_BELOW` none
+        of them: a bootstrap over so few groups says little, and over one nothing.
+    """
+    if groups < INDICATIVE_BELOW:
+        return "too few groups"
+    if not (low > 0 or high < 0):
+        return "not significant"
+    return "better" if (low > 0) == higher_is_better else "worse"
 
 
 def paired_difference(

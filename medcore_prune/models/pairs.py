@@ -1,11 +1,39 @@
-"""Whether a pruned model may have been cut from another model, which then can teach it."""
+"""What a model comes from: whether it may have been cut from another, and the files that it was loaded from."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from .._support.errors import AlignmentError, SurgeryError
 from .families import blocks_of, geometry_of
+
+_PLACE = "_medcore_loaded_from"
+
+
+def remember_place(model: nn.Module, path: object) -> None:
+    """Make a model, and copies of it, remember the file that it was loaded from."""
+    setattr(model, _PLACE, Path(str(path)).absolute())
+
+
+def places_of(model: nn.Module) -> list[Path]:
+    """Return the files that a model and its parts were loaded from, as far as they remember."""
+    return list(dict.fromkeys(part.__dict__[_PLACE] for part in model.modules() if _PLACE in part.__dict__))
+
+
+_TRAINED_ON = "_medcore_trained_on"
+
+
+def remember_training(model: nn.Module, images: Mapping[str, str]) -> None:
+    """Make a model, and copies of it, remember images it was trained on: SHA-256 of the pixels to a place to name."""
+    setattr(model, _TRAINED_ON, {**trained_on(model), **images})
+
+
+def trained_on(model: nn.Module) -> Mapping[str, str]:
+    """Return what `remember_training` was told of a model and its parts."""
+    found = (part.__dict__[_TRAINED_ON] for part in model.modules() if _TRAINED_ON in part.__dict__)
+    return {digest: place for images in found for digest, place in images.items()}
+
 
 _WANTED = "give the model that it was cut from"
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .._support.errors import BudgetError, DataError
 from .._support.progress import track
 from ..calibration.statistics import Statistics
+from ..data.masks import resize_mask
 from ..data.splits.split import Data, training_samples
 from ..evaluation.evaluate import grid_logits, low_res_of
 from ..evaluation.images import EvaluationSet
@@ -91,7 +92,9 @@ class SplitSearch:
         self.model, self._planner, self._batch_size = model, planner, batch_size
         self._around, self._band_px, self._q = around, band_px, q
         self._images = list(images)
-        self._truth = [torch.from_numpy(np.stack(each.true_masks))[:, None] for each in images]
+        # an object that is gone from the grid, which the set keeps at its own size, has no boundary here
+        truths = [[resize_mask(mask, GRID_PX) for mask in each.true_masks] for each in images]
+        self._truth = [torch.from_numpy(np.stack(each))[:, None] for each in truths]
         self.times = times
         self.dense = count(model, times=times)
         full = planner(_ALL)

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from .._support.ahead import StepsAhead, ahead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
-from ..data.samples import SampleSet
+from ..data.samples import SampleSet, places_by_image
 from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
+from ..models.pairs import remember_training
 from ..models.protocol import embed
 from .loop import batch_loss, train
+from .lost import warn_of_lost
 from .pool import Augmentation, Batch, Pool
 from .record import Scores, TrainRecord
 from .settings import AdaptSettings, TrainSettings
@@ -141,11 +143,11 @@ def adapt(
         )
     size = pool_size(model)
     held = [images for images in validation.values() if len(images)]
-    return adapt_pool(
-        model,
-        Pool.of_sets(train.values(), size),
-        settings,
-        state_path,
-        validation=Pool.of_sets(held, size) if held else None,
-        at_a_time=at_a_time,
-    )
+    trained = Pool.of_sets(train.values(), size)
+    warn_of_lost(train.values(), trained, "training")
+    judged = Pool.of_sets(held, size) if held else None
+    if judged is not None:
+        warn_of_lost(held, judged, "validation")
+    record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time)
+    remember_training(model, places_by_image(train))
+    return record

@@ -21,18 +21,19 @@ from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from .._support.records import Flag, Number, Record, Whole, content_hash
 from ..data.frame import Frame
-from ..data.samples import SampleSet, Subset, subset_hash
+from ..data.samples import SampleSet, Subset, places_by_image, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..evaluation.evaluate import BATCH_SIZE, macro_average, predict, score
 from ..evaluation.images import KEPT_BYTES, EvaluationSet
 from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
-from ..models.pairs import require_cut_from
+from ..models.pairs import remember_training, require_cut_from
 from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
 from .loop import learning_rate_at, train
+from .lost import warn_of_lost
 from .objective import RecoveryObjective
 from .pool import AUGMENTATIONS, Batch, Pool
 from .record import Scores, TrainRecord, outcome
@@ -210,6 +211,7 @@ def recover(
             at_a_time=at_a_time,
             progress=progress,
         )
+    remember_training(model, places_by_image(parts.train))
     return RecoveryHistory.of(record, training)
 
 
@@ -273,6 +275,8 @@ class _Judge:
         self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
         held = [samples for samples in validation.values() if len(samples)]
         self.sets = [EvaluationSet(samples, frame, kept_bytes=KEPT_BYTES // len(held)) for samples in held]
+        for images in self.sets:
+            images.warn()
 
     def __call__(self, model: nn.Module) -> Scores:
         masks = [predict(model, images, batch_size=self._batch_size) for images in self.sets]
@@ -302,7 +306,9 @@ def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:
         raise DataError(
             "there is no image to recover on: the training split is empty; give it a larger share, or add images"
         )
-    return Pool.of_sets(held, pool_size(model))
+    pool = Pool.of_sets(held, pool_size(model))
+    warn_of_lost(held, pool, "training")
+    return pool
 
 
 def _is_prompt(name: str) -> bool:

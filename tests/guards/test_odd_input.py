@@ -43,7 +43,7 @@ ODD = {
     "--out whole.safetensors",
     "adapted over the reference": "adapt weights.pth --data a=set --out weights.pth",
     "a plug-in that ends the program": "prune whole.safetensors --data a=set --plugin ends.py",
-    "a name that torch does not write": "adapt --data a=set --steps 1 --out model",
+    "a name that torch does not write": "adapt pocket --data a=set --steps 1 --out model",
     "a pipe as a model": "inspect pipe.safetensors",
     "a device file as a model": "inspect /dev/zero",
     "a pipe as an image": f"predict small.safetensors pipe.safetensors --box {ANYWHERE}",

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def images(tmp_path: Path) -> Path:
 
 def test_adapt_from_the_pocket_pair_then_from_the_result(images: Path, tmp_path: Path) -> None:
     common = ["--data", f"own={images}", "--image-size", "48", "--steps", "2"]
-    first = CliRunner().invoke(cli, ["adapt", *common, "--out", str(tmp_path / "first.pth")])
+    first = CliRunner().invoke(cli, ["adapt", "pocket", *common, "--out", str(tmp_path / "first.pth")])
     assert first.exit_code == 0, first.output
     again = CliRunner().invoke(
         cli, ["adapt", str(tmp_path / "first.pth"), *common, "--out", str(tmp_path / "second.pth")]
@@ -53,7 +54,7 @@ def _encoder_weight(checkpoint: Path) -> torch.Tensor:
 
 
 def test_a_training_that_ruins_the_model_keeps_the_start(images: Path, tmp_path: Path) -> None:
-    asked = f"adapt --data own={images} --image-size 48 --steps 3 --learning-rate 0.3 --out"
+    asked = f"adapt pocket --data own={images} --image-size 48 --steps 3 --learning-rate 0.3 --out"
     result = CliRunner().invoke(cli, [*asked.split(), str(tmp_path / "bad.pth")])
     assert result.exit_code == 0, result.output
     assert "no step was better, so the weights from before it are kept" in result.output
@@ -68,6 +69,7 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
         "-m",
         "medcore_prune.commands.cli",
         "adapt",
+        "pocket",
         "--data",
         "nowhere",
         "--out",
@@ -82,3 +84,14 @@ def test_the_built_in_model_can_be_named(images: Path, tmp_path: Path) -> None:
     asked = ["adapt", "pocket", "--data", f"own={images}", "--image-size", "48", "--steps", "1"]
     result = CliRunner().invoke(cli, [*asked, "--out", str(tmp_path / "a.pth")])
     assert result.exit_code == 0, result.output
+
+
+def test_test_images_of_one_group_are_said(images: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{place.stem},{'abc'[min(number, 2)]}" for number, place in enumerate(sorted((images / "images").iterdir()))
+    ]
+    (images / "manifest.csv").write_text("\n".join(["name,group", *rows]) + "\n")
+    asked = ["adapt", "pocket", "--data", f"own={images}", "--image-size", "48", "--steps", "1"]
+    result = CliRunner().invoke(cli, [*asked, "--out", str(tmp_path / "a.pth")])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"warning: the \d+ test images? of own are all of one group \([abc]\): no report", result.output)

@@ -52,7 +52,7 @@ commands = {
     "evaluate": (cli, ["evaluate", "small.safetensors", *sets, "--out", "locked/e"]),
     "recover": (cli, ["recover", "small.safetensors", "--teacher", "whole.safetensors", *sets, "--out",
                       "locked/r.safetensors"]),
-    "adapt": (cli, ["adapt", *sets, "--steps", "1", "--out", "locked/a.pth"]),
+    "adapt": (cli, ["adapt", "pocket", *sets, "--steps", "1", "--out", "locked/a.pth"]),
     "predict": (cli, ["predict", "small.safetensors", "set/images", "--boxes", "set/boxes.csv", "--out",
                       "locked/p"]),
     "inspect": (cli, ["inspect", "small.safetensors", "--out", "locked/b.png"]),

@@ -20,7 +20,9 @@ RARE = {
 
 
 @click.command(name="correction-study", cls=BenchCommand)
-@click.option("--adapted", type=FILE, help="Checkpoint that is pruned.  [default: the built-in one]")
+@click.option(
+    "--adapted", type=FILE, help="Checkpoint that is pruned.  [default: the built-in one, pocket, for drawn images]"
+)
 @click.option("--reference", type=FILE, help="What it was fine-tuned from.  [default: the built-in one's]")
 @click.option("--data", multiple=True, metavar="NAME=DIR", help="Images and masks.  [default: drawn polyps]")
 @methods_option(default=",".join(METHODS), help="Whose pruned models to correct.")

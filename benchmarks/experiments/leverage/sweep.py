@@ -150,7 +150,7 @@ def measure(model: nn.Module, cells: Cells, samples: SampleSet, settings: Settin
 
 def _truths(samples: SampleSet, images: EvaluationSet, settings: Settings) -> list[npt.NDArray[np.bool_]]:
     if settings.eval_size == GRID_PX:
-        return list(images.true_masks)
+        return [resize_mask(mask, GRID_PX) for mask in images.true_masks]
     return [resize_mask(sample.mask, GRID_PX) for sample in samples]
 
 

@@ -23,7 +23,16 @@ from ...training.estimate import recovery_estimate
 from ...training.record import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
 from ...zoo import is_word
-from .inputs import ImageOptions, check_outputs, check_split, data_record, model_kind, read_model, require_suffix
+from .inputs import (
+    ImageOptions,
+    check_outputs,
+    check_split,
+    data_record,
+    model_kind,
+    named_model,
+    read_model,
+    require_suffix,
+)
 from .memory import fit
 
 
@@ -54,6 +63,18 @@ def _say_roles(roles: Split) -> None:
     for role, images in roles.roles().items():
         if any(len(part) for part in images.values()):
             click.echo(f"{role}: " + ", ".join(f"{len(part)} of {name}" for name, part in images.items()))
+
+
+def _warn_of_one_group(roles: Split) -> None:
+    """Say where what will be reported on is one video or patient, which tells nothing of others."""
+    for name, part in roles.test.items():
+        if len(part) and len(set(part.groups)) == 1:
+            click.echo(
+                f"warning: the {len(part)} test image{'s' * (len(part) > 1)} of {name} are all of one group "
+                f"({part.groups[0]}): no report on them can tell one model from another; give a larger share to the "
+                "test images (--fractions), or add images of other groups",
+                err=True,
+            )
 
 
 def _record(roles: Split, settings: AdaptSettings, done: TrainRecord) -> dict[str, Any]:
@@ -89,7 +110,7 @@ def _warn_if_blind(dependence: float) -> None:
 
 
 def run(
-    model: str,
+    model: str | None,
     data: tuple[str, ...],
     out: Path,
     image_size: int | None,
@@ -102,10 +123,11 @@ def run(
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together."""
     require_device(device)
+    images = ImageOptions(data)
+    model = named_model(model, images, "adapt")
     reference = None if is_word(model) else Path(model)
     require_suffix(out, ".pth", ".pt")
     state = out.with_suffix(".state.pt")
-    images = ImageOptions(data)
     read = (reference, *images.files())
     results = check_outputs(read, overwrite, out, out.with_suffix(".json"), state=state, resume=resume)
     roles = after(split(images.sets(), seed=split_seed, fractions=fractions), reference)
@@ -121,6 +143,7 @@ def run(
         if not resume:
             state.unlink(missing_ok=True)
         _say_roles(roles)
+        _warn_of_one_group(roles)
         record = adapt(trained, roles.train, roles.validation, settings, state, at_a_time=at_a_time)
         dependence = image_dependence(trained, _some_images(roles.train, trained))
         with results.writing(), together():

@@ -18,10 +18,10 @@ from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import macro_average, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.images import KEPT_BYTES, EvalSize, EvaluationSet
-from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference
+from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference, verdict
 from ...models.families import geometry_of
 from ...models.tiny_vit.stems import kept_stems
-from .inputs import POCKET, ImageOptions, read_model, require_own_images, say_notice
+from .inputs import ImageOptions, named_model, read_model, require_own_images, say_notice
 from .memory import fit
 from .outputs.existing import Results
 from .table import Table
@@ -30,7 +30,7 @@ METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
 _MOST_IMAGES = 16
 _FILES = ("summary.md", "images.csv")
 _COMPARED = ("dice", "bf1", "hd95_px")
-_HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
+HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
 
 Tables = dict[str, pd.DataFrame]
 
@@ -54,7 +54,9 @@ def run(
     files = [] if out is None else [out / name for name in _FILES]
     results = None if out is None else Results(Journal(out / ".evaluate.run", overwrite), files, overwrite, overwrite)
     source = ImageOptions(data, split_seed)
-    names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))
+    names = list(
+        dict.fromkeys([*(models or (named_model(None, source, "evaluate"),)), *([against] if against else [])])
+    )
     loaded = {name: read_model(name, device=device) for name in names}
     require_own_images(loaded.values(), source)
     sets = source.role(role, names, images)
@@ -67,11 +69,12 @@ def run(
         return
     count = sum(map(len, sets.values()))
     batch_size = {name: _batch_size(name, model, count, len(loaded)) for name, model in loaded.items()}
-    tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size)
+    small: list[str] = []
+    tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size, small)
     parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
     if against:
         parts.append(comparison(tables, against).text())
-    notes = _notes(tables, against, eval_size, tolerance_px)
+    notes = "\n".join([_notes(tables, against, eval_size, tolerance_px), *(f"{note}." for note in small)])
     click.echo("\n\n".join(part for part in (*parts, notes) if part))
     say_notice(source)
     if results is not None:
@@ -96,8 +99,12 @@ def evaluate_all(
     eval_size: EvalSize,
     tolerance_px: float,
     batch_size: Mapping[str, int],
+    notes: list[str] | None = None,
 ) -> Tables:
-    """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`."""
+    """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`.
+
+    What is to be said of images that are compared at their own size is added to `notes`.
+    """
     frames = {name: geometry_of(model).frame for name, model in models.items()}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
     with kept_stems():
@@ -110,6 +117,8 @@ def evaluate_all(
                 found[name].append(score(masks, images, tolerance_px=tolerance_px))
             # behind the models, which have read boxes and true masks
             some = next(iter(ready.values()))
+            if notes is not None and some.note:
+                notes.append(some.note)
             for floor in FLOORS:
                 found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
@@ -135,7 +144,7 @@ def _cells(name: str, means: Mapping[str, pd.Series]) -> list[str]:
 
 
 def _worse(metric: str, value: float, floors: list[pd.Series]) -> bool:
-    if _HIGHER_IS_BETTER[metric]:
+    if HIGHER_IS_BETTER[metric]:
         return value <= max(float(floor[metric]) for floor in floors)
     return value >= min(float(floor[metric]) for floor in floors)
 
@@ -164,8 +173,8 @@ def comparison(tables: Tables, against: str) -> Table:
             found = paired_difference(table, tables[against], metric)
             numbers = (found.value, found.low, found.high)
             value, low, high = (f"{number:+.2f}" if metric == "hd95_px" else f"{number:+.4f}" for number in numbers)
-            verdict = "not significant" if found.holds_zero else "differs"
-            rows.append([name, METRICS[metric], value, f"{low} to {high}", str(found.groups), verdict])
+            said = verdict(found.low, found.high, found.groups, higher_is_better=HIGHER_IS_BETTER[metric])
+            rows.append([name, METRICS[metric], value, f"{low} to {high}", str(found.groups), said])
     return Table([f"minus {against}", "metric", "difference", "95 % interval", "groups", ""], rows, left=2)
 
 
@@ -177,9 +186,11 @@ def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_p
         if count:
             lines.append(f"{name}: {count} images where one of both masks is empty count 0, and the image diagonal.")
     if against:
+        compared = sum(name != against and not name.startswith("floor: ") for name in tables)
         lines.append(
-            f"Intervals: bootstrap over groups of images within each set; with fewer than {INDICATIVE_BELOW} groups in "
-            "a set they are indicative only."
+            "Intervals: bootstrap over groups of images within each set, each for itself, not corrected for the "
+            f"{compared * len(_COMPARED)} comparisons of the table; no verdict with fewer than {INDICATIVE_BELOW} "
+            "groups in a set."
         )
     return "\n".join(lines)
 

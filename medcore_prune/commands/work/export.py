@@ -13,9 +13,9 @@ from ..._support.journal import Journal
 from ...checkpoints.int8 import Int8Report, quantise_onnx
 from ...checkpoints.onnx import PARTS, OnnxReport, export_onnx, require_onnx
 from ...data.samples import Sample, SampleSet, image_hash, subset_hash
-from ...evaluation.intervals import INDICATIVE_BELOW
-from .evaluate import METRICS
-from .inputs import ImageOptions, phantoms_tell, read_model, say_notice
+from ...evaluation.intervals import INDICATIVE_BELOW, verdict
+from .evaluate import HIGHER_IS_BETTER, METRICS
+from .inputs import ImageOptions, named_model, phantoms_tell, read_model, say_notice
 from .outputs.existing import Results
 from .table import Table
 
@@ -23,7 +23,7 @@ _ENCODER, _INT8 = "encoder", "encoder_int8"
 
 
 def run(
-    model: str,
+    model: str | None,
     part: str,
     int8: bool,
     data: tuple[str, ...],
@@ -46,6 +46,7 @@ def run(
     # parts are exported one by one too, each time with a comparison of those
     results = Results(Journal(out / ".export.run", overwrite), written, overwrite, overwrite, comparison)
     source = ImageOptions(data, split_seed)
+    model = named_model(model, source, "export")
     loaded = read_model(model)
     # before the work: what the model was trained on is refused
     validation = _validation(source, model, loaded) if int8 else {}
@@ -103,12 +104,12 @@ def _int8_tables(report: Int8Report) -> list[str]:
     for name, found in report.metrics.items():
         form = ".2f" if name == "hd95_px" else ".4f"
         numbers = [f"{found.float_value:{form}}", f"{found.int8_value:{form}}", f"{found.difference:+{form}}"]
-        verdict = "differs" if found.low > 0 or found.high < 0 else "not significant"
-        rows.append([METRICS[name], *numbers, f"{found.low:+{form}} to {found.high:+{form}}", verdict])
+        said = verdict(found.low, found.high, report.groups, higher_is_better=HIGHER_IS_BETTER[name])
+        rows.append([METRICS[name], *numbers, f"{found.low:+{form}} to {found.high:+{form}}", said])
     parts.append(Table(["validation images", "float", "int8", "difference", "95 % interval", ""], rows).text())
     counts = ", ".join(f"{count} of {name}" for name, count in report.images.items())
-    few = (
-        f"; fewer than {INDICATIVE_BELOW} groups in a set: indicative only" if report.groups < INDICATIVE_BELOW else ""
+    parts.append(
+        f"{counts}; paired intervals, bootstrap over groups of images, not corrected for {len(rows)} comparisons; no "
+        f"verdict with fewer than {INDICATIVE_BELOW} groups in a set."
     )
-    parts.append(f"{counts}; paired intervals, bootstrap over groups of images{few}.")
     return parts

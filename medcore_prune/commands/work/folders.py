@@ -1,12 +1,13 @@
 """`--data` words read and opened: `NAME=DIR`, `NAME=DIR:LAYOUT` and `NAME.boxes=CSV`."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from ..._support.errors import DataError, MedcorePruneError, UnreadableError, WordsError
+from ..._support.errors import DataError, DataWarning, MedcorePruneError, UnreadableError, WordsError
 from ...data.folders.folder import folder, parse_named
 from ...data.folders.layouts import LAYOUTS
 from ...data.samples import SampleSet
@@ -74,7 +75,10 @@ def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
     problems: list[MedcorePruneError] = []
     for name, each in sets.items():
         try:
-            found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes)
+            with warnings.catch_warnings():
+                # said below, among its notes
+                warnings.simplefilter("ignore", DataWarning)
+                found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes)
         except MedcorePruneError as error:
             problems.append(error)
             continue

@@ -47,6 +47,16 @@ def read_model(place: str, role: str = "adapted", *, device: str = "cpu", image_
     return model if preferred is None else set_attention(model, preferred)
 
 
+def named_model(model: str | None, images: "ImageOptions", command: str) -> str:
+    """Return the model that was named, or the built-in one for drawn images; for those of a user one must be named."""
+    if model is None and not images.is_phantom:
+        raise CheckpointError(
+            f"--data names images of yours, but no model is named: {command} FILE --data ...; to take the built-in "
+            f"phantom model on purpose, {command} {POCKET} --data ..."
+        )
+    return POCKET if model is None else model
+
+
 def model_kind(model: nn.Module) -> str:
     """What a model is called: a SAM by its shape, `custom` where that is no known one, others by their family."""
     family = family_of(model).name

@@ -22,6 +22,7 @@ from .inputs import (
     check_outputs,
     check_split,
     data_record,
+    named_model,
     read_pair,
     require_own_images,
     require_suffix,
@@ -99,7 +100,7 @@ _CORRECTION_SAMPLES = 64
 
 
 def run(
-    model: str,
+    model: str | None,
     reference: str | None,
     data: tuple[str, ...],
     split_seed: int,
@@ -121,6 +122,7 @@ def run(
     require_writable(given["cache"])
     require_suffix(out, ".safetensors")
     images = ImageOptions(data, split_seed)
+    model = named_model(model, images, "prune")
     read = (model, reference, *plugin, *images.files())
     results = check_outputs(read, overwrite, out, plan_out, *_reports(out))
     for each in plugin:

@@ -8,6 +8,7 @@ import click
 from torch import nn
 
 from ..._support.devices import require_device
+from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, together, write_text_atomic
 from ...checkpoints.pruned import save
 from ...data.splits.beside import split_file
@@ -20,10 +21,12 @@ from ...training.recover import RecoveryHistory, recover
 from ...training.settings import RecoverySettings
 from .inputs import (
     PHANTOM_COUNTS,
+    POCKET,
     ImageOptions,
     check_outputs,
     check_split,
     data_record,
+    model_kind,
     read_model,
     require_own_images,
     require_suffix,
@@ -36,7 +39,7 @@ _AVERAGED = 10  # steps: the loss of one says as much of its few images as of th
 
 def run(
     model: str,
-    teacher: str,
+    teacher: str | None,
     data: tuple[str, ...],
     split_seed: int,
     device: str,
@@ -54,6 +57,7 @@ def run(
     results = check_outputs(read, overwrite, out, *_curves(out), state=state, resume=resume)
     settings = RecoverySettings(**given)
     small = read_model(model, device=device)
+    teacher = teacher or _default_teacher(small, Path(model).name, images)
     whole = read_model(teacher, device=device, image_size=geometry_of(small).image_size)
     require_own_images((small, whole), images)
     _say_another_teacher(small, whole, Path(model).name)
@@ -89,14 +93,35 @@ def run(
     click.echo(f"written: {out}, and beside it {', '.join(path.name for path in _curves(out))}")
 
 
-def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> None:
-    """Say where the file knows what it was cut from and the teacher is something else; some want that."""
+def _default_teacher(model: nn.Module, pruned: str, images: ImageOptions) -> str:
+    """Return the built-in model where it is what the file was cut from, or may be; otherwise one must be named."""
+    parents = _parents(model)
+    side = geometry_of(model).image_size
+    if model_kind(model) == POCKET and model_hash(read_model(POCKET, image_size=side)) in parents:
+        return POCKET
+    if not parents and images.is_phantom:
+        return POCKET
+    files = lineage_of(model).provenance.get("files")
+    name = files.get("adapted") if isinstance(files, Mapping) else None
+    known = f"{name or 'another model than the built-in one'}" if parents else "a model that it does not name"
+    raise CheckpointError(
+        f"{pruned} was cut from {known}: give that as --teacher FILE; --teacher {POCKET} is the built-in phantom model"
+    )
+
+
+def _parents(model: nn.Module) -> set[str]:
+    """Hashes of the models that a file was cut from, as far as it knows them."""
     provenance = lineage_of(model).provenance
     earlier = provenance.get("before")
     cuts = [provenance, *(earlier if isinstance(earlier, list) else [])]
     # a library's caller may have kept anything under these names
     entries = [cut.get("adapted") for cut in cuts if isinstance(cut, Mapping)]
-    parents = {entry.get("sha256") for entry in entries if isinstance(entry, Mapping)}
+    return {str(entry.get("sha256")) for entry in entries if isinstance(entry, Mapping)}
+
+
+def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> None:
+    """Say where the file knows what it was cut from and the teacher is something else; some want that."""
+    parents = _parents(model)
     if parents and model_hash(teacher) not in parents:
         click.echo(f"note: {pruned} was not cut from this --teacher, whose weights are others", err=True)
 

@@ -2,23 +2,26 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
 
-from ..._support.errors import DataError, WordsError
+from ..._support.errors import DataError, DataWarning, WordsError
 from ..._support.progress import track
-from ..images import image_shape, read_image, read_labels, read_mask
+from ..images import image_shape, read_labels, read_mask
 from ..prompts import Box, box_from_mask, boxes_from_csv, is_outside
-from ..samples import Sample, content_hash, image_hash, perceptual_hash
+from ..samples import Sample
+from .contents import Contents, Hashes, read_picture
 from .layouts import Entry, Listing, scan_folder
+from .looks import Looks, is_own_image, why_sizes_differ
 from .manifest import honour_manifest
 
 T = TypeVar("T")
@@ -26,13 +29,8 @@ T = TypeVar("T")
 _THREADS = min(8, os.cpu_count() or 1)
 _MANY_FRAMES = 20
 _LONGEST_SHOWN = 80
+_IMAGES_READ = 16  # of a folder when it is opened, spread over it: is it images that lie there?
 _LONG = 500  # from here on a loop over files shows its progress
-
-
-class _Hashes(NamedTuple):
-    sample: str
-    image: str
-    perceptual: str
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,16 @@ class FolderSet:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
-        mask = mask_of(entry)
+        image, mask = read_picture(entry.image), mask_of(entry)
+        self._contents.require_as_told(index, image, mask)
         box = self.boxes.get(entry.name) or box_from_mask(mask)
-        return Sample(self.name, entry.name, read_image(entry.image), mask, box, entry.group)
+        return Sample(self.name, entry.name, image, mask, box, entry.group)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
     def hashes(self) -> Sequence[str]:
-        """SHA-256 of each sample's image, mask and given box (hex), in order; reads all files on the first call.
+        """SHA-256 of each sample's image, mask and given box (hex), in order; reads files that are new or changed.
 
         Raises:
             DataError: Files that cannot be read, all in one message.
@@ -91,7 +90,7 @@ class FolderSet:
         return [str(entry.image) for entry in self.entries]
 
     def image_hashes(self) -> Sequence[str]:
-        """SHA-256 of each sample's image pixels (hex), in order; reads all files on the first call.
+        """SHA-256 of each sample's image pixels (hex), in order; reads files that are new or changed.
 
         Raises:
             DataError: Files that cannot be read, all in one message.
@@ -99,39 +98,27 @@ class FolderSet:
         return [each.image for each in self._hashes]
 
     def perceptual_hashes(self) -> Sequence[str]:
-        """`perceptual_hash` of each sample's image, in order; reads all files on the first call.
+        """`perceptual_hash` of each sample's image, in order; reads files that are new or changed.
 
         Raises:
             DataError: Files that cannot be read, all in one message.
         """
         return [each.perceptual for each in self._hashes]
 
+    def renew(self) -> None:
+        """Look at the files again, as all work that begins does: hashes told so far hold no more where they changed."""
+        self._contents.renew()
+
+    @property
+    def _hashes(self) -> list[Hashes]:
+        def for_each(visit: Callable[[Path], None], paths: Sequence[Path]) -> None:
+            _for_each(visit, paths, f"hashing {self.name}")
+
+        return self._contents.hashes(for_each, lambda found: _refuse(self.root, found))
+
     @cached_property
-    def _hashes(self) -> list[_Hashes]:
-        together: dict[Path, list[int]] = {}
-        for index, entry in enumerate(self.entries):
-            together.setdefault(entry.image, []).append(index)
-        hashes = [_Hashes("", "", "")] * len(self)
-        problems: dict[Path, str] = {}
-
-        def visit(item: tuple[Path, list[int]]) -> None:
-            path, indices = item
-            try:
-                image = read_image(path)
-                alone, look = image_hash(image), perceptual_hash(image)
-                for index in indices:
-                    entry = self.entries[index]
-                    both = content_hash(image, mask_of(entry), self.boxes.get(entry.name))
-                    hashes[index] = _Hashes(both, alone, look)
-            except DataError as error:
-                problems[path] = str(error)
-
-        _for_each(visit, list(together.items()), f"hashing {self.name}")
-        found = Listing()
-        for path in sorted(problems):
-            found.report("cannot be read", problems[path])
-        _refuse(self.root, found)
-        return hashes
+    def _contents(self) -> Contents:
+        return Contents(self.entries, self.boxes, mask_of)
 
 
 def folder(
@@ -142,8 +129,9 @@ def folder(
 ) -> FolderSet:
     """Open a folder of images and masks as a data set, after checking all of it.
 
-    Every mask is read once, of images the header (and the whole file if its end is missing). A `manifest.csv` in the
-    folder is honoured, see `honour_manifest`.
+    Every mask is read once, of images the header, and the whole file of a few and where its end is missing. What looks
+    as if something else was meant, such as masks that are dark on white, is in `notes`, and warned of (`DataWarning`).
+    A `manifest.csv` in the folder is honoured, see `honour_manifest`.
 
     Args:
         path: The folder.
@@ -156,8 +144,8 @@ def folder(
 
     Raises:
         DataError: No such folder or layout; images without masks, masks without images, unreadable files, empty
-            masks, sizes that differ, boxes that are missing, of unknown names, or outside of their image: all of them
-            in one message.
+            masks, sizes that differ, photographs in the place of masks or masks in that of images; boxes that are
+            missing, of unknown names, outside of their image, or not corners in pixels: all of them in one message.
     """
     root = Path(path)
     if not root.is_dir():
@@ -165,13 +153,18 @@ def folder(
     kind, found = scan_folder(root, layout)
     listing = honour_manifest(root, found, kind.labels)
     _check_names(listing)
-    checked = _check_files(listing, kind.labels)
     given = boxes_from_csv(boxes) if boxes is not None else {}
+    looks = Looks(given)
+    checked = _check_files(listing, kind.labels, looks)
     if boxes is not None:
         _check_boxes(checked, given)
+    odd = looks.report(checked)
     _refuse(root, checked)
     if not checked.entries:
         raise DataError(f"{root}: expected images with masks ({kind.title}), found none" + _noted(checked.notes))
+    checked.notes.extend(odd)
+    for note in odd:
+        warnings.warn(f"{root}: {note}", DataWarning, stacklevel=2)
     if _may_be_frames(checked.entries):
         checked.notes.append(
             "numbered images without groups: if they are frames of videos, neighbours may fall on both sides of a "
@@ -219,20 +212,26 @@ def mask_of(entry: Entry) -> npt.NDArray[np.bool_]:
     return np.logical_or.reduce(masks)
 
 
-def _check_files(listing: Listing, labels: bool) -> Listing:
+def _check_files(listing: Listing, labels: bool, looks: Looks) -> Listing:
     results: dict[int, list[Entry]] = {}
     problems: dict[int, tuple[str, str]] = {}
+    every = max(1, len(listing.entries) // _IMAGES_READ)
 
     def visit(item: tuple[int, Entry]) -> None:
         index, entry = item
         try:
             shape = image_shape(entry.image)
-            found, mask_shape = _split_labels(entry) if labels else _whole_mask(entry)
+            if index % every == 0:
+                read_picture(entry.image)
+            found, mask_shape = _split_labels(entry, looks) if labels else _whole_mask(entry, looks)
         except DataError as error:
             problems[index] = ("cannot be read", str(error))
             return
         if mask_shape != shape:
-            problems[index] = ("sizes differ", f"{entry.image} {_size(shape)}, mask {_size(mask_shape)}")
+            why = why_sizes_differ(entry, shape, mask_shape)
+            problems[index] = ("sizes differ", f"{entry.image} {_size(shape)}, mask {_size(mask_shape)}{why}")
+        elif is_own_image(entry):
+            problems[index] = ("mask that is its own image", str(entry.image))
         elif not found:
             problems[index] = ("empty mask", ", ".join(map(str, entry.masks)))
         results[index] = found
@@ -244,16 +243,20 @@ def _check_files(listing: Listing, labels: bool) -> Listing:
     return checked
 
 
-def _whole_mask(entry: Entry) -> tuple[list[Entry], tuple[int, ...]]:
+def _whole_mask(entry: Entry, looks: Looks) -> tuple[list[Entry], tuple[int, ...]]:
     mask = mask_of(entry)
+    if mask.any():
+        looks.add(entry, mask)
     return ([entry] if mask.any() else []), mask.shape
 
 
-def _split_labels(entry: Entry) -> tuple[list[Entry], tuple[int, ...]]:
+def _split_labels(entry: Entry, looks: Looks) -> tuple[list[Entry], tuple[int, ...]]:
     labels = read_labels(entry.masks[0])
     present = [int(value) for value in np.unique(labels) if value]
     several = len(present) > 1
     parts = [replace(entry, label=v, name=f"{entry.name}#{v}" if several else entry.name) for v in present]
+    for part in parts:
+        looks.add(part, labels == part.label)
     return parts, labels.shape
 
 

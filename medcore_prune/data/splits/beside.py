@@ -1,16 +1,21 @@
 """The split that a checkpoint was made with, kept beside it, and the refusal of images that it was trained on."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..._support.errors import DataError
+from ..._support.errors import DataError, MedcorePruneWarning
 from ..samples import SampleSet, image_hashes
-from .manifest import ROLES, Manifest, read_manifest
+from .manifest import Manifest, read_manifest
 from .near_duplicates import Look, looks_of, warn_between
-from .split import Split, load_split, split
+from .split import Split, known_names, load_split, split
 
 _SHOWN = 3
+
+
+class TrainedOnWarning(MedcorePruneWarning):
+    """Images are evaluated that the model was trained on, so that the figures are too good."""
 
 
 def split_file(checkpoint: str | Path) -> Path:
@@ -21,11 +26,12 @@ def split_file(checkpoint: str | Path) -> Path:
 def split_beside(sets: Mapping[str, SampleSet], checkpoint: str | Path | None, seed: int = 0) -> tuple[Split, bool]:
     """Return the split that a checkpoint was made with, where it knows all of the sets, and True; else a new one.
 
-    Not all data sets of the checkpoint's split need be there. Refused: images that are no longer those of the known
+    Not all data sets of the checkpoint's split need be there, and they may have other names: they are known by their
+    content. Refused: images that are no longer those of the known
     split, and a new split that would report on images that the checkpoint was trained on.
     """
     known = None if checkpoint is None else split_file(checkpoint)
-    if known is None or not known.exists() or not set(sets) <= set(Split.stored_hashes(known)):
+    if known is None or not known.exists() or not set(sets) <= known_names(known, sets):
         return after(split(sets, seed), checkpoint), False
     return load_split(known, sets, some=True), True
 
@@ -45,8 +51,42 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
     An image is known by its pixels, whatever its name, its mask and its box. Images that only look like those are named
     in a `NearDuplicateWarning`, unless they are of the split, whose own check has named them.
     """
-    if checkpoint is None or not split_file(checkpoint).exists():
+    if seen := _seen(chosen, checkpoint):
+        raise DataError(f"{seen}: use the split that it was made with, the same data sets and seed")
+
+
+def warn_of_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path) -> None:
+    """Warn of what `refuse_seen` refuses, for who may know better."""
+    if seen := _seen(chosen, checkpoint):
+        _warn(f"{seen}: on them it looks better than it is; evaluate the test part of its split, mp.data.Split.load")
+
+
+def warn_of_trained(chosen: Mapping[str, SampleSet], images: Mapping[str, str]) -> None:
+    """Warn of images that a model was trained on since it was loaded, by the SHA-256 of their pixels."""
+    if not images:
         return
+    seen = [
+        f"{name}/{sample}"
+        for name, samples in chosen.items()
+        for sample, digest in zip(samples.ids, image_hashes(samples), strict=True)
+        if digest in images
+    ]
+    if seen:
+        _warn(f"the model was trained on {_first(seen)}: on them it looks better than it is; evaluate other images")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, TrainedOnWarning, stacklevel=4)
+
+
+def _first(seen: list[str]) -> str:
+    return ", ".join(seen[:_SHOWN]) + (f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else "")
+
+
+def _seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> str:
+    """Say which images a checkpoint was trained on; "" for none, after those are named that look like such."""
+    if checkpoint is None or not split_file(checkpoint).exists():
+        return ""
     stored = read_manifest(split_file(checkpoint))
     # manifests without `seen` know samples alone
     trained = {digest for samples in stored.train.values() for digest in samples.values()}
@@ -57,14 +97,11 @@ def refuse_seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) 
         if whole in trained or image in stored.seen
     ]
     if seen:
-        more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
-        raise DataError(
-            f"{checkpoint} was trained on {', '.join(seen[:_SHOWN])}{more}: use the split that it was made with, the "
-            "same data sets and seed"
-        )
-    known = {name: {d for role in ROLES for d in stored.role(role).get(name, {}).values()} for name in chosen}
-    others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known[name]}
+        return f"{checkpoint} was trained on {_first(seen)}"
+    known = {digest for name in stored.names for digest in stored.content(name)}
+    others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known}
     warn_between(_looks_of_train(stored, str(checkpoint)), looks_of("reported", others))
+    return ""
 
 
 def _looks_of_train(stored: Manifest, checkpoint: str) -> list[Look]:

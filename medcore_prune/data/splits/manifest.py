@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -46,6 +46,15 @@ class Manifest(Record, format=FORMAT):
         found: _Hashes = getattr(self, name)
         return found
 
+    @property
+    def names(self) -> set[str]:
+        """Names of the data sets."""
+        return {name for role in ROLES for name in self.role(role)}
+
+    def content(self, name: str) -> Counter[str]:
+        """Content hashes of a data set, over all roles."""
+        return Counter(digest for role in ROLES for digest in self.role(role).get(name, {}).values())
+
 
 def read_manifest(path: Path) -> Manifest:
     """Read what `Split.save` wrote; entries that cannot be are refused."""
@@ -55,6 +64,40 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(
             f"{path}: expected a split manifest of format {FORMAT} ({error}): make the split again"
         ) from error
+
+
+def renamed(stored: Manifest, sets: Mapping[str, SampleSet]) -> Manifest:
+    """Return a manifest with data sets and samples called as those of `sets` that have the very same content.
+
+    Only names that the manifest does not know are looked for, and only among its sets that are not there by name.
+    """
+    absent = sorted(stored.names - set(sets))
+    found: dict[str, tuple[str, dict[str, list[str]]]] = {}
+    for name, samples in sets.items():
+        if name in stored.names or not absent:
+            continue
+        called: dict[str, list[str]] = {}
+        for sample, digest in zip(samples.ids, samples.hashes(), strict=True):
+            called.setdefault(digest, []).append(sample)
+        content = Counter({digest: len(names) for digest, names in called.items()})
+        if old := next((each for each in absent if each not in found and stored.content(each) == content), None):
+            found[old] = (name, called)
+    if not found:
+        return stored
+    train, validation, test = (_renamed_role(stored.role(role), found) for role in ROLES)
+    return replace(stored, train=train, validation=validation, test=test, perceptual={})
+
+
+def _renamed_role(role: _Hashes, found: Mapping[str, tuple[str, Mapping[str, list[str]]]]) -> _Hashes:
+    made: dict[str, Mapping[str, str]] = {}
+    for old, samples in role.items():
+        if old not in found:
+            made[old] = samples
+            continue
+        name, called = found[old]
+        # equal samples are all of one role: an image in two is refused
+        made[name] = {sample: digest for digest in dict.fromkeys(samples.values()) for sample in called[digest]}
+    return made
 
 
 def differences(name: str, samples: SampleSet, wanted: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -12,8 +12,8 @@ from typing import TypeAlias, TypeGuard
 from ..._support.errors import DataError
 from ..._support.files import write_json_atomic
 from ..frame import Frame
-from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes
-from .manifest import ROLES, Manifest, abridged, differences, read_manifest
+from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes, places_by_image, renew
+from .manifest import ROLES, Manifest, abridged, differences, read_manifest, renamed
 from .near_duplicates import warn_between_roles
 
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -102,12 +102,8 @@ class Split:
         for parts in self.roles().values():
             for name, part in parts.items():
                 looks.setdefault(name, {}).update(zip(part.ids, perceptual_hashes(part), strict=True))
-        trained = {
-            digest: f"{name}/{sample}"
-            for name, part in self.train.items()
-            for sample, digest in zip(part.ids, image_hashes(part), strict=True)
-        }
-        return Manifest(self.seed, self.fractions, **roles, perceptual=looks, seen={**self.seen, **trained})
+        seen = {**self.seen, **places_by_image(self.train)}
+        return Manifest(self.seed, self.fractions, **roles, perceptual=looks, seen=seen)
 
     @staticmethod
     def stored_hashes(path: str | os.PathLike[str], role: str | None = None) -> dict[str, set[str]]:
@@ -136,7 +132,7 @@ class Split:
 
         Args:
             path: What `save` wrote.
-            sets: The whole data sets, by the names they had.
+            sets: The whole data sets; one of a name that the split does not know is known by its content.
 
         Raises:
             DataError: No manifest; samples that are missing, new, or whose pixels changed; an image in two roles.
@@ -191,6 +187,9 @@ def training_split(data: Data | None, purpose: str) -> Split:
     parts = data if isinstance(data, Split) else Split(named_sets(data, purpose), {}, {}, 0, (1.0, 0.0, 0.0))
     if not parts.train:
         raise DataError(f"{purpose} needs images: there is no training data set")
+    if isinstance(data, Split):
+        for each in (*parts.train.values(), *parts.validation.values(), *parts.test.values()):
+            renew(each)
     return parts
 
 
@@ -205,9 +204,10 @@ def training_samples(
 
 
 def named_sets(data: Mapping[str, SampleSet] | SampleSet | None, purpose: str) -> dict[str, SampleSet]:
-    """Return data sets by name, of one set alone its own; `purpose` says in messages what they are for."""
+    """Return data sets by name, of one set alone its own, as their files are now; `purpose` is for messages."""
     wanted = "images from mp.data.folder, mp.data.arrays or a class with the members of mp.data.SampleSet"
     if _is_set(data):
+        renew(data)
         return {data.name: data}
     if not isinstance(data, Mapping):
         got = type(data).__name__
@@ -215,6 +215,7 @@ def named_sets(data: Mapping[str, SampleSet] | SampleSet | None, purpose: str) -
     for name, samples in data.items():
         if not _is_set(samples):
             raise DataError(f"{purpose}, data set {name!r}: expected {wanted}; got {type(samples).__name__}")
+        renew(samples)
     return dict(data)
 
 
@@ -285,10 +286,15 @@ def _check_ids(name: str, samples: SampleSet) -> None:
         raise DataError(f"{name}: expected unique sample names, {abridged(twice)} come twice")
 
 
+def known_names(path: Path, sets: Mapping[str, SampleSet]) -> set[str]:
+    """Return the names of a manifest's data sets, those of `sets` for what has the same content."""
+    return renamed(read_manifest(path), sets).names
+
+
 def load_split(path: Path, sets: Mapping[str, SampleSet], some: bool = False) -> Split:
     """Read a manifest and find its samples again, as `Split.load`; with `some`, data sets of it may be left out."""
-    stored = read_manifest(path)
-    names = {name for role in ROLES for name in stored.role(role)}
+    stored = renamed(read_manifest(path), sets)
+    names = stored.names
     absent = set(sets) - names if some else names ^ set(sets)
     if absent:
         raise DataError(f"{path}: expected the same data sets, differ in {', '.join(sorted(absent))}")

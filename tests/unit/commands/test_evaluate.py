@@ -1,15 +1,17 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from tiny import tiny_sam
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError
 from medcore_prune.commands.cli import cli
-from medcore_prune.commands.work.evaluate import by_set, comparison, evaluate_all, summary
+from medcore_prune.commands.work.evaluate import _notes, by_set, comparison, evaluate_all, summary
 from medcore_prune.data.splits.beside import split_file
 from medcore_prune.data.splits.split import Split
 
@@ -78,7 +80,26 @@ def test_what_is_not_better_than_a_floor_is_marked() -> None:
     assert rows["untrained"][2].endswith(" *")
     assert not rows["floor: box"][2].endswith("*")
     assert [row[0] for row in comparison(tables | {"same": tables["untrained"]}, "same").rows] == ["untrained"] * 3
-    assert {row[-1] for row in comparison(tables | {"same": tables["untrained"]}, "same").rows} == {"not significant"}
+    assert {row[-1] for row in comparison(tables | {"same": tables["untrained"]}, "same").rows} == {"too few groups"}
+
+
+def scored(groups: int, gain: float) -> pd.DataFrame:
+    names = [f"{place:02d}" for place in range(36)]
+    values = {"dice": 0.5 + gain, "iou": 0.4, "bf1": 0.6 + gain, "hd95_px": 9.0 - gain}
+    frame = pd.DataFrame({"dataset": "own", "name": names, "group": [f"g{place % groups}" for place in range(36)]})
+    return frame.assign(**values, empty="none")
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"), [(12, ["better"] * 3), (9, ["too few groups"] * 3), (1, ["too few groups"] * 3)]
+)
+def test_a_verdict_wants_ten_groups_and_says_which_way(groups: int, said: list[str]) -> None:
+    tables = {"small": scored(groups, 0.1), "whole": scored(groups, 0.0)}
+    assert [row[-1] for row in comparison(tables, "whole").rows] == said
+    if groups == 12:
+        assert {row[-1] for row in comparison(tables, "small").rows} == {"worse"}
+    notes = _notes(tables, "whole", 256, 2.0)
+    assert "not corrected for the 3 comparisons of the table; no verdict with fewer than 10 groups in a set" in notes
 
 
 def test_each_data_set_is_marked_by_its_own_floors() -> None:
@@ -103,3 +124,18 @@ def test_an_empty_role_is_named(here: Path) -> None:
     result = run("a.safetensors", "--data", "own=set")
     assert isinstance(result.exception, DataError)
     assert "there is no test image in this split" in str(result.exception)
+
+
+def test_images_that_are_compared_at_their_own_size_are_named(here: Path) -> None:
+    for place in sorted((here / "set/masks").iterdir())[:2]:
+        mask = np.zeros((48, 48), np.uint8)
+        mask[20, 20] = 255
+        Image.fromarray(mask).save(place)
+    result = run("a.safetensors", "--data", "own=set", "--role", "all", "--eval-size", "8", "--out", "out")
+    assert result.exit_code == 0, (result.output, result.exception)
+    said = (
+        "2 of 10 images of own are compared at their own size, for their object is gone from the grid of 8 x 8 pixels"
+    )
+    assert said in result.stdout
+    assert said in (here / "out/summary.md").read_text()
+    assert not (pd.read_csv(here / "out/images.csv")["empty"] == "both").any()

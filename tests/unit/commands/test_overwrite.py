@@ -13,9 +13,9 @@ from medcore_prune.commands.cli import COMMANDS, cli
 
 DATA = "--data own=set"
 TRAINED = f"{DATA} --steps 1"
-ADAPTED = f"adapt {TRAINED} --image-size 48"
+ADAPTED = f"adapt pocket {TRAINED} --image-size 48"
 PRUNED = f"prune model.safetensors {DATA} --method magnitude"
-RECOVERED = f"recover model.safetensors {TRAINED}"
+RECOVERED = f"recover model.safetensors --teacher model.safetensors {TRAINED}"
 # a file that a command writes, and the command
 WRITTEN = {
     "adapted.json": f"{ADAPTED} --out adapted.pth",

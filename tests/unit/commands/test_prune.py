@@ -65,7 +65,7 @@ def test_files_report_and_split_lie_beside_the_model(here: Path) -> None:
     first = CliRunner().invoke(cli, ["phantoms", "--count", "12", "--out", "drawn"])
     assert first.exit_code == 0, first.output
     words = ["--data", "own=drawn", "--method", "magnitude"]
-    result = run(*words, "--plan-out", "plan.json", "--out", "a.safetensors")
+    result = run("pocket", *words, "--plan-out", "plan.json", "--out", "a.safetensors")
     assert result.exit_code == 0, result.output
     assert "masked = removed on 4 images: largest relative difference" in result.output
     header = read_header(here / "a.safetensors")
@@ -104,7 +104,7 @@ def test_a_searched_budget_goes_with_the_file(here: Path, monkeypatch: pytest.Mo
     drawn = CliRunner().invoke(cli, ["phantoms", "--count", "12", "--out", "drawn"])
     assert drawn.exit_code == 0, drawn.output
     words = ["--data", "own=drawn", "--calibration", "2", "--target", "params=50%", "--out", "a.safetensors"]
-    result = run("--search", "--correct", *words)
+    result = run("pocket", "--search", "--correct", *words)
     assert result.exit_code == 0, result.output
     assert "budget searched: 17 states, divergence from the whole model" in result.output
     header, record = read_header(here / "a.safetensors"), json.loads((here / "a.report.json").read_text())
@@ -159,7 +159,7 @@ def test_half_precision_is_read_to_compute_with(here: Path) -> None:
         (["--method", "nothing"], "nothing"),
         (["--device", "abacus"], "device abacus: not usable here"),
         (["nowhere.pth"], "no such file"),
-        (["--data", "own.boxes=boxes.csv"], "there is no --data own=DIR"),
+        (["pocket", "--data", "own.boxes=boxes.csv"], "there is no --data own=DIR"),
         (["--level", "h99_m99", "--method", "random", "--protect", "12"], "cannot protect 12 of 12"),
     ],
 )

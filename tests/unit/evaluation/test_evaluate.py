@@ -1,14 +1,22 @@
+import copy
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_sam
 from tiny_samples import Fixed
 
-from medcore_prune._support.errors import DataError
+import medcore_prune as mp
+from medcore_prune._support.errors import DataError, MedcorePruneWarning
+from medcore_prune.checkpoints.sam import load_checkpoint, save_training_checkpoint
 from medcore_prune.data import phantoms
 from medcore_prune.data.frame import Frame
-from medcore_prune.data.samples import Sample, Subset
-from medcore_prune.data.splits.split import Split
+from medcore_prune.data.prompts import box_from_mask
+from medcore_prune.data.samples import Sample, Subset, arrays
+from medcore_prune.data.splits.beside import TrainedOnWarning
+from medcore_prune.data.splits.split import Split, split
 from medcore_prune.evaluation.evaluate import evaluate, macro_average, predict, score
 from medcore_prune.evaluation.floors import floor_masks
 from medcore_prune.evaluation.images import EvaluationSet
@@ -92,6 +100,91 @@ def test_each_image_at_its_own_size() -> None:
     assert score(images.true_masks, images)["bf1"].min() == 1.0
     with pytest.raises(DataError, match="or 'original', got 'own'"):
         EvaluationSet(Fixed(samples), Frame(48), "own")  # type: ignore[arg-type]
+
+
+def speck(number: int, radius: float) -> Sample:
+    """A disc of so many pixels in 900 x 1200."""
+    mask = np.hypot(*np.mgrid[-300 - 20 * number : 600 - 20 * number, -500:700]) < radius
+    image = np.random.default_rng(number).integers(90, 120, (900, 1200, 3), dtype=np.uint8)
+    return Sample(
+        "a", f"f{number}", image + 60 * mask[:, :, None].astype(np.uint8), mask, box_from_mask(mask), f"f{number}"
+    )
+
+
+@pytest.fixture(scope="module")
+def specks() -> Fixed:
+    return Fixed([speck(number, 2 if number % 2 else 120) for number in range(4)])
+
+
+def test_an_object_that_is_gone_from_the_grid_is_compared_at_its_own_size(specks: Fixed) -> None:
+    images, own = EvaluationSet(specks, Frame(48)), EvaluationSet(specks, Frame(48), "original")
+    assert images.vanished == ["f1", "f3"]
+    assert own.vanished == []
+    assert images.grids == [(256, 256), (900, 1200)] * 2
+    assert all(mask.any() for mask in images.true_masks)
+    # who finds nothing is worst, and not perfect
+    nothing = score([np.zeros(grid, bool) for grid in images.grids], images)
+    assert set(nothing["empty"]) == {"one"}
+    assert nothing["dice"].max() == 0
+    for floor in ("box", "ellipse"):
+        scored = score(floor_masks(floor, images), images)
+        assert scored["dice"].min() > 0.6
+        kept = score(floor_masks(floor, own), own).iloc[[1, 3]]
+        for metric in ("dice", "iou", "bf1", "bf1_1px", "hd95_percent"):
+            np.testing.assert_allclose(scored[metric].iloc[[1, 3]], kept[metric])
+        # one unit in the column: pixels of the 256 grid
+        np.testing.assert_allclose(scored["hd95_px"].iloc[[1, 3]], kept["hd95_px"] * 256 / np.sqrt(900 * 1200))
+    masks = predict(tiny_sam(), images, batch_size=3)
+    alone = predict(tiny_sam(), own, batch_size=1)
+    assert [mask.shape for mask in masks] == images.grids
+    assert all(np.array_equal(masks[place], alone[place]) for place in (1, 3))
+
+
+def test_who_evaluates_is_told_of_them(specks: Fixed) -> None:
+    says = r"2 of 4 images of fixed are compared at their own size, .* grid of 256 x 256 pixels: f1, f3$"
+    with pytest.warns(MedcorePruneWarning, match=says):
+        evaluate(tiny_sam(), specks, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(tiny_sam(), specks, eval_size="original", progress=False)
+        evaluate(tiny_sam(), Fixed([speck(0, 120)]), progress=False)
+
+
+def test_images_that_a_model_was_trained_on_are_named(tmp_path: Path) -> None:
+    drawn = phantoms.make("phantom_skin", seed=1, count=8)
+    pictures, masks = [sample.image for sample in drawn], [sample.mask for sample in drawn]
+    roles = split({"own": arrays("own", pictures, masks)}, fractions=(0.5, 0.25, 0.25))
+    mp.save(tiny_sam(), tmp_path / "model.safetensors")
+    roles.save(tmp_path / "model.split.json")
+    save_training_checkpoint(tmp_path / "other.pth", mp.zoo.pocket("adapted"))
+    roles.save(tmp_path / "other.split.json")
+    loaded = mp.load(tmp_path / "model.safetensors")
+    models = (loaded, mp.prune(loaded, mp.make_plan(loaded, "h50_m50")), copy.deepcopy(loaded))
+    models += (mp.load_sam(tmp_path / "other.pth"), load_checkpoint(tmp_path / "other.pth"))
+    for model in models:
+        # by their pixels, whatever they are called
+        for data in (arrays("mine", pictures, masks), Split({}, {}, roles.train, 0, (0.0, 0.0, 1.0))):
+            with pytest.warns(TrainedOnWarning, match=r"(model|other)\.\w+ was trained on (mine|own)/00.* and 1 more"):
+                evaluate(model, data, progress=False, eval_size=32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            evaluate(model, roles, progress=False, eval_size=32)
+            evaluate(tiny_sam(), arrays("mine", pictures, masks), progress=False, eval_size=32)
+
+
+def test_images_that_a_model_was_trained_on_since_it_was_loaded_are_named(tmp_path: Path) -> None:
+    drawn = {name: phantoms.make("phantom_skin", seed=seed, count=2) for seed, name in enumerate(("train", "other"))}
+    model = tiny_sam()
+    mp.adapt(model, {"own": drawn["train"]}, {}, mp.AdaptSettings(steps=1, batch_size=1), tmp_path / "state.pt")
+    with pytest.warns(TrainedOnWarning, match=r"the model was trained on phantom_skin/\S+, phantom_skin/\S+: on them"):
+        evaluate(copy.deepcopy(model), drawn["train"], progress=False, eval_size=32)
+    small = mp.prune(model, mp.make_plan(model, "h50_m50"))
+    mp.recover(small, model, drawn["other"], mp.RecoverySettings(steps=1, batch_size=1), progress=False)
+    with pytest.warns(TrainedOnWarning):
+        evaluate(small, drawn["other"], progress=False, eval_size=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(model, drawn["other"], progress=False, eval_size=32)
 
 
 def test_a_split_is_evaluated_on_its_test_part() -> None:

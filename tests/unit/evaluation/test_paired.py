@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from medcore_prune._support.errors import MetricError
-from medcore_prune.evaluation.intervals import paired_difference
+from medcore_prune.evaluation.intervals import paired_difference, verdict
 
 
 def table(values: dict[str, list[float]], groups: dict[str, list[str]] | None = None) -> pd.DataFrame:
@@ -74,3 +74,21 @@ def test_other_images_or_metrics_are_refused() -> None:
         paired_difference(table({"a": [0.1, 0.2]}), table({"a": [0.1]}), "bf1")
     with pytest.raises(MetricError, match="with 'dice'"):
         paired_difference(table({"a": [0.1]}), table({"a": [0.1]}), "dice")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "groups", "higher", "said"),
+    [
+        (0.1, 0.2, 10, True, "better"),
+        (-0.2, -0.1, 10, True, "worse"),
+        (0.1, 0.2, 10, False, "worse"),
+        (-0.2, -0.1, 10, False, "better"),
+        (-0.1, 0.1, 10, True, "not significant"),
+        (0.0, 0.1, 10, True, "not significant"),
+        (float("nan"), float("nan"), 10, True, "not significant"),
+        (0.1, 0.2, 9, True, "too few groups"),
+        (-0.1, 0.1, 1, False, "too few groups"),
+    ],
+)
+def test_a_verdict_says_which_way_and_wants_ten_groups(low, high, groups, higher, said) -> None:
+    assert verdict(low, high, groups, higher_is_better=higher) == said

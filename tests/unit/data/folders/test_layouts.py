@@ -172,9 +172,9 @@ def fails(_: Path) -> bool:
 
 
 def test_a_layout_of_ones_own_is_asked_first_and_listed_last(own: None, tmp_path: Path) -> None:
-    for name in ("images", "masks"):
+    for name, values in (("images", np.arange(256).reshape(16, 16)), ("masks", np.eye(16, dtype=np.uint8))):
         (tmp_path / name).mkdir()
-        np.save(tmp_path / name / "a.npy", np.eye(16, dtype=np.uint8))
+        np.save(tmp_path / name / "a.npy", values.astype(np.uint8))
     assert detect(tmp_path) == "plain"
     register_layout("mine", title="as plain", matches=lambda root: (root / "masks").is_dir())(
         lambda root: LAYOUTS["plain"].scan(root)

@@ -1,5 +1,6 @@
 """What a model was trained on follows it, whatever the images, the sets and the files are called."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_part_of_the_sets_has_the_split_of_the_whole(checkpoint: Path) -> None
 
 def test_a_new_split_does_not_report_on_what_was_trained_on(checkpoint: Path) -> None:
     with pytest.raises(DataError, match=r"model\.pth was trained on mine/"):
-        split_beside({"mine": some("own")}, checkpoint, seed=5)
+        split_beside({"mine": some("own", count=8)}, checkpoint, seed=5)
     with pytest.raises(DataError, match=r"model\.pth was trained on own/"):
         after(split({"own": some("own")}, seed=5), checkpoint)
 
@@ -69,6 +70,33 @@ def test_new_images_get_a_split_that_remembers(checkpoint: Path) -> None:
     for name, first in (("own", 0), ("more", 50), ("new", 100)):
         with pytest.raises(DataError, match=rf"second\.pth was trained on {name}/"):
             refuse_seen({name: some(name, first)}, following)
+
+
+def test_a_folder_is_known_by_its_content_under_another_name(checkpoint: Path) -> None:
+    whole = Split.load(split_file(checkpoint), {"own": some("own"), "more": some("more", 50)})
+    other = arrays("mine", *zip(*[(s.image, s.mask) for s in reversed(some("own"))], strict=True), groups="abcdefghij")
+    found, known = split_beside({"mine": other}, checkpoint, seed=5)
+    assert known
+    for role, sets in found.roles().items():
+        mine = {digest for samples in sets.values() for digest in samples.hashes()}
+        assert list(sets) in ([], ["mine"])
+        assert mine == set(whole.roles()[role]["own"].hashes())
+    refuse_seen(found.test, checkpoint)
+    loaded = Split.load(split_file(checkpoint), {"mine": other, "more": some("more", 50)})
+    assert loaded.test["mine"].ids == found.test["mine"].ids
+    # one image more, and it is another folder
+    with pytest.raises(DataError, match=r"model\.pth was trained on mine/"):
+        split_beside({"mine": some("mine", count=11)}, checkpoint, seed=5)
+
+
+def test_a_set_of_which_each_image_is_there_twice_keeps_its_roles(tmp_path: Path) -> None:
+    twice = some("own").samples * 2
+    doubled = ArraySet("own", tuple(replace(s, name=f"{i}", group=s.group) for i, s in enumerate(twice)))
+    split({"own": doubled}).save(split_file(tmp_path / "m.pth"))
+    other = ArraySet("other", tuple(replace(s, name=f"x{s.name}") for s in doubled.samples))
+    found, known = split_beside({"other": other}, tmp_path / "m.pth")
+    assert known
+    assert sum(len(sets["other"]) for sets in found.roles().values()) == 20
 
 
 def test_another_split_is_another(checkpoint: Path) -> None:
