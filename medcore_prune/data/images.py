@@ -20,11 +20,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .._support.errors import DataError
-from .masks import binarise, channels_last, few_colours, object_of, one_channel, visible
+from .masks import MaskThreshold, binarise, channels_last, cut, few_colours, object_of, one_channel, visible
 from .readers import READERS, Reader, reader_of, register_reader
 
 # what the suffixes promise: Pillow goes by content, and would hand PostScript over to another program
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 MOST_VALUES = 1 << 29
 """Numbers in one file, all channels and pages: 13,000 x 13,000 in colour. More is refused before memory is taken."""
 
@@ -77,17 +77,20 @@ def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     raise DataError(f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
 
 
-def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
+def read_mask(path: str | os.PathLike[str], threshold: MaskThreshold = None) -> npt.NDArray[np.bool_]:
     """Read a mask file as (H, W) bool.
 
     Lossy files (JPEG, WebP) are cut at half of the range, so that compression noise is background. Others: any
     non-zero value if there is one such value or all values lie in the lower half of the type's range (0/1 masks,
     labels); else more than half of the range (0/255 masks, also anti-aliased ones). Of a few colours, and of a palette
     that begins with black, everything but black counts; of other channels the brightest. Alpha counts if it is all
-    that varies; of a few colours, what is transparent is background.
+    that varies; of a few colours, what is transparent is background. A threshold has the last word.
 
     Args:
         path: Of a mask file.
+        threshold: What is stored above this value is object, whatever the values; of several channels the brightest
+            counts. `"half"` takes half of the range of a file whose largest value lies above that, and says so of masks
+            whose low values are known to be stray.
 
     Returns:
         (H, W) bool.
@@ -99,6 +102,8 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
     """
     path = Path(path)
     values = _load(path, mask=True)
+    if threshold is not None:
+        return cut(visible(values, path), threshold, path)
     if _reader(path).lossy:
         return binarise(one_channel(values, path), lossy=True)
     return object_of(values, path)
@@ -316,5 +321,9 @@ def _looks_complete(path: Path) -> bool:
 
 
 _MASKS = partial(_load_with_pillow, indices=True)
-register_reader(".png", ".tif", ".tiff", ".bmp", ".gif", masks=_MASKS, shape=_header_shape)(_load_with_pillow)
-register_reader(".jpg", ".jpeg", ".webp", lossy=True, masks=_MASKS, shape=_header_shape)(_load_with_pillow)
+register_reader(
+    *(".png", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"), masks=_MASKS, shape=_header_shape
+)(_load_with_pillow)
+register_reader(".jpg", ".jpeg", ".jfif", ".jpe", ".webp", lossy=True, masks=_MASKS, shape=_header_shape)(
+    _load_with_pillow
+)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from scipy.fft import dctn
 from .._support.errors import DataError
 from .images import to_rgb
 from .prompts import Box, box_from_mask, check_box
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,10 @@ class Sample:
 
 
 class SampleSet(Protocol):
-    """A finite, ordered data set whose items are read or made when asked for."""
+    """A finite, ordered data set whose items are read or made when asked for.
+
+    One that has a split of its own may say so: `roles`, a sequence of `"train"`, `"validation"` or `"test"`, one each.
+    """
 
     @property
     def name(self) -> str: ...
@@ -288,7 +293,13 @@ class Subset:
         """`perceptual_hash` of each sample's image, in order."""
         return self._pick(perceptual_hashes(self.parent))
 
-    def _pick(self, values: Sequence[str]) -> list[str]:
+    @property
+    def roles(self) -> Sequence[str | None] | None:
+        """The part of a published split that each sample is in, in order; None where there is none."""
+        found = own_roles(self.parent)
+        return None if found is None else self._pick(found)
+
+    def _pick(self, values: Sequence[T]) -> list[T]:
         return [values[index] for index in self.indices]
 
 
@@ -298,6 +309,20 @@ def at_most(samples: SampleSet, most: int) -> SampleSet:
         return samples
     drawn = np.random.default_rng(0).permutation(len(samples))[:most]
     return Subset(samples, tuple(sorted(int(index) for index in drawn)), samples.name)
+
+
+def own_roles(samples: SampleSet) -> Sequence[str | None] | None:
+    """Return each sample's part of the split that a data set has of its own (`roles`), in order; None without one."""
+    found = getattr(samples, "roles", None)
+    return found if found and any(found) else None
+
+
+def only_training(samples: SampleSet) -> SampleSet:
+    """Return a data set, or of one that has a split of its own the training part."""
+    own = own_roles(samples)
+    if own is None:
+        return samples
+    return Subset(samples, tuple(index for index, role in enumerate(own) if role == "train"), samples.name)
 
 
 def image_hashes(samples: SampleSet) -> Sequence[str]:

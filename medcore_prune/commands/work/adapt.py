@@ -12,6 +12,7 @@ from torch import nn
 from ..._support.devices import require_device
 from ..._support.files import exclusive, together, write_json_atomic
 from ...checkpoints.sam import save_training_checkpoint
+from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
 from ...data.splits.beside import after, split_file
 from ...data.splits.split import Split, split
@@ -95,6 +96,7 @@ def run(
     image_size: int | None,
     fractions: tuple[float, float, float],
     split_seed: int,
+    reading: Reading,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -107,7 +109,7 @@ def run(
     state = out.with_suffix(".state.pt")
     # a run that goes on was allowed to write there when it began
     allowed = overwrite or (resume and state.exists())
-    images = ImageOptions(data)
+    images = ImageOptions(data, split_seed, reading)
     check_outputs((reference, *images.files()), allowed, out, out.with_suffix(".json"), state=state)
     roles = after(split(images.sets(), seed=split_seed, fractions=fractions), reference)
     check_split(roles, out, allowed)

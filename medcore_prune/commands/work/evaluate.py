@@ -11,6 +11,7 @@ from torch import nn
 
 from ..._support.devices import require_device
 from ..._support.files import refuse_existing, require_writable, write_text_atomic
+from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import EvalSize, EvaluationSet, macro_average, predict, score
@@ -36,6 +37,7 @@ def run(
     against: str | None,
     data: tuple[str, ...],
     split_seed: int,
+    reading: Reading,
     role: str,
     images: int | None,
     device: str,
@@ -49,7 +51,7 @@ def run(
     require_writable(out)
     files = [] if out is None else [out / name for name in _FILES]
     refuse_existing(overwrite, *files)
-    source = ImageOptions(data, split_seed)
+    source = ImageOptions(data, split_seed, reading)
     names = list(dict.fromkeys([*(models or (POCKET,)), *([against] if against else [])]))
     loaded = {name: read_model(name, device=device) for name in names}
     require_own_images(loaded.values(), source)

@@ -11,6 +11,7 @@ from torch import nn
 from ..._support.files import refuse_existing, require_writable, write_json_atomic
 from ...checkpoints.int8 import Int8Report, quantise_onnx
 from ...checkpoints.onnx import PARTS, OnnxReport, export_onnx, require_onnx
+from ...data.folders.reading import Reading
 from ...data.samples import Sample, SampleSet
 from ...evaluation.intervals import INDICATIVE_BELOW
 from .evaluate import METRICS
@@ -26,6 +27,7 @@ def run(
     int8: bool,
     data: tuple[str, ...],
     split_seed: int,
+    reading: Reading,
     images: int,
     exporter: str,
     overwrite: bool,
@@ -40,7 +42,7 @@ def run(
     files = {name: out / f"{name}.onnx" for name in parts}
     int8_file = out / f"{_INT8}.onnx"
     refuse_existing(overwrite, *files.values(), int8_file if int8 else None)
-    source = ImageOptions(data, split_seed)
+    source = ImageOptions(data, split_seed, reading)
     loaded = read_model(model)
     # before the work: what the model was trained on is refused
     validation = _validation(source, model, loaded) if int8 else {}

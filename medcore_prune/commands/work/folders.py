@@ -7,11 +7,15 @@ from pathlib import Path
 import click
 
 from ..._support.errors import DataError, MedcorePruneError
+from ...data.folders.check import BadFilesError
 from ...data.folders.folder import folder, parse_named
 from ...data.folders.layouts import LAYOUTS
+from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
 
 _BOXES = ".boxes"
+AS_IT_IS = Reading()
+"""Folders read without any of the options."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def _beside(place: Path) -> Path | None:
     return boxes if place.name and boxes.is_file() else None
 
 
-def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
+def open_data(sets: Mapping[str, Named], reading: Reading = AS_IT_IS) -> dict[str, SampleSet]:
     """Open folders and check all of them before any work starts; what was noticed goes to standard error.
 
     Raises:
@@ -74,7 +78,10 @@ def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
     problems = []
     for name, each in sets.items():
         try:
-            found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes)
+            found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes, **reading._asdict())
+        except BadFilesError as error:
+            problems.append(f"{error.plain}\n  mend them, or give --skip-bad to leave them out")
+            continue
         except MedcorePruneError as error:
             problems.append(str(error))
             continue

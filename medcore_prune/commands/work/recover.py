@@ -10,6 +10,7 @@ from torch import nn
 from ..._support.devices import require_device
 from ..._support.files import atomic_write, exclusive, together, write_text_atomic
 from ...checkpoints.pruned import save
+from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
 from ...data.splits.split import Split
 from ...models.families import geometry_of
@@ -39,6 +40,7 @@ def run(
     teacher: str,
     data: tuple[str, ...],
     split_seed: int,
+    reading: Reading,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -49,7 +51,7 @@ def run(
     require_device(device)
     require_suffix(out, ".safetensors")
     state = out.with_suffix(".state.pt")
-    images = ImageOptions(data, split_seed)
+    images = ImageOptions(data, split_seed, reading)
     # a run that goes on was allowed to write there when it began
     allowed = overwrite or (resume and state.exists())
     check_outputs((model, teacher, *images.files()), allowed, out, *_curves(out), state=state)

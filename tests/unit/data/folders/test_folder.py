@@ -58,7 +58,8 @@ def test_all_problems_are_in_one_message(pairs, save, picture, square):
         open_folder(pairs)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{pairs}: 7 problems to mend before any work starts"
-    found = {line.split(":")[0].strip(): line for line in lines[1:]}
+    found = {line.split(":")[0].strip(): line for line in lines[1:-1]}
+    assert lines[-1] == "  mend them, or leave them out with skip_bad=True"
     assert "broken.png" in found["cannot be read (2)"]
     assert "images/page.png" in found["cannot be read (2)"]
     assert found["empty mask (1)"].endswith(": masks/empty.png")
