@@ -100,7 +100,7 @@ def data_option(says: str = "drawn images", required: bool = False) -> Callable[
             return command(**given, reading=reading)
 
         # click keeps the options that are nearer to the function on it
-        decorated: F = options(gathered)  # type: ignore[type-var, assignment]
+        decorated: F = options(gathered)  # type: ignore[assignment]
         return decorated
 
     return decorate

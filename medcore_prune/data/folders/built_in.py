@@ -1,5 +1,6 @@
 """The layouts that come with the package, in the order of detection: the more particular first."""
 
+from .coco import annotation_files, scan_coco
 from .layouts import register_layout
 from .listing import SIZES_DIFFER, child
 from .published import (
@@ -52,6 +53,11 @@ register_layout(
     title="*_Input/ or *_Data/ISIC_x.jpg and *_GroundTruth/ISIC_x_segmentation.png, in their parts",
     matches=is_isic,
 )(scan_isic)
+register_layout(
+    "coco",
+    title="annotations.json, annotations/instances_*.json or train/_annotations.coco.json; a sample an annotation",
+    matches=lambda root: bool(annotation_files(root)),
+)(scan_coco)
 register_layout(
     "parts",
     title="train/, validation/ and test/, each with images/ and masks/ or labels/; kept as the split",

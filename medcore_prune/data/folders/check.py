@@ -57,7 +57,9 @@ class Objects:
 
 
 def mask_of(entry: Entry, threshold: MaskThreshold = None) -> npt.NDArray[np.bool_]:
-    """Read the mask of one sample: its label, its mask files merged, or one connected part of that."""
+    """Read the mask of one sample: its region or label, its mask files merged, or one connected part of that."""
+    if entry.region is not None:
+        return entry.region.mask()
     if entry.label is not None:
         return np.asarray(read_labels(entry.masks[0]) == entry.label)
     masks = [read_mask(path, threshold) for path in entry.masks]
@@ -138,7 +140,7 @@ def check_files(listing: Listing, objects: Objects) -> Listing:
             if mask_shape != shape:
                 problems[index] = (SIZES_DIFFER, f"{entry.image} {_size(shape)}, mask {_size(mask_shape)}")
             elif not found and not tiny:
-                problems[index] = (EMPTY, ", ".join(map(str, entry.masks)))
+                problems[index] = (EMPTY, ", ".join(map(str, entry.masks)) or entry.name)
             else:
                 results[index] = found, tiny
 
@@ -160,7 +162,7 @@ def _samples_of(entry: Entry, objects: Objects) -> tuple[list[Entry], int, tuple
         present = [int(value) for value in np.unique(labels) if value]
         return [replace(part, label=n) for n, part in _parts(entry, present)], 0, labels.shape
     mask = mask_of(entry, objects.threshold)
-    if not objects.instances:
+    if not objects.instances or entry.region is not None:
         return ([entry] if mask.any() else []), 0, mask.shape
     sizes = np.bincount(_components(mask).ravel())[1:]
     large = [number for number, size in enumerate(sizes, 1) if size >= objects.smallest_px]

@@ -5,7 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from ..images import is_image_file
 from .names import TIERS, Key, are_numbered, composed, folded, stem_of, with_number, without_mask_words
@@ -34,6 +37,14 @@ _OTHERS = {
 """What is no image here though it may hold some, and what to do."""
 
 
+class Drawn(Protocol):
+    """An object that is no file of its own."""
+
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """(H, W) bool."""
+        ...
+
+
 @dataclass(frozen=True)
 class Entry:
     """One image with the files of its mask.
@@ -46,6 +57,7 @@ class Entry:
         label: Value of one object in a label map; None takes the whole mask.
         role: The part of a published split: `"train"`, `"validation"` or `"test"`; None where there is none.
         component: Number of one connected part of the mask, from 1; None takes all of it.
+        region: An object that is drawn in a table, in place of mask files.
     """
 
     name: str
@@ -55,6 +67,7 @@ class Entry:
     label: int | None = None
     role: str | None = None
     component: int | None = None
+    region: Drawn | None = None
 
 
 @dataclass
