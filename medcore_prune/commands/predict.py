@@ -19,7 +19,7 @@ from .values import BoxType
 @click.option(
     "--boxes",
     type=FILE,
-    help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row a box; images may have several, or none.",
+    help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row a box, any number an image.",
 )
 @device_option
 @click.option("--out", type=FOLDER, default=Path("predictions"), help="Folder of the masks.")

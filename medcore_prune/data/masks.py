@@ -37,7 +37,7 @@ def cut(values: npt.NDArray[np.generic], threshold: MaskThreshold, path: Path) -
         return binarise(channel)
     if not 0 <= threshold < float("inf"):
         raise DataError(f"expected a mask threshold of at least 0, got {threshold}")
-    return np.asarray(channel > threshold)
+    return np.asarray(channel.astype(np.float64) > threshold)
 
 
 def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:

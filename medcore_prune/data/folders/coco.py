@@ -104,9 +104,7 @@ def scan_coco(root: Path) -> Listing:
             names = sorted(str(each["name"]) for each in content.get("categories", []))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(
-                f"{path}: expected COCO's images and annotations, could not read them ({reason})"
-            ) from error
+            raise DataError(f"{path}: expected COCO's images and annotations, cannot read them ({reason})") from error
         if len(names) > 1:
             listing.notes.append(f"{path.name}: objects of all categories are taken alike: {', '.join(names)}")
         _list_one(root, path, images, annotations, listing)

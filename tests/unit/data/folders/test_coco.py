@@ -43,7 +43,9 @@ def test_known_run_lengths() -> None:
     mask = np.zeros((8, 10), bool)
     mask[2:6, 3:7] = True
     assert runs_of(mask) == [26, 4, 4, 4, 4, 4, 4, 4, 26]
-    assert run_lengths(compressed(runs_of(mask))) == runs_of(mask)
+    # as COCO's own API writes it
+    assert compressed(runs_of(mask)) == "j04400000f0"
+    assert run_lengths("j04400000f0") == runs_of(mask)
     for text in ("\x01", "o"):
         with pytest.raises(ValueError, match="run lengths"):
             run_lengths(text)
@@ -125,7 +127,7 @@ def test_an_annotation_is_a_sample(coco: Any, at: str, images: str, role: str | 
     [
         (
             {"segmentation": [[1, 2, 3, 4]]},
-            r"annotation that is none \(1\): i1 in annotations.json: a polygon of fewer",
+            r"annotation that is none \(1\): i1 in annotations.json: a polygon",
         ),
         ({"segmentation": {"size": [8, 10], "counts": [80, 1]}}, "run lengths of 81 pixels"),
         ({"segmentation": {"size": [8, 9], "counts": [72]}}, "size 8 x 9, expected"),
@@ -153,7 +155,5 @@ def test_files_and_sizes_must_be_those_of_the_table(coco: Any, save: Any, pictur
     with pytest.raises(DataError, match=r"not there \(2\): \.\./i0\.png"):
         folder(root)
     (root / "annotations.json").write_text('{"images": []}')
-    with pytest.raises(
-        DataError, match=r"expected COCO's images and annotations, could not read them \(no 'annotations'"
-    ):
+    with pytest.raises(DataError, match=r"expected COCO's images and annotations, .*no 'annotations'"):
         folder(root)
