@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .._support.errors import DataError
+from .dicom import dicom_shape, dicom_spacing, read_dicom, read_dicom_mask
 from .masks import MaskThreshold, binarise, channels_last, cut, few_colours, object_of, one_channel, visible
 from .readers import READERS, Reader, reader_of, register_reader
 
@@ -141,6 +142,21 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
     shape = _reader(path).shape
     found = None if shape is None else shape(path)
     return read_image(path).shape[:2] if found is None else found
+
+
+def image_spacing(path: str | os.PathLike[str]) -> tuple[float, float] | None:
+    """Return millimetres from row to row and from column to column where the format says them, else None.
+
+    Dots per inch of photographs and scans say nothing of what is shown, and are not taken.
+    """
+    path = Path(path)
+    spacing = _reader(path).spacing
+    if spacing is None:
+        return None
+    try:
+        return spacing(path)
+    except Exception as error:
+        raise DataError(f"{path}: could not read its pixel spacing ({' '.join(str(error).split())})") from error
 
 
 def _header_shape(path: Path) -> tuple[int, int] | None:
@@ -327,3 +343,8 @@ register_reader(
 register_reader(".jpg", ".jpeg", ".jfif", ".jpe", ".webp", lossy=True, masks=_MASKS, shape=_header_shape)(
     _load_with_pillow
 )
+
+
+@register_reader(".dcm", ".dicom", masks=read_dicom_mask, shape=dicom_shape, spacing=dicom_spacing)
+def _load_dicom(path: Path) -> npt.NDArray[np.generic]:
+    return read_dicom(path)

@@ -28,6 +28,7 @@ class Sample:
         mask: (H, W) bool.
         box: x0, y0, x1, y1 in image pixels: the smallest and largest indices of the mask.
         group: What must stay on one side of a split: a video sequence, a patient, else the image.
+        spacing_mm: Millimetres from row to row and from column to column of the image's pixels; None where nobody says.
     """
 
     dataset: str
@@ -36,6 +37,7 @@ class Sample:
     mask: npt.NDArray[np.bool_] = field(repr=False)
     box: Box
     group: str
+    spacing_mm: tuple[float, float] | None = None
 
 
 class SampleSet(Protocol):

@@ -19,7 +19,7 @@ from ..data.samples import SampleSet
 from ..data.splits.split import Data, Split, named_sets
 from ..models.families import geometry_of
 from ..models.protocol import Postprocess, batch_of, input_logits, low_res_logits, masks_from_logits
-from .metrics import MaskMetrics, evaluate_mask
+from .metrics import MaskMetrics, evaluate_mask, hd95_mm
 
 BATCH_SIZE = 16
 """Images at a time, unless said otherwise."""
@@ -42,6 +42,7 @@ class EvaluationSet:
     Attributes:
         grids: (H, W) of the grid of each image.
         shapes: (H, W) of each image.
+        spacings_mm: Millimetres from row to row and from column to column of each grid; None where nobody says.
     """
 
     def __init__(self, samples: SampleSet, frame: Frame, eval_size: EvalSize = 256) -> None:
@@ -54,6 +55,7 @@ class EvaluationSet:
         images, boxes, self.true_masks, self.eval_boxes = [], [], [], []
         self.grids: list[tuple[int, int]] = []
         self.shapes: list[tuple[int, int]] = []
+        self.spacings_mm: list[tuple[float, float] | None] = []
         for sample in samples:
             image, box = batch_of([(sample.image, sample.box)], frame)
             images.append(image)
@@ -61,6 +63,7 @@ class EvaluationSet:
             height, width = sample.mask.shape
             rows, columns = (height, width) if eval_size == "original" else (eval_size, eval_size)
             self.shapes.append((height, width))
+            self.spacings_mm.append(_on_grid(sample.spacing_mm, (height, width), (rows, columns)))
             self.grids.append((rows, columns))
             self.true_masks.append(sample.mask if eval_size == "original" else resize_mask(sample.mask, eval_size))
             x0, y0, x1, y1 = sample.box
@@ -72,6 +75,16 @@ class EvaluationSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def _on_grid(
+    spacing_mm: tuple[float, float] | None, shape: tuple[int, int], grid: tuple[int, int]
+) -> tuple[float, float] | None:
+    """Bring the spacing of an image's pixels to a grid that covers the image."""
+    if spacing_mm is None:
+        return None
+    rows, columns = (mm * pixels / cells for mm, pixels, cells in zip(spacing_mm, shape, grid, strict=True))
+    return rows, columns
 
 
 @torch.no_grad()
@@ -121,6 +134,8 @@ def grid_logits(logits: Tensor, images: EvaluationSet, start: int = 0, size: int
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
     """Compare predicted masks with the true ones: a row an image of `dataset`, `name`, `group` and `MaskMetrics`.
 
+    Where the pixel spacing of an image is known there is a column `hd95_mm` too, NaN for those of which nobody says.
+
     The tolerance of Boundary F1 is in pixels of the 256 grid, and scales with the root of another grid's area.
     """
     rows = [
@@ -128,6 +143,9 @@ def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> 
         for predicted, true in zip(masks, images.true_masks, strict=True)
     ]
     table = pd.DataFrame([[getattr(row, name) for name in _METRICS] for row in rows], columns=list(_METRICS))
+    if any(images.spacings_mm):
+        triples = zip(masks, images.true_masks, images.spacings_mm, strict=True)
+        table["hd95_mm"] = [math.nan if mm is None else hd95_mm(mask, true, mm) for mask, true, mm in triples]
     for position, (name, values) in enumerate(
         (("dataset", images.name), ("name", images.ids), ("group", images.groups))
     ):

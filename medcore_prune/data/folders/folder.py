@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._support.errors import DataError
-from ..images import MaskThreshold, read_image
+from ..images import MaskThreshold, image_spacing, read_image
 from ..prompts import Box, box_from_mask, boxes_from_csv
 from ..samples import Sample, content_hash, image_hash, perceptual_hash
 from .check import Objects, check_boxes, check_files, check_names, check_roles_of, for_each, leave_out, mask_of, refuse
@@ -73,7 +73,8 @@ class FolderSet:
         entry = self.entries[index]
         mask = mask_of(entry, self.mask_threshold)
         box = self.boxes.get(entry.name) or box_from_mask(mask)
-        return Sample(self.name, entry.name, read_image(entry.image), mask, box, entry.group)
+        spacing = entry.spacing_mm or image_spacing(entry.image)
+        return Sample(self.name, entry.name, read_image(entry.image), mask, box, entry.group, spacing)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))

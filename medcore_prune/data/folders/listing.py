@@ -29,7 +29,6 @@ _OTHERS = {
     (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".webm"): "a video, which is not read: save its frames as images",
     (".h5", ".hdf5", ".mat"): "a file of arrays, which is not read: save each image as .npy or .png",
     (".mha", ".mhd", ".nrrd"): "a volume of a format that is not read: save it as NIfTI, or its slices as .npy",
-    (".dcm", ".dicom"): "DICOM, which is not read: save it as 16-bit .png",
     (".nii", ".nii.gz"): "NIfTI, which is not read: save its slices as .npy",
     (".svs", ".ndpi", ".mrxs", ".heic", ".dng", ".jp2"): "an image of a format that is not read: save it as .png",
     (".zip", ".tar", ".gz", ".rar", ".7z"): "an archive: unpack it",
@@ -58,6 +57,7 @@ class Entry:
         role: The part of a published split: `"train"`, `"validation"` or `"test"`; None where there is none.
         component: Number of one connected part of the mask, from 1; None takes all of it.
         region: An object that is drawn in a table, in place of mask files.
+        spacing_mm: Millimetres from row to row and from column to column by a manifest; None takes the file's own.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Entry:
     role: str | None = None
     component: int | None = None
     region: Drawn | None = None
+    spacing_mm: tuple[float, float] | None = None
 
 
 @dataclass

@@ -14,7 +14,7 @@ FILE_NAME = "manifest.csv"
 
 _LONELY = (NO_MASK, NO_IMAGE)
 _SHOWN = 80
-_KNOWN = ("name", "image", "mask", "group", "split")
+_KNOWN = ("name", "image", "mask", "group", "split", "spacing_mm")
 _NO_GROUP = f"no group in {FILE_NAME}"
 _TWO_GROUPS = f"two groups for one image in {FILE_NAME}"
 _NO_ROLE = f"no part of the split in {FILE_NAME} (expected train, validation or test)"
@@ -35,7 +35,9 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
     and one from elsewhere reads nothing else: absolute paths and `..` are problems. Symbolic links within the folder
     are followed. A backslash separates folders where no file has such a name.
 
-    A column `split` says which samples are for training, validation (or val) and test; all must say it.
+    A column `split` says which samples are for training, validation (or val) and test; all must say it. A column
+    `spacing_mm` has the distance of an image's pixels: one number, or two (`0.4 0.3`: from row to row, from column to
+    column); an empty cell says that nobody knows.
 
     Names of columns are taken in any case, as is the file's own. Without a column `group` a note names those that are
     not read, one of which may be meant for it; with it an empty cell is a problem, as are two groups of one image. So
@@ -47,7 +49,7 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
     table = read_table(path, _KNOWN)
     if {"image", "mask"} <= {*table.columns} and not labels:
         return _by_rows(root, table, _noted(listing, table))
-    if {"group", "split"} & {*table.columns} and {"image", "name"} & {*table.columns}:
+    if {"group", "split", "spacing_mm"} & {*table.columns} and {"image", "name"} & {*table.columns}:
         return _with_columns(root, table, listing)
     got = ",".join(map(_shown, table.columns))
     raise DataError(f"{path}: expected the columns name,group or image,mask[,name][,group][,split], got {got}")
@@ -108,7 +110,8 @@ def _by_rows(root: Path, table: Table, found: Listing) -> Listing:
         elif role_of_image.setdefault(image, role) != role:
             listing.report(_TWO_ROLES, f"{image}: {role_of_image[image]}, {role} (line {row.line})")
         else:
-            listing.entries.append(Entry(name, image, (mask,), group, role=role))
+            entry = Entry(name, image, (mask,), group, role=role)
+            listing.entries.append(_with_spacing(entry, [row], listing))
         names.add(name)
     _report_unlisted(found, listed, listing)
     return listing
@@ -167,8 +170,26 @@ def _with_columns(root: Path, table: Table, found: Listing) -> Listing:
             listing.report(kind, what)
         if not problems:
             role = role_of(values["split"]) if "split" in asked else entry.role
-            listing.entries.append(replace(entry, group=values.get("group", [entry.group])[0], role=role))
+            known = replace(entry, group=values.get("group", [entry.group])[0], role=role)
+            listing.entries.append(_with_spacing(known, rows, listing))
     return listing
+
+
+def _with_spacing(entry: Entry, rows: Sequence[Row], listing: Listing) -> Entry:
+    """Give an image the pixel spacing that its rows have, if they have one."""
+    cells = {row.cells.get("spacing_mm", "").strip() for row in rows} - {""}
+    if not cells:
+        return entry
+    try:
+        ((*sides,),) = ([float(side) for side in cell.split()] for cell in cells)
+        rows_mm, columns_mm = sides * 2 if len(sides) == 1 else sides
+        if not (0 < rows_mm < float("inf") and 0 < columns_mm < float("inf")):
+            raise ValueError
+    except ValueError:
+        what = f"{entry.image}: {', '.join(map(_shown, sorted(cells)))}"
+        listing.report(f"no pixel spacing in {FILE_NAME} (expected one or two numbers of millimetres)", what)
+        return entry
+    return replace(entry, spacing_mm=(rows_mm, columns_mm))
 
 
 def _unclear(column: str, values: Sequence[str], entry: Entry) -> tuple[str, str] | None:
