@@ -58,7 +58,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         DataError: Missing, damaged, no image, of several pages, or a TIFF of more than 16 bits whose 0 is white.
     """
     path = Path(path)
-    return _to_rgb8(_load(path), path)
+    return rgb_of(_load(path), path)
 
 
 def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -293,7 +293,8 @@ def _is_gray(image: Image.Image) -> bool:
     return bool(np.array_equal(used, used[:, :1].repeat(3, axis=1)))
 
 
-def _to_rgb8(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+def rgb_of(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+    """Return stored values, (H, W) or (H, W, 1 to 4), as (H, W, 3) uint8 by the rules of `read_image`."""
     values = channels_last(values, path)
     if values.shape[2] in (2, 4):
         values = values[:, :, :-1]

@@ -19,7 +19,16 @@ from .published import (
 )
 from .together import has_pairs, scan_together
 from .two_folders import IMAGES, MASKS, has, parts_of, scan_parts, two_folders
+from .volumes import is_nifti, is_npz, scan_nifti, scan_npz
 
+_PLANES = ("sagittal", "coronal", "axial")
+for axis, name in ((2, "nifti"), (1, "nifti_coronal"), (0, "nifti_sagittal")):
+    register_layout(
+        name,
+        title=f"NIfTI in images/ and labels/ (or imagesTr/, labelsTr/), {_PLANES[axis]} slices, a sample a label",
+        matches=is_nifti,
+    )(scan_nifti(axis))
+register_layout("medsam_npz", title="MedSAM-Lite's .npz with imgs and gts, a sample a label", matches=is_npz)(scan_npz)
 register_layout(
     "medsam_npy",
     title="imgs/*.npy with label maps in gts/*.npy, a sample a label",

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ..._support.errors import DataError
 from ..._support.progress import track
-from ..images import MaskThreshold, image_shape, read_labels, read_mask
+from ..images import MaskThreshold, image_shape, read_image, read_labels, read_mask
 from ..prompts import Box, is_outside
 from .listing import BAD_FILES, BOX_ONLY, BOX_OUTSIDE, CANNOT_BE_READ, EMPTY, NO_BOX, SIZES_DIFFER, Entry, Listing
 
@@ -60,6 +60,8 @@ def mask_of(entry: Entry, threshold: MaskThreshold = None) -> npt.NDArray[np.boo
     """Read the mask of one sample: its region or label, its mask files merged, or one connected part of that."""
     if entry.region is not None:
         return entry.region.mask()
+    if entry.part is not None and entry.label is not None:
+        return entry.part.mask(entry.label)
     if entry.label is not None:
         return np.asarray(read_labels(entry.masks[0]) == entry.label)
     masks = [read_mask(path, threshold) for path in entry.masks]
@@ -76,6 +78,11 @@ class _SizesDifferError(DataError):
 def _components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     """Number the connected parts of a mask from 1; pixels that touch at a corner are connected."""
     return np.asarray(ndimage.label(mask, _TOUCHING)[0])
+
+
+def image_of(entry: Entry) -> npt.NDArray[np.uint8]:
+    """Read the image of one sample, (H, W, 3) uint8."""
+    return read_image(entry.image) if entry.part is None else entry.part.pixels()
 
 
 def check_names(listing: Listing) -> None:
@@ -114,7 +121,7 @@ def check_boxes(listing: Listing, given: Mapping[str, Box]) -> None:
         if entry.name not in given:
             listing.report(NO_BOX, entry.name)
             continue
-        height, width = image_shape(entry.image)
+        height, width = image_shape(entry.image) if entry.part is None else image_of(entry).shape[:2]
         if is_outside(given[entry.name], (height, width)):
             listing.report(BOX_OUTSIDE, f"{entry.name} ({width} x {height})")
         else:
@@ -129,6 +136,10 @@ def check_files(listing: Listing, objects: Objects) -> Listing:
 
     def visit(item: tuple[int, Entry]) -> None:
         index, entry = item
+        if entry.part is not None:
+            # read when it was listed
+            results[index] = [entry], 0
+            return
         try:
             shape = image_shape(entry.image)
             found, tiny, mask_shape = _samples_of(entry, objects)

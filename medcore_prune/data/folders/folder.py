@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._support.errors import DataError
-from ..images import MaskThreshold, image_spacing, read_image
+from ..images import MaskThreshold, image_spacing
 from ..prompts import Box, box_from_mask, boxes_from_csv
 from ..samples import Sample, content_hash, image_hash, perceptual_hash
-from .check import Objects, check_boxes, check_files, check_names, check_roles_of, for_each, leave_out, mask_of, refuse
+from .check import (
+    Objects,
+    check_boxes,
+    check_files,
+    check_names,
+    check_roles_of,
+    for_each,
+    image_of,
+    leave_out,
+    mask_of,
+    refuse,
+)
 from .layouts import scan_folder
 from .listing import BAD_FILES, CANNOT_BE_READ, Entry, Listing
 from .manifest import honour_manifest
@@ -73,8 +84,8 @@ class FolderSet:
         entry = self.entries[index]
         mask = mask_of(entry, self.mask_threshold)
         box = self.boxes.get(entry.name) or box_from_mask(mask)
-        spacing = entry.spacing_mm or image_spacing(entry.image)
-        return Sample(self.name, entry.name, read_image(entry.image), mask, box, entry.group, spacing)
+        spacing = entry.spacing_mm or (image_spacing(entry.image) if entry.part is None else None)
+        return Sample(self.name, entry.name, image_of(entry), mask, box, entry.group, spacing)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -105,16 +116,16 @@ class FolderSet:
 
     @cached_property
     def _hashes(self) -> list[_Hashes]:
-        together: dict[Path, list[int]] = {}
+        together: dict[tuple[Path, int], list[int]] = {}
         for index, entry in enumerate(self.entries):
-            together.setdefault(entry.image, []).append(index)
+            together.setdefault((entry.image, entry.part.index if entry.part else 0), []).append(index)
         hashes = [_Hashes("", "", "")] * len(self)
         problems: dict[Path, str] = {}
 
-        def visit(item: tuple[Path, list[int]]) -> None:
-            path, indices = item
+        def visit(item: tuple[tuple[Path, int], list[int]]) -> None:
+            (path, _), indices = item
             try:
-                image = read_image(path)
+                image = image_of(self.entries[indices[0]])
                 alone, look = image_hash(image), perceptual_hash(image)
                 for index in indices:
                     entry = self.entries[index]

@@ -29,7 +29,7 @@ _OTHERS = {
     (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".webm"): "a video, which is not read: save its frames as images",
     (".h5", ".hdf5", ".mat"): "a file of arrays, which is not read: save each image as .npy or .png",
     (".mha", ".mhd", ".nrrd"): "a volume of a format that is not read: save it as NIfTI, or its slices as .npy",
-    (".nii", ".nii.gz"): "NIfTI, which is not read: save its slices as .npy",
+    (".nii", ".nii.gz"): "a NIfTI volume: those in images/ are read with those of their labels in labels/",
     (".svs", ".ndpi", ".mrxs", ".heic", ".dng", ".jp2"): "an image of a format that is not read: save it as .png",
     (".zip", ".tar", ".gz", ".rar", ".7z"): "an archive: unpack it",
 }
@@ -41,6 +41,23 @@ class Drawn(Protocol):
 
     def mask(self) -> npt.NDArray[np.bool_]:
         """(H, W) bool."""
+        ...
+
+
+class Part(Protocol):
+    """A plane of a volume."""
+
+    @property
+    def index(self) -> int:
+        """Its number."""
+        ...
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8."""
+        ...
+
+    def mask(self, label: int) -> npt.NDArray[np.bool_]:
+        """(H, W) bool of one label."""
         ...
 
 
@@ -57,6 +74,7 @@ class Entry:
         role: The part of a published split: `"train"`, `"validation"` or `"test"`; None where there is none.
         component: Number of one connected part of the mask, from 1; None takes all of it.
         region: An object that is drawn in a table, in place of mask files.
+        part: A plane of a volume, in place of the whole files; `label` is the object's value in it.
         spacing_mm: Millimetres from row to row and from column to column by a manifest; None takes the file's own.
     """
 
@@ -68,6 +86,7 @@ class Entry:
     role: str | None = None
     component: int | None = None
     region: Drawn | None = None
+    part: Part | None = None
     spacing_mm: tuple[float, float] | None = None
 
 

@@ -47,7 +47,7 @@ def honour_manifest(root: Path, listing: Listing, labels: bool = False) -> Listi
     if path is None:
         return listing
     table = read_table(path, _KNOWN)
-    if {"image", "mask"} <= {*table.columns} and not labels:
+    if {"image", "mask"} <= {*table.columns} and not labels and not any(entry.part for entry in listing.entries):
         return _by_rows(root, table, _noted(listing, table))
     if {"group", "split", "spacing_mm"} & {*table.columns} and {"image", "name"} & {*table.columns}:
         return _with_columns(root, table, listing)
