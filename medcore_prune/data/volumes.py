@@ -100,7 +100,7 @@ def _canonical(path: Path) -> Any:
     except ImportError as error:
         raise DataError(f"{path}: {_MISSING}") from error
     try:
-        volume = nibabel.load(path)
+        volume: Any = nibabel.load(path)
         shape = tuple(volume.shape)
         if len(shape) != 3 or not 0 < np.prod(shape, dtype=np.float64) <= MOST_VALUES:
             raise ValueError(f"a volume of shape {shape}, expected three dimensions")

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lite import tiny_lite
 from PIL import Image
 from tiny import tiny_sam
 
 import medcore_prune as mp
-from medcore_prune._support.errors import DataError
+from medcore_prune._support.errors import DataError, MedcorePruneError
+from medcore_prune.models.families import family_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 BOXES = [(4, 5, 30, 35), (10, 10, 50, 39), (0, 0, 20, 20)]
@@ -59,3 +61,19 @@ def test_scores_are_those_of_the_decoder(model: Any) -> None:
 def test_boxes_that_are_none(model: Any, boxes: Any) -> None:
     with pytest.raises(DataError, match=r"expected .*x0, y0, x1, y1"):
         mp.Predictor(model).set_image(PIXELS).predict(boxes)
+
+
+def test_lite_medsam_tells_scores_too() -> None:
+    predictor = mp.Predictor(tiny_lite()).set_image(PIXELS)
+    masks, scores = predictor.predict(BOXES, return_scores=True)
+    np.testing.assert_array_equal(masks, predictor.predict(BOXES))
+    assert np.isfinite(scores).all()
+    assert len({*scores.tolist()}) == len(BOXES)
+
+
+def test_a_family_without_scores_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = mp.Predictor(model).set_image(PIXELS)
+    monkeypatch.delattr(type(family_of(model)), "score")
+    with pytest.raises(MedcorePruneError, match="tells no scores of its masks"):
+        predictor.predict(BOXES[0], return_scores=True)
+    assert predictor.predict(BOXES[0]).shape == (40, 56)
