@@ -32,7 +32,9 @@ def readers() -> Iterator[None]:
 def test_what_is_read_today() -> None:
     lossy = [".jfif", ".jpe", ".jpeg", ".jpg", ".webp"]
     netpbm = [".pbm", ".pgm", ".pnm", ".ppm"]
-    assert READERS.available() == sorted([".bmp", ".gif", ".npy", ".png", ".tif", ".tiff", *netpbm, *lossy])
+    assert READERS.available() == sorted(
+        [".bmp", ".dcm", ".dicom", ".gif", ".npy", ".png", ".tif", ".tiff", *netpbm, *lossy]
+    )
     assert [suffix for suffix in READERS.available() if READERS.get(suffix).lossy] == lossy
 
 

@@ -1,11 +1,10 @@
 """A folder is checked as a whole before its first use, and read when asked for."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
+from medcore_prune.data.folders import check
 from medcore_prune.data.folders.folder import folder as open_folder
 from medcore_prune.data.samples import content_hash, image_hash
 
@@ -25,8 +24,7 @@ def test_samples_carry_image_mask_box_and_group(pairs, picture, square):
 
 def test_images_are_not_decoded_before_they_are_asked_for(pairs, monkeypatch):
     read = []
-    # the package's `folder` is the function, not this module
-    monkeypatch.setattr(sys.modules[open_folder.__module__], "read_image", read.append)
+    monkeypatch.setattr(check, "read_image", read.append)
     open_folder(pairs)
     assert read == []
 
