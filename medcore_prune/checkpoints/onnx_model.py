@@ -12,6 +12,7 @@ from ..models.calls.call import on_models
 from ..models.families import family_of, geometry_of, register_family
 from ..models.family import Block, Geometry
 from ..models.fingerprint import model_hash
+from ..models.protocol import decode_scored
 from .onnx import read_facts, saying_why
 
 _ADVICE = "export it anew with the version of onnxruntime that is installed here"
@@ -109,6 +110,9 @@ class OnnxFamily:
     def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
         inner = _inner(model)
         return family_of(inner).decode(inner, embeddings, boxes)
+
+    def score(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        return decode_scored(_inner(model), embeddings, boxes)
 
 
 def _inner(model: nn.Module) -> nn.Module:

@@ -48,7 +48,9 @@ from .options import (
 def command(**given: Any) -> None:
     """Measure how good the masks of models are, and their contours.
 
-    Dice and IoU for the area, Boundary F1 and HD95 (in pixels) for the contour.
+    Dice and IoU for the area, Boundary F1 and HD95 for the contour: in pixels,
+    and in mm too where the spacing of an image's pixels is known (DICOM, or
+    spacing_mm in manifest.csv).
     The table begins with two floors that use no network: the filled box, and
     the ellipse in it. Which images are test images is read from the split
     beside the first model; images that a model was trained on are refused.

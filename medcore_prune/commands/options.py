@@ -1,14 +1,15 @@
 """Options that several commands share. What most people need first is an `option`, the rest is `more`."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from ..data.folders.reading import Reading
 from .group import More
-from .values import Device, Finite, GridSize, KeyValue, MethodName, OneLevel, TargetType, Whole, Words
+from .values import Device, Finite, GridSize, KeyValue, MaskCut, MethodName, OneLevel, TargetType, Whole, Words
 
 __all__ = ["GridSize", "MethodName", "OneLevel", "TargetType", "Whole", "Words"]
 
@@ -63,16 +64,49 @@ def image_size_option(command: F) -> F:
 
 
 def data_option(says: str = "drawn images", required: bool = False) -> Callable[[F], F]:
-    """Return a decorator that adds `--data`, whose help says what it is by default."""
+    """Return a decorator that adds `--data`, whose help says what it is by default, and how its folders are read.
+
+    The command gets the words as `data` and the rest as `reading`.
+    """
     default = "" if required else f"  [default: {says}]"
-    return click.option(
-        "--data",
-        multiple=True,
-        required=required,
-        metavar="NAME=DIR",
-        help="A folder of images and masks, and a name for it; may be repeated. NAME=DIR:LAYOUT where the layout is "
-        f"not recognised, NAME.boxes=CSV for boxes that are not those of the masks.{default}",
+    options = all_of(
+        click.option(
+            "--data",
+            multiple=True,
+            required=required,
+            metavar="NAME=DIR",
+            help="A folder of images and masks, and a name for it; may be repeated. NAME=DIR:LAYOUT where the layout "
+            f"is not recognised, NAME.boxes=CSV for boxes that are not those of the masks.{default}",
+        ),
+        more("--skip-bad", is_flag=True, help="Leave out files of --data that cannot be used, name them, and go on."),
+        more(
+            "--mask-threshold",
+            type=MaskCut(),
+            metavar=MaskCut.name,
+            help="What is stored in a mask of --data above this value is object.  [default: told by the values]",
+        ),
+        more("--instances", is_flag=True, help="Each connected part of a mask of --data is an object with a box."),
+        more(
+            "--smallest",
+            "smallest_px",
+            type=Whole(1),
+            default=Reading().smallest_px,
+            metavar="PIXELS",
+            help="With --instances: parts of fewer pixels are left out.",
+        ),
     )
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            reading = Reading(**{name: given.pop(name) for name in Reading._fields})
+            return command(**given, reading=reading)
+
+        # click keeps the options that are nearer to the function on it
+        decorated: F = options(gathered)  # type: ignore[assignment]
+        return decorated
+
+    return decorate
 
 
 def split_seed_option(command: F) -> F:

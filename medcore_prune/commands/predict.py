@@ -16,7 +16,11 @@ from .values import BoxType
 @click.option(
     "--box", "box", type=BoxType(), multiple=True, help="Box around an object, in image pixels; may be repeated."
 )
-@click.option("--boxes", type=FILE, help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row an image.")
+@click.option(
+    "--boxes",
+    type=FILE,
+    help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row a box, any number an image.",
+)
 @device_option
 @click.option("--out", type=FOLDER, default=Path("predictions"), help="Folder of the masks.")
 @more(

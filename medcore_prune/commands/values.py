@@ -132,6 +132,25 @@ class GridSize(Completed):
         return size
 
 
+class MaskCut(Completed):
+    """Stored value above which a mask is object, or `half` of its range."""
+
+    name = "VALUE|half"
+    words = ("half",)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | Literal["half"]:
+        """Read the value, or end with a usage error."""
+        if value == "half":
+            return "half"
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor half", param, ctx)
+        if not 0 <= number < float("inf"):
+            self.fail(f"{value}: expected at least 0", param, ctx)
+        return number
+
+
 class BoxType(click.ParamType):
     """A box in image pixels, `x0,y0,x1,y1`."""
 

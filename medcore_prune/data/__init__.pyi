@@ -6,6 +6,7 @@ from .folders.folder import folder as folder
 from .folders.layouts import LAYOUTS as LAYOUTS
 from .folders.layouts import Listing as Listing
 from .folders.layouts import register_layout as register_layout
+from .foreign import from_torch as from_torch
 from .frame import Frame as Frame
 from .images import read_image as read_image
 from .images import read_mask as read_mask

@@ -22,12 +22,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from .._support.errors import DataError
 from .._support.files import not_a_file
+from .dicom import dicom_shape, dicom_spacing, read_dicom, read_dicom_mask
 from .mask_checks import gray_levels, photograph
-from .masks import binarise, channels_last, few_colours, object_of, one_channel, visible
+from .masks import MaskThreshold, binarise, channels_last, cut, few_colours, object_of, one_channel, visible
 from .readers import READERS, Reader, reader_of, register_reader
 
 # what the suffixes promise: Pillow goes by content, and would hand PostScript over to another program
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 MOST_PIXELS = 1 << 26
 """Of one image, 8192 x 8192. More is refused by the header, before memory is taken: a small file may claim any size."""
 _CHANNELS = 4
@@ -63,7 +64,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
             white.
     """
     path = Path(path)
-    return _to_rgb8(_load(path), path)
+    return rgb_of(_load(path), path)
 
 
 def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -83,17 +84,20 @@ def to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     raise DataError(f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
 
 
-def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
+def read_mask(path: str | os.PathLike[str], threshold: MaskThreshold = None) -> npt.NDArray[np.bool_]:
     """Read a mask file as (H, W) bool.
 
     Lossy files (JPEG, WebP) are cut at half of the range, so that compression noise is background. Others: any
     non-zero value if there is one such value or all values lie in the lower half of the type's range (0/1 masks,
     labels); else more than half of the range (0/255 masks, also anti-aliased ones). Of a few colours, and of a palette
     that begins with black, everything but black counts; of other channels the brightest. Alpha counts if it is all
-    that varies; of a few colours, what is transparent is background.
+    that varies; of a few colours, what is transparent is background. A threshold has the last word.
 
     Args:
         path: Of a mask file.
+        threshold: What is stored above this value is object, whatever the values; of several channels the brightest
+            counts. `"half"` takes half of the range of a file whose largest value lies above that, and says so of masks
+            whose low values are known to be stray.
 
     Returns:
         (H, W) bool.
@@ -106,6 +110,8 @@ def read_mask(path: str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
     """
     path = Path(path)
     values = _load(path, mask=True)
+    if threshold is not None:
+        return cut(visible(values, path), threshold, path)
     if _reader(path).lossy:
         channel = one_channel(values, path)
         if said := photograph(channel) or gray_levels(values, channel):
@@ -149,6 +155,21 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
     shape = _reader(path).shape
     found = None if shape is None else shape(path)
     return read_image(path).shape[:2] if found is None else found
+
+
+def image_spacing(path: str | os.PathLike[str]) -> tuple[float, float] | None:
+    """Return millimetres from row to row and from column to column where the format says them, else None.
+
+    Dots per inch of photographs and scans say nothing of what is shown, and are not taken.
+    """
+    path = Path(path)
+    spacing = _reader(path).spacing
+    if spacing is None:
+        return None
+    try:
+        return spacing(path)
+    except Exception as error:
+        raise DataError(f"{path}: could not read its pixel spacing ({' '.join(str(error).split())})") from error
 
 
 def _header_shape(path: Path) -> tuple[int, int] | None:
@@ -325,7 +346,8 @@ def _is_gray(image: Image.Image) -> bool:
     return bool(np.array_equal(used, used[:, :1].repeat(3, axis=1)))
 
 
-def _to_rgb8(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+def rgb_of(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+    """Return stored values, (H, W) or (H, W, 1 to 4), as (H, W, 3) uint8 by the rules of `read_image`."""
     values = channels_last(values, path)
     if values.shape[2] in (2, 4):
         values = values[:, :, :-1]
@@ -373,5 +395,14 @@ def _looks_complete(path: Path) -> bool:
 
 
 _MASKS = partial(_load_with_pillow, indices=True)
-register_reader(".png", ".tif", ".tiff", ".bmp", ".gif", masks=_MASKS, shape=_header_shape)(_load_with_pillow)
-register_reader(".jpg", ".jpeg", ".webp", lossy=True, masks=_MASKS, shape=_header_shape)(_load_with_pillow)
+register_reader(
+    *(".png", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"), masks=_MASKS, shape=_header_shape
+)(_load_with_pillow)
+register_reader(".jpg", ".jpeg", ".jfif", ".jpe", ".webp", lossy=True, masks=_MASKS, shape=_header_shape)(
+    _load_with_pillow
+)
+
+
+@register_reader(".dcm", ".dicom", masks=read_dicom_mask, shape=dicom_shape, spacing=dicom_spacing)
+def _load_dicom(path: Path) -> npt.NDArray[np.generic]:
+    return read_dicom(path)

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from torch import Tensor
 from .._support.errors import DataError, MetricError
 from ..defaults import DEFAULTS
 from .mask_checks import bright_levels, photograph
+
+MaskThreshold: TypeAlias = float | Literal["half"] | None
+"""Stored value above which a mask is object, half of its range, or what the values tell."""
 
 _FEW = 32  # distinct colours up to which a lossless mask is taken for classes rather than shades
 
@@ -27,26 +31,42 @@ def binarise(values: npt.NDArray[np.generic], lossy: bool = False) -> npt.NDArra
     return np.asarray(numbers > (0 if labels and not lossy else full / 2))
 
 
+def cut(values: npt.NDArray[np.generic], threshold: MaskThreshold, path: Path) -> npt.NDArray[np.bool_]:
+    """Cut (H, W, C) mask values at a threshold that the user gives, or at half of their range."""
+    channel = one_channel(values, path)
+    if threshold == "half" or threshold is None:
+        return binarise(channel)
+    if not 0 <= threshold < float("inf"):
+        raise DataError(f"expected a mask threshold of at least 0, got {threshold}")
+    return np.asarray(channel.astype(np.float64) > threshold)
+
+
 def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:
     """Refuse (H, W) whole numbers that `binarise` would cut although some below the cut are labels.
 
     Few values (up to 32) that do not all lie in the lower half of the range may be a soft edge or labels. An edge is
-    thin: a value at or below the half that fills a patch of 3 x 3 pixels is a label, and so is 1 wherever it is. What
-    is object and what is not is then anybody's guess.
+    thin: a value in the lower half that fills a patch of 3 x 3 pixels is a label. Low values, up to an eighth of the
+    range, do so around an edge that was resized as well (the ringing of bicubic and Lanczos filters); but then the edge
+    itself shows as thin shades above them. Without any such shade they are labels, and 1 is one wherever it is. What is
+    object and what is not is then anybody's guess.
     """
     if values.dtype.kind not in "iuf":
         return
     found = np.setdiff1d(values, 0)
     if not 1 < len(found) <= _FEW or not np.array_equal(found, np.rint(found)):
         return
-    half = _full_range(values.dtype, float(found[-1])) / 2
+    full = _full_range(values.dtype, float(found[-1]))
+    low, half = full / 8, full / 2
     if found[-1] <= half:
         return
-    inner = _inner_values(values)
-    if found[0] == 1 or np.any((inner != 0) & (inner <= half)):
+    flat = _inner_values(values)
+    thin = np.setdiff1d(found[:-1], flat)
+    is_resized = bool(np.any(thin > low))
+    as_labels = flat[(flat != 0) & (flat <= half) & ~(is_resized & (flat <= low))]
+    if len(as_labels) or (found[0] == 1 and not is_resized):
         raise DataError(
             f"{path}: holds the values {', '.join(f'{value:g}' for value in found)}: neither a 0/255 mask nor labels "
-            "alone; save what is object as 255 and all else as 0"
+            "alone; save what is object as 255 and all else as 0, or give a mask threshold"
         )
 
 

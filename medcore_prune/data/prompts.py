@@ -109,13 +109,21 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
         DataError: Missing file or columns, rows of more cells than columns, numbers that make no box, a name given
             twice; all rows in one message.
     """
-    path = Path(path)
+    return {name: box for name, (box,) in _read_boxes(Path(path), several=False).items()}
+
+
+def all_boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, tuple[Box, ...]]:
+    """Read boxes as `boxes_from_csv` does, any number of a name, in the order of the rows."""
+    return _read_boxes(Path(path), several=True)
+
+
+def _read_boxes(path: Path, several: bool) -> dict[str, tuple[Box, ...]]:
     if problem := not_a_file(path):
         raise DataError(f"{path}: {problem}; expected a CSV file with the columns name,{','.join(_CORNERS)}")
     table = read_table(path, ("name", *_CORNERS))
     if missing := [column for column in ("name", *_CORNERS) if column not in table.columns]:
         raise DataError(f"{path}: expected the columns name,{','.join(_CORNERS)}, missing {', '.join(missing)}")
-    boxes: dict[str, Box] = {}
+    boxes: dict[str, tuple[Box, ...]] = {}
     problems = []
     for row in table.rows:
         name, box = row.cells["name"], _box_of(row.cells)
@@ -127,10 +135,10 @@ def boxes_from_csv(path: str | os.PathLike[str]) -> dict[str, Box]:
             problems.append(
                 f"line {row.line}: {name!r} has no box with x0 <= x1 and y0 <= y1 (corners, not width and height)"
             )
-        elif name in boxes:
+        elif name in boxes and not several:
             problems.append(f"line {row.line}: {name!r} for the second time")
         else:
-            boxes[name] = box
+            boxes[name] = (*boxes.get(name, ()), box)
     if problems:
         raise DataError(f"{path}: " + "; ".join(problems))
     return boxes

@@ -12,6 +12,7 @@ from .._support.registry import Names, Registry
 
 Read = Callable[[Path], npt.NDArray[np.generic]]
 Shape = Callable[[Path], tuple[int, int] | None]
+Spacing = Callable[[Path], tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Reader:
         read_mask: Those of a mask, which may differ: the numbers of a palette's colours.
         lossy: Whether values near each other are one value, as JPEG leaves them.
         shape: (H, W) from the header alone, or None where only the whole file can tell.
+        spacing: Millimetres from row to row and from column to column, or None where the file does not say.
     """
 
     read: Read
     read_mask: Read
     lossy: bool = False
     shape: Shape | None = None
+    spacing: Spacing | None = None
 
 
 READERS: Registry[Reader] = Registry(
@@ -41,7 +44,11 @@ READERS: Registry[Reader] = Registry(
 
 
 def register_reader(
-    *suffixes: str, lossy: bool = False, masks: Read | None = None, shape: Shape | None = None
+    *suffixes: str,
+    lossy: bool = False,
+    masks: Read | None = None,
+    shape: Shape | None = None,
+    spacing: Spacing | None = None,
 ) -> Callable[[Read], Read]:
     """Return a decorator of a function that reads image and mask files of a format.
 
@@ -53,13 +60,14 @@ def register_reader(
         lossy: Masks are cut at half of the range, so that noise of compression is background.
         masks: Reads a mask instead, where that differs.
         shape: Reads (H, W) from a header, for large files; it may return None to have the whole file read.
+        spacing: Reads millimetres from row to row and from column to column; None where the file does not say.
 
     Raises:
         RegistryError: A suffix is badly formed or taken.
     """
 
     def prepare(_: str, read: Any) -> Reader:
-        return Reader(read, masks or read, lossy, shape)
+        return Reader(read, masks or read, lossy, shape, spacing)
 
     def decorate(read: Read) -> Read:
         for suffix in suffixes:

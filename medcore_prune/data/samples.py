@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from .box_check import Pair, misreading, uncovering
 from .images import to_rgb
 from .mask_checks import no_photograph, photograph
 from .prompts import Box, box_from_mask, check_box
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Sample:
         mask: (H, W) bool.
         box: x0, y0, x1, y1 in image pixels: the smallest and largest indices of the mask.
         group: What must stay on one side of a split: a video sequence, a patient, else the image.
+        spacing_mm: Millimetres from row to row and from column to column of the image's pixels; None where nobody says.
     """
 
     dataset: str
@@ -37,6 +40,7 @@ class Sample:
     mask: npt.NDArray[np.bool_] = field(repr=False)
     box: Box
     group: str
+    spacing_mm: tuple[float, float] | None = None
 
 
 class SampleSet(Protocol):
@@ -44,7 +48,8 @@ class SampleSet(Protocol):
 
     Items are asked for by one thread at a time, not always the one that made the set. A set may also have
     `image_keys()`, a word for each sample's image that is equal where samples show one image: then each image is
-    encoded once, wherever its samples stand.
+    encoded once, wherever its samples stand. One that has a split of its own may say so: `roles`, a sequence of
+    `"train"`, `"validation"` or `"test"`, one each.
     """
 
     @property
@@ -319,7 +324,13 @@ class Subset:
         """Have the whole set look at its files again."""
         renew(self.parent)
 
-    def _pick(self, values: Sequence[str]) -> list[str]:
+    @property
+    def roles(self) -> Sequence[str | None] | None:
+        """The part of a published split that each sample is in, in order; None where there is none."""
+        found = own_roles(self.parent)
+        return None if found is None else self._pick(found)
+
+    def _pick(self, values: Sequence[T]) -> list[T]:
         return [values[index] for index in self.indices]
 
 
@@ -336,6 +347,20 @@ def at_most(samples: SampleSet, most: int) -> SampleSet:
         return samples
     drawn = np.random.default_rng(0).permutation(len(samples))[:most]
     return Subset(samples, tuple(sorted(int(index) for index in drawn)), samples.name)
+
+
+def own_roles(samples: SampleSet) -> Sequence[str | None] | None:
+    """Return each sample's part of the split that a data set has of its own (`roles`), in order; None without one."""
+    found = getattr(samples, "roles", None)
+    return found if found and any(found) else None
+
+
+def only_training(samples: SampleSet) -> SampleSet:
+    """Return a data set, or of one that has a split of its own the training part."""
+    own = own_roles(samples)
+    if own is None:
+        return samples
+    return Subset(samples, tuple(index for index, role in enumerate(own) if role == "train"), samples.name)
 
 
 def image_hashes(samples: SampleSet) -> Sequence[str]:

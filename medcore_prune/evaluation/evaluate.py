@@ -20,7 +20,7 @@ from ..models.families import geometry_of
 from ..models.pairs import places_of, trained_on
 from ..models.protocol import Postprocess, input_logits, low_res_logits, masks_from_logits, rows_of
 from .images import EvalSize, EvaluationSet
-from .metrics import MaskMetrics, evaluate_mask
+from .metrics import MaskMetrics, evaluate_mask, hd95_mm
 from .packed import PackedMasks
 
 BATCH_SIZE = 16
@@ -103,6 +103,8 @@ def grid_logits(logits: Tensor, images: EvaluationSet, start: int = 0, size: int
 def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> pd.DataFrame:
     """Compare predicted masks with the true ones: a row an image of `dataset`, `name`, `group` and `MaskMetrics`.
 
+    Where the pixel spacing of an image is known there is a column `hd95_mm` too, NaN for those of which nobody says.
+
     The tolerance of Boundary F1 is in pixels of the 256 grid, and scales with the root of another grid's area. HD95 is
     in pixels of the set's grid, brought to them likewise for images that keep their own size.
     """
@@ -112,6 +114,9 @@ def score(masks: Masks, images: EvaluationSet, *, tolerance_px: float = 2.0) -> 
     ]
     table = pd.DataFrame([[getattr(row, name) for name in _METRICS] for row in rows], columns=list(_METRICS))
     table["hd95_px"] *= images.pixels_of_grid
+    if any(images.spacings_mm):
+        triples = zip(masks, images.true_masks, images.spacings_mm, strict=True)
+        table["hd95_mm"] = [math.nan if mm is None else hd95_mm(mask, true, mm) for mask, true, mm in triples]
     for position, (name, values) in enumerate(
         (("dataset", images.name), ("name", images.ids), ("group", images.groups))
     ):

@@ -53,11 +53,15 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class Place:
-    """Where one sample's mask is compared: (H, W) of its image and of the grid, and its box on that grid."""
+    """Where one sample's mask is compared: (H, W) of its image and of the grid, and its box on that grid.
+
+    `spacing_mm` are millimetres from row to row and from column to column of the grid; None where nobody says.
+    """
 
     shape: tuple[int, int]
     grid: tuple[int, int]
     box: Box
+    spacing_mm: tuple[float, float] | None = None
 
 
 @dataclass
@@ -140,6 +144,11 @@ class EvaluationSet:
         if isinstance(size, str):
             return [1.0] * len(self)
         return [size / math.sqrt(place.grid[0] * place.grid[1]) for place in self.places]
+
+    @property
+    def spacings_mm(self) -> list[tuple[float, float] | None]:
+        """Millimetres from row to row and from column to column of each grid; None where nobody says."""
+        return [place.spacing_mm for place in self.places]
 
     @property
     def note(self) -> str:
@@ -249,7 +258,8 @@ class EvaluationSet:
         # the far edges of the last pixels, so that the scaled box covers them whole
         scaled = (x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height)
         left, top, right, bottom = (value * n for value, n in zip(scaled, (columns, rows) * 2, strict=True))
-        self._places[position] = Place((height, width), (rows, columns), (left, top, right - 1, bottom - 1))
+        box, spacing = (left, top, right - 1, bottom - 1), _on_grid(sample.spacing_mm, (height, width), (rows, columns))
+        self._places[position] = Place((height, width), (rows, columns), box, spacing)
         self._truths[position] = mask
 
     def _input(self, image: _Image) -> Tensor:
@@ -261,6 +271,16 @@ class EvaluationSet:
         if image_hash(sample.image) != image.digest:
             raise replaced(self._samples, sample)
         return self.frame.image(sample.image)
+
+
+def _on_grid(
+    spacing_mm: tuple[float, float] | None, shape: tuple[int, int], grid: tuple[int, int]
+) -> tuple[float, float] | None:
+    """Bring the spacing of an image's pixels to a grid that covers the image."""
+    if spacing_mm is None:
+        return None
+    rows, columns = (mm * pixels / cells for mm, pixels, cells in zip(spacing_mm, shape, grid, strict=True))
+    return rows, columns
 
 
 @dataclass

@@ -82,6 +82,28 @@ def evaluate_mask(pred: Mask, true: Mask, *, tolerance_px: float = 2.0, pixel_sc
     return MaskMetrics(dice, iou, bf1, bf1_1px, bf1_3px, hd95_px, 100.0 * hd95_px / diagonal, empty)
 
 
+def hd95_mm(pred: Mask, true: Mask, spacing_mm: tuple[float, float]) -> float:
+    """Compute the 95th percentile Hausdorff distance of `evaluate_mask` in millimetres.
+
+    Args:
+        pred: Predicted mask, (H, W) bool.
+        true: True mask, (H, W) bool.
+        spacing_mm: Millimetres from row to row and from column to column of this grid.
+
+    Returns:
+        0 where both masks are empty, the length of the image's diagonal where one is.
+
+    Raises:
+        MetricError: Shapes or dtypes that do not fit, or a spacing that is not above 0.
+    """
+    check_masks(pred, true)
+    if not (min(spacing_mm) > 0 and np.isfinite(spacing_mm).all()):
+        raise MetricError(f"expected a pixel spacing above 0 mm, got {spacing_mm}")
+    if not (pred.any() and true.any()):
+        return float(np.hypot(*np.multiply(true.shape, spacing_mm))) if pred.any() or true.any() else 0.0
+    return _percentile_distance(boundary_distances(pred, true, spacing_mm))
+
+
 def boundary(mask: Mask) -> Mask:
     """Return the boundary pixels of a mask: those with a 4-neighbour outside of it, or outside of the image."""
     padded = np.pad(mask, 1)
@@ -89,11 +111,14 @@ def boundary(mask: Mask) -> Mask:
     return np.asarray(mask & ~inside)
 
 
-def boundary_distances(pred: Mask, true: Mask) -> tuple[Distances, Distances]:
-    """Distances in pixels from each boundary pixel of `pred` to the boundary of `true`, and back (Euclidean, exact).
+def boundary_distances(
+    pred: Mask, true: Mask, spacing: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Distances, Distances]:
+    """Distances from each boundary pixel of `pred` to the boundary of `true`, and back (Euclidean, exact).
 
-    All boundary pixels lie in the bounding box of the two masks' union, so the transforms are taken in there. An empty
-    mask, which has no boundary, is refused.
+    In pixels, or in units of `spacing`, from row to row and from column to column. All boundary pixels lie in the
+    bounding box of the two masks' union, so the transforms are taken in there. An empty mask, which has no boundary, is
+    refused.
     """
     check_masks(pred, true)
     if not (pred.any() and true.any()):
@@ -102,7 +127,7 @@ def boundary_distances(pred: Mask, true: Mask) -> tuple[Distances, Distances]:
     rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
     window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     edges = boundary(pred[window]), boundary(true[window])
-    from_pred, from_true = (ndimage.distance_transform_edt(~edge) for edge in edges)
+    from_pred, from_true = (ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges)
     return np.asarray(from_true[edges[0]]), np.asarray(from_pred[edges[1]])
 
 

@@ -1,7 +1,7 @@
 """Segment one image with boxes, under the protocol of the model's family."""
 
 import threading
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import DataError
+from ..data.foreign import as_image
 from ..data.prompts import Box
 from .calls.call import undisturbed, working_on
 from .families import geometry_of
-from .protocol import Postprocess, decode, embed, masks_from_logits
+from .protocol import Postprocess, decode, decode_scored, embed, masks_from_logits
+
+Boxes: TypeAlias = Box | npt.ArrayLike
 
 
 class _Embedded(NamedTuple):
@@ -48,11 +51,12 @@ class Predictor:
         """A copy has no image yet."""
         return (type(self), (self.model, self.postprocess))
 
-    def set_image(self, image: npt.NDArray[np.uint8]) -> "Predictor":
+    def set_image(self, image: Any) -> "Predictor":
         """Embed an image.
 
         Args:
-            image: (H, W), (H, W, 3) or (H, W, 4) uint8.
+            image: A path, a PIL image, an array or a tensor: (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels,
+                uint8 or floats in [0, 1].
 
         Returns:
             The predictor itself.
@@ -63,30 +67,56 @@ class Predictor:
         """
         with working_on(self.model, refuse=None), undisturbed(autocast=True), torch.no_grad():
             device = next(self.model.parameters()).device
-            pixels = geometry_of(self.model).frame.image(image)
+            values = as_image(image)
+            pixels = geometry_of(self.model).frame.image(values)
             embedding = embed(self.model, pixels[None].to(device))
-        self._images[threading.current_thread()] = _Embedded(embedding, (int(image.shape[0]), int(image.shape[1])))
+        self._images[threading.current_thread()] = _Embedded(embedding, (int(values.shape[0]), int(values.shape[1])))
         return self
 
-    def predict(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Segment what a box encloses.
+    @overload
+    def predict(self, box: Boxes, return_scores: Literal[False] = False) -> npt.NDArray[np.bool_]: ...
+    @overload
+    def predict(
+        self, box: Boxes, return_scores: Literal[True]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]: ...
+
+    def predict(
+        self, box: Boxes, return_scores: bool = False
+    ) -> npt.NDArray[np.bool_] | tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+        """Segment what a box encloses, or each of several.
 
         Args:
-            box: x0, y0, x1, y1 in pixels of the image.
+            box: x0, y0, x1, y1 in pixels of the image, or (n, 4) of them.
+            return_scores: Also return how good the model thinks each mask is: its predicted IoU with the truth, which
+                is no probability and may leave [0, 1].
 
         Returns:
-            (H, W) bool.
+            (H, W) bool of one box, (n, H, W) of several; with scores a pair of that and a float32 array, () or (n,).
 
         Raises:
-            DataError: No image was set, or by two other threads; or the box is empty or outside of the image.
-            MedcorePruneError: torch's default dtype is not float32.
+            DataError: No image was set, or by two other threads; no box was given, or one is empty or outside of the
+                image.
+            MedcorePruneError: torch's default dtype is not float32, or the model tells no scores.
         """
         embedding, shape = self._embedded()
+        frame = geometry_of(self.model).frame
+        boxes, single = _listed(box)
+        masks: list[npt.NDArray[np.bool_]] = []
+        scores: list[float] = []
         with working_on(self.model, refuse=None), undisturbed(autocast=True), torch.no_grad():
-            frame = geometry_of(self.model).frame
-            scaled = frame.box(box, shape)
-            logits = decode(self.model, embedding, scaled[None].to(embedding.device))
-            return masks_from_logits(logits, shape, shape, frame, self.postprocess)[0].cpu().numpy()
+            # one after the other, so that a mask does not depend on which others are asked for
+            for each in boxes:
+                scaled = frame.box(each, shape)[None].to(embedding.device)
+                if return_scores:
+                    logits, score = decode_scored(self.model, embedding, scaled)
+                    scores.append(float(score))
+                else:
+                    logits = decode(self.model, embedding, scaled)
+                masks.append(masks_from_logits(logits, shape, shape, frame, self.postprocess)[0].cpu().numpy())
+        whole = masks[0] if single else np.stack(masks)
+        if not return_scores:
+            return whole
+        return whole, np.asarray(scores[0] if single else scores, dtype=np.float32)
 
     def _embedded(self) -> "_Embedded":
         """The image that this thread has set, or the only one that any has."""
@@ -101,3 +131,16 @@ class Predictor:
         if not others:
             raise DataError("no image to segment: call set_image first")
         return others[0]
+
+
+def _listed(box: Any) -> tuple[list[Box], bool]:
+    """Return boxes as a list, and whether one alone was meant."""
+    try:
+        values = np.asarray(box.detach().cpu() if isinstance(box, Tensor) else box)
+    except ValueError:
+        raise DataError(f"expected boxes of four numbers x0, y0, x1, y1 each, got {box!r}") from None
+    if values.ndim == 2 and len(values) and values.shape[1] == 4 and values.dtype.kind in "iuf":
+        return [tuple(float(side) for side in each) for each in values], False  # type: ignore[misc]
+    if values.ndim == 2 or not values.size:
+        raise DataError(f"expected one box of four numbers x0, y0, x1, y1, or (n, 4) of them, got {values.shape}")
+    return [box], True

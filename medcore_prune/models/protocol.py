@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._support.devices import precision_of, refuse_half, require_default_dtype
-from .._support.errors import DataError
+from .._support.errors import DataError, MedcorePruneError
 from ..data.frame import Frame
 from ..data.prompts import Box
 from .families import family_of, geometry_of
@@ -47,6 +47,19 @@ def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
     """
     require_default_dtype()
     return family_of(model).decode(model, embeddings, boxes)
+
+
+def decode_scored(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Run `decode`, and return with the logits how good the model thinks each mask is: its IoU with the truth, (B,).
+
+    A family says it by a method `score`; one without is refused.
+    """
+    require_default_dtype()
+    family: Any = family_of(model)
+    if not hasattr(family, "score"):
+        raise MedcorePruneError(f"{family.name}: the model tells no scores of its masks; ask for masks alone")
+    scored: tuple[Tensor, Tensor] = family.score(model, embeddings, boxes)
+    return scored
 
 
 def low_res_logits(

@@ -71,6 +71,17 @@ def decode_boxes(model: Sam, embeddings: Tensor, boxes: Tensor) -> Tensor:
     Embeddings (B, C, h, w) and boxes (B, 4) in input pixels give (B, 1, 4 h, 4 w) logits. Only the first mask token is
     upscaled (`multimask_output=False`).
     """
+    return _decoded(model, embeddings, boxes)[1]
+
+
+def score_boxes(model: Sam, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute `decode_boxes`, and how good the decoder thinks each mask is: its IoU with the truth, (B,)."""
+    state, logits = _decoded(model, embeddings, boxes)
+    return logits, model.mask_decoder.iou_prediction_head(state[:, 0])[:, 0]
+
+
+def _decoded(model: Sam, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """What the decoder makes of its tokens, and the logits."""
     decoder, prompts = model.mask_decoder, model.prompt_encoder
     with _single_precision(prompts.pe_layer):
         sparse, dense = prompts(points=None, boxes=boxes, masks=None)
@@ -84,7 +95,7 @@ def decode_boxes(model: Sam, embeddings: Tensor, boxes: Tensor) -> Tensor:
     source = source.transpose(1, 2).reshape(embeddings.shape)
     upscaled = decoder.output_upscaling(source)
     weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
-    return torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+    return state, torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
 
 
 @contextmanager
@@ -203,6 +214,11 @@ class SegmentAnythingFamily:
         if not isinstance(model, Sam):
             raise no_decoder(model)
         return decode_boxes(model, embeddings, boxes)
+
+    def score(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        if not isinstance(model, Sam):
+            raise no_decoder(model)
+        return score_boxes(model, embeddings, boxes)
 
     def build(self, settings: Mapping[str, Any]) -> Sam:
         shape = SamShape(**{**settings, "global_blocks": tuple(settings["global_blocks"])})

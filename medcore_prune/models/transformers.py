@@ -75,19 +75,22 @@ class TransformersSamFamily(_WithLayers):
         return Geometry(config.image_size, config.patch_size, config.hidden_size, config.output_channels)
 
     def decode(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
+        return self.score(model, embeddings, boxes)[0]
+
+    def score(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         whole: Any = model
         if not hasattr(whole, "mask_decoder"):
             raise no_decoder(model)
         sparse, dense = whole.prompt_encoder(None, None, boxes[:, None], None)
         position = whole.get_image_wide_positional_embeddings().to(embeddings)
-        logits: Tensor = whole.mask_decoder(
+        logits, scores = whole.mask_decoder(
             image_embeddings=embeddings,
             image_positional_embeddings=position.expand(boxes.shape[0], -1, -1, -1),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=False,
-        )[0]
-        return logits[:, 0]
+        )[:2]
+        return logits[:, 0], scores[:, 0, 0]
 
 
 @register_family

@@ -12,6 +12,7 @@ from torch import nn
 from ..._support.devices import require_device
 from ..._support.files import exclusive, together, write_json_atomic
 from ...checkpoints.sam import save_training_checkpoint
+from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
 from ...data.splits.beside import after, split_file
 from ...data.splits.split import Split, split
@@ -116,6 +117,7 @@ def run(
     image_size: int | None,
     fractions: tuple[float, float, float],
     split_seed: int,
+    reading: Reading,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -123,7 +125,7 @@ def run(
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together."""
     require_device(device)
-    images = ImageOptions(data)
+    images = ImageOptions(data, split_seed, reading)
     model = named_model(model, images, "adapt")
     reference = None if is_word(model) else Path(model)
     require_suffix(out, ".pth", ".pt")

@@ -1,5 +1,6 @@
 """What `medcore-prune evaluate` does: score models and floors on the same images, and lay out the tables."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..._support.devices import require_device
 from ..._support.files import require_writable, together, write_text_atomic
 from ..._support.journal import Journal
 from ...data.csv_table import csv_text
+from ...data.folders.reading import Reading
 from ...data.samples import SampleSet, subset_hash
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import macro_average, predict, score
@@ -27,10 +29,11 @@ from .outputs.existing import Results
 from .table import Table
 
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
+_MM = "hd95_mm"
 _MOST_IMAGES = 16
 _FILES = ("summary.md", "images.csv")
 _COMPARED = ("dice", "bf1", "hd95_px")
-HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
+HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False, _MM: False}
 
 Tables = dict[str, pd.DataFrame]
 
@@ -40,6 +43,7 @@ def run(
     against: str | None,
     data: tuple[str, ...],
     split_seed: int,
+    reading: Reading,
     role: str,
     images: int | None,
     device: str,
@@ -53,7 +57,7 @@ def run(
     require_writable(out)
     files = [] if out is None else [out / name for name in _FILES]
     results = None if out is None else Results(Journal(out / ".evaluate.run", overwrite), files, overwrite, overwrite)
-    source = ImageOptions(data, split_seed)
+    source = ImageOptions(data, split_seed, reading)
     names = list(
         dict.fromkeys([*(models or (named_model(None, source, "evaluate"),)), *([against] if against else [])])
     )
@@ -124,22 +128,30 @@ def evaluate_all(
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
 
 
+def _metrics(tables: Tables) -> dict[str, str]:
+    """What is shown: millimetres too where the pixel spacing of an image is known."""
+    known = any(_MM in table for table in tables.values())
+    return {**METRICS, _MM: "HD95 mm"} if known else METRICS
+
+
 def summary(tables: Tables) -> Table:
     """Macro averages over data sets; what is not better than the best floor is marked."""
-    averages = {name: macro_average(table, tuple(METRICS)) for name, table in tables.items()}
+    metrics = _metrics(tables)
+    averages = {name: macro_average(table, tuple(metrics)) for name, table in tables.items()}
     rows = [[name, str(len(tables[name])), *_cells(name, averages)] for name in averages]
-    return Table(["mean over data sets", "images", *METRICS.values()], rows)
+    return Table(["mean over data sets", "images", *metrics.values()], rows)
 
 
 def _cells(name: str, means: Mapping[str, pd.Series]) -> list[str]:
     """One row's numbers; those of a model are marked where no better than the best floor among `means`."""
-    cells = [_number(metric, means[name][metric]) for metric in METRICS]
+    metrics = means[name].index
+    cells = [_number(metric, means[name][metric]) for metric in metrics]
     if name.startswith("floor: "):
         return cells
     floors = [values for other, values in means.items() if other.startswith("floor: ")]
     return [
         cell + (" *" if _worse(metric, means[name][metric], floors) else "")
-        for metric, cell in zip(METRICS, cells, strict=True)
+        for metric, cell in zip(metrics, cells, strict=True)
     ]
 
 
@@ -150,17 +162,20 @@ def _worse(metric: str, value: float, floors: list[pd.Series]) -> bool:
 
 
 def _number(metric: str, value: float) -> str:
-    return f"{value:.2f}" if metric == "hd95_px" else f"{value:.4f}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if metric in ("hd95_px", _MM) else f"{value:.4f}"
 
 
 def by_set(tables: Tables) -> Table:
     """Means of each data set; what is not better than the best floor there is marked."""
     rows = []
+    metrics = _metrics(tables)
     for name, table in tables.items():
         for dataset, part in table.groupby("dataset", sort=False):
-            means = {other: of.loc[of["dataset"] == dataset, list(METRICS)].mean() for other, of in tables.items()}
+            means = {other: of.loc[of["dataset"] == dataset, list(metrics)].mean() for other, of in tables.items()}
             rows.append([name, str(dataset), str(len(part)), *_cells(name, means)])
-    return Table(["by data set", "", "images", *METRICS.values()], rows, left=2)
+    return Table(["by data set", "", "images", *metrics.values()], rows, left=2)
 
 
 def comparison(tables: Tables, against: str) -> Table:
@@ -181,6 +196,10 @@ def comparison(tables: Tables, against: str) -> Table:
 def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_px: float) -> str:
     grid = "each image's own grid" if eval_size == "original" else f"a grid of {eval_size} x {eval_size} pixels"
     lines = [f"Masks compared on {grid}; BF1 within {tolerance_px:g} px of the 256 grid. * not better than a floor."]
+    some = next(iter(tables.values()))
+    if _MM in some:
+        known = int(some[_MM].notna().sum())
+        lines.append(f"HD95 mm: of the {known} of {len(some)} images whose pixel spacing is known.")
     empty = {name: int((table["empty"] == "one").sum()) for name, table in tables.items()}
     for name, count in empty.items():
         if count:

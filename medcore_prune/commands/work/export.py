@@ -12,6 +12,7 @@ from ..._support.files import require_writable, write_json_atomic
 from ..._support.journal import Journal
 from ...checkpoints.int8 import Int8Report, quantise_onnx
 from ...checkpoints.onnx import PARTS, OnnxReport, export_onnx, require_onnx
+from ...data.folders.reading import Reading
 from ...data.samples import Sample, SampleSet, image_hash, subset_hash
 from ...evaluation.intervals import INDICATIVE_BELOW, verdict
 from .evaluate import HIGHER_IS_BETTER, METRICS
@@ -28,6 +29,7 @@ def run(
     int8: bool,
     data: tuple[str, ...],
     split_seed: int,
+    reading: Reading,
     images: int,
     exporter: str,
     overwrite: bool,
@@ -45,7 +47,7 @@ def run(
     written = [*files.values(), *([int8_file] if int8 else [])]
     # parts are exported one by one too, each time with a comparison of those
     results = Results(Journal(out / ".export.run", overwrite), written, overwrite, overwrite, comparison)
-    source = ImageOptions(data, split_seed)
+    source = ImageOptions(data, split_seed, reading)
     model = named_model(model, source, "export")
     loaded = read_model(model)
     # before the work: what the model was trained on is refused

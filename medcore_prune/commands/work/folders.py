@@ -8,11 +8,15 @@ from pathlib import Path
 import click
 
 from ..._support.errors import DataError, DataWarning, MedcorePruneError, UnreadableError, WordsError
+from ...data.folders.check import BadFilesError
 from ...data.folders.folder import folder, parse_named
 from ...data.folders.layouts import LAYOUTS
+from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
 
 _BOXES = ".boxes"
+AS_IT_IS = Reading()
+"""Folders read without any of the options."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def _beside(place: Path) -> Path | None:
     return boxes if place.name and boxes.is_file() else None
 
 
-def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
+def open_data(sets: Mapping[str, Named], reading: Reading = AS_IT_IS) -> dict[str, SampleSet]:
     """Open folders and check all of them before any work starts; what was noticed goes to standard error.
 
     Raises:
@@ -78,7 +82,10 @@ def open_data(sets: Mapping[str, Named]) -> dict[str, SampleSet]:
             with warnings.catch_warnings():
                 # said below, among its notes
                 warnings.simplefilter("ignore", DataWarning)
-                found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes)
+                found = folder(each.place, layout=each.layout, name=name, boxes=each.boxes, **reading._asdict())
+        except BadFilesError as error:
+            problems.append(DataError(f"{error.plain}\n  mend them, or give --skip-bad to leave them out"))
+            continue
         except MedcorePruneError as error:
             problems.append(error)
             continue

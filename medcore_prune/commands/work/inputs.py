@@ -15,7 +15,8 @@ from ..._support.journal import Journal
 from ...checkpoints.pruned import SAM
 from ...checkpoints.sam import load_checkpoint
 from ...data import phantoms
-from ...data.samples import SampleSet, at_most, subset_hash
+from ...data.folders.reading import Reading
+from ...data.samples import SampleSet, at_most, own_roles, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside, split_file
 from ...data.splits.split import Split
 from ...models.families import family_of, geometry_of
@@ -26,7 +27,7 @@ from ...models.switches import set_attention
 from ...pruning.surgery import lineage_of, prune
 from ...zoo import NOTICE, is_word, named
 from ..options import PHANTOM_SETS
-from .folders import Named, open_data, parse_data
+from .folders import AS_IT_IS, Named, open_data, parse_data
 from .outputs.existing import Results, refuse_existing
 
 POCKET = "pocket"
@@ -89,10 +90,14 @@ def aligned(reference: nn.Module, model: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """Which images are read: `--data` words, or phantoms where there are none; `split_seed` is of a new split."""
+    """Which images are read: `--data` words, or phantoms where there are none; `split_seed` is of a new split.
+
+    `reading` says how the folders are read.
+    """
 
     data: tuple[str, ...] = ()
     split_seed: int = 0
+    reading: Reading = AS_IT_IS
 
     @property
     def is_phantom(self) -> bool:
@@ -105,7 +110,7 @@ class ImageOptions:
 
     def sets(self) -> dict[str, SampleSet]:
         """Open the folders; every problem of every folder is said at once."""
-        return open_data(self._named)
+        return open_data(self._named, self.reading)
 
     def files(self) -> list[Path]:
         """The files of boxes."""
@@ -120,8 +125,11 @@ class ImageOptions:
         if self.is_phantom:
             click.echo(f"images: phantoms ({', '.join(PHANTOM_SETS)}); give --data NAME=DIR for your own", err=True)
             return phantom_split(phantom_counts)
-        split, known = split_beside(self.sets(), None if is_word(checkpoint) else checkpoint, self.split_seed)
+        sets = self.sets()
+        split, known = split_beside(sets, None if is_word(checkpoint) else checkpoint, self.split_seed)
         where = f"the one beside {checkpoint}" if known else f"a new one, --split-seed {self.split_seed}"
+        own = [name for name, samples in sets.items() if own_roles(samples)]
+        where += f", and the own one of {', '.join(own)}" if own and not known else ""
         counted = "; ".join(_counted(role, part) for role, part in split.roles().items())
         click.echo(f"split: {where}; {counted}", err=True)
         return split

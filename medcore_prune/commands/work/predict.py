@@ -15,8 +15,9 @@ from ..._support.files import atomic_write, require_writable, together
 from ..._support.journal import Journal
 from ..._support.progress import track
 from ..._support.temporary import remove_unfinished
+from ...data.folders.names import composed, stem_of
 from ...data.images import is_image_file, read_image
-from ...data.prompts import Box, boxes_from_csv
+from ...data.prompts import Box, all_boxes_from_csv
 from ...models.predictor import Predictor
 from .inputs import read_model
 from .outputs.existing import listed, refuse_existing, run_key
@@ -53,7 +54,7 @@ def run(
     """Check images and boxes, then segment them one after the other."""
     require_device(device)
     require_writable(out)
-    jobs = _jobs(image, box, boxes)
+    jobs, without = _jobs(image, box, boxes)
     _refuse_replacing(jobs, out, drawn)
     journal = Journal(out / ".predict.run", overwrite)
     remove_unfinished(out)
@@ -73,55 +74,60 @@ def run(
         with journal.writing(keys[job], job.files(out, drawn)), together():
             _segment(predictor, job, out, drawn)
     masks = sum(len(job.boxes) for job in todo)
-    click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(todo), 'image')} in {out}")
+    bare = f"; {_counted(without, 'image')} without a box left out" if without else ""
+    click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(todo), 'image')} in {out}{bare}")
 
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> list[Job]:
-    """Pair images with boxes, and check all of it before any is segmented."""
+def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> tuple[list[Job], int]:
+    """Pair images with boxes, and check all of it before any is segmented; also return how many have no box."""
     if image.is_dir():
         if box or boxes is None:
             raise DataError(f"{image} is a folder: give --boxes FILE.csv with the columns name,x0,y0,x1,y1")
-        return _folder_jobs(image, boxes_from_csv(boxes))
+        return _folder_jobs(image, all_boxes_from_csv(boxes))
     if not image.is_file():
         raise DataError(f"{image}: no such file or folder; expected an image, or a folder of images")
     if boxes is not None or not box:
         instead = ", not --boxes" if boxes is not None else ""
         raise DataError(f"{image} is one image: give --box x0,y0,x1,y1, once for each object{instead}")
-    return [Job(image.stem, image, tuple(box))]
+    return [Job(image.stem, image, tuple(box))], 0
 
 
-def _folder_jobs(folder: Path, boxes: Mapping[str, Box]) -> list[Job]:
+def _folder_jobs(folder: Path, boxes: Mapping[str, tuple[Box, ...]]) -> tuple[list[Job], int]:
     images: dict[str, Path] = {}
     twice = []
     for path in sorted(folder.iterdir()):
         if is_image_file(path):
-            twice += [path.name] if path.stem in images else []
-            images.setdefault(path.stem, path)
-    named: dict[str, Box] = {}
-    again = []
-    for name, box in boxes.items():
+            name = stem_of(path)
+            twice += [path.name] if name in images else []
+            images.setdefault(name, path)
+    named: dict[str, tuple[Box, ...]] = {}
+    for name, several in boxes.items():
         # a row may name the file or its stem
-        key = name if name in images else Path(name).stem
-        again += [name] if key in named else []
-        named[key] = box
-    problems = {
-        "two rows for one image": again,
-        "two images of one name": twice,
-        "image without a row in --boxes": [name for name in images if name not in named],
-        "row without an image": [name for name in named if name not in images],
-    }
-    found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
+        key = composed(name)
+        key = key if key in images else stem_of(Path(key))
+        named[key] = (*named.get(key, ()), *several)
     if not images:
         inner = sorted(place.name for place in folder.iterdir() if place.is_dir())
         hint = f"; did you mean a folder in it ({listed(inner)})?" if inner else ""
         raise DataError(f"{folder}: holds no image; expected files such as .png, .jpg or .tif{hint}")
+    problems = {
+        "two images of one name": twice,
+        "row without an image": [name for name in named if name not in images],
+    }
+    found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
+    if not found and not named:
+        found = ["no row in --boxes: expected one for each object"]
     if found:
         raise DataError(f"{folder}: {'; '.join(found)}")
-    return [Job(name, path, (named[name],)) for name, path in images.items()]
+    without = [name for name in images if name not in named]
+    if without:
+        # a detector that found nothing: all of them are named
+        click.echo(f"note: no box in --boxes, so no mask: {', '.join(without)}", err=True)
+    return [Job(name, path, named[name]) for name, path in images.items() if name in named], len(without)
 
 
 def _refuse_replacing(jobs: Sequence[Job], out: Path, drawn: bool) -> None:

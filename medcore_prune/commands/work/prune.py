@@ -12,6 +12,7 @@ from ..._support.files import exclusive, require_writable, together, write_json_
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
 from ...correction.search.settings import GENERATIONS
+from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
 from ...pruning.cost import Cost
 from ...pruning.level import Level
@@ -104,6 +105,7 @@ def run(
     reference: str | None,
     data: tuple[str, ...],
     split_seed: int,
+    reading: Reading,
     image_size: int | None,
     device: str,
     level: Level | None,
@@ -121,7 +123,7 @@ def run(
     require_device(device)
     require_writable(given["cache"])
     require_suffix(out, ".safetensors")
-    images = ImageOptions(data, split_seed)
+    images = ImageOptions(data, split_seed, reading)
     model = named_model(model, images, "prune")
     read = (model, reference, *plugin, *images.files())
     results = check_outputs(read, overwrite, out, plan_out, *_reports(out))

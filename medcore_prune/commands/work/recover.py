@@ -11,6 +11,7 @@ from ..._support.devices import require_device
 from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, together, write_text_atomic
 from ...checkpoints.pruned import save
+from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
 from ...data.splits.split import Split
 from ...models.families import geometry_of
@@ -42,6 +43,7 @@ def run(
     teacher: str | None,
     data: tuple[str, ...],
     split_seed: int,
+    reading: Reading,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -52,7 +54,7 @@ def run(
     require_device(device)
     require_suffix(out, ".safetensors")
     state = out.with_suffix(".state.pt")
-    images = ImageOptions(data, split_seed)
+    images = ImageOptions(data, split_seed, reading)
     read = (model, teacher, *images.files())
     results = check_outputs(read, overwrite, out, *_curves(out), state=state, resume=resume)
     settings = RecoverySettings(**given)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..box_check import Pair, misreading, uncovering
 from ..images import orientation
 from ..prompts import Box, box_from_mask
-from .layouts import Entry, Listing
+from .listing import Entry, Listing
 
 _NEARLY_ALL_AROUND, _MOST_OF_IT = 0.75, 0.5
 _SHOWN = 3

@@ -12,7 +12,16 @@ from typing import TypeAlias, TypeGuard
 from ..._support.errors import DataError
 from ..._support.files import write_json_atomic
 from ..frame import Frame
-from ..samples import SampleSet, Subset, image_hashes, perceptual_hashes, places_by_image, renew
+from ..samples import (
+    SampleSet,
+    Subset,
+    image_hashes,
+    only_training,
+    own_roles,
+    perceptual_hashes,
+    places_by_image,
+    renew,
+)
 from .manifest import ROLES, Manifest, abridged, differences, read_manifest, renamed
 from .near_duplicates import warn_between_roles
 
@@ -153,6 +162,9 @@ def split(
     to the role that lacks the most samples. Every role asked for gets at least one group. Images of different roles
     that look the same are named in a `NearDuplicateWarning`.
 
+    Where a data set has a split of its own (`roles`: a published one, or a manifest's column `split`) that is kept. A
+    role that is asked for and that it lacks is drawn from its training part.
+
     Args:
         sets: Data set name to samples, or one data set.
         seed: Of the draw.
@@ -169,9 +181,9 @@ def split(
     parts: dict[str, dict[str, SampleSet]] = {role: {} for role in ROLES}
     for name, samples in named_sets(sets, "a split").items():
         _check_ids(name, samples)
-        role_of = _assign(name, samples.groups, seed, fractions)
+        assigned = _roles(name, samples, seed, fractions)
         for role in ROLES:
-            chosen = tuple(i for i, group in enumerate(samples.groups) if role_of[group] == role)
+            chosen = tuple(i for i, of_sample in enumerate(assigned) if of_sample == role)
             if chosen:
                 parts[role][name] = Subset(samples, chosen, name)
     check_roles(parts)
@@ -182,9 +194,15 @@ def split(
 def training_split(data: Data | None, purpose: str) -> Split:
     """Return a split; images without one, by data set or of one alone, are all of them for training.
 
+    Of a data set that has a split of its own only the training part is.
+
     `purpose` says in messages what they are for.
     """
-    parts = data if isinstance(data, Split) else Split(named_sets(data, purpose), {}, {}, 0, (1.0, 0.0, 0.0))
+    if isinstance(data, Split):
+        parts = data
+    else:
+        sets = {name: only_training(samples) for name, samples in named_sets(data, purpose).items()}
+        parts = Split(sets, {}, {}, 0, (1.0, 0.0, 0.0))
     if not parts.train:
         raise DataError(f"{purpose} needs images: there is no training data set")
     if isinstance(data, Split):
@@ -248,6 +266,25 @@ def check_roles(roles: Mapping[str, Mapping[str, SampleSet]]) -> None:
         )
     if groups:
         raise DataError(f"the same group in two roles: {abridged(sorted(groups))}; draw the split anew")
+
+
+def _roles(name: str, samples: SampleSet, seed: int, fractions: tuple[float, float, float]) -> list[str]:
+    """Return the role of each sample: its own, where the data set has a split of its own, else a drawn one."""
+    own = own_roles(samples)
+    if own is None:
+        drawn = _assign(name, samples.groups, seed, fractions)
+        return [drawn[group] for group in samples.groups]
+    there = {role for role in own if role}
+    if unknown := there - {*ROLES} or ({"no part for some samples"} if None in own else set()):
+        raise DataError(f"{name}: its own split has {', '.join(sorted(unknown))}: expected {', '.join(ROLES)} for all")
+    # what the data set's own split lacks is taken from its training part
+    shares = [0.0 if role in there - {"train"} else share for role, share in zip(ROLES, fractions, strict=True)]
+    if "train" not in there or sum(map(bool, shares)) < 2:
+        return [str(role) for role in own]
+    groups = [group for group, role in zip(samples.groups, own, strict=True) if role == "train"]
+    train, validation, test = (share / sum(shares) for share in shares)
+    drawn = _assign(name, groups, seed, (train, validation, test))
+    return [drawn[group] if role == "train" else str(role) for group, role in zip(samples.groups, own, strict=True)]
 
 
 def _assign(dataset: str, groups: Sequence[str], seed: int, fractions: tuple[float, float, float]) -> dict[str, str]:

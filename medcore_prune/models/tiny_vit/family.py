@@ -10,7 +10,7 @@ from ..._support.errors import CheckpointError, MedcorePruneError
 from ..families import register_family
 from ..family import Block, Geometry, block_of, no_decoder
 from ..pairs import differences, summary
-from ..segment_anything import decode_boxes, sam_around
+from ..segment_anything import decode_boxes, sam_around, score_boxes
 from .network import Attention, SdpaAttention, TinyVit
 from .shape import KINDS, TinyVitShape, is_tiny_vit, kind_of_tiny_vit, read_tiny_vit
 
@@ -112,6 +112,11 @@ class TinyVitFamily:
         if not isinstance(model, Sam):
             raise no_decoder(model)
         return decode_boxes(model, embeddings, boxes)
+
+    def score(self, model: nn.Module, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        if not isinstance(model, Sam):
+            raise no_decoder(model)
+        return score_boxes(model, embeddings, boxes)
 
     def fixed_macs(self, model: nn.Module) -> tuple[int, int]:
         """Multiply-accumulates of all convolutions, which no cut changes: up to the last block, and of the neck."""

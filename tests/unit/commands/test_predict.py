@@ -67,7 +67,7 @@ def test_nothing_is_overwritten_unless_asked(here: Path) -> None:
         (["set/i0.png"], "", "is one image: give --box"),
         (["nowhere.png", "--box", "1,1,2,2"], "", "no such file or folder"),
         (["set/i0.png", "--box", "100,100,120,120"], "", "i0.png: box .* lies outside of the image"),
-        (["set", "--boxes", "boxes.csv"], "i0,1,1,2,2\n", "image without a row in --boxes: i1"),
+        (["set", "--boxes", "boxes.csv"], "", "no row in --boxes"),
         (["set", "--boxes", "boxes.csv"], "i0,1,1,2,2\ni1,1,1,2,2\nx,1,1,2,2\n", "row without an image: x"),
     ],
 )
@@ -110,17 +110,24 @@ def test_a_box_that_is_none_is_a_usage_error(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    "table",
     [
-        ("i0,1,1,2,2\ni0.png,1,1,2,2\ni1,1,1,2,2\n", "two rows for one image: i0.png"),
-        ("../i0,1,1,2,2\ni1,1,1,2,2\ni0,1,1,2,2\n", "two rows for one image: i0"),
+        "i0,1,1,20,20\ni0.png,5,5,30,30\n",
+        "../i0,1,1,20,20\ni0,5,5,30,30\n",
+        "i0,1,1,20,20\ni0,5,5,30,30\n",
     ],
 )
-def test_two_rows_for_one_image_are_refused(here: Path, table: str, message: str) -> None:
+def test_an_image_may_have_several_boxes_or_none(here: Path, table: str) -> None:
     (here / "boxes.csv").write_text("name,x0,y0,x1,y1\n" + table)
-    result = run("set", "--boxes", "boxes.csv", "--out", "out")
-    assert isinstance(result.exception, DataError), result.output
-    assert message in str(result.exception)
+    result = run("set", "--boxes", "boxes.csv", "--out", "out", "--no-overlay")
+    assert result.exit_code == 0, result.output
+    assert "note: no box in --boxes, so no mask: i1" in result.output
+    assert "written: 2 masks of 1 image in out; 1 image without a box left out" in result.output
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["i0_mask_0.png", "i0_mask_1.png"]
+    predictor = mp.Predictor(mp.load("model.safetensors")).set_image(mp.data.read_image("set/i0.png"))
+    for place, box in enumerate([(1, 1, 20, 20), (5, 5, 30, 30)]):
+        written = np.array(Image.open(here / f"out/i0_mask_{place}.png"))
+        assert np.array_equal(written == 255, predictor.predict(box))
 
 
 def test_two_files_of_one_stem_do_not_overwrite_each_other(here: Path) -> None:

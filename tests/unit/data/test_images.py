@@ -429,3 +429,41 @@ def test_labels_out_of_range(tmp_path, values):
     np.save(tmp_path / "x.npy", values)
     with pytest.raises(DataError, match=r"x\.npy: expected labels from 0 to 2147483647"):
         read_labels(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("how", ["BILINEAR", "BICUBIC", "LANCZOS", "HAMMING", "BOX"])
+def test_soft_edges_of_resized_masks_are_no_labels(tmp_path, how):
+    rng = np.random.default_rng(3)
+    for number in range(25):
+        height, width = (int(n) for n in rng.integers(40, 160, 2))
+        rows, columns = np.ogrid[:height, :width]
+        radius = rng.integers(3, 9)
+        if number % 2:
+            mask = (abs(rows - height // 2) < 2 * radius) & (abs(columns - width // 2) < radius)
+        else:
+            mask = np.hypot(rows - height / 2, columns - width / 2) < radius
+        factor = float(rng.choice([0.5, 0.6, 0.75, 1.5, 2, 3, 5, 8]))
+        size = (int(width * factor), int(height * factor))
+        soft = Image.fromarray((mask * 255).astype(np.uint8)).resize(size, Image.Resampling[how])
+        soft.save(tmp_path / "soft.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "soft.png"), np.asarray(soft) > 127)
+
+
+@pytest.mark.parametrize("values", [(1, 255), (1, 2, 255), (2, 255), (64, 255), (100, 200), (1, 150, 255)])
+def test_flat_values_beside_a_larger_one_stay_refused(tmp_path, save, values):
+    flat = np.zeros((12, 60), np.uint8)
+    for number, value in enumerate(values):
+        flat[2:8, 10 * number : 10 * number + 6] = value
+    with pytest.raises(DataError, match="neither a 0/255 mask nor labels"):
+        read_mask(save(tmp_path / "a.png", flat))
+    for threshold in (0, 1, 99, 150, 254):
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.png", threshold), flat > threshold)
+    with pytest.raises(DataError, match="expected a mask threshold of at least 0, got -1"):
+        read_mask(tmp_path / "a.png", -1)
+
+
+def test_half_of_the_range_is_for_masks_whose_largest_value_lies_above_it(tmp_path, save):
+    for top in (1, 255):
+        mask = np.zeros((9, 9), np.uint8)
+        mask[2:6, 2:6] = top
+        np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", mask), "half"), mask > 0)

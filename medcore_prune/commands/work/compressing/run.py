@@ -11,6 +11,7 @@ from torch import nn
 from ...._support.devices import require_device
 from ...._support.errors import WriteError
 from ...._support.files import atomic_write, exclusive, read_json_file, require_writable, together, write_json_atomic
+from ....data.folders.reading import Reading
 from ....data.splits.beside import split_file
 from ....data.splits.split import Split
 from ....models.fingerprint import model_hash
@@ -49,32 +50,33 @@ def run(
     onnx: bool,
     seed: int,
     split_seed: int,
+    reading: Reading,
     resume: bool,
 ) -> None:
     """Adapt if asked, choose how much goes, cut and correct, recover, export, compare on test images, report."""
     require_device(device)
     require_writable(out)
     goal = level or target
-    source = ImageOptions(data, split_seed)
+    source = ImageOptions(data, split_seed, reading)
     asked = {
         "format": FORMAT,
         "model": model_hash(read_model(model)),
         "sets": data_record_of(source),
         "goal": str(goal) if goal else f"keep contour {keep_contour:g}",
         **{"adapt": adapt, "recover": recover, "images": images, "batch_size": batch_size},
-        **{"seed": seed, "split_seed": split_seed},
+        **{"seed": seed, "split_seed": split_seed, "reading": [str(each) for each in reading]},
     }
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out / "compress.json"):
         _begin(out, asked, resume)
-        whole = _adapted(model, data, out, adapt, batch_size, device, seed, split_seed) if adapt else model
+        whole = _adapted(model, data, out, adapt, batch_size, device, seed, split_seed, reading)
         loaded = read_model(whole, device=device)
         roles = source.roles(whole, {})
         settings = PruneSettings(method=_METHOD, calibration=images, correct=images, seed=seed, protect=0)
         with kept_stems():
             small = _small(loaded, roles, settings, goal, keep_contour, out)
-            final = _recovered(small, whole, data, out, recover, batch_size, device, seed, split_seed)
-            made = _exported(final, data, out, split_seed) if onnx else []
+            final = _recovered(small, whole, data, out, recover, batch_size, device, seed, split_seed, reading)
+            made = _exported(final, data, out, split_seed, reading) if onnx else []
             table = Final(loaded, read_model(str(final), device=device), roles, _MOST_IMAGES).measured(made)
         write_report(out, asked, Path(whole), final, table)
     click.echo(table.text())
@@ -109,8 +111,18 @@ def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:
 
 
 def _adapted(
-    model: str, data: tuple[str, ...], out: Path, steps: int, batch_size: int, device: str, seed: int, split_seed: int
+    model: str,
+    data: tuple[str, ...],
+    out: Path,
+    steps: int,
+    batch_size: int,
+    device: str,
+    seed: int,
+    split_seed: int,
+    reading: Reading,
 ) -> str:
+    if not steps:
+        return model
     place = out / "adapted.pth"
     if not place.is_file():
         given = {"batch_size": batch_size, "learning_rate": AdaptSettings().learning_rate, "seed": seed}
@@ -121,6 +133,7 @@ def _adapted(
             image_size=None,
             fractions=(0.7, 0.1, 0.2),
             split_seed=split_seed,
+            reading=reading,
             device=device,
             resume=True,
             overwrite=False,
@@ -158,6 +171,7 @@ def _recovered(
     device: str,
     seed: int,
     split_seed: int,
+    reading: Reading,
 ) -> Path:
     """Train what is left; where no step gained anything, the small model is the result."""
     place = out / "recovered.safetensors"
@@ -170,6 +184,7 @@ def _recovered(
             whole,
             data,
             split_seed=split_seed,
+            reading=reading,
             device=device,
             resume=True,
             overwrite=False,
@@ -183,7 +198,7 @@ def _recovered(
     return place if history["best_step"] else small
 
 
-def _exported(final: Path, data: tuple[str, ...], out: Path, split_seed: int) -> list[Path]:
+def _exported(final: Path, data: tuple[str, ...], out: Path, split_seed: int, reading: Reading) -> list[Path]:
     """Write the encoder as ONNX in float and int8, where the extra is installed."""
     folder = out / "onnx"
     if find_spec("onnxruntime") is None or find_spec("onnx") is None:
@@ -196,6 +211,7 @@ def _exported(final: Path, data: tuple[str, ...], out: Path, split_seed: int) ->
             int8=True,
             data=data,
             split_seed=split_seed,
+            reading=reading,
             images=3,
             exporter="torchscript",
             overwrite=True,

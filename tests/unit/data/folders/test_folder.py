@@ -1,11 +1,10 @@
 """A folder is checked as a whole before its first use, and read when asked for."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
+from medcore_prune.data.folders import check
 from medcore_prune.data.folders.folder import folder as open_folder
 from medcore_prune.data.samples import content_hash, image_hash
 
@@ -28,8 +27,7 @@ def test_few_images_are_decoded_before_they_are_asked_for(pairs, monkeypatch, sa
         save(pairs / "images" / f"n{number}x.png", picture(number))
         save(pairs / "masks" / f"n{number}x.png", square())
     read = []
-    # the package's `folder` is the function, not this module
-    monkeypatch.setattr(sys.modules[open_folder.__module__], "read_picture", read.append)
+    monkeypatch.setattr(check, "read_picture", read.append)
     open_folder(pairs)
     assert 16 <= len(read) <= 24
 
@@ -61,7 +59,8 @@ def test_all_problems_are_in_one_message(pairs, save, picture, square):
         open_folder(pairs)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{pairs}: 7 problems to mend before any work starts"
-    found = {line.split(":")[0].strip(): line for line in lines[1:]}
+    found = {line.split(":")[0].strip(): line for line in lines[1:-1]}
+    assert lines[-1] == "  mend them, or leave them out with skip_bad=True"
     assert "broken.png" in found["cannot be read (2)"]
     assert "images/page.png" in found["cannot be read (2)"]
     assert found["empty mask (1)"].endswith(": masks/empty.png")

@@ -132,7 +132,7 @@ def test_unknown_layouts_and_folders(tmp_path):
         folder(tmp_path)
     (tmp_path / "images").rmdir()
     with pytest.raises(
-        DataError, match=r"unknown layout 'kvasir': did you mean 'kvasir_seg'\? available are auto, medsam"
+        DataError, match=r"unknown layout 'kvasir': did you mean 'kvasir_seg'\? available are auto, nifti"
     ):
         folder(tmp_path, layout="kvasir")
     with pytest.raises(DataError, match="expected a folder of images and masks, there is none"):
