@@ -3,6 +3,7 @@
 A layout looks at names only; `folder` reads the files. Adding one means one function under `register_layout`.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
