@@ -89,7 +89,7 @@ class TensorFile:
             raise SafetensorError(f"{name} is of type {found.dtype}, which is not read here")
         values = torch.empty(found.shape, dtype=_KINDS[found.dtype])
         if values.numel():
-            buffer = memoryview(values.reshape(-1).view(torch.uint8).numpy()).cast("B")
+            buffer = values.reshape(-1).view(torch.uint8).numpy().data.cast("B")
             with self._lock:
                 self._stream.seek(found.start)
                 read = self._stream.readinto(buffer)

@@ -36,11 +36,11 @@ class Final:
         costs = {name: count(model) for name, model in self._models.items()}
         before, after = costs[_WHOLE], costs[_SMALL]
         times = compare_latency(self._models, repeats=_ROUNDS)
-        ms = [times[name].median_ms for name in self._models]
+        whole_ms, small_ms = (times[name].median_ms for name in self._models)
         rows = [
             _share("encoder, M parameters", before.params_m, after.params_m, "{:.2f}"),
             _share("encoder, G FLOPs", before.flops_g, after.flops_g, "{:.2f}"),
-            _share("encoder, ms an image, PyTorch", *ms, "{:.1f}"),
+            _share("encoder, ms an image, PyTorch", whole_ms, small_ms, "{:.1f}"),
         ]
         rows += [[f"{path.name}, MB", "", f"{path.stat().st_size / 1e6:.1f}", ""] for path in files if path.is_file()]
         tables = evaluate_all(self._models, self._test, 256, 2.0, self._at_a_time)
