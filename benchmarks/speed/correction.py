@@ -79,11 +79,14 @@ def _runs_of(teacher: nn.Module, work: Callable[[], object]) -> int:
     """
     seen = Counter[str]()
 
-    def see(_module: nn.Module, args: tuple[Tensor, ...], name: str) -> None:
-        seen[name] += len(args[0])
+    def counting(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def see(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            seen[name] += len(args[0])
+
+        return see
 
     handles = [
-        teacher.get_submodule(block.name).register_forward_pre_hook(partial(see, name=block.name))
+        teacher.get_submodule(block.name).register_forward_pre_hook(counting(block.name))
         for block in blocks_of(teacher)
     ]
     try:

@@ -24,6 +24,7 @@ from ...checkpoints.onnx import export_onnx, require_onnx, versions
 from ...checkpoints.onnx_model import open_session
 from ...commands.options import data_option
 from ...commands.work.inputs import ImageOptions, phantom_split, phantoms_tell, read_model
+from ...data.folders.reading import Reading
 from ...evaluation.latency import interleaved
 from ...models.families import build_model, geometry_of
 from ...zoo import WORDS, is_word
@@ -52,6 +53,7 @@ def command(
     image_size: int | None,
     rounds: int,
     data: tuple[str, ...],
+    reading: Reading,
     images: int,
     threads: int,
     out: Path | None,
@@ -60,7 +62,7 @@ def command(
     require_onnx()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        size, contours = _exported(model, image_size, ImageOptions(data), images, place)
+        size, contours = _exported(model, image_size, ImageOptions(data, reading=reading), images, place)
         result = {
             "model": model,
             "image_size": size,

@@ -63,7 +63,7 @@ def test_a_training_that_ruins_the_model_keeps_the_start(images: Path, tmp_path:
     assert all(torch.equal(kept[name], start[name]) for name in start)
 
 
-def test_mistakes_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
+def test_wrong_words_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -76,7 +76,7 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
         str(tmp_path / "a.pth"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip() == "error: --data 'nowhere': expected NAME=DIR, for example kvasir=images/Kvasir-SEG"
 
 

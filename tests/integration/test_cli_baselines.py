@@ -260,7 +260,6 @@ def test_a_failing_criterion_is_one_line(pair: list[str], plugin: Path, tmp_path
         (["--data", "polyps=/nowhere"], "/nowhere: expected a folder"),
         (["--data", "polyps=/nowhere", "--adapted", "/nowhere.pth"], "no such file"),
         (["--data", "a/b=/nowhere"], "data set name 'a/b'"),
-        (["--device", "nonsense"], "device nonsense: not usable here"),
         (["--adapted", "/nowhere.pth"], "no such file"),
         (["--plugin", "/nowhere.py"], "there is no such file"),
         (["--compare", "mine"], "--compare: unknown method of this comparison 'mine'"),

@@ -24,7 +24,7 @@ from medcore_prune.pruning.planning import make_plan
 SIDE = TINY.image_size // TINY.patch_size
 
 
-def by_brightness(teacher: nn.Module, images: Tensor, _boxes: Tensor) -> dict[str, Tensor]:
+def by_brightness(teacher: nn.Module, images: Tensor, _boxes: Tensor, _owner: object = None) -> dict[str, Tensor]:
     """A weighting that differs from token to token and from layer to layer."""
     bright = F.avg_pool2d(images.mean(1, keepdim=True), TINY.patch_size)[:, 0]
     return {name: bright ** (1 + index) for index, name in enumerate(adding_layers(teacher))}

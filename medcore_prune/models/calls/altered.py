@@ -96,11 +96,12 @@ def _own_methods(part: nn.Module) -> Iterator[str]:
 
 
 def _own_hooks(part: nn.Module) -> Iterator[Any]:
-    """Forward hooks of a part that neither its own library nor `masked` put there."""
+    """Forward hooks of a part that neither its own library nor this package put there."""
     homes = {kind.__module__.partition(".")[0] for kind in type(part).__mro__} - {"torch", "builtins"}
+    homes.add(__name__.partition(".")[0])
     for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values()):
         home = str(getattr(hook, "__module__", "")).partition(".")[0]
-        if home not in homes and not isinstance(hook, ZeroChannels):
+        if home not in homes:
             yield hook
 
 

@@ -74,10 +74,11 @@ def test_a_criterion_with_a_statistic_of_its_own_is_one_file(plugin: Path, tmp_p
     # the same by running the model and keeping what enters the layers
     read: dict[str, torch.Tensor] = {}
     group = mp.groups_of(model)[1]
-    group.layer_out.register_forward_pre_hook(lambda _module, args: read.update(x=args[0].detach()))
+    handle = group.layer_out.register_forward_pre_hook(lambda _module, args: read.update(x=args[0].detach()))
     samples = [TinySamples("a", 5)[index] for index in range(5)]
     images, _ = batch_of([(sample.image, sample.box) for sample in samples], Frame(48))
     model.image_encoder(images)
+    handle.remove()
     wanted = group.layer_out.weight.detach().abs().sum(0) * read["x"].flatten(0, -2).square().sum(0).div(5).sqrt()
     torch.testing.assert_close(scores[0, "neurons"].float(), wanted, rtol=1e-4, atol=1e-6)
     plan = mp.plan(model, "h50_m50", "weight_times_input", statistics=statistics)

@@ -157,7 +157,6 @@ def test_half_precision_is_read_to_compute_with(here: Path) -> None:
     [
         (["--out", "a.pth"], r"ends in \.safetensors"),
         (["--method", "nothing"], "nothing"),
-        (["--device", "abacus"], "device abacus: not usable here"),
         (["nowhere.pth"], "no such file"),
         (["pocket", "--data", "own.boxes=boxes.csv"], "there is no --data own=DIR"),
         (["--level", "h99_m99", "--method", "random", "--protect", "12"], "cannot protect 12 of 12"),

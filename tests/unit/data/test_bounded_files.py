@@ -119,7 +119,10 @@ def test_a_folder_that_holds_what_is_no_file_is_refused(tmp_path: Path, name: st
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
         for each in "ab":
-            Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / folder / f"{each}.png")
+            values = (
+                np.arange(64, dtype=np.uint8).reshape(8, 8) if folder == "images" else np.eye(8, dtype=np.uint8) * 255
+            )
+            Image.fromarray(values).save(tmp_path / folder / f"{each}.png")
     (tmp_path / name).unlink(missing_ok=True)
     place(kind, tmp_path / name)
     with pytest.raises(MedcorePruneError, match="a pipe or a device, and no file"):

@@ -120,10 +120,10 @@ def test_an_object_that_is_gone_from_the_grid_is_compared_at_its_own_size(specks
     images, own = EvaluationSet(specks, Frame(48)), EvaluationSet(specks, Frame(48), "original")
     assert images.vanished == ["f1", "f3"]
     assert own.vanished == []
-    assert images.grids == [(256, 256), (900, 1200)] * 2
+    assert [place.grid for place in images.places] == [(256, 256), (900, 1200)] * 2
     assert all(mask.any() for mask in images.true_masks)
     # who finds nothing is worst, and not perfect
-    nothing = score([np.zeros(grid, bool) for grid in images.grids], images)
+    nothing = score([np.zeros(grid, bool) for grid in (place.grid for place in images.places)], images)
     assert set(nothing["empty"]) == {"one"}
     assert nothing["dice"].max() == 0
     for floor in ("box", "ellipse"):
@@ -136,7 +136,7 @@ def test_an_object_that_is_gone_from_the_grid_is_compared_at_its_own_size(specks
         np.testing.assert_allclose(scored["hd95_px"].iloc[[1, 3]], kept["hd95_px"] * 256 / np.sqrt(900 * 1200))
     masks = predict(tiny_sam(), images, batch_size=3)
     alone = predict(tiny_sam(), own, batch_size=1)
-    assert [mask.shape for mask in masks] == images.grids
+    assert [mask.shape for mask in masks] == [place.grid for place in images.places]
     assert all(np.array_equal(masks[place], alone[place]) for place in (1, 3))
 
 

@@ -34,7 +34,7 @@ def test_a_recovery_does_not_choose_by_specks_that_are_gone(specks: Fixed, monke
         judge = _Judge({"fixed": specks}, Frame(48), None)
 
     def nothing(_: object, images: EvaluationSet, **__: object) -> list[np.ndarray]:
-        return [np.zeros(grid, bool) for grid in images.grids]
+        return [np.zeros(grid, bool) for grid in (place.grid for place in images.places)]
 
     monkeypatch.setattr("medcore_prune.training.recover.predict", nothing)
     assert dict(judge(tiny_sam()).means) == {"bf1": 0.0, "dice": 0.0}

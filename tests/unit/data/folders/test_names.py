@@ -42,10 +42,11 @@ def test_names_that_go_together(tmp_path: Path, image: str, mask: str) -> None:
     for number in (1, 2, 3):
         pixels = np.zeros((8, 10), np.uint8)
         pixels[2:6, number : number + 3] = 255
-        for kind, name in (("images", image), ("masks", mask)):
+        shades = np.add.outer(np.arange(8), 3 * np.arange(10)).astype(np.uint8)
+        for kind, name, values in (("images", image, shades), ("masks", mask, pixels)):
             place = tmp_path / kind / name.replace("{}", str(number))
             place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(place, format="JPEG" if place.suffix in (".jfif", ".jpg") else None)
+            Image.fromarray(values).save(place, format="JPEG" if place.suffix in (".jfif", ".jpg") else None)
     samples = folder(tmp_path)
     assert len(samples) == 3
     # each with its own mask
