@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
 from ..evaluation.estimates import Estimate, remedies, seconds_per_image, shared
@@ -30,7 +30,12 @@ class _Step:
     def __call__(self, model: nn.Module, reference: nn.Module | None = None) -> None:
         set_checkpointing(model, self.recomputes)
         sums = Accumulator(model, self.collectors, self.losses, reference=reference)
-        sums.add(*blank_batch(model, self.batch_size))
+        sums.add(*_as_read(*blank_batch(model, self.batch_size)))
+
+
+def _as_read(images: Tensor, boxes: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch with its masks as calibration reads them, one byte a pixel."""
+    return images, boxes, masks.bool()
 
 
 @on_models("model", "reference")

@@ -30,8 +30,8 @@ def real_peak(model: nn.Module, batch: int, needs: tuple[str, ...], losses: tupl
     size = model.image_encoder.img_size
     with measured() as cost:
         images, boxes = torch.rand(batch, 3, size, size), torch.tensor([[0.2, 0.2, 0.6, 0.6]]).repeat(batch, 1) * size
-        masks = torch.zeros(batch, 1, size, size)
-        masks[..., size // 4 : size // 2, size // 4 : size // 2] = 1
+        masks = torch.zeros(batch, 1, size, size, dtype=torch.bool)
+        masks[..., size // 4 : size // 2, size // 4 : size // 2] = True
         kinds = [Need(need).kind for need in needs]
         Accumulator(model, kinds, losses, reference=model).add(images, boxes, masks)
     return cost.peak_bytes
