@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from ..._support.errors import DataError
 from ..._support.progress import track
-from ..images import MaskThreshold, image_shape, read_labels, read_mask
+from ..images import MaskThreshold, image_shape, read_image, read_labels, read_mask
+from ..mask_checks import no_photograph
 from ..prompts import Box, is_outside
 from .contents import read_picture
 from .listing import BAD_FILES, BOX_ONLY, BOX_OUTSIDE, CANNOT_BE_READ, EMPTY, NO_BOX, SIZES_DIFFER, Entry, Listing
@@ -149,8 +150,8 @@ def check_files(listing: Listing, objects: Objects, looks: Looks) -> Listing:
             return
         try:
             shape = image_shape(entry.image)
-            if index % every == 0:
-                read_picture(entry.image)
+            if index % every == 0 and no_photograph(read_image(entry.image)):
+                looks.add_drawn(entry)
             found, tiny, mask_shape = _samples_of(entry, objects, looks)
         except _SizesDifferError as error:
             problems[index] = (SIZES_DIFFER, str(error))
@@ -160,7 +161,7 @@ def check_files(listing: Listing, objects: Objects, looks: Looks) -> Listing:
             if mask_shape != shape:
                 why = why_sizes_differ(entry, shape, mask_shape)
                 problems[index] = (SIZES_DIFFER, f"{entry.image} {_size(shape)}, mask {_size(mask_shape)}{why}")
-            elif is_own_image(entry):
+            elif is_own_image(entry) and not no_photograph(read_image(entry.image)):
                 problems[index] = ("mask that is its own image", str(entry.image))
             elif not found and not tiny:
                 problems[index] = (EMPTY, ", ".join(map(str, entry.masks)) or entry.name)

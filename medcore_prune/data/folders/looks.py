@@ -33,6 +33,7 @@ class Looks:
         self._around: dict[str, float] = {}
         self._names: set[str] = set()
         self._turned: dict[str, int] = {}
+        self._drawn: set[str] = set()
 
     def add(self, entry: Entry, mask: npt.NDArray[np.bool_]) -> None:
         """Look at the mask of a sample, (H, W), with a pixel inside."""
@@ -46,12 +47,25 @@ class Looks:
         if box is not None:
             self._pairs[entry.name] = Pair.of(box, box_from_mask(mask), mask)
 
+    def add_drawn(self, entry: Entry) -> None:
+        """Note an image that is a mask by its values."""
+        self._drawn.add(entry.name)
+
     def report(self, listing: Listing) -> list[str]:
         """Add what must be mended to a listing, and return what one should know."""
         if wrong := misreading(list(self._pairs.values())):
             listing.report("boxes written in another way", wrong)
-        said = [self._polarity(), self._orientation(), "" if wrong else uncovering(self._pairs)]
+        said = [self._images(), self._polarity(), self._orientation(), "" if wrong else uncovering(self._pairs)]
         return [note for note in said if note]
+
+    def _images(self) -> str:
+        names = sorted(self._drawn)
+        if not names:
+            return ""
+        return (
+            f"images look like masks, not like images ({_some(names)} of those that were looked at): are images and "
+            "masks exchanged? No work is done on them: such an image is refused when it is read"
+        )
 
     def _polarity(self) -> str:
         around = sorted(name for name, share in self._around.items() if share >= _NEARLY_ALL_AROUND)
