@@ -100,7 +100,7 @@ def one_image(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     masks = torch.zeros(1, 1, size, size)
     masks[..., size // 4 : size // 2, size // 4 : size // 2] = 1
     images = 0.5 * torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(3)) + 0.5 * masks
-    return images, torch.tensor([[0.25, 0.25, 0.5, 0.5]]) * size, masks
+    return images, torch.tensor([[0.25, 0.25, 0.5, 0.5]]) * size, masks.bool()
 
 
 def test_load_and_prune(model: nn.Module, small: nn.Module, plan: mp.Plan) -> None:
