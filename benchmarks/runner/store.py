@@ -16,7 +16,8 @@ from ..._support.files import atomic_write, read_json_file, sha256_of, write_jso
 from ..._support.memo import Memo
 from ..._support.records import Number, Record, RecordError, Whole, content_hash, matching, within
 from ..._support.temporary import remove_unfinished
-from ...data.csv_table import csv_text, unguarded
+from ...data.csv_table import csv_text, read_written
+from ...evaluation.metrics import TEXTS
 from .fresh import remove_results
 
 
@@ -154,7 +155,6 @@ def read_json(path: Path, root: Path) -> dict[str, Any]:
 RUN_FILE = "run.json"
 FOLDERS = ("cells", "evaluations", "plans", "gallery", "analysis", "calibration")
 """Where a run writes besides `run.json` and the rendered files; what it wrote there goes when it starts over."""
-_TEXTS = ("dataset", "name", "group", "empty")
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ class ResultStore:
         record, table = read_json(path, self.root), path.with_suffix(".csv")
         if not table.is_file() or sha256_of(table) != record.get("sha256"):
             raise ResultsError(f"{table} is missing or not as it was written: delete {path} and run again")
-        return Evaluation(key, _read_table(table), float(record.get("seconds", 0.0)))
+        return Evaluation(key, read_written(table, TEXTS), float(record.get("seconds", 0.0)))
 
     def write_evaluation(self, evaluation: Evaluation, what: Mapping[str, Any]) -> None:
         """Store an evaluation: the table first, so that its record never points to nothing."""
@@ -315,16 +315,6 @@ class ResultStore:
         """Read what `write_analysis` stored, or None."""
         path = self.root / "analysis" / f"{name}.json"
         return read_json(path, self.root) if path.is_file() else None
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read per-image metrics: texts stay texts (an image may be called `NA`, a group 007), numbers to the last bit."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column in table.columns.intersection(list(_TEXTS)):
-        table[column] = [unguarded(text) for text in table[column]]
-    for column in table.columns.difference(list(_TEXTS)):
-        table[column] = [float(value) for value in table[column]]
-    return table
 
 
 def _require_same(now: Mapping[str, Any], then: Mapping[str, Any], root: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .._support.words import few_of
 from .prompts import Box
 
 Array = npt.NDArray[np.float64]
@@ -19,7 +20,6 @@ _NEARLY_ALL, _LEAST_GAIN_OF_A_FIT = 0.93, 0.03
 """How well another way must fit, and how much better than corners: more where it fits loosely, less where exactly."""
 _LEAST_SHARE = 0.8
 _LEAST_COVERED = 0.5
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,8 @@ def uncovering(pairs: Mapping[str, Pair]) -> str:
     few = sorted((name for name in pairs if pairs[name].covered < _LEAST_COVERED), key=lambda n: pairs[n].covered)
     if not few:
         return ""
-    shown = ", ".join(f"{name} {pairs[name].covered:.0%}" for name in few[:_SHOWN])
-    more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
+    shown = few_of([f"{name} {pairs[name].covered:.0%}" for name in few])
     return (
-        f"{len(few)} of {len(pairs)} boxes hold less than half of their mask ({shown}{more}): boxes are x0, y0, x1, y1 "
+        f"{len(few)} of {len(pairs)} boxes hold less than half of their mask ({shown}): boxes are x0, y0, x1, y1 "
         "in pixels of the image, not in shares of it, and of the image that the mask belongs to"
     )

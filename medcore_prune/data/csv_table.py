@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,16 @@ def guarded(cell: Any) -> Any:
 def unguarded(cell: str) -> str:
     """The text that `guarded` made a cell of."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def read_written(path: Path, texts: Collection[str]) -> pd.DataFrame:
+    """Read what `csv_text` wrote: columns of `texts` stay texts (an image may be called `NA`, a group 007), all others
+    are numbers, to the last bit.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in table.columns:
+        table[column] = [unguarded(cell) if column in texts else float(cell or "nan") for cell in table[column]]
+    return table
 
 
 def csv_text(table: pd.DataFrame) -> str:

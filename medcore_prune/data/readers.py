@@ -36,7 +36,7 @@ class Reader:
 
 READERS: Registry[Reader] = Registry(
     "reader",
-    "medcore_prune.data.images",
+    "medcore_prune.data.stored",
     "medcore_prune.readers",
     lambda _, read: Reader(read, read),
     Names(r"(\.[a-z0-9]+)+", "the end of files' names in lower case, such as .nii or .nii.gz"),
@@ -87,3 +87,8 @@ def reader_of(path: Path) -> Reader | None:
     """Return what reads a file; None where nothing does."""
     suffix = suffix_of(path)
     return None if suffix is None else READERS.get(suffix)
+
+
+def reader_for(path: Path) -> Reader:
+    """Return what reads a file; one of no known suffix is tried as an image, which goes by its content."""
+    return reader_of(path) or READERS.get(".png")

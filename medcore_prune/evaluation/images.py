@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._support.ahead import ahead
 from .._support.errors import DataError, MedcorePruneWarning
+from .._support.words import few_of
 from ..data.frame import Frame
 from ..data.masks import resize_mask
 from ..data.prompts import Box
@@ -24,7 +25,6 @@ EvalSize = int | Literal["original"]
 """Side in pixels of the square grid on which masks are compared, or each image's own size."""
 KEPT_BYTES = 2_000_000_000
 """Most bytes of images that an `EvaluationSet` keeps for the next model, in memory and again on a CUDA device."""
-_SHOWN = 3
 _OF_FREE = 4
 """Of a device's free memory, one part in so many is taken for images."""
 
@@ -155,10 +155,9 @@ class EvaluationSet:
         """Which images are compared at their own size, in words; "" where none is."""
         if not (names := self.vanished):
             return ""
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return (
             f"{len(names)} of {len(self)} images of {self.name} are compared at their own size, for their object is "
-            f"gone from the grid of {self._eval_size} x {self._eval_size} pixels: {', '.join(names[:_SHOWN])}{more}"
+            f"gone from the grid of {self._eval_size} x {self._eval_size} pixels: {few_of(names)}"
         )
 
     def warn(self) -> None:

@@ -23,6 +23,10 @@ Empty = Literal["none", "one", "both"]
 HD_PERCENTILE = 95.0
 
 
+TEXTS = ("dataset", "name", "group", "empty")
+"""Columns of a table of `score` that are no numbers."""
+
+
 @dataclass(frozen=True)
 class MaskMetrics:
     """Agreement of one predicted mask with the true one.

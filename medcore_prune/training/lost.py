@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Iterable
 
 from .._support.errors import MedcorePruneWarning
+from .._support.words import few_of
 from ..data.samples import SampleSet
 from .pool import Pool
 
 _HALF = 127
-_SHOWN = 3
 
 
 def warn_of_lost(sets: Iterable[SampleSet], pool: Pool, purpose: str) -> None:
@@ -18,11 +18,10 @@ def warn_of_lost(sets: Iterable[SampleSet], pool: Pool, purpose: str) -> None:
     lost = [name for name, mask in zip(names, masks, strict=True) if int(mask.max()) <= _HALF]
     if not lost:
         return
-    more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
     size = pool.scene(0).masks.shape[-1]
     warnings.warn(
         f"{len(lost)} of {len(names)} {purpose} images have an object that fills half of no pixel at "
-        f"{size} px, at which the model is trained ({', '.join(lost[:_SHOWN])}{more}): they teach "
+        f"{size} px, at which the model is trained ({few_of(lost)}): they teach "
         "it to find nothing; give it a larger input, or leave them out",
         MedcorePruneWarning,
         stacklevel=3,

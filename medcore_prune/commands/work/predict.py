@@ -15,12 +15,13 @@ from ..._support.files import atomic_write, require_writable, together
 from ..._support.journal import Journal
 from ..._support.progress import track
 from ..._support.temporary import remove_unfinished
+from ..._support.words import few_of
 from ...data.folders.names import composed, stem_of
 from ...data.images import is_image_file, read_image
 from ...data.prompts import Box, all_boxes_from_csv
 from ...models.predictor import Predictor
 from .inputs import read_model
-from .outputs.existing import listed, refuse_existing, run_key
+from .outputs.existing import refuse_existing, run_key
 from .overlay import overlay
 
 _FEWEST_PX = 2
@@ -112,13 +113,13 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, tuple[Box, ...]]) -> tuple[li
         named[key] = (*named.get(key, ()), *several)
     if not images:
         inner = sorted(place.name for place in folder.iterdir() if place.is_dir())
-        hint = f"; did you mean a folder in it ({listed(inner)})?" if inner else ""
+        hint = f"; did you mean a folder in it ({few_of(inner)})?" if inner else ""
         raise DataError(f"{folder}: holds no image; expected files such as .png, .jpg or .tif{hint}")
     problems = {
         "two images of one name": twice,
         "row without an image": [name for name in named if name not in images],
     }
-    found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
+    found = [f"{what}: {few_of(names)}" for what, names in problems.items() if names]
     if not found and not named:
         found = ["no row in --boxes: expected one for each object"]
     if found:
@@ -134,7 +135,7 @@ def _refuse_replacing(jobs: Sequence[Job], out: Path, drawn: bool) -> None:
     wanted = [file for job in jobs for file in job.files(out, drawn)]
     inputs = {job.image.resolve() for job in jobs}
     if lost := [str(file) for file in wanted if file.resolve() in inputs]:
-        raise DataError(f"would be written over images that are read: {listed(lost)}; choose another --out")
+        raise DataError(f"would be written over images that are read: {few_of(lost)}; choose another --out")
 
 
 def _doubt(box: Box, shape: Sequence[int]) -> str:

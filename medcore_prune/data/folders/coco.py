@@ -12,7 +12,7 @@ from skimage.draw import polygon2mask
 
 from ..._support.errors import DataError
 from ..._support.files import read_json_file
-from ..images import MOST_PIXELS
+from ..stored import MOST_PIXELS
 from .listing import TWO_IMAGES, Entry, Listing, child, is_file
 from .names import composed, role_of, stem_of
 

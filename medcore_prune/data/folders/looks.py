@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..._support.words import few_of
 from ..box_check import Pair, misreading, uncovering
-from ..images import orientation
 from ..prompts import Box, box_from_mask
+from ..stored import orientation
 from .listing import Entry, Listing
 
 _NEARLY_ALL_AROUND, _MOST_OF_IT = 0.75, 0.5
-_SHOWN = 3
 
 
 class Looks:
@@ -63,7 +63,7 @@ class Looks:
         if not names:
             return ""
         return (
-            f"images look like masks, not like images ({_some(names)} of those that were looked at): are images and "
+            f"images look like masks, not like images ({few_of(names)} of those that were looked at): are images and "
             "masks exchanged? No work is done on them: such an image is refused when it is read"
         )
 
@@ -76,7 +76,7 @@ class Looks:
             return ""
         return (
             f"in {len(around)} of {len(self._names)} masks what is not black lies all around and covers most of the "
-            f"image ({_some(around)}); it is taken for the object: if that is dark on white, invert the masks"
+            f"image ({few_of(around)}); it is taken for the object: if that is dark on white, invert the masks"
         )
 
     def _orientation(self) -> str:
@@ -85,8 +85,8 @@ class Looks:
             return ""
         return (
             f"{len(names)} image{'s are' if len(names) > 1 else ' is'} turned upright by the EXIF orientation "
-            f"({_some([f'{name}: {self._turned[name]}' for name in names])}) and the masks are not; masks are taken as "
-            "drawn on the upright picture: if yours were drawn on the pixels as stored, save the images upright, "
+            f"({few_of([f'{name}: {self._turned[name]}' for name in names])}) and the masks are not; masks are taken "
+            "as drawn on the upright picture: if yours were drawn on the pixels as stored, save the images upright, "
             "without that tag"
         )
 
@@ -120,7 +120,3 @@ def _same(first: Path, second: Path) -> bool:
         return first.stat().st_size == second.stat().st_size and first.read_bytes() == second.read_bytes()
     except OSError:
         return False
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

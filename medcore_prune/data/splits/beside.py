@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..._support.errors import DataError, MedcorePruneWarning
+from ..._support.words import few_of
 from ..samples import SampleSet, image_hashes
 from .manifest import Manifest, read_manifest
 from .near_duplicates import Look, looks_of, warn_between
 from .split import Split, known_names, load_split, split
-
-_SHOWN = 3
 
 
 class TrainedOnWarning(MedcorePruneWarning):
@@ -72,15 +71,11 @@ def warn_of_trained(chosen: Mapping[str, SampleSet], images: Mapping[str, str]) 
         if digest in images
     ]
     if seen:
-        _warn(f"the model was trained on {_first(seen)}: on them it looks better than it is; evaluate other images")
+        _warn(f"the model was trained on {few_of(seen)}: on them it looks better than it is; evaluate other images")
 
 
 def _warn(text: str) -> None:
     warnings.warn(text, TrainedOnWarning, stacklevel=4)
-
-
-def _first(seen: list[str]) -> str:
-    return ", ".join(seen[:_SHOWN]) + (f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else "")
 
 
 def _seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> str:
@@ -97,7 +92,7 @@ def _seen(chosen: Mapping[str, SampleSet], checkpoint: str | Path | None) -> str
         if whole in trained or image in stored.seen
     ]
     if seen:
-        return f"{checkpoint} was trained on {_first(seen)}"
+        return f"{checkpoint} was trained on {few_of(seen)}"
     known = {digest for name in stored.names for digest in stored.content(name)}
     others = {name: samples for name, samples in chosen.items() if not set(samples.hashes()) <= known}
     warn_between(_looks_of_train(stored, str(checkpoint)), looks_of("reported", others))

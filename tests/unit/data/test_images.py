@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.data import images
+from medcore_prune.data import stored
 from medcore_prune.data.images import image_shape, read_image, read_labels, read_mask, to_rgb
 
 RNG = np.random.default_rng(7)
@@ -396,13 +396,13 @@ def test_a_header_of_absurd_size_is_refused_before_memory_is_taken(tmp_path, mon
         read_image(path)
     # values that are there, but too many
     np.save(path, np.zeros((40, 40)))
-    monkeypatch.setattr(images, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(stored, "MOST_PIXELS", 1000)
     with pytest.raises(DataError, match="40 x 40 pixels, expected at most 1000"):
         read_image(path)
 
 
 def test_a_tiff_of_absurd_size_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(stored, "MOST_PIXELS", 1000)
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, np.zeros((40, 40, 3), np.uint16), compression="zlib")
     with pytest.raises(DataError, match="40 x 40 pixels, expected at most 1000"):

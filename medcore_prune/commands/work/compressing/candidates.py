@@ -11,9 +11,12 @@ from torch import nn
 from ...._support.errors import DataError, MedcorePruneError
 from ...._support.files import write_text_atomic
 from ....checkpoints.pruned import save
+from ....data.csv_table import csv_text, read_written
 from ....data.splits.split import Split
-from ....evaluation.evaluate import EvaluationSet, macro_average, predict, score
+from ....evaluation.evaluate import macro_average, predict, score
+from ....evaluation.images import EvaluationSet
 from ....evaluation.intervals import Difference, paired_difference
+from ....evaluation.metrics import TEXTS
 from ....models.families import geometry_of
 from ....pruning.cost import count
 from ....pruning.level import Level
@@ -92,17 +95,13 @@ class Candidates:
 
     def _judged(self, name: str, model: nn.Module) -> pd.DataFrame:
         place = self._folder / f"{name}.validation.csv"
-        if place.is_file():
-            return pd.read_csv(place, dtype={"name": str, "group": str})
-        frame = geometry_of(model).frame
-        tables = []
-        for samples in self._sets:
-            images = EvaluationSet(samples, frame)
-            masks = predict(model, images, batch_size=self._at_a_time, progress=True)
-            tables.append(score(masks, images))
-        table = pd.concat(tables, ignore_index=True).astype({"name": str, "group": str})
-        write_text_atomic(place, table.to_csv(index=False))
-        return table
+        if not place.is_file():
+            frame = geometry_of(model).frame
+            ready = [EvaluationSet(samples, frame, kept_bytes=0) for samples in self._sets]
+            masks = [predict(model, images, batch_size=self._at_a_time, progress=True) for images in ready]
+            tables = [score(each, images) for each, images in zip(masks, ready, strict=True)]
+            write_text_atomic(place, csv_text(pd.concat(tables, ignore_index=True)))
+        return read_written(place, TEXTS)
 
     def _say(self, found: Candidate) -> None:
         cost, dense = count(found.model), count(self._whole)

@@ -1,6 +1,8 @@
 """The steps of a compression, one after the other, each of which leaves its files and is not done twice."""
 
 import shutil
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from ...._support.devices import require_device
 from ...._support.errors import WriteError
 from ...._support.files import atomic_write, exclusive, read_json_file, require_writable, together, write_json_atomic
 from ....data.folders.reading import Reading
+from ....data.samples import subset_hash
 from ....data.splits.beside import split_file
-from ....data.splits.split import Split
+from ....data.splits.split import FRACTIONS, Split
 from ....models.fingerprint import model_hash
 from ....models.tiny_vit.stems import kept_stems
 from ....pruning.level import Level
@@ -23,7 +26,7 @@ from ....training.settings import AdaptSettings, RecoverySettings
 from .. import adapt as adaptation
 from .. import export as exporting
 from .. import recover as recovery
-from ..inputs import ImageOptions, data_record, read_model
+from ..inputs import ImageOptions, read_model
 from ..memory import images_at_a_time
 from ..planning import PruneSettings
 from .candidates import Candidates
@@ -32,61 +35,50 @@ from .report import Final, write_report
 _METHOD = "residual"
 """Which units go: it reads no labels and no reference, and its least squares are those of the correction."""
 _MOST_IMAGES = 8
+_COMPARED = 3
+"""Images that PyTorch and ONNX Runtime are compared on."""
+_LONGEST_BETWEEN_LOOKS = 25
 FORMAT = "medcore_prune.compress/1"
 
 
 def run(
     model: str,
-    data: tuple[str, ...],
+    out: Path,
     keep_contour: float,
     level: Level | None,
     target: Target | None,
     adapt: int,
     recover: int,
-    device: str,
-    out: Path,
-    images: int,
-    batch_size: int,
     onnx: bool,
-    seed: int,
-    split_seed: int,
-    reading: Reading,
     resume: bool,
+    **given: Any,
 ) -> None:
     """Adapt if asked, choose how much goes, cut and correct, recover, export, compare on test images, report."""
-    require_device(device)
+    require_device(given["device"])
     require_writable(out)
     goal = level or target
-    source = ImageOptions(data, split_seed, reading)
+    steps = Steps(out=out, **given)
     asked = {
         "format": FORMAT,
         "model": model_hash(read_model(model)),
-        "sets": data_record_of(source),
         "goal": str(goal) if goal else f"keep contour {keep_contour:g}",
-        **{"adapt": adapt, "recover": recover, "images": images, "batch_size": batch_size},
-        **{"seed": seed, "split_seed": split_seed, "reading": [str(each) for each in reading]},
+        **{"adapt": adapt, "recover": recover},
+        **steps.asked(),
     }
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out / "compress.json"):
         _begin(out, asked, resume)
-        whole = _adapted(model, data, out, adapt, batch_size, device, seed, split_seed, reading)
-        loaded = read_model(whole, device=device)
-        roles = source.roles(whole, {})
-        settings = PruneSettings(method=_METHOD, calibration=images, correct=images, seed=seed, protect=0)
+        place = steps.adapted(model, adapt)
+        whole, roles = read_model(place, device=steps.device), steps.source.roles(place, {})
         with kept_stems():
-            small = _small(loaded, roles, settings, goal, keep_contour, out)
-            final = _recovered(small, whole, data, out, recover, batch_size, device, seed, split_seed, reading)
-            made = _exported(final, data, out, split_seed, reading) if onnx else []
-            table = Final(loaded, read_model(str(final), device=device), roles, _MOST_IMAGES).measured(made)
-        write_report(out, asked, Path(whole), final, table)
+            small = steps.small(whole, roles, goal, keep_contour)
+            final = steps.recovered(small, place, recover)
+            made = steps.exported(final) if onnx else []
+            left = read_model(str(final), device=steps.device)
+            table = Final(whole, left, roles, _MOST_IMAGES).measured(made)
+        write_report(out, asked, Path(place), final, table)
     click.echo(table.text())
     click.echo(f"written: {final.name}{', onnx/' if made else ''} and report.md in {out}")
-
-
-def data_record_of(source: ImageOptions) -> dict[str, Any]:
-    """Which images all sets hold."""
-    sets = source.sets()
-    return data_record(Split(sets, {}, {}, 0, (1.0, 0.0, 0.0)))["train"]
 
 
 def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:
@@ -110,111 +102,107 @@ def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:
     write_json_atomic(place, {"asked": asked})
 
 
-def _adapted(
-    model: str,
-    data: tuple[str, ...],
-    out: Path,
-    steps: int,
-    batch_size: int,
-    device: str,
-    seed: int,
-    split_seed: int,
-    reading: Reading,
-) -> str:
-    if not steps:
-        return model
-    place = out / "adapted.pth"
-    if not place.is_file():
-        given = {"batch_size": batch_size, "learning_rate": AdaptSettings().learning_rate, "seed": seed}
-        adaptation.run(
-            model,
-            data,
-            place,
-            image_size=None,
-            fractions=(0.7, 0.1, 0.2),
-            split_seed=split_seed,
-            reading=reading,
-            device=device,
-            resume=True,
-            overwrite=False,
-            steps=steps,
-            **given,
+@dataclass(frozen=True)
+class Steps:
+    """The steps, each of which gives the file that it left, made now or before; fields are those of the command."""
+
+    out: Path
+    data: tuple[str, ...]
+    reading: Reading
+    split_seed: int
+    device: str
+    seed: int
+    images: int
+    batch_size: int
+
+    @cached_property
+    def source(self) -> ImageOptions:
+        """Where the images come from."""
+        return ImageOptions(self.data, self.split_seed, self.reading)
+
+    @property
+    def _read(self) -> dict[str, Any]:
+        """What the other commands take of it to read the same images."""
+        return {"data": self.data, "split_seed": self.split_seed, "reading": self.reading}
+
+    @property
+    def _trained(self) -> dict[str, Any]:
+        """What both trainings take of it."""
+        alike = {"device": self.device, "batch_size": self.batch_size, "seed": self.seed}
+        return {**self._read, **alike, "resume": True, "overwrite": False}
+
+    def asked(self) -> dict[str, Any]:
+        """What of it the results depend on, as JSON."""
+        return {
+            "sets": {
+                name: {"images": len(part), "sha256": subset_hash(part)} for name, part in self.source.sets().items()
+            },
+            **{"images": self.images, "batch_size": self.batch_size, "seed": self.seed, "split_seed": self.split_seed},
+            "reading": [str(each) for each in self.reading],
+        }
+
+    def adapted(self, model: str, steps: int) -> str:
+        """Fine-tune the model; without steps it is as it was given."""
+        place = self.out / "adapted.pth"
+        if steps and not place.is_file():
+            rate = AdaptSettings().learning_rate
+            adaptation.run(
+                model, out=place, image_size=None, fractions=FRACTIONS, steps=steps, learning_rate=rate, **self._trained
+            )
+        return str(place) if steps else model
+
+    def small(self, whole: nn.Module, roles: Split, goal: Level | Target | None, loss: float) -> Path:
+        """Choose, cut and correct; the chosen candidate becomes the small model, and the others stay beside it."""
+        place, folder = self.out / "small.safetensors", self.out / "candidates"
+        if place.is_file():
+            return place
+        folder.mkdir(exist_ok=True)
+        settings = PruneSettings(
+            method=_METHOD, calibration=self.images, correct=self.images, seed=self.seed, protect=0
         )
-    return str(place)
-
-
-def _small(
-    whole: nn.Module, roles: Split, settings: PruneSettings, goal: Level | Target | None, loss: float, out: Path
-) -> Path:
-    """Choose, cut and correct; the chosen candidate becomes the small model, and the others stay beside it."""
-    place, folder = out / "small.safetensors", out / "candidates"
-    if place.is_file():
+        candidates = Candidates(whole, roles, settings, folder, images_at_a_time(whole, _MOST_IMAGES))
+        chosen = candidates.smallest_within(loss) if goal is None else candidates.of(goal)
+        click.echo(f"taken: {chosen.name}")
+        with together():
+            roles.save(split_file(place))
+            with atomic_write(place) as temporary:
+                shutil.copyfile(folder / f"{chosen.name}.safetensors", temporary)
         return place
-    folder.mkdir(exist_ok=True)
-    candidates = Candidates(whole, roles, settings, folder, images_at_a_time(whole, _MOST_IMAGES))
-    chosen = candidates.smallest_within(loss) if goal is None else candidates.of(goal)
-    click.echo(f"taken: {chosen.name}")
-    with together():
-        roles.save(split_file(place))
-        with atomic_write(place) as temporary:
-            shutil.copyfile(folder / f"{chosen.name}.safetensors", temporary)
-    return place
 
+    def recovered(self, small: Path, whole: str, steps: int) -> Path:
+        """Train what is left; where no step gained anything, the small model is the result."""
+        place = self.out / "recovered.safetensors"
+        if not steps:
+            return small
+        if not place.is_file():
+            recovery.run(
+                str(small),
+                whole,
+                out=place,
+                steps=steps,
+                learning_rate=RecoverySettings().learning_rate,
+                validate_every=max(1, min(_LONGEST_BETWEEN_LOOKS, steps // 4)),
+                patience=0,
+                **self._trained,
+            )
+        history = lineage_of(read_model(str(place))).provenance["recovered"]
+        return place if history["best_step"] else small
 
-def _recovered(
-    small: Path,
-    whole: str,
-    data: tuple[str, ...],
-    out: Path,
-    steps: int,
-    batch_size: int,
-    device: str,
-    seed: int,
-    split_seed: int,
-    reading: Reading,
-) -> Path:
-    """Train what is left; where no step gained anything, the small model is the result."""
-    place = out / "recovered.safetensors"
-    if not steps:
-        return small
-    if not place.is_file():
-        given = {"batch_size": batch_size, "learning_rate": RecoverySettings().learning_rate, "seed": seed}
-        recovery.run(
-            str(small),
-            whole,
-            data,
-            split_seed=split_seed,
-            reading=reading,
-            device=device,
-            resume=True,
-            overwrite=False,
-            out=place,
-            steps=steps,
-            validate_every=max(1, min(25, steps // 4)),
-            patience=0,
-            **given,
-        )
-    history = lineage_of(read_model(str(place))).provenance["recovered"]
-    return place if history["best_step"] else small
-
-
-def _exported(final: Path, data: tuple[str, ...], out: Path, split_seed: int, reading: Reading) -> list[Path]:
-    """Write the encoder as ONNX in float and int8, where the extra is installed."""
-    folder = out / "onnx"
-    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
-        click.echo('note: no ONNX files: they need the extra onnx (pip install "medcore-prune[onnx]")', err=True)
-        return []
-    if not (folder / "comparison.json").is_file():
-        exporting.run(
-            str(final),
-            "encoder",
-            int8=True,
-            data=data,
-            split_seed=split_seed,
-            reading=reading,
-            images=3,
-            exporter="torchscript",
-            overwrite=True,
-            out=folder,
-        )
-    return [folder / "encoder.onnx", folder / "encoder_int8.onnx"]
+    def exported(self, final: Path) -> list[Path]:
+        """Write the encoder as ONNX in float and int8, where the extra is installed."""
+        folder = self.out / "onnx"
+        if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+            click.echo('note: no ONNX files: they need the extra onnx (pip install "medcore-prune[onnx]")', err=True)
+            return []
+        if not (folder / "comparison.json").is_file():
+            exporting.run(
+                str(final),
+                "encoder",
+                int8=True,
+                images=_COMPARED,
+                exporter="torchscript",
+                overwrite=True,
+                out=folder,
+                **self._read,
+            )
+        return [folder / "encoder.onnx", folder / "encoder_int8.onnx"]

@@ -14,8 +14,7 @@ from ...._support.journal import Journal
 from ...._support.records import content_hash
 from ...._support.temporary import remove_unfinished
 from ...._support.version import __version__
-
-_NAMED = 3
+from ...._support.words import few_of
 
 
 def refuse_existing(overwrite: bool, *written: Path | None) -> None:
@@ -23,13 +22,7 @@ def refuse_existing(overwrite: bool, *written: Path | None) -> None:
     refuse_folders(*written)
     there = [str(path) for path in written if path is not None and path.exists()]
     if there and not overwrite:
-        raise WriteError(f"already there: {listed(there)}; choose another name, or give --overwrite")
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first few of some names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        raise WriteError(f"already there: {few_of(there)}; choose another name, or give --overwrite")
 
 
 def run_key(command: str, read: Iterable[str | Path | None], **what: Any) -> str:
@@ -85,9 +78,9 @@ class Results:
             remove_unfinished(folder)
         complete = self._shared is None or self._shared.is_file()
         if not self._anew and complete and self._journal.has(self._key, self.files, self._shared):
+            there = f"{few_of([str(file) for file in self.files])} {'are' if self.files[1:] else 'is'} there"
             click.echo(
-                f"nothing to do: {listed(map(str, self.files))} {'are' if self.files[1:] else 'is'} there, written by "
-                "this command from the same inputs; --overwrite does it again"
+                f"nothing to do: {there}, written by this command from the same inputs; --overwrite does it again"
             )
             return True
         refuse_existing(self.overwrite, *(file for file in self.files if not self._journal.owns(file, self._key)))
