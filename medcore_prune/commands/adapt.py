@@ -9,6 +9,7 @@ from .group import Command
 from .options import (
     FILE,
     Whole,
+    batch_size_option,
     data_option,
     device_option,
     image_size_option,
@@ -38,13 +39,7 @@ from .values import Shares
     help="Shares of the images for training, validation and test.",
 )
 @more("--split-seed", type=Whole(), default=0, help="Seed of that split.")
-@more(
-    "--batch-size",
-    type=Whole(1),
-    default=AdaptSettings.batch_size,
-    metavar="N",
-    help="Images a step.",
-)
+@batch_size_option(AdaptSettings.batch_size)
 @learning_rate_option(AdaptSettings.learning_rate)
 @seed_option("Seed of the order of images and of their augmentation.")
 @resume_option

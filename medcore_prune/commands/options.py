@@ -141,6 +141,11 @@ def steps_option(default: int) -> Callable[[F], F]:
     )
 
 
+def batch_size_option(default: int) -> Callable[[F], F]:
+    """Return a decorator that adds `--batch-size` with this default."""
+    return more("--batch-size", type=Whole(1), default=default, metavar="N", help="Images a step.")
+
+
 def learning_rate_option(default: float) -> Callable[[F], F]:
     """Return a decorator that adds `--learning-rate` with this default."""
     return more(

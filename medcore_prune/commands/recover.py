@@ -12,6 +12,7 @@ from .options import (
     MODEL,
     MODEL_FILE,
     Whole,
+    batch_size_option,
     data_option,
     device_option,
     learning_rate_option,
@@ -37,6 +38,7 @@ from .options import (
 @steps_option(RecoverySettings.steps)
 @device_option
 @click.option("--out", type=FILE, default=Path("recovered.safetensors"), help="The recovered model, .safetensors.")
+@batch_size_option(RecoverySettings.batch_size)
 @learning_rate_option(RecoverySettings.learning_rate)
 @more(
     "--validate-every",

@@ -1,6 +1,7 @@
 """What `medcore-prune recover` does: fine-tune a pruned model towards its teacher, and draw how it went."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def run(
         if not resume:
             state.unlink(missing_ok=True)
         history = recover(small, whole, roles, settings, state_path=state, at_a_time=at_a_time)
-        provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, history)}
+        provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, settings, history)}
         with results.writing(), together():
             if not images.is_phantom:
                 roles.save(split_file(out))
@@ -128,11 +129,14 @@ def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> N
         click.echo(f"note: {pruned} was not cut from this --teacher, whose weights are others", err=True)
 
 
-def _record(start: str, teacher: nn.Module, roles: Split, history: RecoveryHistory) -> dict[str, Any]:
+def _record(
+    start: str, teacher: nn.Module, roles: Split, settings: RecoverySettings, history: RecoveryHistory
+) -> dict[str, Any]:
     return {
         "from": start,
         "teacher": model_hash(teacher),
         "data": data_record(roles),
+        "settings": asdict(settings),
         "steps": len(history.frame),
         "best_step": history.best_step,
         "validation_before": dict(history.start),

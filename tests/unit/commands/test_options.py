@@ -23,10 +23,7 @@ FORMER = {
     ],
     "inspect": ["--model", "--image-size"],
     "evaluate": ["--model", "--image-size", "--boxes", "--layout", "--batch-size"],
-    "recover": [
-        *("--pruned", "--model", "--image-size", "--boxes", "--layout", "--attention", "--checkpointing"),
-        "--batch-size",
-    ],
+    "recover": ["--pruned", "--model", "--image-size", "--boxes", "--layout", "--attention", "--checkpointing"],
     "predict": ["--pruned", "--model", "--image-size"],
     "export": ["--model", "--image-size", "--boxes", "--layout"],
 }

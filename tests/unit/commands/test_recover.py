@@ -37,7 +37,7 @@ def run(*words: str) -> Result:
 
 
 def test_a_recovered_file_keeps_its_plan_and_says_how_it_came_about(here: Path) -> None:
-    result = run("--steps", "3", "--validate-every", "2", "--out", "out.safetensors")
+    result = run("--steps", "3", "--batch-size", "2", "--validate-every", "2", "--out", "out.safetensors")
     assert result.exit_code == 0, result.output
     assert "split: the one beside small.safetensors" in result.output
     assert "of memory" in result.output
@@ -45,6 +45,8 @@ def test_a_recovered_file_keeps_its_plan_and_says_how_it_came_about(here: Path) 
     assert lineage_of(after).plan == lineage_of(before).plan
     found = read_header("out.safetensors").provenance
     assert found["method"] == "none"
+    assert found["recovered"]["settings"]["steps"] == 3
+    assert found["recovered"]["settings"]["batch_size"] == 2
     assert found["recovered"]["from"] == model_hash(before)
     assert found["recovered"]["outcome"] in result.output
     assert found["recovered"]["validations"]["step"] == [0, 2, 3] == list(pd.read_csv("out.validation.csv")["step"])
