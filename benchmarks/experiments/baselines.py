@@ -17,6 +17,7 @@ from ...pruning.plan import Plan
 from ...pruning.surgery import prune
 from ..report import comparison
 from ..report.gallery import make_gallery
+from ..report.hurt import make_hurt
 from ..report.page import Page, write_results
 from ..runner.evaluate import digest, duration
 from ..runner.experiment import Experiment, register_experiment
@@ -100,6 +101,7 @@ class Baselines(Experiment):
             self._analyse(self.statistics[0], jobs)
         if self.settings.gallery:
             make_gallery(self.evaluator, jobs)
+            make_hurt(self.evaluator, jobs)
 
     @staticmethod
     def page(store: ResultStore) -> Page:

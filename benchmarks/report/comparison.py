@@ -9,7 +9,9 @@ from ..._support.errors import ResultsError
 from ...models.groups import FAMILY_NAMES
 from ..runner.store import NO_LEVEL, ResultStore
 from . import tables
+from .answer import answer, answer_grid, mode_of
 from .gallery import shown
+from .hurt import ANALYSIS as HURT
 from .page import Page, Picture, Section
 from .plots import comparison as plots
 from .plots.style import looks
@@ -164,11 +166,18 @@ def difference_frame(summary: Summary) -> pd.DataFrame:
 
 _TERMINAL_INTERVALS = ("bf1", "hd95_px")
 _LEAD = (
-    "Image encoder heads and MLP neurons removed without any recovery, on the same groups, levels, images and seeds; "
-    "judged by the contour."
+    "Attention heads and MLP neurons of the image encoder removed without any recovery: all methods on the same "
+    "groups, levels, images and seeds, judged by the contour. A level such as h50_m70 removes 50 % of the heads and "
+    "70 % of the neurons."
 )
 _GALLERY = (
     "Images of each data set, from the best to the worst contour of the unpruned model; own quotas, first seed. "
+    "Contours are shown on the part around the box."
+)
+
+
+_HURT = (
+    "The images of each set on which the best method of a level loses most contour, beside the unpruned model. "
     "Contours are shown on the part around the box."
 )
 
@@ -187,11 +196,12 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
     levels = len(summary.levels)
     counted = f"{len(summary.methods)} methods × {levels} level{'s' if levels > 1 else ''}"
     ranks = [tables.ranks(summary)] if summary.ranks else []
+    best = [grid] if (grid := answer_grid(summary)) else []
     return Page(
         "Comparison of pruning methods",
         [_LEAD, models],
         list(_sections(store, summary, gallery)),
-        [*(tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS) for mode in summary.modes), *ranks],
+        [*(tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS) for mode in summary.modes), *ranks, *best],
         {
             "comparison": comparison_frame(summary),
             "by_dataset": dataset_frame(summary),
@@ -204,25 +214,31 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
 
 
 def _sections(store: ResultStore, summary: Summary, gallery: bool) -> Iterator[Section]:
-    subject, order = summary.subject, summary.methods
-    absent = [] if summary.ranks else [f"{subject} did not take part."]
-    yield Section(f"Where {subject} stands", absent, [tables.ranks(summary)] if summary.ranks else [])
-    curves = (
-        "Macro averages. Lines: methods; dashed: floors that use no network. The band is the 95 % interval of "
-        f"{subject}. {summary.notice}"
+    order, modes = summary.methods, summary.modes
+    best = answer_grid(summary)
+    best_few = (
+        f"{modes[mode_of(summary)].capitalize()}; macro averages. Strong: the best few over all levels, and "
+        f"{summary.subject}; the band is the 95 % interval of the best. Dashed: floors that use no network. "
+        f"{summary.notice}"
     )
-    drawn = Picture(curves, lambda theme: plots.compression(summary, theme))
-    yield Section("Contours against compression", figures={"compression": drawn})
-    modes = summary.modes
+    curves = Picture(best_few, lambda theme: plots.compression(summary, theme))
+    yield Section("What to take", answer(summary), [best] if best else [], {"compression": curves})
+    if gallery and (hurt := shown(store, summary, HURT)):
+        yield Section("Where it hurts most", [_HURT], html=hurt)
     marks = (
-        "Macro average over data sets; small: 95 % interval. Underlined: best of its level, corrected models apart. "
-        "▼: worse than a floor."
+        "Macro average over data sets; small: 95 % interval. Underlined: the best of its level and what cannot be told "
+        "from it, corrected models apart; nothing where no difference shows, groups are too few, or all lie below a "
+        "floor. ▼: worse than a floor."
     )
     yield Section("Table", [marks], [tables.comparison(summary, mode) for mode in modes], tabs=list(modes.values()))
+    each = Picture(
+        "Boundary F1 of each method, a line for each way; faint: all others; dashed: floors.",
+        lambda theme: plots.each_method(summary, theme),
+    )
     by_set = [tables.by_dataset(summary, metric) for metric in HIGHER_IS_BETTER]
+    yield Section("Method by method", figures={"methods": each})
     yield Section("By data set", grids=by_set, folded=True)
-    if summary.differences:
-        yield _differences(summary)
+    yield from _standing(summary)
     yield Section("What each method removed", figures={"removed": _map(store, summary)})
     if gallery and (pictures := shown(store, summary)):
         yield Section("Gallery", [_GALLERY], html=pictures)
@@ -230,6 +246,15 @@ def _sections(store: ResultStore, summary: Summary, gallery: bool) -> Iterator[S
     cost = cost_grid(store, order)
     yield Section("Cost", grids=[cost] if cost else [])
     yield Section("Methods", grids=[methods_grid(store.run.get("methods", {}), order)])
+
+
+def _standing(summary: Summary) -> Iterator[Section]:
+    """Where the subject stands among the others, and its differences from them."""
+    subject = summary.subject
+    absent = [] if summary.ranks else [f"{subject} did not take part."]
+    yield Section(f"Where {subject} stands", absent, [tables.ranks(summary)] if summary.ranks else [])
+    if summary.differences:
+        yield _differences(summary)
 
 
 def _differences(summary: Summary) -> Section:

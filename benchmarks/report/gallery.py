@@ -1,7 +1,7 @@
 """Pictures for the report: a few images as small PNGs, and everybody's contours on them as lines in one JSON file."""
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +57,26 @@ def make_gallery(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
     if not shown:
         return
     state = {"plans": {**known, **{key: plan.hash for key, plan in wanted.items()}}, "chosen": chosen}
-    images = {name: _few(evaluator, name, places) for name, places in chosen.items()}
+    images = {name: few_of(evaluator, name, places) for name, places in chosen.items()}
     pictures = earlier.get("pictures") or [
-        picture for name, (few, _) in images.items() for picture in _pictures(evaluator.store, name, few)
+        picture for name, (few, _) in images.items() for picture in pictures_of(evaluator.store, few, range(len(few)))
     ]
     for key, name, masks in track(_masks(evaluator, images, shown), "gallery", total=len(images) * len(shown)):
         rows = score(masks, images[name][1], tolerance_px=evaluator.settings.tolerance_px)
-        _add(pictures, rows, key, name, masks)
+        add_masks([picture for picture in pictures if picture["dataset"] == name], rows, key, masks)
     evaluator.store.write_analysis(ANALYSIS, {"state": state, "pictures": pictures})
 
 
-def _few(evaluator: Evaluator, name: str, places: Sequence[int]) -> tuple[Subset, EvaluationSet]:
+def few_of(evaluator: Evaluator, name: str, places: Sequence[int]) -> tuple[Subset, EvaluationSet]:
+    """Images of a data set at some places, and the same made ready."""
     few = Subset(evaluator.inputs.sets[name], tuple(places), name)
     return few, EvaluationSet(few, evaluator.inputs.frame, evaluator.settings.eval_size)
 
 
-def _pictures(store: ResultStore, dataset: str, few: Subset) -> Iterator[dict[str, Any]]:
-    for number, sample in enumerate(few):
+def pictures_of(store: ResultStore, few: Subset, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """Write images as PNGs of these numbers and describe each, no masks predicted yet."""
+    dataset = few.name
+    for number, sample in zip(numbers, few, strict=True):
         path = f"gallery/{dataset}-{number}.png"
         small = _small(sample.image)
         with atomic_write(store.root / path) as temporary:
@@ -108,9 +111,9 @@ def _masks(
             yield key, name, predict(model, ready, postprocess=POSTPROCESS)
 
 
-def _add(pictures: list[dict[str, Any]], rows: pd.DataFrame, key: str, name: str, masks: Masks) -> None:
-    own = [picture for picture in pictures if picture["dataset"] == name]
-    for picture, mask, bf1, dice in zip(own, masks, rows["bf1"], rows["dice"], strict=True):
+def add_masks(pictures: Sequence[dict[str, Any]], rows: pd.DataFrame, key: str, masks: Masks) -> None:
+    """Note what a model predicted on pictures, in their order, with its scores."""
+    for picture, mask, bf1, dice in zip(pictures, masks, rows["bf1"], rows["dice"], strict=True):
         picture["predicted"][key] = {"contours": contours(mask), "bf1": float(bf1), "dice": float(dice)}
 
 
@@ -126,9 +129,9 @@ def contours(mask: npt.NDArray[np.bool_]) -> list[list[list[float]]]:
     ]
 
 
-def shown(store: ResultStore, summary: Summary) -> Markup:
-    """Draw the stored pictures with everybody's contours, a tab a level; empty where the run kept none."""
-    found = store.analysis(ANALYSIS)
+def shown(store: ResultStore, summary: Summary, analysis: str = ANALYSIS) -> Markup:
+    """Draw the stored pictures with the contours that are known, a tab a level; empty where the run kept none."""
+    found = store.analysis(analysis)
     if not found or not found["pictures"]:
         return Markup()
     keys = {key for picture in found["pictures"] for key in picture["predicted"]}
@@ -141,7 +144,7 @@ def shown(store: ResultStore, summary: Summary) -> Markup:
         pictures.append({**picture, "uri": uri, "view": _view(picture["box"], picture["size"])})
     templates = environment()
     templates.filters["path"] = _path
-    gallery = templates.get_template("gallery.html.j2")
+    gallery = templates.get_template(f"{analysis}.html.j2")
     text = gallery.render(
         pictures=pictures, methods=methods, levels=summary.levels, subject=summary.subject, unpruned=UNPRUNED
     )

@@ -166,7 +166,8 @@ def environment() -> Environment:
     )
     found.filters |= {"data_uri": _svg_uri, "cell": _cell}
     found.tests["below"] = lambda text: text.startswith(BELOW_FLOOR)
-    found.globals["css"] = Markup(_read("report.css"))  # the package's own file
+    # the package's own files
+    found.globals |= {"css": Markup(_read("report.css")), "js": Markup(_read("tables.js"))}
     return found
 
 

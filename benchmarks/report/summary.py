@@ -8,7 +8,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..._support.errors import ResultsError
-from ...evaluation.intervals import Array, Bootstrap, Interval, holm, interval, p_value
+from ...evaluation.intervals import (
+    NOT_SIGNIFICANT,
+    TOO_FEW_GROUPS,
+    Array,
+    Bootstrap,
+    Interval,
+    holm,
+    interval,
+    p_value,
+    verdict,
+)
 from ...pruning.level import Level
 from ..runner.methods import table_order
 from ..runner.settings import MODES
@@ -59,7 +69,8 @@ class Row:
 class Difference:
     """The subject minus another method, `method`, paired.
 
-    `p` is the two-sided bootstrap p, `p_holm` corrected over the methods of a mode, level and metric.
+    `p` is the two-sided bootstrap p, `p_holm` corrected over the methods of a mode, level and metric; `groups` the
+    fewest of a data set.
     """
 
     mode: str
@@ -69,18 +80,18 @@ class Difference:
     value: Interval
     p: float
     p_holm: float
+    groups: int
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0 and the corrected p is small."""
-        return not self.value.holds_zero and self.p_holm < SIGNIFICANT
+        """Whether there are groups enough, the interval excludes 0, and the corrected p is small."""
+        return self.verdict not in (TOO_FEW_GROUPS, NOT_SIGNIFICANT)
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` for the subject, or `n.s.` (not significant)."""
-        if not self.significant:
-            return "n.s."
-        return "better" if (self.value.value > 0) == METRICS[self.metric] else "worse"
+        """What `intervals.verdict` says of the subject, where the corrected p is small as well."""
+        said = verdict(self.value.low, self.value.high, self.groups, higher_is_better=METRICS[self.metric])
+        return said if said == TOO_FEW_GROUPS or self.p_holm < SIGNIFICANT else NOT_SIGNIFICANT
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,11 @@ class Summary:
             return None
         own, theirs = self.drawn[place], self.drawn[other]
         return interval(own.points[metric] - theirs.points[metric], own.draws[metric] - theirs.draws[metric])
+
+    def verdict(self, difference: Interval, metric: str = "bf1") -> str:
+        """What the interval of a difference says, for itself: not corrected for several comparisons."""
+        fewest = min(self.groups.values(), default=0)
+        return verdict(difference.low, difference.high, fewest, higher_is_better=METRICS[metric])
 
     def row(self, place: Place) -> Row | None:
         """The row of a mode, level and method, if there is one."""
@@ -194,7 +210,7 @@ def summarise(store: ResultStore, subject: str | None = None, datasets: Collecti
     ]
     return Summary(
         rows=rows,
-        differences=_differences(drawn, order, subject),
+        differences=_differences(drawn, order, subject, min(bootstrap.groups.values(), default=0)),
         ranks=_ranks(drawn, order, subject),
         subject=subject,
         groups=bootstrap.groups,
@@ -310,7 +326,7 @@ def _order(
     return sorted(places, key=key)
 
 
-def _differences(drawn: Mapping[Place, Drawn], order: Sequence[Place], subject: str) -> list[Difference]:
+def _differences(drawn: Mapping[Place, Drawn], order: Sequence[Place], subject: str, groups: int) -> list[Difference]:
     found: list[Difference] = []
     for mode, level in dict.fromkeys(place[:2] for place in order if place[1] != NO_LEVEL):
         own = drawn.get((mode, level, subject))
@@ -322,7 +338,7 @@ def _differences(drawn: Mapping[Place, Drawn], order: Sequence[Place], subject: 
             p = [p_value(values) for values in paired.values()]
             for (place, values), raw, corrected in zip(paired.items(), p, holm(p), strict=True):
                 point = own.points[metric] - drawn[place].points[metric]
-                found.append(Difference(mode, level, place[2], metric, interval(point, values), raw, corrected))
+                found.append(Difference(mode, level, place[2], metric, interval(point, values), raw, corrected, groups))
     return found
 
 

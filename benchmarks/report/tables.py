@@ -146,7 +146,7 @@ def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(
     methods, best = list[str](), set[tuple[int, int]]()
     for level, found in of_levels.items():
         if level != "none":
-            best |= {(len(methods) + place, _FIRST_METRIC + metric) for place, metric in _best(found)}
+            best |= {(len(methods) + place, _FIRST_METRIC + metric) for place, metric in _best(summary, found)}
         methods += [row.method for row in found]
     return Grid(
         f"Macro average, no recovery, {summary.modes[mode]}",
@@ -163,15 +163,27 @@ def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(
 _FIRST_METRIC = 4
 
 
-def _best(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
-    """Row and metric, by number, of the best values of a level; corrected models are looked at apart."""
+def _best(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """Row and metric, by number, of the best values of a level and of those that cannot be told from them.
+
+    Nothing where groups are too few to tell, where no difference shows, or where the best is worse than a floor;
+    corrected models are looked at apart.
+    """
+    if summary.indicative:
+        return
     for column, (metric, higher) in enumerate(HIGHER_IS_BETTER.items()):
         for mode in {row.mode for row in rows}:
-            values = [row.metrics[metric].value for row in rows if row.mode == mode]
-            first = max(values) if higher else min(values)
-            for place, row in enumerate(rows):
-                if row.mode == mode and row.metrics[metric].value == first:
-                    yield place, column
+            of_mode = {place: row for place, row in enumerate(rows) if row.mode == mode}
+            first = (max if higher else min)(of_mode.values(), key=lambda row: row.metrics[metric].value)
+            alike = [place for place, row in of_mode.items() if _is_alike(summary, first, row, metric)]
+            if len(alike) < len(of_mode) and metric not in first.below_floor:
+                yield from ((place, column) for place in alike)
+
+
+def _is_alike(summary: Summary, first: Row, other: Row, metric: str) -> bool:
+    places = ((row.mode, row.level, row.method) for row in (first, other))
+    difference = summary.paired(*places, metric)
+    return first is other or difference is None or difference.holds_zero
 
 
 def _cells(row: Row, intervals: Sequence[str]) -> list[str]:
@@ -236,7 +248,8 @@ def ranks(summary: Summary) -> Grid:
         rows,
         [
             *_notice(summary),
-            "BF1 better, worse: than how many methods significantly: the paired interval excludes 0, Holm's p < 0.05.",
+            "BF1 better, worse: than how many methods significantly: the paired interval excludes 0, Holm's p < 0.05; "
+            f"none below {INDICATIVE_BELOW} groups.",
             *_indicative(summary),
         ],
         left=2,
@@ -253,8 +266,8 @@ def differences(summary: Summary, mode: str) -> Grid:
     of_levels: dict[str, dict[str, list[str]]] = {level: {} for level in summary.levels}
     for d in summary.differences:
         if d.mode == mode:
-            verdict = f"p {d.p_holm:.3f}, {d.verdict}" if d.significant else "n.s."
-            cell = f"{estimate(d.metric, d.value, True)} {verdict}"
+            said = f"p {d.p_holm:.3f}, {d.verdict}" if d.significant else d.verdict
+            cell = f"{estimate(d.metric, d.value, True)} {said}"
             of_levels[d.level].setdefault(d.method, []).append(cell)
     rows, sections = in_blocks(
         (level, [[method, *cells] for method, cells in found.items()]) for level, found in of_levels.items()
@@ -265,8 +278,8 @@ def differences(summary: Summary, mode: str) -> Grid:
         rows,
         [
             *_notice(summary),
-            "Paired bootstrap over groups; p corrected by Holm over the methods of a level and metric; n.s.: the "
-            "interval holds 0, or p is 0.05 or more.",
+            "Paired bootstrap over groups; p corrected by Holm over the methods of a level and metric; not "
+            f"significant: the interval holds 0, or p is 0.05 or more; no verdict below {INDICATIVE_BELOW} groups.",
             *_indicative(summary),
         ],
         sections,

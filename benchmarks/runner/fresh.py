@@ -11,6 +11,7 @@ from ..._support.files import read_json_file, sha256_of
 from ..._support.temporary import remove_unfinished
 
 _KEY = re.compile(r"[0-9a-f]{24}")
+_WITH_PICTURES = ("gallery", "hurt")
 _PICTURE = re.compile(r"gallery/[^/\\]+-[0-9]+\.png")
 _SUMS = re.compile(r"(adapted|reference|reference-weights)-[0-9a-f]{24}")
 
@@ -35,7 +36,8 @@ def remove_results(root: Path, folders: Iterable[str], results_format: str) -> N
 
 
 def _written(place: Path, root: Path, results_format: str) -> Iterator[Path]:
-    pictures = _pictures(root / "analysis" / "gallery.json", root, results_format)
+    records = (root / "analysis" / f"{name}.json" for name in _WITH_PICTURES)
+    pictures = set[Path]().union(*(_pictures(record, root, results_format) for record in records))
     for path in place.rglob("*"):
         if path.is_symlink() or not path.is_file():
             continue

@@ -158,6 +158,10 @@ class Difference(Interval):
     groups: int
 
 
+TOO_FEW_GROUPS, NOT_SIGNIFICANT = "too few groups", "not significant"
+"""Verdicts that are none."""
+
+
 def verdict(low: float, high: float, groups: int, *, higher_is_better: bool) -> str:
     """Say what the interval of a difference means for the first of the two that are compared.
 
@@ -171,9 +175,9 @@ def verdict(low: float, high: float, groups: int, *, higher_is_better: bool) -> 
         of them: a bootstrap over so few groups says little, and over one nothing.
     """
     if groups < INDICATIVE_BELOW:
-        return "too few groups"
+        return TOO_FEW_GROUPS
     if not (low > 0 or high < 0):
-        return "not significant"
+        return NOT_SIGNIFICANT
     return "better" if (low > 0) == higher_is_better else "worse"
 
 

@@ -1,6 +1,6 @@
 """Figures of a summary: metrics against compression, differences, stability of rankings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from ....models.groups import FAMILY_NAMES
 from ....pruning.plan import Plan
 from ...runner.jobs import plan_path
 from ...runner.store import UNPRUNED, ResultStore
-from ..summary import FLOOR_PREFIX, Difference, Summary
+from ..answer import mode_of, shown_methods
+from ..summary import FLOOR_PREFIX, HIGHER_IS_BETTER, Difference, Row, Summary
 from ..tables import METRIC_NAMES
 from .style import Theme, legend_beside, looks, panels
 
@@ -23,52 +24,88 @@ _SHOWN = ("bf1", "hd95_px")
 
 
 def compression(summary: Summary, theme: Theme) -> Figure:
-    """Draw BF1 and HD95 against compression, a panel a metric and quota mode, the floors as lines."""
-    size = (1.2 + 4.6 * len(summary.modes), 6.8)
-    figure, axes = panels(size, len(_SHOWN), len(summary.modes), sharex=True, sharey="row")
-    for row, metric in enumerate(_SHOWN):
-        for column, (mode, title) in enumerate(summary.modes.items()):
-            _curves(axes[row, column], summary, mode, metric, theme)
-            axes[row, column].set_title(title if row == 0 else "")
-        better = "higher" if metric == "bf1" else "lower"
-        axes[row, 0].set_ylabel(f"{METRIC_NAMES[metric]}  ({better} is better)")
-    for axis in axes[-1]:
-        axis.set_xticks(
-            range(len(summary.levels) + 1), ["unpruned", *(_tick(summary, level) for level in summary.levels)]
-        )
-        axis.set_xlabel("level, and encoder parameters removed")
-    legend_beside(figure, axes[0, 0], labelspacing=0.8)
+    """Draw BF1 and HD95 against the parameters removed: the best few methods, floors, the others faint."""
+    mode, strong = mode_of(summary), shown_methods(summary)
+    figure, (axes,) = panels((10.4, 4.2), 1, len(_SHOWN))
+    for axis, metric in zip(axes, _SHOWN, strict=True):
+        _curves(axis, summary, mode, metric, strong, theme)
+        _floors(axis, summary, metric, theme)
+        axis.set_title(METRIC_NAMES[metric])
+        axis.set_xlabel("encoder parameters removed, %")
+        axis.set_ylabel("higher is better" if HIGHER_IS_BETTER[metric] else "lower is better")
+    legend_beside(figure, axes[0], labelspacing=0.8)
     figure.tight_layout(w_pad=2.0)
     return figure
 
 
-def _tick(summary: Summary, level: str) -> str:
-    removed = next(row.cost["params_removed"] for row in summary.rows if row.level == level)
-    return f"{level}\n−{100 * removed:.1f} %"
+def each_method(summary: Summary, theme: Theme) -> Figure | None:
+    """Draw BF1 of every method in a panel of its own, a line a mode, the other methods faint; None without any."""
+    methods = summary.methods
+    if not methods:
+        return None
+    across = min(4, len(methods))
+    down = -(-len(methods) // across)
+    figure, axes = panels((2.6 * across, 2.1 * down + 0.5), down, across, sharex=True, sharey=True)
+    for axis in axes.flat[len(methods) :]:
+        axis.set_axis_off()
+    for axis, method in zip(axes.flat, methods, strict=False):
+        for other in methods:
+            for mode in summary.modes:
+                _line(axis, summary, mode, other, "bf1", color=theme.faint, alpha=0.3, linewidth=0.7)
+        for (mode, title), line in zip(summary.modes.items(), _OF_MODES, strict=False):
+            colour = looks(methods, summary.subject)[method].colour
+            _line(axis, summary, mode, method, "bf1", color=colour, linestyle=line, linewidth=1.9, label=title)
+        _floors(axis, summary, "bf1", theme, named=False)
+        axis.set_title(method, fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("parameters removed, %", fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("BF1", fontsize=8)
+    legend_beside(figure, axes[0, 0])
+    figure.tight_layout(w_pad=1.0)
+    return figure
 
 
-def _curves(axis: Axes, summary: Summary, mode: str, metric: str, theme: Theme) -> None:
-    whole = dict(enumerate(row for row in summary.unpruned_rows if row.method == UNPRUNED))
-    for method, look in looks(summary.methods, summary.subject).items():
-        places = enumerate(summary.levels, start=1)
-        rows = {place: row for place, level in places for row in summary.of(mode, level) if row.method == method}
-        if not rows:
-            continue
-        rows = whole | rows
-        values = [row.metrics[metric].value for row in rows.values()]
-        axis.plot(list(rows), values, label=method, **look.drawn)
-        if method == summary.subject:
-            low, high = ([getattr(row.metrics[metric], end) for row in rows.values()] for end in ("low", "high"))
-            axis.fill_between(list(rows), low, high, color=look.colour, alpha=0.14, linewidth=0, zorder=1)
-    _floors(axis, summary, metric, theme)
+_OF_MODES = ("-", (0, (1, 1.2)), (0, (5, 1.5)))
 
 
-def _floors(axis: Axes, summary: Summary, metric: str, theme: Theme) -> None:
+def _line(axis: Axes, summary: Summary, mode: str, method: str, metric: str, **drawn: Any) -> list[Row]:
+    """Draw a method from the unpruned model through its levels; the rows of the line, none where it has none."""
+    rows = [row for row in summary.of_mode(mode) if row.method == method]
+    if not rows:
+        return []
+    rows = [*(row for row in summary.unpruned_rows if row.method == UNPRUNED), *rows]
+    rows.sort(key=lambda row: row.cost["params_removed"])
+    axis.plot(_removed(rows), [row.metrics[metric].value for row in rows], **drawn)
+    return rows
+
+
+def _removed(rows: Sequence[Row]) -> list[float]:
+    return [100 * row.cost["params_removed"] for row in rows]
+
+
+def _curves(axis: Axes, summary: Summary, mode: str, metric: str, strong: Sequence[str], theme: Theme) -> None:
+    faint = {"color": theme.faint, "alpha": 0.45, "linewidth": 0.9, "zorder": 1.2}
+    label = "other methods"
+    for method in summary.methods:
+        if method not in strong and _line(axis, summary, mode, method, metric, label=label, **faint):
+            label = "_"  # named once
+    styles = looks(summary.methods, summary.subject)
+    for method in strong:
+        rows = _line(axis, summary, mode, method, metric, label=method, **styles[method].drawn)
+        if method == strong[0]:
+            low, high = ([getattr(row.metrics[metric], end) for row in rows] for end in ("low", "high"))
+            axis.fill_between(_removed(rows), low, high, color=styles[method].colour, alpha=0.14, linewidth=0, zorder=1)
+
+
+def _floors(axis: Axes, summary: Summary, metric: str, theme: Theme, named: bool = True) -> None:
     floors = [row for row in summary.unpruned_rows if row.method.startswith(FLOOR_PREFIX)]
     highest = max((row.metrics[metric].value for row in floors), default=0.0)
     for row, dashes in zip(floors, ((0, (2, 2)), (0, (6, 3))), strict=False):
         value = row.metrics[metric].value
         axis.axhline(value, color=theme.faint, linestyle=dashes, linewidth=1.2, zorder=1.5)
+        if not named:
+            continue
         # the upper floor is named above its line and the lower one below, so that they never meet
         shift = {"xytext": (-8, 3)} if value == highest else {"xytext": (-8, -3), "va": "top"}
         name = f"{row.method.removeprefix(FLOOR_PREFIX)} floor"

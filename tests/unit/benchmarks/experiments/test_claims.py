@@ -11,6 +11,7 @@ from medcore_prune.benchmarks.experiments.claims import CLAIMS, stores_in, verdi
 from medcore_prune.benchmarks.experiments.findings import Verdict, judged
 from medcore_prune.benchmarks.experiments.leverage.sweep import HEADLINE
 from medcore_prune.benchmarks.runner.store import ResultStore
+from medcore_prune.evaluation import intervals
 from medcore_prune.evaluation.intervals import Interval
 
 MAIN_MODES = {"one_time": "one-time", "sequential": "sequential"}
@@ -42,6 +43,13 @@ def test_an_interval_around_zero_decides_nothing(low: float, high: float, verdic
     assert judged(Interval((low + high) / 2, low, high)) is verdict
 
 
+@pytest.fixture
+def _few_groups_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The made-up results have three groups a set, of which no verdict would be given."""
+    monkeypatch.setattr(intervals, "INDICATIVE_BELOW", 3)
+
+
+@pytest.mark.usefixtures("_few_groups_are_enough")
 def test_first_on_bf1_takes_every_level_and_significance(tmp_path: Path) -> None:
     store = build(tmp_path)
     for level in ("h40_m30", "h84_m95"):
@@ -54,6 +62,7 @@ def test_first_on_bf1_takes_every_level_and_significance(tmp_path: Path) -> None
     assert findings.first_on_bf1(store).verdict is Verdict.UNDECIDED
 
 
+@pytest.mark.usefixtures("_few_groups_are_enough")
 def test_not_first_anywhere_refutes_being_first(tmp_path: Path) -> None:
     store = build(tmp_path)
     add(store, "own", "h84_m95", "medcore", quality=0.2)

@@ -103,7 +103,9 @@ def test_texts_are_escaped(root: Path) -> None:
         change(root / "run.json", *place, value=value)
     result = report(root)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert "<script" not in (root / "report.html").read_text()
+    page = (root / "report.html").read_text()
+    assert page.count("<script") == 1  # the page's own
+    assert "<script>alert" not in page
     methods = (root / "report.md").read_text().rpartition("### Methods")[2]
     assert "<script" not in methods
     assert "\n# no heading" not in methods

@@ -1,5 +1,6 @@
 """From cells to the figures of the tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,12 @@ def test_differences_are_the_subject_minus_the_other(summary: Summary) -> None:
     gain = found["random", "bf1"]
     own, other = (_row(summary, "own", "h40_m30", name).metrics["bf1"].value for name in ("medcore", "random"))
     assert gain.value.value == pytest.approx(own - other)
-    assert gain.verdict == "better"
     assert found["random", "hd95_px"].value.value < 0
-    assert found["random", "hd95_px"].verdict == "better"
+    # three groups decide nothing, whatever the interval
+    assert (gain.verdict, gain.significant) == ("too few groups", False)
+    enough = {metric: replace(found["random", metric], groups=10) for metric in ("bf1", "hd95_px")}
+    assert {one.verdict for one in enough.values()} == {"better"}
+    assert replace(enough["bf1"], p_holm=0.06).verdict == "not significant"
     # both comparisons are as certain as the draws allow, so Holm doubles the smaller p for each
     assert gain.p == pytest.approx(2 / 301)
     assert gain.p_holm == pytest.approx(2 * 2 / 301)
@@ -71,7 +75,7 @@ def test_differences_are_the_subject_minus_the_other(summary: Summary) -> None:
 def test_an_equal_method_is_not_significantly_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("bench_store").QUALITY, "zero_fisher", 0.7)
     found = [d for d in summarise(build(tmp_path)).differences if d.method == "zero_fisher"]
-    assert {d.verdict for d in found} == {"n.s."}
+    assert {replace(d, groups=10).verdict for d in found} == {"not significant"}
 
 
 def test_unfinished_rows_are_left_out_and_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from bench_store import LEVELS, build, run_record
 
 from medcore_prune.benchmarks.report import comparison, tables
-from medcore_prune.benchmarks.report.summary import Summary, summarise
+from medcore_prune.benchmarks.report.summary import Drawn, Place, Summary, summarise
 from medcore_prune.benchmarks.report.tables import Grid
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.evaluation.intervals import Interval
@@ -75,6 +75,8 @@ def test_ranks_are_printed_for_every_level_and_mode(summary: Summary) -> None:
     rows = tables.ranks(summary).rows
     assert [row[:2] for row in rows] == [[mode, level] for mode in summary.modes.values() for level in LEVELS]
     assert {tuple(row[2:6]) for row in rows} == {("1 of 3",) * 4}
+    assert {tuple(row[6:]) for row in rows} == {("0 of 2", "0 of 2")}
+    rows = tables.ranks(with_groups(summary)).rows
     assert {tuple(row[6:]) for row in rows} == {("2 of 2", "0 of 2")}
 
 
@@ -85,10 +87,41 @@ def test_verdicts_from_few_groups_say_so(summary: Summary, table: Callable[[Summ
 
 
 def test_differences_say_better_or_not_significant(summary: Summary) -> None:
-    rows = tables.differences(summary, "same").rows
+    assert all("too few groups" in cell for cell in tables.differences(summary, "same").rows[0][2:])
+    rows = tables.differences(with_groups(summary), "same").rows
     assert [row[1] for row in rows] == ["random", "zero_fisher"] * 2
     assert all("better" in cell for cell in rows[0][2:])
     assert rows[0][2].startswith("+0.3939 [+")
+
+
+def test_what_is_best_is_underlined_with_what_cannot_be_told_from_it(summary: Summary) -> None:
+    assert not tables.comparison(summary, "own").best
+    found = tables.comparison(with_groups(summary), "own")
+    assert {found.methods[row] for row, _ in found.best} == {"medcore"}
+    assert len(found.best) == len(LEVELS) * 4
+    # of two methods that are alike both are, and where all are alike none is
+    both = replace(with_groups(summary), drawn=alike(summary, "zero_fisher"))
+    assert {found.methods[row] for row, _ in tables.comparison(both, "own").best} == {"medcore", "zero_fisher"}
+    all_three = replace(both, drawn=alike(both, "random"))
+    assert not tables.comparison(all_three, "own").best
+
+
+def with_groups(summary: Summary) -> Summary:
+    """The same figures as if there were groups enough for a verdict."""
+    return replace(
+        summary,
+        indicative=[],
+        groups=dict.fromkeys(summary.groups, 10),
+        differences=[replace(one, groups=10) for one in summary.differences],
+    )
+
+
+def alike(summary: Summary, method: str) -> dict[Place, Drawn]:
+    """Draws in which a method does what medcore does."""
+    return {
+        (mode, level, name): summary.drawn[mode, level, "medcore" if name == method else name]
+        for mode, level, name in summary.drawn
+    }
 
 
 def test_numbers_have_the_digits_of_the_paper() -> None:
