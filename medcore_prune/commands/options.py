@@ -25,7 +25,7 @@ PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 """What commands work on where no images are given."""
 PHANTOMS = (*PHANTOM_SETS, "phantom_ultrasound", "phantom_skin", "phantom_objects")
 CONVENTIONS = ("paper", "full")
-ONNX_PARTS = ("encoder", "whole")
+ONNX_PARTS = ("encoder", "decoder", "whole")
 ONNX_EXPORTERS = ("torchscript", "dynamo")
 
 more = partial(click.option, cls=More)
