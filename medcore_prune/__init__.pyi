@@ -12,6 +12,7 @@ from .calibration.collector import register_collector as register_collector
 from .calibration.estimate import calibration_estimate as calibration_estimate
 from .calibration.sensitivity import block_sensitivity as block_sensitivity
 from .calibration.statistics import Statistics as Statistics
+from .checkpoints.card import model_card as model_card
 from .checkpoints.int8 import Int8Recipe as Int8Recipe
 from .checkpoints.int8 import quantise_onnx as quantise_onnx
 from .checkpoints.onnx import export_onnx as export_onnx
