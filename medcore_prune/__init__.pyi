@@ -19,6 +19,7 @@ from .checkpoints.onnx import export_onnx as export_onnx
 from .checkpoints.onnx_model import OnnxModel as OnnxModel
 from .checkpoints.pruned import load as load
 from .checkpoints.pruned import save as save
+from .checkpoints.push import push as push
 from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
 from .correction.correct import correct as correct

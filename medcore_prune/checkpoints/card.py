@@ -18,7 +18,9 @@ _TITLES = {"dice": "Dice", "iou": "IoU", "bf1": "Boundary F1", "hd95_px": "HD95,
 _UNKNOWN, _NOT_MEASURED = "not stated", "not measured"
 
 
-def model_card(path: str | Path, figures: Figures | None = None, *, license: str | None = None) -> str:
+def model_card(
+    path: str | Path, figures: Figures | None = None, *, license: str | None = None, address: str | None = None
+) -> str:
     """Write the card of a file that `save` wrote.
 
     Every figure stands in the file's header or in `figures`; what is in neither is said to be not measured, or not
@@ -28,6 +30,7 @@ def model_card(path: str | Path, figures: Figures | None = None, *, license: str
         path: The file.
         figures: What an evaluation measured of this very model: `read_figures`.
         license: Its licence, in the Hub's spelling (`apache-2.0`); the file does not hold it.
+        address: Where on the Hub it is to lie, `hf://user/name`.
 
     Returns:
         Markdown with front matter.
@@ -42,7 +45,7 @@ def model_card(path: str | Path, figures: Figures | None = None, *, license: str
             f"the figures are of the model {figures.model_hash[:12]}, {path} holds {header.model_hash[:12]}: evaluate "
             "this file"
         )
-    name = Path(path).stem
+    name = (address or Path(path).stem).rpartition("/")[2]
     front = _front(name, header, figures, license)
     parts = [
         "\n".join(["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---"]),
@@ -54,25 +57,33 @@ def model_card(path: str | Path, figures: Figures | None = None, *, license: str
         "## Figures\n\n" + "\n".join(_figures(header, figures)),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(header, figures)),
         f"## Licence\n\n{license or _UNKNOWN}. The licences of the parent's weights and of the images hold too.",
-        "## How to load it\n\n" + _LOAD.replace("FILE", Path(path).name),
+        "## How to load it\n\n" + _load(Path(path).name, address),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-_LOAD = """\
+_COMMANDS = """\
 ```bash
 pip install medcore-prune
-medcore-prune predict FILE image.png --box 10 20 80 90
+medcore-prune predict {file} image.png --box 10 20 80 90
 ```
 
+"""
+_PYTHON = """\
 ```python
 import medcore_prune as mp
 
-model = mp.load("FILE")
+model = mp.load("{place}")
 mask = mp.Predictor(model).set_image("image.png").predict((10, 20, 80, 90))
 ```
 
 Weights and a JSON header in one safetensors file; nothing in it is executed."""
+
+
+def _load(file: str, address: str | None) -> str:
+    if address is None:
+        return (_COMMANDS + _PYTHON).format(file=file, place=file)
+    return '```bash\npip install "medcore-prune[hub]"\n```\n\n' + _PYTHON.format(place=address)
 
 
 def _front(name: str, header: PrunedHeader, figures: Figures | None, license: str | None) -> dict[str, Any]:
