@@ -81,6 +81,7 @@ from .training.cascade import Cascaded as Cascaded
 from .training.cascade import cascade as cascade
 from .training.cascade import second_pass as second_pass
 from .training.estimate import recovery_estimate as recovery_estimate
+from .training.follow import TensorBoardLog as TensorBoardLog
 from .training.recover import RecoveryHistory as RecoveryHistory
 from .training.recover import recover as recover
 from .training.recover import seconds_per_step as seconds_per_step

@@ -162,6 +162,13 @@ def overwrite_option(command: F) -> F:
     return more("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
 
 
+def tensorboard_option(command: F) -> F:
+    """Add `--tensorboard`."""
+    return more(
+        "--tensorboard", type=FOLDER, metavar="DIR", help="Also write every step for TensorBoard, with the extra of it."
+    )(command)
+
+
 def plugin_option(command: F) -> F:
     """Add `--plugin`."""
     return more(
