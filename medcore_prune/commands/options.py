@@ -26,6 +26,7 @@ PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 PHANTOMS = (*PHANTOM_SETS, "phantom_ultrasound", "phantom_skin", "phantom_objects")
 CONVENTIONS = ("paper", "full")
 ONNX_PARTS = ("encoder", "decoder", "whole")
+MASK_FORMATS = ("png", "dicom-seg")
 ONNX_EXPORTERS = ("torchscript", "dynamo")
 
 more = partial(click.option, cls=More)
