@@ -72,8 +72,9 @@ def run(
             report = quantise_onnx(loaded, files[_ENCODER], int8_file, samples=samples, validation=validation)
             record["int8"] = asdict(report)
             tables += _int8_tables(report)
-        write_json_atomic(comparison, record)
         write_beside(out, parts[0])
+        # last: where it is, everything is
+        write_json_atomic(comparison, record)
     click.echo("\n\n".join(tables))
     click.echo(f"written: {', '.join(place.name for place in written)} and {comparison.name} in {out}")
     click.echo(f"for whoever has no medcore-prune: {out / README} and {SEGMENT}")
