@@ -65,7 +65,7 @@ def model_card(
 _COMMANDS = """\
 ```bash
 pip install medcore-prune
-medcore-prune predict {file} image.png --box 10 20 80 90
+medcore-prune predict {file} image.png --box 10,20,80,90
 ```
 
 """

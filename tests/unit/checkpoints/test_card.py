@@ -114,6 +114,10 @@ def test_the_command_takes_the_evaluation_of_this_file(small: Path) -> None:
     assert "written: small.card.md" in run("card small.safetensors --evaluation ev --license mit")
     card = Path("small.card.md").read_text()
     assert f"{mean:.4f}" in card
+    # the command that it names works
+    line = next(line for line in card.splitlines() if line.startswith("medcore-prune predict"))
+    words = line.removeprefix("medcore-prune ").replace("image.png", "set/images/s0_000000.png")
+    assert "1 mask of 1 image" in run(words.replace("10,20,80,90", "10,10,40,40"))
     assert "It was measured on all images" in card
     with pytest.raises(MedcorePruneError, match="already there"):
         run("card small.safetensors")
