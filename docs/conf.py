@@ -36,7 +36,10 @@ myst_heading_anchors = 3
 default_role = "literal"
 nitpicky = True
 # type variables, and what only the inside of the package makes
-nitpick_ignore_regex = [("py:class", r".*\.[A-Z]"), ("py:class", r".*\.(Part|Entry|Before|TrainSettings|TrainRecord)")]
+nitpick_ignore_regex = [
+    ("py:class", r".*\.[A-Z]"),
+    ("py:class", r".*\.(Part|Entry|Before|TrainSettings|TrainRecord|_finite)"),
+]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"

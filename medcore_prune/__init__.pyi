@@ -12,12 +12,14 @@ from .calibration.collector import register_collector as register_collector
 from .calibration.estimate import calibration_estimate as calibration_estimate
 from .calibration.sensitivity import block_sensitivity as block_sensitivity
 from .calibration.statistics import Statistics as Statistics
+from .checkpoints.card import model_card as model_card
 from .checkpoints.int8 import Int8Recipe as Int8Recipe
 from .checkpoints.int8 import quantise_onnx as quantise_onnx
 from .checkpoints.onnx import export_onnx as export_onnx
 from .checkpoints.onnx_model import OnnxModel as OnnxModel
 from .checkpoints.pruned import load as load
 from .checkpoints.pruned import save as save
+from .checkpoints.push import push as push
 from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
 from .correction.correct import correct as correct
@@ -79,6 +81,7 @@ from .training.cascade import Cascaded as Cascaded
 from .training.cascade import cascade as cascade
 from .training.cascade import second_pass as second_pass
 from .training.estimate import recovery_estimate as recovery_estimate
+from .training.follow import TensorBoardLog as TensorBoardLog
 from .training.recover import RecoveryHistory as RecoveryHistory
 from .training.recover import recover as recover
 from .training.recover import seconds_per_step as seconds_per_step

@@ -5,8 +5,10 @@ The input side is fixed, the batch axis is free. Needs the extra `onnx`: `pip in
 What a file is stands in its metadata, as JSON under `medcore_prune` (`read_facts`):
 
 part        a name in `PARTS`
-inputs      name to shape, type and meaning; the batch is free
+inputs      name to shape, type, range and meaning; the batch is free
+outputs     the same of what comes out
 image_size  side of the input in pixels
+padded      whether an image keeps its aspect and is filled up below and to the right, rather than stretched
 protocol    how images and boxes become inputs (METHOD section 11), with the model's own `pixel_mean` and `pixel_std`
 level       what was pruned, empty where nothing was
 model_hash  of the PyTorch model
@@ -33,14 +35,16 @@ from .._support.alone import alone
 from .._support.errors import MedcorePruneError, require_known
 from .._support.files import atomic_write
 from ..data import phantoms
+from ..data.frame import Frame
 from ..data.samples import Sample
 from ..models.calls.call import on_models
 from ..models.families import encoder_of, family_of, geometry_of
 from ..models.fingerprint import model_hash
-from ..models.protocol import batch_of, embed, low_res_logits
+from ..models.protocol import batch_of, decode, embed, low_res_logits
 from ..models.switches import set_attention
 from ..pruning.surgery import lineage_of
 from .header import PROTOCOL
+from .onnx_shapes import fix_sizes
 from .pruned import protocol_of
 
 LARGEST_DIFFERENCE = 1e-3
@@ -77,15 +81,38 @@ class _Whole(nn.Module):
         return logits, logits.sigmoid()
 
 
+class _Decoder(nn.Module):
+    """embedding (B, C, S / patch, S / patch), box (B, 4) in input pixels -> as `_Whole`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, embedding: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        logits = decode(self.model, embedding, box)
+        return logits, logits.sigmoid()
+
+
 @dataclass(frozen=True)
 class _Part:
     make: Callable[[nn.Module], nn.Module]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    def arguments(self, model: nn.Module, image: Tensor, box: Tensor) -> tuple[Tensor, ...]:
+        """Inputs of the part, made from those of the whole."""
+        with torch.no_grad():
+            return tuple(_GIVEN[name](model, image, box) for name in self.inputs)
 
+
+_GIVEN: Mapping[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    "image": lambda model, image, box: image,
+    "box": lambda model, image, box: box,
+    "embedding": lambda model, image, box: embed(model, image),
+}
 PARTS: dict[str, _Part] = {
     "encoder": _Part(_Encoder, ("image",), ("embedding",)),
+    "decoder": _Part(_Decoder, ("embedding", "box"), ("logits", "probabilities")),
     "whole": _Part(_Whole, ("image", "box"), ("logits", "probabilities")),
 }
 """What can be exported, with the names of its inputs and outputs."""
@@ -150,12 +177,14 @@ def export_onnx(
     """Write a model as ONNX and compare it with PyTorch on images; whole or not at all.
 
     Inputs are those of the model's protocol: `protocol.batch_of` makes them from an image and a box. The file's
-    metadata name the protocol, the input side, the model's hash and the level: `read_facts`.
+    metadata say what goes in and comes out, the protocol, the input side, the model's hash and the level: `read_facts`.
+    Sizes are constants but for the batch, so that ONNX Runtime's `quant_pre_process` takes the file.
 
     Args:
         model: A `Sam` in float32 and evaluation mode, pruned or not.
         path: A name that ends in `.onnx`.
-        part: `encoder`, or `whole` for image and box to logits and probabilities.
+        part: `encoder` for image to embedding, `decoder` for embedding and box to logits and probabilities, or `whole`
+            for image and box to those.
         samples: Images with boxes to compare on, two at least; None draws phantoms.
         exporter: A name in `EXPORTERS`.
 
@@ -175,7 +204,7 @@ def export_onnx(
         raise MedcorePruneError(f"comparing takes at least two images, to try the batch axis: got {len(shown)}")
     both = batch_of([(sample.image, sample.box) for sample in shown], frame, device)
     chosen = PARTS[part]
-    arguments = both[: len(chosen.inputs)]
+    arguments = chosen.arguments(model, *both)
     module = chosen.make(_traceable(model)).eval()
     with atomic_write(path) as temporary:
         start = time.perf_counter()
@@ -186,7 +215,7 @@ def export_onnx(
             EXPORTERS[exporter](module, tuple(value[:2] for value in arguments), chosen, temporary)
         seconds = time.perf_counter() - start
         with saying_why(path):
-            _describe(temporary, model, part)
+            _finish(temporary, model, part, arguments)
             differences = compare(module, temporary, chosen, arguments)
         _refuse_different(differences, path)
         size_bytes = temporary.stat().st_size
@@ -226,26 +255,46 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def _describe(place: Path, model: nn.Module, part: str) -> None:
+def _finish(place: Path, model: nn.Module, part: str, arguments: Sequence[Tensor]) -> None:
+    """Make sizes constants and write the metadata, in place of what the exporter wrote."""
     onnx: Any = import_module("onnx")
-    plan, size = lineage_of(model).plan, geometry_of(model).image_size
-    meanings = {
-        "image": f"(batch, 3, {size}, {size}) float32, RGB in [0, 1]",
-        "box": "(batch, 4) float32, x0, y0, x1, y1 in input pixels",
-    }
+    plan = lineage_of(model).plan
+    content = onnx.load(str(place))
+    named = dict(zip(PARTS[part].inputs, arguments, strict=True))
+    fix_sizes(content, [{name: value[:count].cpu().numpy() for name, value in named.items()} for count in (1, 2)])
     facts = {
         "part": part,
-        "inputs": {name: meanings[name] for name in PARTS[part].inputs},
-        "image_size": size,
+        **_told(content.graph, geometry_of(model).frame),
         "level": plan.level if plan else "",
         "model_hash": model_hash(model),
         "protocol": protocol_of(model) or dict(PROTOCOL),
         "versions": versions(),
     }
-    content = onnx.load(str(place))
     write_facts(content, facts)
     onnx.checker.check_model(content)
     onnx.save(content, str(place))
+
+
+def _told(graph: Any, frame: Frame) -> dict[str, Any]:
+    """What goes in and comes out, and the side of the input, as a file says it."""
+    divided = "the longest side" if frame.padded else "width and height"
+    words = {
+        "image": "RGB, the image's own range brought to [0, 1]",
+        "embedding": "the encoder's, for the decoder",
+        "box": "x0, y0, x1, y1: first and last column and row of the object in pixels of the input, which are those of "
+        f"the image times {frame.size} / {divided}",
+        "logits": "over the whole input; above 0 is object",
+        "probabilities": "over the whole input, in [0, 1]",
+    }
+    told = {
+        kind: {each.name: f"({', '.join(_sizes(each))}) float32, {words[each.name]}" for each in values}
+        for kind, values in (("inputs", graph.input), ("outputs", graph.output))
+    }
+    return {**told, "image_size": frame.size, "padded": frame.padded}
+
+
+def _sizes(value: Any) -> list[str]:
+    return [size.dim_param or str(size.dim_value) for size in value.type.tensor_type.shape.dim]
 
 
 def write_facts(content: Any, facts: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ from ..models.segment_anything import SegmentAnythingFamily, shape_of
 from ..pruning.plan import BlockPlan, Plan, sizes_before, sizes_left, sizes_of
 from ..pruning.surgery import Lineage, lineage_of, prune, remember
 from .header import PADDED, PIXEL_SCALE, PROTOCOL, PrunedHeader, is_pixel_scale, is_sam_kind
+from .hub import fetch, is_address
 
 SAM = SegmentAnythingFamily.name
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -92,7 +93,8 @@ def load(
     full range.
 
     Args:
-        path: What `save` wrote.
+        path: What `save` wrote, or where on the Hub it lies: `hf://user/name`, `hf://user/name@revision` to always get
+            the same; that needs the extra `hub`.
         device: Where the model goes.
         into: The unpruned model of another library (`SamModel(config)`, `timm.create_model(...)`), with any weights, of
             which a copy is cut and filled; a `Sam`, and a model of a family that builds its own, need none.
@@ -107,7 +109,7 @@ def load(
             header that was changed or does not fit the tensors, or weights that are damaged or not finite.
     """
     require_device(device)
-    place = Path(path)
+    place = fetch(str(path)) if is_address(path) else Path(path)
     with _opened(place, device) as (file, header):
         names = list(file.keys())
         found = {name: _slice_kind(place, file, name) for name in names}

@@ -20,6 +20,7 @@ from .options import (
     resume_option,
     seed_option,
     steps_option,
+    tensorboard_option,
 )
 from .values import Shares
 
@@ -42,6 +43,7 @@ from .values import Shares
 @batch_size_option(AdaptSettings.batch_size)
 @learning_rate_option(AdaptSettings.learning_rate)
 @seed_option("Seed of the order of images and of their augmentation.")
+@tensorboard_option
 @resume_option
 @overwrite_option
 def command(**given: Any) -> None:

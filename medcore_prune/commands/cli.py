@@ -22,6 +22,7 @@ COMMANDS = {
         f"{_PACKAGE}.recover", "Fine-tune a pruned model on your images, towards the model that it was cut from"
     ),
     "predict": Listed(f"{_PACKAGE}.predict", "Segment what boxes enclose, in one image or in a folder of images"),
+    "card": Listed(f"{_PACKAGE}.card", "Write the model card of a pruned file: what it is, from what, for what images"),
     "export": Listed(f"{_PACKAGE}.export", "Write a model as ONNX, and compare it with PyTorch under ONNX Runtime"),
 }
 """The commands, in the order in which they are used."""

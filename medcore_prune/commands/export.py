@@ -23,9 +23,9 @@ from .options import (
 @model_argument()
 @click.option(
     "--part",
-    type=click.Choice([*ONNX_PARTS, "both"]),
-    default="both",
-    help="encoder.onnx, whole.onnx (encoder, box prompt and mask decoder), or both.",
+    type=click.Choice([*ONNX_PARTS, "all"]),
+    default="all",
+    help="encoder.onnx, decoder.onnx (box prompt and mask decoder), whole.onnx (the two in one), or all.",
 )
 @click.option(
     "--int8",
@@ -48,10 +48,11 @@ from .options import (
 def command(**given: Any) -> None:
     """Write a model as ONNX, and compare it with PyTorch under ONNX Runtime.
 
-    encoder.onnx takes an image and gives its embedding; whole.onnx takes an
-    image and a box and gives logits and probabilities at low resolution. Any
-    number of images at a time; the input side is the model's. comparison.json
-    beside them holds the differences.
+    encoder.onnx takes an image and gives its embedding; decoder.onnx takes
+    that and a box and gives logits and probabilities at low resolution;
+    whole.onnx does both. Any number of images at a time; the input side is the
+    model's. comparison.json beside them holds the differences, README.md says
+    what goes in and comes out, and segment.py makes masks without this package.
 
     With --int8 a table has Dice, Boundary F1 and HD95 of the encoder in int8
     beside the float model, with paired intervals of the difference.

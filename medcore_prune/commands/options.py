@@ -25,7 +25,8 @@ PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 """What commands work on where no images are given."""
 PHANTOMS = (*PHANTOM_SETS, "phantom_ultrasound", "phantom_skin", "phantom_objects")
 CONVENTIONS = ("paper", "full")
-ONNX_PARTS = ("encoder", "whole")
+ONNX_PARTS = ("encoder", "decoder", "whole")
+MASK_FORMATS = ("png", "dicom-seg")
 ONNX_EXPORTERS = ("torchscript", "dynamo")
 
 more = partial(click.option, cls=More)
@@ -165,6 +166,13 @@ def resume_option(command: F) -> F:
 def overwrite_option(command: F) -> F:
     """Add `--overwrite`."""
     return more("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
+
+
+def tensorboard_option(command: F) -> F:
+    """Add `--tensorboard`."""
+    return more(
+        "--tensorboard", type=FOLDER, metavar="DIR", help="Also write every step for TensorBoard, with the extra of it."
+    )(command)
 
 
 def plugin_option(command: F) -> F:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .group import Command
-from .options import FILE, FOLDER, device_option, model_argument, more, overwrite_option
+from .options import FILE, FOLDER, MASK_FORMATS, device_option, model_argument, more, overwrite_option
 from .values import BoxType
 
 
@@ -24,6 +24,13 @@ from .values import BoxType
 @device_option
 @click.option("--out", type=FOLDER, default=Path("predictions"), help="Folder of the masks.")
 @more(
+    "--format",
+    "form",
+    type=click.Choice(MASK_FORMATS),
+    default="png",
+    help="dicom-seg, of DICOM images: one segmentation an image, which refers to it, with a segment a box.",
+)
+@more(
     "--overlay/--no-overlay",
     "drawn",
     default=True,
@@ -34,7 +41,8 @@ def command(**given: Any) -> None:
     """Segment what boxes enclose, in one image or in a folder of images.
 
     Writes a mask for each box as PNG, 0 and 255, of the image's own size, and a
-    picture with contours and boxes drawn over the image. Images are prepared as
+    picture with contours and boxes drawn over the image; for DICOM images, with
+    --format dicom-seg, segmentations that refer to them. Images are prepared as
     MedSAM's are: made square, and their range scaled to [0, 1].
 
     \b

@@ -23,6 +23,7 @@ from .options import (
     seed_option,
     split_seed_option,
     steps_option,
+    tensorboard_option,
 )
 
 
@@ -56,6 +57,7 @@ from .options import (
 )
 @seed_option("Seed of the order of images and of their augmentation.")
 @split_seed_option
+@tensorboard_option
 @resume_option
 @overwrite_option
 def command(**given: Any) -> None:

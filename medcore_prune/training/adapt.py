@@ -16,6 +16,7 @@ from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import remember_training
 from ..models.protocol import embed
+from .follow import OnStep
 from .loop import batch_loss, train
 from .lost import warn_of_lost
 from .pool import Augmentation, Batch, Pool
@@ -39,6 +40,7 @@ def adapt_pool(
     *,
     validation: Pool | None = None,
     at_a_time: int | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainRecord:
     """Fine-tune a model in place on a pool, as `adapt` on data sets; without validation images the last weights."""
     frame = geometry_of(model).frame
@@ -74,6 +76,7 @@ def adapt_pool(
         validate_start=True,
         identity=identity,
         at_a_time=at_a_time,
+        on_step=on_step,
     )
 
 
@@ -117,6 +120,7 @@ def adapt(
     state_path: str | Path,
     *,
     at_a_time: int | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainRecord:
     """Fine-tune a model in place on data sets.
 
@@ -128,6 +132,8 @@ def adapt(
         settings: How to adapt.
         state_path: Where the resumable state is kept.
         at_a_time: As for `adapt_pool`.
+        on_step: Called after every step with its number and numbers by name (`training.follow.OnStep`), as by
+            `TensorBoardLog`.
 
     Returns:
         As for `adapt_pool`.
@@ -148,6 +154,6 @@ def adapt(
     judged = Pool.of_sets(held, size) if held else None
     if judged is not None:
         warn_of_lost(held, judged, "validation")
-    record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time)
+    record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time, on_step=on_step)
     remember_training(model, places_by_image(train))
     return record

@@ -20,6 +20,7 @@ from .._support.torch_file import read_torch_file
 from ..models.losses import plain_loss
 from ..models.protocol import decode, embed, input_logits
 from ..models.switches import set_training
+from .follow import OnStep, told
 from .pool import Batch
 from .record import Scores, TrainRecord
 from .settings import TrainSettings
@@ -215,6 +216,7 @@ def train(
     identity: str = "",
     at_a_time: int | None = None,
     progress: bool = True,
+    on_step: OnStep | None = None,
 ) -> TrainRecord:
     """Train a model in place; the prompt encoder is frozen and stays so, and what was frozen before stays frozen.
 
@@ -223,7 +225,8 @@ def train(
     `validate_every` steps and after the last, with `validate_start` before the first too: its first score, higher is
     better, chooses the weights; after `patience` looks that show a decline (`record.declined`) the training stops, 0
     for never. At most `at_a_time` images go through the model together; the gradients of the parts are summed, so that
-    results change by rounding alone. Running statistics of batch norms stay as they are.
+    results change by rounding alone. Running statistics of batch norms stay as they are. `on_step` is told of each
+    step.
 
     The model ends in evaluation mode with the best validated weights, or the last ones. A loss or gradient that is not
     finite ends the training with an error; the last saved state stays.
@@ -239,6 +242,8 @@ def train(
     with _training(model, state.optimiser):
         if validate and every and validate_start and not state.record.validations:
             state.judge(validate)
+            if on_step:
+                on_step(0, told(state.record, 0, None))
         for step in track(
             range(state.step, settings.steps), label, total=settings.steps, done=state.step, show=progress
         ):
@@ -254,6 +259,8 @@ def train(
                 state.judge(validate)
             if state.step % settings.save_every == 0 or judged or last or state.unsaved_seconds > SAVE_AFTER_S:
                 state.save()
+            if on_step:
+                on_step(state.step, told(state.record, state.step, learning_rate_at(step, settings)))
     if state.best is not None:
         model.load_state_dict(state.best)
     return state.record

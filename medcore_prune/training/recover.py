@@ -32,6 +32,7 @@ from ..models.pairs import remember_training, require_cut_from
 from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
+from .follow import OnStep
 from .loop import learning_rate_at, train
 from .lost import warn_of_lost
 from .objective import RecoveryObjective
@@ -156,6 +157,7 @@ def recover(
     state_path: str | Path | None = None,
     at_a_time: int | None = None,
     progress: bool = True,
+    on_step: OnStep | None = None,
 ) -> RecoveryHistory:
     """Fine-tune a pruned model in place towards its teacher.
 
@@ -177,6 +179,8 @@ def recover(
             weights, to the last bit on one kind of processor and number of threads. None keeps none.
         at_a_time: Most images that go through the model together, for less memory; by default a whole batch.
         progress: Show how far it is.
+        on_step: Called after every step with its number and numbers by name (`training.follow.OnStep`), as by
+            `TensorBoardLog`.
 
     Returns:
         Losses, validations, and what was kept.
@@ -210,6 +214,7 @@ def recover(
             identity=identity,
             at_a_time=at_a_time,
             progress=progress,
+            on_step=on_step,
         )
     remember_training(model, places_by_image(parts.train))
     return RecoveryHistory.of(record, training)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..._support.devices import require_device
-from ..._support.files import exclusive, together, write_json_atomic
+from ..._support.files import exclusive, require_writable, together, write_json_atomic
 from ...checkpoints.sam import save_training_checkpoint
 from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
@@ -21,6 +21,7 @@ from ...models.families import geometry_of
 from ...models.protocol import batch_of
 from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
+from ...training.follow import TensorBoardLog
 from ...training.record import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings
 from ...zoo import is_word
@@ -121,10 +122,13 @@ def run(
     device: str,
     resume: bool,
     overwrite: bool,
+    tensorboard: Path | None = None,
     **given: Any,
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together."""
     require_device(device)
+    require_writable(tensorboard)
+    on_step = TensorBoardLog(tensorboard) if tensorboard else None
     images = ImageOptions(data, split_seed, reading)
     model = named_model(model, images, "adapt")
     reference = None if is_word(model) else Path(model)
@@ -146,7 +150,7 @@ def run(
             state.unlink(missing_ok=True)
         _say_roles(roles)
         _warn_of_one_group(roles)
-        record = adapt(trained, roles.train, roles.validation, settings, state, at_a_time=at_a_time)
+        record = adapt(trained, roles.train, roles.validation, settings, state, at_a_time=at_a_time, on_step=on_step)
         dependence = image_dependence(trained, _some_images(roles.train, trained))
         with results.writing(), together():
             roles.save(split_file(out))

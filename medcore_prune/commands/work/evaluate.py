@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,22 @@ import pandas as pd
 from torch import nn
 
 from ..._support.devices import require_device
-from ..._support.files import require_writable, together, write_text_atomic
+from ..._support.files import require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.journal import Journal
+from ...checkpoints.header import is_pruned_file
+from ...checkpoints.pruned import read_header
 from ...data.csv_table import csv_text
 from ...data.folders.reading import Reading
 from ...data.samples import SampleSet, subset_hash
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import macro_average, predict, score
+from ...evaluation.figures import FILE_NAME as FIGURES
+from ...evaluation.figures import Figures, averages, figures_json, images_of
 from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.images import KEPT_BYTES, EvalSize, EvaluationSet
 from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference, verdict
 from ...models.families import geometry_of
+from ...models.fingerprint import model_hash
 from ...models.tiny_vit.stems import kept_stems
 from .inputs import ImageOptions, named_model, read_model, require_own_images, say_notice
 from .memory import fit
@@ -31,7 +36,7 @@ from .table import Table
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
 _MM = "hd95_mm"
 _MOST_IMAGES = 16
-_FILES = ("summary.md", "images.csv")
+_FILES = ("summary.md", "images.csv", FIGURES)
 _COMPARED = ("dice", "bf1", "hd95_px")
 HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False, _MM: False}
 
@@ -83,8 +88,39 @@ def run(
     say_notice(source)
     if results is not None:
         with results.writing(), together():
-            _write(tables, against, notes, *files)
+            _write(tables, against, notes, *files[:2])
+            hashes = {name: subset_hash(part) for name, part in sets.items()}
+            measured = Measured(role, eval_size, tolerance_px, source.is_phantom, hashes)
+            found = [measured.of(_hash_of(name, loaded[name]), tables, name) for name in names]
+            write_json_atomic(files[2], figures_json(found))
         click.echo(f"written: {', '.join(map(str, files))}")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What models were measured on, for what goes on of it: fields are those of `Figures`."""
+
+    role: str
+    grid: EvalSize
+    tolerance_px: float
+    phantoms: bool
+    hashes: Mapping[str, str]
+
+    def of(self, model_hash: str, tables: Tables, name: str) -> Figures:
+        """The figures of a model, whose table has this name, beside those of the floors."""
+        floors = {
+            other.removeprefix("floor: "): {metric: each.value for metric, each in averages(table).items()}
+            for other, table in tables.items()
+            if other.startswith("floor: ")
+        }
+        images = images_of(tables[name], self.hashes)
+        on = (self.role, str(self.grid), self.tolerance_px, self.phantoms, images)
+        return Figures(model_hash, *on, averages(tables[name]), floors)
+
+
+def _hash_of(name: str, model: nn.Module) -> str:
+    """The hash that a file says of its model, which is run in float32 where half precision is stored."""
+    return read_header(name).model_hash if is_pruned_file(name) else model_hash(model)
 
 
 def _batch_size(name: str, model: nn.Module, images: int, models: int) -> int:

@@ -12,6 +12,7 @@ from ..._support.files import require_writable, write_json_atomic
 from ..._support.journal import Journal
 from ...checkpoints.int8 import Int8Report, quantise_onnx
 from ...checkpoints.onnx import PARTS, OnnxReport, export_onnx, require_onnx
+from ...checkpoints.onnx_folder import README, SEGMENT, refuse_others, write_beside
 from ...data.folders.reading import Reading
 from ...data.samples import Sample, SampleSet, image_hash, subset_hash
 from ...evaluation.intervals import INDICATIVE_BELOW, verdict
@@ -36,11 +37,12 @@ def run(
     out: Path,
 ) -> None:
     """Write each part, prove it, and keep the differences; then the encoder in int8, and what that does to masks."""
-    parts = [*PARTS] if part == "both" else [part]
+    parts = [*PARTS] if part == "all" else [part]
     if int8 and _ENCODER not in parts:
-        raise click.UsageError("--int8 is of the encoder: give --part encoder or both")
+        raise click.UsageError("--int8 is of the encoder: give --part encoder or all")
     require_onnx()
     require_writable(out)
+    refuse_others(out)
     files = {name: out / f"{name}.onnx" for name in parts}
     int8_file = out / f"{_INT8}.onnx"
     comparison = out / "comparison.json"
@@ -70,9 +72,12 @@ def run(
             report = quantise_onnx(loaded, files[_ENCODER], int8_file, samples=samples, validation=validation)
             record["int8"] = asdict(report)
             tables += _int8_tables(report)
+        write_beside(out, parts[0])
+        # last: where it is, everything is
         write_json_atomic(comparison, record)
     click.echo("\n\n".join(tables))
     click.echo(f"written: {', '.join(place.name for place in written)} and {comparison.name} in {out}")
+    click.echo(f"for whoever has no medcore-prune: {out / README} and {SEGMENT}")
     if validation:
         say_notice(source)
 

@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import click
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from ..._support.devices import require_device
 from ..._support.errors import DataError
-from ..._support.files import atomic_write, require_writable, together
+from ..._support.files import require_writable, together
 from ..._support.journal import Journal
 from ..._support.progress import track
 from ..._support.temporary import remove_unfinished
@@ -19,9 +17,11 @@ from ..._support.words import few_of
 from ...data.folders.names import composed, stem_of
 from ...data.images import is_image_file, read_image
 from ...data.prompts import Box, all_boxes_from_csv
+from ...models.fingerprint import model_hash
 from ...models.predictor import Predictor
 from .inputs import read_model
 from .outputs.existing import refuse_existing, run_key
+from .outputs.masks import FORMATS, Segmented, write_picture
 from .overlay import overlay
 
 _FEWEST_PX = 2
@@ -35,11 +35,18 @@ class Job:
     image: Path
     boxes: tuple[Box, ...]
 
-    def files(self, out: Path, drawn: bool = True) -> list[Path]:
+    def files(self, way: "_Way") -> list[Path]:
         """The masks, in the boxes' order, then the overlay, where one is drawn."""
-        numbered = len(self.boxes) > 1
-        masks = [out / f"{self.name}_mask{f'_{place}' if numbered else ''}.png" for place in range(len(self.boxes))]
-        return [*masks, *([out / f"{self.name}_overlay.png"] if drawn else [])]
+        masks = [way.out / name for name in FORMATS[way.form].files(self.name, len(self.boxes))]
+        return [*masks, *([way.out / f"{self.name}_overlay.png"] if way.drawn else [])]
+
+
+class _Way(NamedTuple):
+    """What is written, and where."""
+
+    out: Path
+    form: str
+    drawn: bool
 
 
 def run(
@@ -48,6 +55,7 @@ def run(
     box: tuple[Box, ...],
     boxes: Path | None,
     device: str,
+    form: str,
     drawn: bool,
     overwrite: bool,
     out: Path,
@@ -56,24 +64,27 @@ def run(
     require_device(device)
     require_writable(out)
     jobs, without = _jobs(image, box, boxes)
-    _refuse_replacing(jobs, out, drawn)
+    way = _Way(out, form, drawn)
+    FORMATS[form].require(*(job.image for job in jobs))
+    _refuse_replacing(jobs, way)
     journal = Journal(out / ".predict.run", overwrite)
     remove_unfinished(out)
-    shared = run_key("predict", (model,), drawn=drawn, device=device)
+    shared = run_key("predict", (model,), drawn=drawn, device=device, form=form)
     keys = {job: run_key(shared, (job.image,), boxes=job.boxes) for job in jobs}
-    todo = [job for job in jobs if overwrite or not journal.has(keys[job], job.files(out, drawn))]
+    todo = [job for job in jobs if overwrite or not journal.has(keys[job], job.files(way))]
     refuse_existing(
         overwrite,
-        *(file for job in todo for file in job.files(out, drawn) if not journal.owns(file, keys[job])),
+        *(file for job in todo for file in job.files(way) if not journal.owns(file, keys[job])),
     )
     if done := len(jobs) - len(todo):
         click.echo(f"done before, by the same model with the same boxes: {done} of {_counted(len(jobs), 'image')}")
     if not todo:
         return
-    predictor = Predictor(read_model(model, device=device))
+    loaded = read_model(model, device=device)
+    predictor, by = Predictor(loaded), (Path(model).name, model_hash(loaded))
     for job in track(todo, "predicting", total=len(jobs), done=done):
-        with journal.writing(keys[job], job.files(out, drawn)), together():
-            _segment(predictor, job, out, drawn)
+        with journal.writing(keys[job], job.files(way)), together():
+            _segment(predictor, job, way, by)
     masks = sum(len(job.boxes) for job in todo)
     bare = f"; {_counted(without, 'image')} without a box left out" if without else ""
     click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(todo), 'image')} in {out}{bare}")
@@ -131,8 +142,8 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, tuple[Box, ...]]) -> tuple[li
     return [Job(name, path, named[name]) for name, path in images.items() if name in named], len(without)
 
 
-def _refuse_replacing(jobs: Sequence[Job], out: Path, drawn: bool) -> None:
-    wanted = [file for job in jobs for file in job.files(out, drawn)]
+def _refuse_replacing(jobs: Sequence[Job], way: _Way) -> None:
+    wanted = [file for job in jobs for file in job.files(way)]
     inputs = {job.image.resolve() for job in jobs}
     if lost := [str(file) for file in wanted if file.resolve() in inputs]:
         raise DataError(f"would be written over images that are read: {few_of(lost)}; choose another --out")
@@ -153,7 +164,7 @@ def _doubt(box: Box, shape: Sequence[int]) -> str:
     return ""
 
 
-def _segment(predictor: Predictor, job: Job, out: Path, drawn: bool) -> None:
+def _segment(predictor: Predictor, job: Job, way: _Way, by: tuple[str, str]) -> None:
     image = read_image(job.image)
     for box in job.boxes:
         if note := _doubt(box, image.shape[:2]):
@@ -163,13 +174,8 @@ def _segment(predictor: Predictor, job: Job, out: Path, drawn: bool) -> None:
         masks = [predictor.predict(box) for box in job.boxes]
     except DataError as error:
         raise DataError(f"{job.image}: {error}") from error
-    *places, picture = job.files(out)
-    for place, mask in zip(places, masks, strict=True):
-        _write(place, mask.astype(np.uint8) * 255)
-    if drawn:
-        _write(picture, overlay(image, masks, list(job.boxes)))
-
-
-def _write(place: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    with atomic_write(place) as temporary:
-        Image.fromarray(pixels).save(temporary)
+    places = job.files(way)
+    picture = places.pop() if way.drawn else None
+    FORMATS[way.form].write(places, Segmented(job.image, masks, job.boxes, *by))
+    if picture is not None:
+        write_picture(picture, overlay(image, masks, list(job.boxes)))

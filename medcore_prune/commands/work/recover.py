@@ -10,7 +10,7 @@ from torch import nn
 
 from ..._support.devices import require_device
 from ..._support.errors import CheckpointError
-from ..._support.files import atomic_write, exclusive, together, write_text_atomic
+from ..._support.files import atomic_write, exclusive, require_writable, together, write_text_atomic
 from ...checkpoints.pruned import save
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
@@ -19,6 +19,7 @@ from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...pruning.surgery import lineage_of
 from ...training.estimate import recovery_estimate
+from ...training.follow import TensorBoardLog
 from ...training.recover import RecoveryHistory, recover
 from ...training.settings import RecoverySettings
 from .inputs import (
@@ -49,10 +50,13 @@ def run(
     resume: bool,
     overwrite: bool,
     out: Path,
+    tensorboard: Path | None = None,
     **given: Any,
 ) -> None:
     """Check everything, fine-tune, and write the model with its curves and its history."""
     require_device(device)
+    require_writable(tensorboard)
+    on_step = TensorBoardLog(tensorboard) if tensorboard else None
     require_suffix(out, ".safetensors")
     state = out.with_suffix(".state.pt")
     images = ImageOptions(data, split_seed, reading)
@@ -83,7 +87,7 @@ def run(
             return
         if not resume:
             state.unlink(missing_ok=True)
-        history = recover(small, whole, roles, settings, state_path=state, at_a_time=at_a_time)
+        history = recover(small, whole, roles, settings, state_path=state, at_a_time=at_a_time, on_step=on_step)
         provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, settings, history)}
         with results.writing(), together():
             if not images.is_phantom:

@@ -48,12 +48,13 @@ def test_onnx_runtime_gives_what_pytorch_gives(small: nn.Module, part: str, tmp_
     # restated: from the file alone, at a batch that the comparison did not use
     session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
     images, boxes = batch_of([(sample.image, sample.box) for sample in TinySamples("other", 5)], Frame(48))
-    given = {"image": images.numpy()} | ({"box": boxes.numpy()} if part == "whole" else {})
-    got = session.run(None, given)
     with torch.no_grad():
-        expected = low_res_logits(small, images, boxes) if part == "whole" else small.image_encoder(images)  # type: ignore[operator]
+        embedding: torch.Tensor = small.image_encoder(images)  # type: ignore[operator]
+        expected = embedding if part == "encoder" else low_res_logits(small, images, boxes)
+    values = {"image": images.numpy(), "box": boxes.numpy(), "embedding": embedding.numpy()}
+    got = session.run(None, {each.name: values[each.name] for each in session.get_inputs()})
     torch.testing.assert_close(torch.from_numpy(got[0]), expected, rtol=1e-3, atol=1e-4)
-    if part == "whole":
+    if part != "encoder":
         torch.testing.assert_close(torch.from_numpy(got[1]), expected.sigmoid(), rtol=1e-3, atol=1e-4)
     facts = json.loads({p.key: p.value for p in onnx.load(str(tmp_path / "a.onnx")).metadata_props}["medcore_prune"])
     assert facts["level"] == lineage_of(small).plan.level  # type: ignore[union-attr]
@@ -131,7 +132,7 @@ def test_what_cannot_be_exported_is_said_before_work(small: nn.Module, tmp_path:
     pytest.importorskip("onnxruntime")
     place = tmp_path / "a.onnx"
     for arguments, message in (
-        ({"part": "decoder"}, "unknown part 'decoder': expected one of encoder, whole"),
+        ({"part": "neck"}, "unknown part 'neck': expected one of encoder, decoder, whole"),
         ({"exporter": "none"}, "unknown exporter 'none'"),
         ({"samples": samples()[:1]}, "at least two images"),
     ):

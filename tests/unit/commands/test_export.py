@@ -58,7 +58,7 @@ def test_int8_is_judged_on_the_validation_images_of_the_split(trained: Path) -> 
 
 def test_int8_without_the_encoder_is_wrong_usage(trained: Path) -> None:
     result = CliRunner().invoke(cli, ["export", "model.safetensors", "--part", "whole", "--int8"])
-    assert (result.exit_code, "give --part encoder or both" in result.output) == (2, True)
+    assert (result.exit_code, "give --part encoder or all" in result.output) == (2, True)
     assert not (trained / "onnx").exists()
 
 
@@ -68,3 +68,19 @@ def test_an_int8_file_that_is_there_is_kept(trained: Path) -> None:
     result = CliRunner().invoke(cli, INT8.split())
     assert "already there: onnx/encoder_int8.onnx" in str(result.exception)
     assert [path.name for path in (trained / "onnx").iterdir()] == ["encoder_int8.onnx"]
+
+
+def test_the_folder_is_complete_for_whoever_has_no_package(trained: Path) -> None:
+    result = CliRunner().invoke(cli, ["export", "model.safetensors", "--images", "2", "--out", "onnx"])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "for whoever has no medcore-prune: onnx/README.md and segment.py" in result.stdout
+    shown = {path.name for path in (trained / "onnx").iterdir() if not path.name.startswith(".")}
+    parts = {"encoder.onnx", "decoder.onnx", "whole.onnx"}
+    assert shown == parts | {"comparison.json", "README.md", "segment.py"}
+
+
+def test_a_readme_of_somebody_else_is_kept(trained: Path) -> None:
+    (trained / "README.md").write_text("mine")
+    result = CliRunner().invoke(cli, ["export", "model.safetensors", "--part", "decoder", "--out", "."])
+    assert "README.md is not of an export" in str(result.exception)
+    assert ((trained / "README.md").read_text(), (trained / "decoder.onnx").exists()) == ("mine", False)

@@ -25,6 +25,8 @@ WRITTEN = {
     "plan.json": f"{PRUNED} --out other.safetensors --plan-out plan.json",
     "blocks.png": "inspect model.safetensors --out blocks.png",
     "tables/summary.md": f"evaluate model.safetensors {DATA} --eval-size 32 --out tables",
+    "tables/figures.json": f"evaluate model.safetensors {DATA} --eval-size 32 --out tables",
+    "model.card.md": "card model.safetensors",
     "tables/images.csv": f"evaluate model.safetensors {DATA} --eval-size 32 --out tables",
     "recovered.safetensors": f"recover model.safetensors --teacher model.safetensors {TRAINED} "
     "--validate-every 0 --out recovered.safetensors",

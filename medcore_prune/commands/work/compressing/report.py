@@ -9,16 +9,20 @@ from torch import nn
 
 from ...._support.errors import DataError
 from ...._support.files import write_json_atomic, write_text_atomic
+from ....checkpoints.card import model_card
+from ....checkpoints.pruned import read_header
+from ....data.samples import subset_hash
 from ....data.splits.split import Split
 from ....evaluation.evaluate import macro_average
 from ....evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ....evaluation.latency import compare_latency
 from ....pruning.cost import count
-from ..evaluate import METRICS, evaluate_all
+from ..evaluate import METRICS, Measured, evaluate_all
 from ..table import Table
 
 _WHOLE, _SMALL = "before", "after"
 _ROUNDS = 5
+_GRID, _TOLERANCE_PX = 256, 2.0
 
 
 class Final:
@@ -30,6 +34,13 @@ class Final:
         if not self._test:
             raise DataError("there is no test image to compare on: give that part a larger share")
         self._at_a_time = dict.fromkeys(self._models, at_a_time)
+
+    def card(self, final: Path) -> str:
+        """The card of the small file, with its figures on the test images; after `measured`."""
+        hashes = {name: subset_hash(samples) for name, samples in self._test.items()}
+        # --data names folders alone
+        measured = Measured("test", _GRID, _TOLERANCE_PX, phantoms=False, hashes=hashes)
+        return model_card(final, measured.of(read_header(final).model_hash, self._tables, _SMALL))
 
     def measured(self, files: Sequence[Path]) -> Table:
         """Measure both: a row a figure, before and after, and the paired difference where there is one."""
@@ -43,7 +54,7 @@ class Final:
             _share("encoder, ms an image, PyTorch", whole_ms, small_ms, "{:.1f}"),
         ]
         rows += [[f"{path.name}, MB", "", f"{path.stat().st_size / 1e6:.1f}", ""] for path in files if path.is_file()]
-        tables = evaluate_all(self._models, self._test, 256, 2.0, self._at_a_time)
+        self._tables = tables = evaluate_all(self._models, self._test, _GRID, _TOLERANCE_PX, self._at_a_time)
         return Table(["test images", _WHOLE, _SMALL, "difference, 95 % interval"], [*rows, *_contours(tables)])
 
 

@@ -12,7 +12,15 @@ from torch import nn
 
 from ...._support.devices import require_device
 from ...._support.errors import WriteError
-from ...._support.files import atomic_write, exclusive, read_json_file, require_writable, together, write_json_atomic
+from ...._support.files import (
+    atomic_write,
+    exclusive,
+    read_json_file,
+    require_writable,
+    together,
+    write_json_atomic,
+    write_text_atomic,
+)
 from ....data.folders.reading import Reading
 from ....data.samples import subset_hash
 from ....data.splits.beside import split_file
@@ -26,6 +34,7 @@ from ....training.settings import AdaptSettings, RecoverySettings
 from .. import adapt as adaptation
 from .. import export as exporting
 from .. import recover as recovery
+from ..card import card_file
 from ..inputs import ImageOptions, read_model
 from ..memory import images_at_a_time
 from ..planning import PruneSettings
@@ -75,10 +84,12 @@ def run(
             final = steps.recovered(small, place, recover)
             made = steps.exported(final) if onnx else []
             left = read_model(str(final), device=steps.device)
-            table = Final(whole, left, roles, _MOST_IMAGES).measured(made)
+            comparison = Final(whole, left, roles, _MOST_IMAGES)
+            table = comparison.measured(made)
+        write_text_atomic(card_file(final), comparison.card(final))
         write_report(out, asked, Path(place), final, table)
     click.echo(table.text())
-    click.echo(f"written: {final.name}{', onnx/' if made else ''} and report.md in {out}")
+    click.echo(f"written: {final.name}{', onnx/' if made else ''}, {card_file(final).name} and report.md in {out}")
 
 
 def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:
