@@ -22,6 +22,7 @@ from .options import (
     more,
     overwrite_option,
     plugin_option,
+    precision_option,
     seed_option,
     split_seed_option,
 )
@@ -63,6 +64,7 @@ from .options import (
 )
 @click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
 @device_option
+@precision_option("fp32", "tf32")
 @click.option("--out", type=FILE, default=Path("pruned.safetensors"), help="Pruned model, .safetensors.")
 @more(
     "--calibration",

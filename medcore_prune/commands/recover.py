@@ -11,6 +11,7 @@ from .options import (
     FILE,
     MODEL,
     MODEL_FILE,
+    TRAINED,
     Whole,
     data_option,
     device_option,
@@ -18,6 +19,7 @@ from .options import (
     model_argument,
     more,
     overwrite_option,
+    precision_option,
     resume_option,
     seed_option,
     split_seed_option,
@@ -36,6 +38,7 @@ from .options import (
 @data_option()
 @steps_option(RecoverySettings.steps)
 @device_option
+@precision_option(default=TRAINED)
 @click.option("--out", type=FILE, default=Path("recovered.safetensors"), help="The recovered model, .safetensors.")
 @learning_rate_option(RecoverySettings.learning_rate)
 @more(

@@ -20,6 +20,7 @@ from .._support.devices import processor
 from .._support.errors import BudgetError, ResultsError
 from .._support.files import read_json_file, user_cache, write_json_atomic
 from .._support.memo import Memo
+from .._support.precision import current_precision
 from .._support.records import content_hash
 from ..evaluation.latency import interleaved, noise
 from ..models.families import blocks_of, geometry_of
@@ -164,6 +165,7 @@ def _about(model: nn.Module, batch: int) -> dict[str, Any]:
         "encoder": asdict(geometry_of(model)),
         "dtype": str(next(model.parameters()).dtype),
         "device": torch.cuda.get_device_name(device) if on_gpu else processor(),
+        "precision": current_precision(device),
         "threads": 0 if on_gpu else torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,

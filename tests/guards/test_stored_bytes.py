@@ -94,7 +94,7 @@ def test_statistics(tmp_path: Path) -> None:
         text = file.metadata()["medcore_prune"]
     assert text == (
         '{"format": 2, "header": {"kind": "fisher", "role": "adapted", "dataset": "a", "samples": [["1.png", "ab"]], '
-        '"losses": ["plain", "band"], "band_radius_px": 3, "model_hash": "m", "mixed_precision": false, '
+        '"losses": ["plain", "band"], "band_radius_px": 3, "model_hash": "m", "precision": "fp32", '
         f'"reference_hash": ""}}, "count": 1, "data_hash": "{header.data_hash}", "progress": 1, '
         '"checksums": {"x": 3573961104}}'
     )

@@ -84,7 +84,7 @@ def test_bfloat16_is_near(tmp_path: Path) -> None:
     model, base = tiny_sam(), tiny_sam(1)
     layer = next(iter(prunable_layers(model)))
     here = sums(model, base, tmp_path / "cpu", needs=["fisher"])
-    there = sums(on_gpu(model), on_gpu(base), tmp_path / "gpu", needs=["fisher"], mixed_precision=True)
+    there = sums(on_gpu(model), on_gpu(base), tmp_path / "gpu", needs=["fisher"], precision="bf16")
     assert 0 < far(there.fisher("a", layer)[0], here.fisher("a", layer)[0]) < 0.2
 
 

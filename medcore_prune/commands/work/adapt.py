@@ -9,8 +9,8 @@ import click
 import torch
 from torch import nn
 
-from ..._support.devices import require_device
 from ..._support.files import exclusive, together, write_json_atomic
+from ..._support.precision import Precision
 from ...checkpoints.sam import save_training_checkpoint
 from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
@@ -35,6 +35,7 @@ from .inputs import (
     require_suffix,
 )
 from .memory import fit
+from .precision import training_in_precision
 
 
 def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 16) -> torch.Tensor:
@@ -110,6 +111,7 @@ def _warn_if_blind(dependence: float) -> None:
         )
 
 
+@training_in_precision
 def run(
     model: str | None,
     data: tuple[str, ...],
@@ -119,12 +121,13 @@ def run(
     split_seed: int,
     reading: Reading,
     device: str,
+    precision: Precision,
     resume: bool,
     overwrite: bool,
     **given: Any,
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together."""
-    require_device(device)
+    given["precision"] = precision
     images = ImageOptions(data, split_seed, reading)
     model = named_model(model, images, "adapt")
     reference = None if is_word(model) else Path(model)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..._support.devices import require_device
 from ..._support.errors import DataError
 from ..._support.files import atomic_write, require_writable, together
 from ..._support.journal import Journal
+from ..._support.precision import Precision
 from ..._support.progress import track
 from ..._support.temporary import remove_unfinished
 from ..._support.words import few_of
@@ -23,6 +23,7 @@ from ...models.predictor import Predictor
 from .inputs import read_model
 from .outputs.existing import refuse_existing, run_key
 from .overlay import overlay
+from .precision import in_precision
 
 _FEWEST_PX = 2
 
@@ -42,24 +43,25 @@ class Job:
         return [*masks, *([out / f"{self.name}_overlay.png"] if drawn else [])]
 
 
+@in_precision()
 def run(
     model: str,
     image: Path,
     box: tuple[Box, ...],
     boxes: Path | None,
     device: str,
+    precision: Precision,
     drawn: bool,
     overwrite: bool,
     out: Path,
 ) -> None:
     """Check images and boxes, then segment them one after the other."""
-    require_device(device)
     require_writable(out)
     jobs, without = _jobs(image, box, boxes)
     _refuse_replacing(jobs, out, drawn)
     journal = Journal(out / ".predict.run", overwrite)
     remove_unfinished(out)
-    shared = run_key("predict", (model,), drawn=drawn, device=device)
+    shared = run_key("predict", (model,), drawn=drawn, device=device, precision=precision)
     keys = {job: run_key(shared, (job.image,), boxes=job.boxes) for job in jobs}
     todo = [job for job in jobs if overwrite or not journal.has(keys[job], job.files(out, drawn))]
     refuse_existing(

@@ -7,9 +7,9 @@ from typing import Any
 import click
 from torch import nn
 
-from ..._support.devices import require_device
 from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, together, write_text_atomic
+from ..._support.precision import Precision
 from ...checkpoints.pruned import save
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
@@ -34,10 +34,12 @@ from .inputs import (
     say_notice,
 )
 from .memory import fit
+from .precision import training_in_precision
 
 _AVERAGED = 10  # steps: the loss of one says as much of its few images as of the model
 
 
+@training_in_precision
 def run(
     model: str,
     teacher: str | None,
@@ -45,13 +47,14 @@ def run(
     split_seed: int,
     reading: Reading,
     device: str,
+    precision: Precision,
     resume: bool,
     overwrite: bool,
     out: Path,
     **given: Any,
 ) -> None:
     """Check everything, fine-tune, and write the model with its curves and its history."""
-    require_device(device)
+    given["precision"] = precision
     require_suffix(out, ".safetensors")
     state = out.with_suffix(".state.pt")
     images = ImageOptions(data, split_seed, reading)
@@ -83,7 +86,7 @@ def run(
         if not resume:
             state.unlink(missing_ok=True)
         history = recover(small, whole, roles, settings, state_path=state, at_a_time=at_a_time)
-        provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, history)}
+        provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, history, precision)}
         with results.writing(), together():
             if not images.is_phantom:
                 roles.save(split_file(out))
@@ -128,11 +131,14 @@ def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> N
         click.echo(f"note: {pruned} was not cut from this --teacher, whose weights are others", err=True)
 
 
-def _record(start: str, teacher: nn.Module, roles: Split, history: RecoveryHistory) -> dict[str, Any]:
+def _record(
+    start: str, teacher: nn.Module, roles: Split, history: RecoveryHistory, precision: Precision
+) -> dict[str, Any]:
     return {
         "from": start,
         "teacher": model_hash(teacher),
         "data": data_record(roles),
+        "precision": precision,
         "steps": len(history.frame),
         "best_step": history.best_step,
         "validation_before": dict(history.start),

@@ -21,6 +21,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+from ..._support.precision import current_precision
 from ..families import encoder_of, family_of
 from ..fingerprint import lines_of
 from ..switches import RUNNING_NORMS
@@ -50,7 +51,7 @@ class Stems:
 
     def of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Tokens (B, h, w, C) of images (B, 3, S, S)."""
-        run = (str(images.device), str(images.dtype), _autocast(images))
+        run = (str(images.device), str(images.dtype), _autocast(images), current_precision(images.device))
         weights = _digest(_state(model), *run, *(line for part in _parts(model) for line in lines_of(part)))
         # one by one, so that what comes of an image does not depend on those beside it
         return torch.cat([self._one(model, weights, image[None]) for image in images])

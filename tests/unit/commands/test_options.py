@@ -6,10 +6,20 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from medcore_prune._support import precision
 from medcore_prune.checkpoints.onnx import EXPORTERS, PARTS
 from medcore_prune.commands.cli import COMMANDS, cli
 from medcore_prune.commands.group import GONE, Command
-from medcore_prune.commands.options import CONVENTIONS, ONNX_EXPORTERS, ONNX_PARTS, PHANTOMS, Setting, Whole, set_option
+from medcore_prune.commands.options import (
+    CONVENTIONS,
+    ONNX_EXPORTERS,
+    ONNX_PARTS,
+    PHANTOMS,
+    PRECISIONS,
+    Setting,
+    Whole,
+    set_option,
+)
 from medcore_prune.commands.work.inputs import PHANTOM_TEST
 from medcore_prune.commands.work.planning import PruneSettings
 from medcore_prune.data import phantoms
@@ -73,6 +83,7 @@ def test_help_shows_what_most_people_need_first(name: str) -> None:
 def test_names_that_options_list_are_those_there_are() -> None:
     assert list(PHANTOMS) == phantoms.available()
     assert list(CONVENTIONS) == list(cost.CONVENTIONS)
+    assert PRECISIONS == precision.PRECISIONS
     assert (list(ONNX_PARTS), list(ONNX_EXPORTERS)) == (list(PARTS), list(EXPORTERS))
     calibration = next(each for each in found("prune").params if each.name == "calibration")
     assert calibration.default == PruneSettings.calibration
