@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from .._support.errors import CriterionError
-from .._support.precision import exactly
 from ..calibration.collector import prunable_layers
 from ..calibration.layer_gradients import LayerBatch, watching
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
+from ..models.precision import exactly
 from ..models.protocol import embed
 from ..scoring.criterion import Criterion
 from ..scoring.registry import register_criterion

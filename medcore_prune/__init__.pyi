@@ -3,7 +3,6 @@
 from . import data as data
 from . import zoo as zoo
 from ._support.errors import MedcorePruneError as MedcorePruneError
-from ._support.precision import computing as computing
 from ._support.registry import load_plugin as load_plugin
 from .calibration.calibrate import calibrate as calibrate
 from .calibration.collector import Collector as Collector
@@ -21,6 +20,7 @@ from .checkpoints.pruned import load as load
 from .checkpoints.pruned import save as save
 from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
+from .checkpoints.transformers_folder import save_transformers as save_transformers
 from .correction.correct import correct as correct
 from .correction.search.plan import searched_plan as searched_plan
 from .correction.settings import BlockCorrection as BlockCorrection
@@ -40,6 +40,7 @@ from .models.families import register_family as register_family
 from .models.groups import StructuredGroup as StructuredGroup
 from .models.groups import groups_of as groups_of
 from .models.pairs import require_aligned as require_aligned
+from .models.precision import computing as computing
 from .models.predictor import Predictor as Predictor
 from .models.segment_anything import build_sam as build_sam
 from .models.switches import checkpointing as checkpointing
@@ -54,6 +55,7 @@ from .pruning.plan import Plan as Plan
 from .pruning.planning import make_plan as make_plan
 from .pruning.planning import plan as plan
 from .pruning.planning import plan_from_scores as plan_from_scores
+from .pruning.regular import regular_level as regular_level
 from .pruning.surgery import masked as masked
 from .pruning.surgery import parameter_masks as parameter_masks
 from .pruning.surgery import prune as prune

@@ -12,7 +12,6 @@ import click
 from ..._support.devices import require_device
 from ..._support.errors import RegistryError
 from ..._support.files import exclusive
-from ..._support.precision import Precision, computing
 from ..._support.registry import Registry
 from ..._support.version import __version__
 from ...calibration.calibrate import calibrate
@@ -22,6 +21,7 @@ from ...commands.group import INTERRUPTED
 from ...commands.work.memory import images_at_a_time
 from ...defaults import DEFAULTS
 from ...evaluation.memory import measured
+from ...models.precision import Precision, computing
 from ...models.tiny_vit.stems import kept_stems
 from ...pruning.level import Level
 from ...training.settings import RecoverySettings

@@ -23,7 +23,6 @@ from torch import nn
 from .._support.devices import refuse_half, require_default_dtype
 from .._support.errors import StatisticsError
 from .._support.files import require_writable, user_cache
-from .._support.precision import products_in
 from .._support.progress import duration, track
 from ..data.samples import SampleSet
 from ..data.splits.split import Data, training_samples
@@ -31,6 +30,7 @@ from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
+from ..models.precision import products_in
 from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
 from .job import Images, Job, Runner, read_batch
 from .statistics import Statistics

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from .._support.errors import StatisticsError
 from .._support.files import atomic_write, parse_json, read_json_file, write_json_atomic
-from .._support.precision import Precision
 from .._support.records import FormatError, Number, Record, Whole
 from .._support.tensor_file import TensorFile
+from ..models.precision import Precision
 from .collector import Need, layout_of
 
 FORMAT = 2

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import StatisticsError
-from .._support.precision import Precision, autocast, exactly
 from ..data.masks import band_radius, boundary_band
 from ..defaults import DEFAULTS
 from ..models.losses import band_term, plain_loss
+from ..models.precision import Precision, autocast, exactly
 from ..models.protocol import decode, embed, input_logits, rounds_of, rows_of
 from .collector import LOSSES, Collector, check_losses, faults_named, get_collector, is_own, prunable_layers, shapes_of
 from .layer_gradients import LayerBatch, Pair, Round, watching

@@ -26,6 +26,7 @@ PHANTOM_SETS = ("phantom_polyp_a", "phantom_polyp_b", "phantom_polyp_c")
 PHANTOMS = (*PHANTOM_SETS, "phantom_ultrasound", "phantom_skin", "phantom_objects")
 CONVENTIONS = ("paper", "full")
 PRECISIONS = ("fp32", "tf32", "bf16")
+FORMATS = ("onnx", "transformers")
 ONNX_PARTS = ("encoder", "whole")
 ONNX_EXPORTERS = ("torchscript", "dynamo")
 

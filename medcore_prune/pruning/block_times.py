@@ -20,11 +20,11 @@ from .._support.devices import processor
 from .._support.errors import BudgetError, ResultsError
 from .._support.files import read_json_file, user_cache, write_json_atomic
 from .._support.memo import Memo
-from .._support.precision import current_precision
 from .._support.records import content_hash
 from ..evaluation.latency import interleaved, noise
 from ..models.families import blocks_of, geometry_of
 from ..models.groups import StructuredGroup, groups_of
+from ..models.precision import current_precision
 from ..models.protocol import embed
 from .budget import Key, min_keep
 from .planning import plan_of_counts

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import SurgeryError
-from .._support.precision import exactly
 from ..models.calls.altered import ZeroChannels, refuse_hooked
 from ..models.calls.call import on_models, undisturbed, working_on
 from ..models.families import blocks_of, family_of
 from ..models.family import Block
 from ..models.groups import StructuredGroup, groups_of
+from ..models.precision import exactly
 from ..models.protocol import embed
 from .plan import BlockPlan, Plan, sizes_left, sizes_of
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from .._support.devices import require_default_dtype
 from .._support.errors import MedcorePruneError
 from .._support.files import atomic_write
-from .._support.precision import autocast, products_in, training_precision
 from .._support.progress import track
 from .._support.torch_file import read_torch_file
 from ..models.losses import plain_loss
+from ..models.precision import autocast, products_in, training_precision
 from ..models.protocol import decode, embed, input_logits
 from ..models.switches import set_training
 from .pool import Batch

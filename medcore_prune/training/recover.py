@@ -19,7 +19,6 @@ from torch import nn
 from .._support.ahead import StepsAhead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
-from .._support.precision import training_precision
 from .._support.records import Flag, Number, Record, Whole, content_hash
 from ..data.frame import Frame
 from ..data.samples import SampleSet, Subset, places_by_image, subset_hash
@@ -30,6 +29,7 @@ from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import remember_training, require_cut_from
+from ..models.precision import training_precision
 from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ..._support.files import exclusive, together, write_json_atomic
-from ..._support.precision import Precision
 from ...checkpoints.sam import save_training_checkpoint
 from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
@@ -18,6 +17,7 @@ from ...data.splits.beside import after, split_file
 from ...data.splits.split import Split, split
 from ...evaluation.estimates import Estimate
 from ...models.families import geometry_of
+from ...models.precision import Precision
 from ...models.protocol import batch_of
 from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate

@@ -12,7 +12,6 @@ from torch import nn
 
 from ..._support.files import require_writable, together, write_text_atomic
 from ..._support.journal import Journal
-from ..._support.precision import Precision
 from ...data.csv_table import csv_text
 from ...data.folders.reading import Reading
 from ...data.samples import SampleSet, subset_hash
@@ -22,6 +21,7 @@ from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.images import KEPT_BYTES, EvalSize, EvaluationSet
 from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference, verdict
 from ...models.families import geometry_of
+from ...models.precision import Precision
 from ...models.tiny_vit.stems import kept_stems
 from .inputs import ImageOptions, named_model, read_model, require_own_images, say_notice
 from .memory import fit

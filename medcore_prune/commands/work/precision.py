@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any
 
 from ..._support.devices import require_device
-from ..._support.precision import PRECISIONS, Precision, computing, default_precision, products_in, training_precision
+from ...models.precision import PRECISIONS, Precision, computing, default_precision, products_in, training_precision
 
 Run = Callable[..., None]
 

@@ -12,13 +12,13 @@ from PIL import Image
 from ..._support.errors import DataError
 from ..._support.files import atomic_write, require_writable, together
 from ..._support.journal import Journal
-from ..._support.precision import Precision
 from ..._support.progress import track
 from ..._support.temporary import remove_unfinished
 from ..._support.words import few_of
 from ...data.folders.names import composed, stem_of
 from ...data.images import is_image_file, read_image
 from ...data.prompts import Box, all_boxes_from_csv
+from ...models.precision import Precision
 from ...models.predictor import Predictor
 from .inputs import read_model
 from .outputs.existing import refuse_existing, run_key

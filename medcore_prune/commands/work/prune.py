@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
-from ..._support.precision import Precision
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
 from ...correction.search.settings import GENERATIONS
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
+from ...models.precision import Precision
 from ...pruning.cost import Cost
 from ...pruning.level import Level
 from ...pruning.target import Target

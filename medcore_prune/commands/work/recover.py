@@ -9,13 +9,13 @@ from torch import nn
 
 from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, together, write_text_atomic
-from ..._support.precision import Precision
 from ...checkpoints.pruned import save
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
 from ...data.splits.split import Split
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
+from ...models.precision import Precision
 from ...pruning.surgery import lineage_of
 from ...training.estimate import recovery_estimate
 from ...training.recover import RecoveryHistory, recover

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..._support.devices import refuse_half, require_default_dtype
 from ..._support.files import user_cache
 from ..._support.memo import Ledger
-from ..._support.precision import current_precision
 from ..._support.records import content_hash
 from ..._support.version import __version__
 from ...calibration.statistics import Statistics
@@ -24,6 +23,7 @@ from ...models.calls.call import on_models
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.groups import groups_of
+from ...models.precision import current_precision
 from ...models.switches import evaluating
 from ...models.tiny_vit.stems import kept_stems
 from ...pruning.block_times import block_times

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..._support.alone import alone
-from ..._support.precision import products_in
+from ..precision import products_in
 from .altered import Refusal, refuse_altered
 
 P = ParamSpec("P")

@@ -21,9 +21,9 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from ..._support.precision import current_precision
 from ..families import encoder_of, family_of
 from ..fingerprint import lines_of
+from ..precision import current_precision
 from ..switches import RUNNING_NORMS
 
 _GIGABYTE = 1e9

@@ -6,7 +6,6 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from medcore_prune._support import precision
 from medcore_prune.checkpoints.onnx import EXPORTERS, PARTS
 from medcore_prune.commands.cli import COMMANDS, cli
 from medcore_prune.commands.group import GONE, Command
@@ -23,6 +22,7 @@ from medcore_prune.commands.options import (
 from medcore_prune.commands.work.inputs import PHANTOM_TEST
 from medcore_prune.commands.work.planning import PruneSettings
 from medcore_prune.data import phantoms
+from medcore_prune.models import precision
 from medcore_prune.pruning import cost
 
 # the options of the last version that had them all

@@ -262,7 +262,7 @@ def test_a_step_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_autocast_block_around_a_training_changes_nothing(
     precision: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medcore_prune._support.precision.has_bfloat16", lambda _: True)
+    monkeypatch.setattr("medcore_prune.models.precision.has_bfloat16", lambda _: True)
     settings = replace(SETTINGS, precision=precision)
     plain, within = tiny_sam(), tiny_sam()
     wanted = train(plain, batches, settings, tmp_path / "plain.pt").losses

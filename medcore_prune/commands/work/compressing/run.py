@@ -12,12 +12,12 @@ from torch import nn
 
 from ...._support.errors import WriteError
 from ...._support.files import atomic_write, exclusive, read_json_file, require_writable, together, write_json_atomic
-from ...._support.precision import Precision
 from ....data.folders.reading import Reading
 from ....data.samples import subset_hash
 from ....data.splits.beside import split_file
 from ....data.splits.split import FRACTIONS, Split
 from ....models.fingerprint import model_hash
+from ....models.precision import Precision
 from ....models.tiny_vit.stems import kept_stems
 from ....pruning.level import Level
 from ....pruning.surgery import lineage_of

@@ -12,15 +12,15 @@ from tiny_samples import TinySamples
 
 import medcore_prune as mp
 from medcore_prune import MedcorePruneError
-from medcore_prune._support import precision
-from medcore_prune._support.precision import (
+from medcore_prune.calibration.sums import Accumulator
+from medcore_prune.models import precision
+from medcore_prune.models.precision import (
     computing,
     current_precision,
     exactly,
     products_in,
     training_precision,
 )
-from medcore_prune.calibration.sums import Accumulator
 
 _PARTS = (*precision._MATMUL, *precision._CONV)
 
