@@ -44,6 +44,7 @@ from .models.precision import computing as computing
 from .models.predictor import Predictor as Predictor
 from .models.segment_anything import build_sam as build_sam
 from .models.switches import checkpointing as checkpointing
+from .models.switches import compile as compile
 from .models.switches import set_attention as set_attention
 from .models.switches import set_checkpointing as set_checkpointing
 from .models.tiny_vit.stems import kept_stems as kept_stems
