@@ -47,8 +47,10 @@ def attend_flex(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, ...], sca
 
     # autocast does not reach into it
     q, k, v = (each.to(v.dtype) for each in (q, k, v))
-    run = _compiled() if q.is_cuda else flex_attention
-    return run(q[:, None], k[:, None], v[:, None], score_mod=biased, scale=scale)[:, 0]  # type: ignore[no-any-return]
+    reference: Any = flex_attention
+    run = _compiled() if q.is_cuda else reference
+    out: Tensor = run(q[:, None], k[:, None], v[:, None], score_mod=biased, scale=scale)[:, 0]
+    return out
 
 
 WAYS: dict[str, Attend] = {"mask": attend_masked, "augmented": attend_differentiably, "flex": attend_flex}

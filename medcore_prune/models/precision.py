@@ -142,21 +142,21 @@ def exactly() -> Iterator[None]:
 
 
 _ALL: Any = torch.backends
-_MATMUL: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+_MATMUL: tuple[Any, ...] = (_ALL.cuda.matmul, _ALL.mkldnn.matmul)
 _CONV: tuple[Any, ...] = (
-    torch.backends.cudnn.conv,
-    torch.backends.cudnn.rnn,
-    torch.backends.mkldnn.conv,
-    torch.backends.mkldnn.rnn,
+    _ALL.cudnn.conv,
+    _ALL.cudnn.rnn,
+    _ALL.mkldnn.conv,
+    _ALL.mkldnn.rnn,
 )
-_ON_GPU = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+_ON_GPU = (_ALL.cuda.matmul, _ALL.cudnn.conv, _ALL.cudnn.rnn)
 _Switches: TypeAlias = tuple[str | None, bool | None, list[str]]
 
 
 def _switches() -> _Switches:
     """Every switch as it is: torch's two old names, None where it refuses to read them since both kinds were used, and
     its new ones."""
-    matmul, convolutions = _read(torch.get_float32_matmul_precision), _read(lambda: torch.backends.cudnn.allow_tf32)
+    matmul, convolutions = _read(torch.get_float32_matmul_precision), _read(lambda: _ALL.cudnn.allow_tf32)
     return matmul, convolutions, [each.fp32_precision for each in (*_MATMUL, *_CONV)]
 
 
@@ -178,7 +178,7 @@ def _put_back(switches: _Switches) -> None:
     if matmul is not None:
         torch.set_float32_matmul_precision(matmul)
     if convolutions is not None:
-        torch.backends.cudnn.allow_tf32 = convolutions
+        _ALL.cudnn.allow_tf32 = convolutions
     for part, value in zip((*_MATMUL, *_CONV), new, strict=True):
         part.fp32_precision = value
 
