@@ -38,7 +38,10 @@ def test_what_compares_small_differences_refuses_bfloat16(words: tuple[str, ...]
     assert "precision bf16: not here" in str(result.exception)
 
 
-@pytest.mark.parametrize("words", [("evaluate",), ("prune",), ("recover",), ("adapt", "pocket", "--data", "a=nowhere", "--out", "a.pth")])
+@pytest.mark.parametrize(
+    "words",
+    [("evaluate",), ("prune",), ("recover",), ("adapt", "pocket", "--data", "a=nowhere", "--out", "a.pth")],
+)
 def test_a_cpu_has_no_tf32(words: tuple[str, ...]) -> None:
     result = run(*words, "--precision", "tf32")
     assert "precision tf32: cpu has none" in str(result.exception)
