@@ -11,6 +11,7 @@ from ..calibration.collector import prunable_layers
 from ..calibration.layer_gradients import LayerBatch, watching
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
+from ..models.precision import exactly
 from ..models.protocol import embed
 from ..scoring.criterion import Criterion
 from ..scoring.registry import register_criterion
@@ -55,7 +56,8 @@ class DisturbedTaylor(Criterion):
 
         def consume(name: str, batch: LayerBatch) -> None:
             slopes, inputs = batch.gradients[0].flatten(0, 1), batch.inputs.flatten(0, 1)
-            new = slopes.T @ inputs, slopes.sum(0)
+            with exactly():
+                new = slopes.T @ inputs, slopes.sum(0)
             sums[name] = (sums[name][0] + new[0], sums[name][1] + new[1]) if name in sums else new
 
         noise = torch.Generator().manual_seed(self.inputs.seed % 2**63)

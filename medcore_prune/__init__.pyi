@@ -22,6 +22,7 @@ from .checkpoints.pruned import save as save
 from .checkpoints.push import push as push
 from .checkpoints.sam import load_checkpoint as load_checkpoint
 from .checkpoints.sam import load_sam as load_sam
+from .checkpoints.transformers_folder import save_transformers as save_transformers
 from .correction.correct import correct as correct
 from .correction.search.plan import searched_plan as searched_plan
 from .correction.settings import BlockCorrection as BlockCorrection
@@ -41,9 +42,11 @@ from .models.families import register_family as register_family
 from .models.groups import StructuredGroup as StructuredGroup
 from .models.groups import groups_of as groups_of
 from .models.pairs import require_aligned as require_aligned
+from .models.precision import computing as computing
 from .models.predictor import Predictor as Predictor
 from .models.segment_anything import build_sam as build_sam
 from .models.switches import checkpointing as checkpointing
+from .models.switches import compile as compile
 from .models.switches import set_attention as set_attention
 from .models.switches import set_checkpointing as set_checkpointing
 from .models.tiny_vit.stems import kept_stems as kept_stems
@@ -55,6 +58,7 @@ from .pruning.plan import Plan as Plan
 from .pruning.planning import make_plan as make_plan
 from .pruning.planning import plan as plan
 from .pruning.planning import plan_from_scores as plan_from_scores
+from .pruning.regular import regular_level as regular_level
 from .pruning.surgery import masked as masked
 from .pruning.surgery import parameter_masks as parameter_masks
 from .pruning.surgery import prune as prune

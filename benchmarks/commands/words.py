@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from ...commands.group import GONE, Command
-from ...commands.options import FILE, FOLDER, Setting, cache_option, device_option, plugin_option, resume_option
+from ...commands.options import (
+    FILE,
+    FOLDER,
+    Setting,
+    cache_option,
+    device_option,
+    plugin_option,
+    precision_option,
+    resume_option,
+)
 from ...commands.options import set_option as rarely
 from ...commands.values import GridSize, KeyValue, Whole
 from ...pruning.level import Level
@@ -139,6 +148,7 @@ class Words:
                 help="Folder of the results.",
             ),
             device_option,
+            precision_option("fp32", "tf32"),
             plugin_option,
             cache_option("calibration/ in --out"),
             resume_option,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import click
 
+from ..._support.devices import require_device
 from ..._support.errors import RegistryError
 from ..._support.files import exclusive
 from ..._support.registry import Registry
@@ -20,6 +21,7 @@ from ...commands.group import INTERRUPTED
 from ...commands.work.memory import images_at_a_time
 from ...defaults import DEFAULTS
 from ...evaluation.memory import measured
+from ...models.precision import Precision, computing
 from ...models.tiny_vit.stems import kept_stems
 from ...pruning.level import Level
 from ...training.settings import RecoverySettings
@@ -32,6 +34,9 @@ from .methods import Method, choose_methods, require_reference
 from .recover import Item, Maker, recovery_settings
 from .settings import Settings
 from .store import ResultStore
+
+OFFERED: tuple[Precision, ...] = ("fp32", "tf32")
+"""What experiments compute in: in bf16 models would differ by its rounding."""
 
 
 @dataclass
@@ -124,7 +129,9 @@ class Experiment:
         Raises:
             MedcorePruneError: Methods, models, data or earlier results that cannot be used, or a criterion that failed.
         """
-        with running(self.settings):
+        require_device(self.settings.device)
+        with running(self.settings), computing(self.settings.precision, self.settings.device, OFFERED) as precision:
+            self.settings = replace(self.settings, precision=precision)
             self.methods = self.choose()
             self.inputs = load_inputs(self.settings)
             require_reference(self.methods, self.inputs.reference is not None)
@@ -182,6 +189,7 @@ class Experiment:
                 "role": settings.role,
                 "eval_size": settings.eval_size,
                 "tolerance_px": settings.tolerance_px,
+                "precision": settings.precision,
                 "calibration_samples": settings.counts.calibration,
                 "split_seed": settings.split_seed,
                 "defaults": asdict(DEFAULTS),

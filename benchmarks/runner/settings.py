@@ -83,6 +83,7 @@ class Settings:
         split_seed: Of the roles of real images.
         role: `test`, or `validation` for settling open choices.
         device: Where models run.
+        precision: What they compute in, of `fp32` and `tf32`; None for the default of the device.
         eval_size: Side in pixels of the grid that masks are compared on, or `original`.
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         batch_size: Images a forward pass, where there is memory for so many.
@@ -106,6 +107,7 @@ class Settings:
     split_seed: int = 0
     role: Literal["test", "validation"] = "test"
     device: str = "cpu"
+    precision: str | None = None
     eval_size: int | Literal["original"] = 256
     tolerance_px: float = 2.0
     batch_size: int = 16

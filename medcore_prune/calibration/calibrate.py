@@ -30,6 +30,7 @@ from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
+from ..models.precision import products_in
 from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
 from .job import Images, Job, Runner, read_batch
 from .statistics import Statistics
@@ -54,7 +55,7 @@ def calibrate(
     shards: Shards = None,
     losses: Sequence[str] = LOSSES,
     device: str | torch.device | None = None,
-    mixed_precision: bool = False,
+    precision: str | None = None,
     save_every_s: float = 30.0,
     keep_smaller: bool = True,
     progress: bool = True,
@@ -77,7 +78,8 @@ def calibrate(
             shard is a file of full size.
         losses: `("plain",)` saves one of two backward passes where only lambda_B = 0 is wanted.
         device: Where to run; by default where the models are.
-        mixed_precision: Run forward passes in bfloat16.
+        precision: What networks run in, `"fp32"`, `"tf32"` or `"bf16"` (`mp.computing`); products and sums are
+            float32 in any. None is what torch is set to. Sums of one precision are not taken for those of another.
         save_every_s: Seconds between saved states.
         keep_smaller: Whether the last sums over fewer images of the same draw stay in the cache; all are of full size.
         progress: Show estimates beforehand and time left meanwhile.
@@ -111,15 +113,19 @@ def calibrate(
     # what hooks do is not known, so that sums with them are found as long as they are there, and never again
     if hooks := hooks_of(*models.values()):
         cache = cache / f"hooked-{hooks[:24]}"
-    settings = Header("", "", losses=tuple(losses), mixed_precision=mixed_precision)
     models = {role: _on(loaded, device) for role, loaded in models.items()}
-    jobs = [
-        job
-        for role in models
-        if (names := [need.kind for need in sorted(wanted) if need.role == role and need.summed])
-        for job in _jobs(replace(settings, role=role), models, drawn, names, shards, cache, batch_size, keep_smaller)
-    ]
-    _run(jobs, save_every_s, cache, progress)
+    place = next(models["adapted"].parameters()).device
+    with products_in(precision, place) as used:
+        settings = Header("", "", losses=tuple(losses), precision=used)
+        jobs = [
+            job
+            for role in models
+            if (names := [need.kind for need in sorted(wanted) if need.role == role and need.summed])
+            for job in _jobs(
+                replace(settings, role=role), models, drawn, names, shards, cache, batch_size, keep_smaller
+            )
+        ]
+        _run(jobs, save_every_s, cache, progress)
     parts = [part for job in jobs for part in job.parts()]
     if Need.REFERENCE_WEIGHTS in wanted:
         parts.append(_stored_weights(models["reference"], cache))

@@ -14,7 +14,7 @@ def check_together(grouped: Mapping[tuple[str, str, str], Sequence[Part]]) -> No
     """Refuse parts, by kind, role and data set, of different models, settings or samples, or of samples seen twice."""
     headers = [part.header for parts in grouped.values() for part in parts]
     _check_models(headers)
-    if len({(h.losses, h.band_radius_px, h.mixed_precision) for h in headers if h.kind != "weights"}) > 1:
+    if len({(h.losses, h.band_radius_px, h.precision) for h in headers if h.kind != "weights"}) > 1:
         raise StatisticsError("the statistics were collected with different losses or settings: merge like with like")
     by_dataset: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {}
     for (kind, role, dataset), parts in grouped.items():

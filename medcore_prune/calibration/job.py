@@ -82,7 +82,7 @@ class Job:
         """Make empty sums of what is missing."""
         header = self.header
         return Accumulator(
-            self.model, self.missing, header.losses, header.band_radius_px, header.mixed_precision, self.reference
+            self.model, self.missing, header.losses, header.band_radius_px, header.precision, self.reference
         )
 
     @cached_property

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -21,8 +21,9 @@ from torch import Tensor
 
 from .._support.errors import StatisticsError
 from .._support.files import atomic_write, parse_json, read_json_file, write_json_atomic
-from .._support.records import Flag, FormatError, Number, Record, Whole
+from .._support.records import FormatError, Number, Record, Whole
 from .._support.tensor_file import TensorFile
+from ..models.precision import Precision
 from .collector import Need, layout_of
 
 FORMAT = 2
@@ -41,7 +42,7 @@ class Header(Record, closed=True):
         losses: Names of the losses whose gradients were summed.
         band_radius_px: Radius of the boundary band in pixels of the grid in `defaults`.
         model_hash: `fingerprint.computation_hash` of the model; empty where unknown.
-        mixed_precision: Whether the forward pass ran in bfloat16.
+        precision: In which the network ran, of `PRECISIONS`.
         reference_hash: The same of the reference, where the sums depend on it; else empty.
     """
 
@@ -52,7 +53,7 @@ class Header(Record, closed=True):
     losses: tuple[str, ...] = ("plain", "band")
     band_radius_px: Number = 3.0
     model_hash: str = ""
-    mixed_precision: Flag = False
+    precision: Precision = "fp32"
     reference_hash: str = ""
 
     @property
@@ -185,7 +186,7 @@ def _content(path: Path, metadata: Mapping[str, str]) -> _Content:
     if _KEY not in metadata:
         raise StatisticsError(f"{path}: expected calibration statistics, got another safetensors file")
     try:
-        return _Content.of(parse_json(metadata[_KEY]), "the header")
+        return _Content.of(_today(parse_json(metadata[_KEY])), "the header")
     except FormatError as error:
         raise StatisticsError(
             f"{path}: expected format {FORMAT}, got {error.found}: calibrate again with this version"
@@ -194,6 +195,15 @@ def _content(path: Path, metadata: Mapping[str, str]) -> _Content:
         raise StatisticsError(
             f"{path}: the header is not one of this package's ({_first_line(error)}): calibrate again"
         ) from error
+
+
+def _today(values: Any) -> Any:
+    """Values of an earlier version, which said of its precision whether it was mixed, as they are written now."""
+    header = values.get("header") if isinstance(values, dict) else None
+    if isinstance(header, dict) and isinstance(mixed := header.get("mixed_precision"), bool):
+        rest = {name: value for name, value in header.items() if name != "mixed_precision"}
+        values = {**values, "header": {**rest, "precision": "bf16" if mixed else "fp32"}}
+    return values
 
 
 def _first_line(error: BaseException) -> str:

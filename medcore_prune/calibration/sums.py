@@ -16,6 +16,7 @@ from .._support.errors import StatisticsError
 from ..data.masks import band_radius, boundary_band
 from ..defaults import DEFAULTS
 from ..models.losses import band_term, plain_loss
+from ..models.precision import Precision, autocast, exactly
 from ..models.protocol import decode, embed, input_logits, rounds_of, rows_of
 from .collector import LOSSES, Collector, check_losses, faults_named, get_collector, is_own, prunable_layers, shapes_of
 from .layer_gradients import LayerBatch, Pair, Round, watching
@@ -104,8 +105,9 @@ class Accumulator:
     """Sums over samples of what the named collectors form, for every prunable layer of one model.
 
     `losses` ("plain",) takes one backward pass and serves lambda_B = 0 alone, ("plain", "band") takes two and serves
-    every lambda_B. Under mixed precision the forward pass runs in bfloat16. `sums` has collectors' tensors by
-    `<sum>/<name>`, as `Collector.shapes` says, float32, or float64 where the model is; `count` the samples summed.
+    every lambda_B. The network runs in `precision`, of which `tf32` is set around; sums are exact in any. `sums` has
+    collectors' tensors by `<sum>/<name>`, as `Collector.shapes` says, float32, or float64 where the model is; `count`
+    the samples summed.
     """
 
     def __init__(
@@ -114,13 +116,13 @@ class Accumulator:
         collectors: Sequence[str] = ("fisher",),
         losses: Sequence[str] = LOSSES,
         band_radius_px: float = DEFAULTS.band_radius_px,
-        mixed_precision: bool = False,
+        precision: Precision = "fp32",
         reference: nn.Module | None = None,
     ) -> None:
         check_losses(losses)
         self.model, self.losses = model, tuple(losses)
         self._layers = prunable_layers(model)
-        self._band_radius_px, self._mixed_precision = band_radius_px, mixed_precision
+        self._band_radius_px, self._precision = band_radius_px, precision
         self._own = frozenset(filter(is_own, collectors))
         self._collectors = {name: self._made(name, reference) for name in collectors}
         self.sums = {name: self._zeros(name) for name in collectors}
@@ -139,6 +141,10 @@ class Accumulator:
         }
 
     def _consume(self, layer_name: str, batch: LayerBatch) -> None:
+        with exactly():
+            self._add(layer_name, batch)
+
+    def _add(self, layer_name: str, batch: LayerBatch) -> None:
         has_bias = self._layers[layer_name].bias is not None
         for name, collector in self._collectors.items():
             sums = self.sums[name]
@@ -170,7 +176,7 @@ class Accumulator:
         owner = range(len(images)) if owner is None else owner
         rounds = rounds_of(owner)
         with watching(self.model, self._layers, self._consume) as watch:
-            with self._precision(images):
+            with autocast(self._precision, images.device):
                 embeddings = embed(self.model, images)
             for chosen in rounds:
                 rows = [owner[place] for place in chosen]
@@ -183,13 +189,10 @@ class Accumulator:
                 )
         self.count += len(boxes)
 
-    def _precision(self, images: Tensor) -> torch.autocast:
-        return torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed_precision)
-
     def _losses_of(self, embeddings: Tensor, boxes: Tensor, masks: Tensor) -> list[Tensor]:
         """Each loss of samples, (B,), from their images' embeddings."""
         size = masks.shape[-1]
-        with self._precision(masks):
+        with autocast(self._precision, masks.device):
             low_res = decode(self.model, embeddings, boxes)
         logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), size)
         masks = masks.float()

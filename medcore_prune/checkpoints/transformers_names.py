@@ -40,6 +40,30 @@ _RULES = [
     (rf"{_MLP}proj_out\.", r"\1.layers.2."),
     (r"layer_norm(\d|_final_attn)\.", r"norm\1."),
 ]
+# the way back, each of a name as the rules before it left it
+_BACK = [
+    (r"^image_encoder\.blocks\.", "vision_encoder.layers."),
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"neck\.0\.", "neck.conv1."),
+    (r"neck\.1\.", "neck.layer_norm1."),
+    (r"neck\.2\.", "neck.conv2."),
+    (r"neck\.3\.", "neck.layer_norm2."),
+    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
+    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
+    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", _POSITIONS),
+    (r"output_upscaling\.0\.", "upscale_conv1."),
+    (r"output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"output_upscaling\.3\.", "upscale_conv2."),
+    (rf"{_MLP}layers\.0\.", r"\1.proj_in."),
+    (rf"{_MLP}layers\.1\.", r"\1.layers.0."),
+    (rf"{_MLP}layers\.2\.", r"\1.proj_out."),
+    (r"(?<!layer_)norm(\d|_final_attn)\.", r"layer_norm\1."),
+]
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder that `save_pretrained` wrote holds, in the order in which it is looked for."""
 
@@ -54,6 +78,20 @@ def segment_anything_name(name: str) -> str:
     for pattern, replacement in _RULES:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def transformers_name(name: str) -> str:
+    """The name that `SamModel` gives a parameter of segment-anything's `Sam`.
+
+    Raises:
+        CheckpointError: It has none, as what was added to a model.
+    """
+    new = name
+    for pattern, replacement in _BACK:
+        new = re.sub(pattern, replacement, new)
+    if segment_anything_name(new) != name:
+        raise CheckpointError(f"transformers has no name for {name}: remove what was added to the model first")
+    return new
 
 
 def from_transformers(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from ..training.settings import AdaptSettings
 from .group import Command
 from .options import (
     FILE,
+    TRAINED,
     Whole,
     batch_size_option,
     data_option,
@@ -17,6 +18,7 @@ from .options import (
     model_argument,
     more,
     overwrite_option,
+    precision_option,
     resume_option,
     seed_option,
     steps_option,
@@ -30,6 +32,7 @@ from .values import Shares
 @data_option(required=True)
 @steps_option(AdaptSettings.steps)
 @device_option
+@precision_option(default=TRAINED)
 @click.option("--out", type=FILE, required=True, help="The adapted checkpoint, a .pth file.")
 @image_size_option
 @more(

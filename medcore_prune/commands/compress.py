@@ -16,6 +16,7 @@ from .options import (
     data_option,
     device_option,
     more,
+    precision_option,
     resume_option,
     seed_option,
     split_seed_option,
@@ -51,6 +52,7 @@ from .options import (
     help="Train what is left towards the whole model, by so many steps; 0 for none.",
 )
 @device_option
+@precision_option("fp32", "tf32")
 @click.option("--out", type=FOLDER, default=Path("compressed"), help="Folder of everything that is made.")
 @more(
     "--images",

@@ -14,6 +14,7 @@ from .options import (
     device_option,
     more,
     overwrite_option,
+    precision_option,
     scoring_options,
     split_seed_option,
 )
@@ -29,6 +30,7 @@ from .options import (
 )
 @data_option()
 @device_option
+@precision_option()
 @click.option("--out", type=FOLDER, help="Also write the table as Markdown, and every image's metrics as CSV.")
 @more(
     "--role",

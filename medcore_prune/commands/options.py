@@ -27,7 +27,12 @@ PHANTOMS = (*PHANTOM_SETS, "phantom_ultrasound", "phantom_skin", "phantom_object
 CONVENTIONS = ("paper", "full")
 ONNX_PARTS = ("encoder", "decoder", "whole")
 MASK_FORMATS = ("png", "dicom-seg")
+PRECISIONS = ("fp32", "tf32", "bf16")
+FORMATS = ("onnx", "transformers")
 ONNX_EXPORTERS = ("torchscript", "dynamo")
+
+TRAINED = "bf16 where the hardware has it, else tf32 on GPUs that have it, else fp32"
+"""What trainings compute in by default."""
 
 more = partial(click.option, cls=More)
 """`click.option` for what `--help` shows under its second heading."""
@@ -129,6 +134,20 @@ def device_option(command: F) -> F:
         metavar="DEVICE",
         help="Where to compute: cpu, or cuda on a GPU.",
     )(command)
+
+
+def precision_option(*offered: str, default: str = "tf32 on GPUs that have it, else fp32") -> Callable[[F], F]:
+    """Return a decorator that adds `--precision`, of what is offered, and says what is taken by default.
+
+    Any of `PRECISIONS` is taken, so that a refusal can say why.
+    """
+    listed = ", ".join((offered or PRECISIONS)[:-1]) + f" or {(offered or PRECISIONS)[-1]}"
+    return more(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        metavar="|".join(offered or PRECISIONS),
+        help=f"What networks compute in: {listed}. tf32 is for NVIDIA GPUs.  [default: {default}]",
+    )
 
 
 def steps_option(default: int) -> Callable[[F], F]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .group import Command
-from .options import FILE, FOLDER, MASK_FORMATS, device_option, model_argument, more, overwrite_option
+from .options import FILE, FOLDER, MASK_FORMATS, device_option, model_argument, more, overwrite_option, precision_option
 from .values import BoxType
 
 
@@ -22,6 +22,7 @@ from .values import BoxType
     help="For a folder: a CSV with columns name,x0,y0,x1,y1, a row a box, any number an image.",
 )
 @device_option
+@precision_option()
 @click.option("--out", type=FOLDER, default=Path("predictions"), help="Folder of the masks.")
 @more(
     "--format",

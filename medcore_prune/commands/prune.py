@@ -22,6 +22,7 @@ from .options import (
     more,
     overwrite_option,
     plugin_option,
+    precision_option,
     seed_option,
     split_seed_option,
 )
@@ -61,8 +62,14 @@ from .options import (
     help="Search how much each block keeps, deepest blocks included, by running the refitted model; takes "
     "minutes, and hours for large models on a CPU.",
 )
+@more(
+    "--uniform",
+    is_flag=True,
+    help="Take as many heads and neurons from every block, deepest ones included: regular shapes, at some cost.",
+)
 @click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
 @device_option
+@precision_option("fp32", "tf32")
 @click.option("--out", type=FILE, default=Path("pruned.safetensors"), help="Pruned model, .safetensors.")
 @more(
     "--calibration",
@@ -110,6 +117,10 @@ def command(**given: Any) -> None:
     """
     if given["level"] is not None and given["target"] is not None:
         raise click.UsageError("--level and --target both say how much goes: give one")
+    if given["uniform"] and (other := [name for name in ("target", "search", "protect") if given[name]]):
+        raise click.UsageError(
+            f"--uniform takes the same from every block, and --{other[0]} says that blocks differ: give --level alone"
+        )
     if given["fit_steps"] and not given["correct"]:
         raise click.UsageError("--fit-steps goes on from a correction: give --correct too")
     from .work.prune import run

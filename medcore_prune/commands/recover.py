@@ -11,6 +11,7 @@ from .options import (
     FILE,
     MODEL,
     MODEL_FILE,
+    TRAINED,
     Whole,
     batch_size_option,
     data_option,
@@ -19,6 +20,7 @@ from .options import (
     model_argument,
     more,
     overwrite_option,
+    precision_option,
     resume_option,
     seed_option,
     split_seed_option,
@@ -38,6 +40,7 @@ from .options import (
 @data_option()
 @steps_option(RecoverySettings.steps)
 @device_option
+@precision_option(default=TRAINED)
 @click.option("--out", type=FILE, default=Path("recovered.safetensors"), help="The recovered model, .safetensors.")
 @batch_size_option(RecoverySettings.batch_size)
 @learning_rate_option(RecoverySettings.learning_rate)

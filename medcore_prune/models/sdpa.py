@@ -24,6 +24,8 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos  # is
 
 MASK_BYTES = 64 << 20
 """How large the bias of the maps that are computed together may be; one map is always allowed."""
+_OF_FREE = 8
+"""On a GPU, where few maps at a time leave it idle, one part in so many of its free memory, if that is more."""
 
 
 class SdpaAttention(Attention):
@@ -42,12 +44,16 @@ class SdpaAttention(Attention):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, sides: tuple[int, int]) -> Tensor:
         if not self.use_rel_pos:
             return F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        tables = tuple(
-            get_rel_pos(side, side, table) for side, table in zip(sides, (self.rel_pos_h, self.rel_pos_w), strict=True)
-        )
+        tables = self.tables(sides)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, *tables)):
             return attend_differentiably(q, k, v, tables, self.scale)
         return attend_masked(q, k, v, tables, self.scale)
+
+    def tables(self, sides: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Relative positions R_h (h, h, d) and R_w (w, w, d), of a query's coordinate, then a key's."""
+        return tuple(
+            get_rel_pos(side, side, table) for side, table in zip(sides, (self.rel_pos_h, self.rel_pos_w), strict=True)
+        )
 
 
 def relative_terms(q: Tensor, tables: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -65,13 +71,25 @@ def relative_terms(q: Tensor, tables: tuple[Tensor, ...]) -> tuple[Tensor, Tenso
 
 def attend_masked(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, ...], scale: float) -> Tensor:
     """Attention of q, k, v (B, n, d) with the bias as a mask, for a forward pass alone."""
-    maps_at_once = max(1, MASK_BYTES // (q.shape[1] * k.shape[1] * q.element_size()))
+    maps_at_once = max(1, mask_bytes(q.device) // (q.shape[1] * k.shape[1] * q.element_size()))
     parts = []
     for q_part, k_part, v_part in zip(*(t.split(maps_at_once) for t in (q, k, v)), strict=True):
         by_row, by_column = relative_terms(q_part, tables)
         mask = (by_row[..., :, None] + by_column[..., None, :]).flatten(2)
         parts.append(_sdpa(q_part, k_part, v_part, scale, mask.to(q_part.dtype)))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def mask_bytes(device: torch.device) -> int:
+    """How large the bias of the maps that are computed together may be on a device."""
+    if device.type != "cuda":
+        return MASK_BYTES
+    if torch.compiler.is_compiling():
+        # what is compiled asks for no memory that is free now
+        return int(max(MASK_BYTES, torch.cuda.get_device_properties(device).total_memory // (4 * _OF_FREE)))
+    # what PyTorch holds and does not use is free for it
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(max(MASK_BYTES, (torch.cuda.mem_get_info(device)[0] + held) // _OF_FREE))
 
 
 def attend_differentiably(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, ...], scale: float) -> Tensor:

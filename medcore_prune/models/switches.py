@@ -1,5 +1,6 @@
-"""How a model runs: which attention it takes, whether blocks are recomputed, in evaluation mode for a while."""
+"""How a model runs: which attention it takes, compiled, with blocks recomputed, in evaluation mode for a while."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .._support.errors import MedcorePruneError
+from .calls.altered import refuse_masked
 from .calls.call import on_models, working_on
 from .families import blocks_of, family_of
 
@@ -61,6 +63,33 @@ def attention_of(model: nn.Module) -> str:
     if len(found) != 1:
         raise MedcorePruneError(f"the blocks run {' and '.join(sorted(found))}: call set_attention for all alike")
     return found.pop()
+
+
+@on_models("model", refuse=refuse_masked)
+def compile(model: nn.Module, **options: Any) -> nn.Module:
+    """Let `torch.compile` make the image encoder of a finished model faster, in place; results change by rounding.
+
+    Parameters, names and files stay as they are, and a copy is not compiled. The first image of each batch size waits
+    for the compiler, which is inductor's C++ or Triton unless `backend` names another. What predicts, evaluates and
+    measures runs what is compiled; what cuts, masks, calibrates, corrects, recovers or exports refuses the model: do
+    that with the model as it was loaded, and compile the result. `model.image_encoder.compile()` is the same.
+
+    Args:
+        model: A model of a known family, pruned or not.
+        options: As of `torch.nn.Module.compile`, such as `backend`, `mode` or `dynamic`.
+
+    Returns:
+        The same model.
+
+    Raises:
+        MedcorePruneError: A model of no known family, or an option that `torch.compile` does not know.
+        SurgeryError: The model is within a `masked` or `traceable` block.
+    """
+    encoder = family_of(model).encoder(model)
+    if unknown := sorted(set(options) - set(inspect.signature(torch.compile).parameters)):
+        raise MedcorePruneError(f"torch.compile has no option {unknown[0]!r}")
+    encoder.compile(**options)
+    return model
 
 
 @cache

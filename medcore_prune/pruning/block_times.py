@@ -24,6 +24,7 @@ from .._support.records import content_hash
 from ..evaluation.latency import interleaved, noise
 from ..models.families import blocks_of, geometry_of
 from ..models.groups import StructuredGroup, groups_of
+from ..models.precision import current_precision
 from ..models.protocol import embed
 from .budget import Key, min_keep
 from .planning import plan_of_counts
@@ -164,6 +165,7 @@ def _about(model: nn.Module, batch: int) -> dict[str, Any]:
         "encoder": asdict(geometry_of(model)),
         "dtype": str(next(model.parameters()).dtype),
         "device": torch.cuda.get_device_name(device) if on_gpu else processor(),
+        "precision": current_precision(device),
         "threads": 0 if on_gpu else torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,

@@ -58,6 +58,7 @@ def adapt_pool(
         learning_rate=settings.learning_rate,
         warmup=max(1, min(150, settings.steps // 10)),
         validate_every=settings.validate_every if validation is not None else 0,
+        precision=settings.precision,
     )
 
     def validate(trained: nn.Module) -> Scores:

@@ -48,7 +48,7 @@ class _Steps:
     def __call__(self, model: nn.Module, teacher: nn.Module) -> None:
         settings = self.settings
         set_checkpointing(model, self.recomputes)
-        real = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision)
+        real = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.precision)
         now = 0
 
         def batch_of(step: int) -> Batch:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .._support.files import atomic_write
 from .._support.progress import track
 from .._support.torch_file import read_torch_file
 from ..models.losses import plain_loss
+from ..models.precision import autocast, products_in, training_precision
 from ..models.protocol import decode, embed, input_logits
 from ..models.switches import set_training
 from .follow import OnStep, told
@@ -149,13 +150,6 @@ SAVE_AFTER_S = 60.0
 """A state is saved at the latest when the last one is this old, so that slow steps are not lost by the hundred."""
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed in hardware there, rather than emulated slowly."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
-
-
 @dataclass(frozen=True)
 class Outputs:
     """What a model says about a batch.
@@ -168,19 +162,20 @@ class Outputs:
     logits: Tensor
 
 
-def outputs_of(model: nn.Module, batch: Batch, mixed_precision: bool = False) -> Outputs:
-    """Run a model on a batch; the encoder runs once an image, whatever the prompts."""
+def outputs_of(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Outputs:
+    """Run a model on a batch in a precision, None for that of trainings; the encoder runs once an image."""
     device = batch.images.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision and has_bfloat16(device)):
+    # TF32 is a matter of switches, which are set around
+    with autocast(training_precision(precision, device), device):
         embeddings = embed(model, batch.images)
         prompts = len(batch.boxes) // len(batch.images)
         logits = decode(model, embeddings.repeat_interleave(prompts, dim=0), batch.boxes)
     return Outputs(embeddings, input_logits(logits.float(), batch.images.shape[-1]))
 
 
-def batch_loss(model: nn.Module, batch: Batch, mixed_precision: bool = False) -> Tensor:
+def batch_loss(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Tensor:
     """Mean Dice + BCE of a batch at the input grid."""
-    return plain_loss(outputs_of(model, batch, mixed_precision).logits, batch.masks).mean()
+    return plain_loss(outputs_of(model, batch, precision).logits, batch.masks).mean()
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
@@ -234,12 +229,15 @@ def train(
     require_default_dtype()
     model.get_submodule("prompt_encoder").requires_grad_(False)
     place = None if state_path is None else Path(state_path)
+    device = next(model.parameters()).device
+    # as it is computed, so that a state is gone on with in the same
+    settings = replace(settings, precision=training_precision(settings.precision, device))
     state = TrainState(model, _optimiser(model, settings), asdict(settings), identity, place)
-    objective = objective or (lambda trained, batch: Loss(batch_loss(trained, batch, settings.mixed_precision)))
+    objective = objective or (lambda trained, batch: Loss(batch_loss(trained, batch, settings.precision)))
     every = settings.validate_every if validate else 0
     if progress and state.step:
         click.echo(f"{label}: going on after step {state.step} of {settings.steps}", err=True)
-    with _training(model, state.optimiser):
+    with _training(model, state.optimiser), products_in(settings.precision, device):
         if validate and every and validate_start and not state.record.validations:
             state.judge(validate)
             if on_step:

@@ -132,16 +132,16 @@ TERMS: dict[str, Term] = {
 
 
 class RecoveryObjective:
-    """Eq. 14 as a loss for `training.train`, averaged over a batch; losses are float32 in mixed precision too.
+    """Eq. 14 as a loss for `training.train`, averaged over a batch; losses are float32 in any precision.
 
     The teacher, on the device of the model that is trained, sees the batch that the model sees, augmentation and all,
     so its outputs are computed anew at each step: one more forward pass, no memory beyond its weights and one batch of
     outputs.
     """
 
-    def __init__(self, teacher: nn.Module, weights: RecoveryWeights, lambda_b: float, mixed_precision: bool) -> None:
+    def __init__(self, teacher: nn.Module, weights: RecoveryWeights, lambda_b: float, precision: str | None) -> None:
         self.teacher, self.weights, self.lambda_b = teacher, weights.active(), lambda_b
-        self.mixed_precision = mixed_precision
+        self.precision = precision
         self._needs_teacher = any(TERMS[name].reads_teacher for name in self.weights)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
@@ -156,7 +156,7 @@ class RecoveryObjective:
         taught = None
         if self._needs_teacher:
             with torch.no_grad():
-                taught = outputs_of(self.teacher, batch, self.mixed_precision)
+                taught = outputs_of(self.teacher, batch, self.precision)
         size = batch.masks.shape[-1]
         band = boundary_band(batch.masks > 0.5, band_radius(size))
-        return Views(outputs_of(model, batch, self.mixed_precision), taught, batch.masks, band, self.lambda_b)
+        return Views(outputs_of(model, batch, self.precision), taught, batch.masks, band, self.lambda_b)

@@ -29,6 +29,7 @@ from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import remember_training, require_cut_from
+from ..models.precision import training_precision
 from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
@@ -206,7 +207,7 @@ def recover(
             StepsAhead(_batches(pool, model, settings), settings.steps),
             training,
             state_path,
-            objective=RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision),
+            objective=RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.precision),
             validate=judge if judge.sets else None,
             validate_start=True,
             patience=settings.patience,
@@ -225,8 +226,9 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
     """SHA-256 (hex) of everything that decides a recovery's result besides the processor it runs on.
 
     Both models with their sizes, which parameters are frozen, the training and validation images with their sets in
-    order, the settings, and the version of the method.
+    order, the settings, the precision that they come to here, and the version of the method.
     """
+    device = next(model.parameters()).device
     trained = [name for name, value in model.named_parameters() if value.requires_grad and not _is_prompt(name)]
     roles = training_split(data, "recovery")
     parts = {
@@ -236,7 +238,7 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
         "trained": trained,
         "train": [subset_hash(samples) for samples in roles.train.values()],
         "validation": [subset_hash(samples) for samples in roles.validation.values()],
-        "settings": asdict(settings),
+        "settings": {**asdict(settings), "precision": training_precision(settings.precision, device)},
     }
     return content_hash(parts)
 
@@ -259,7 +261,7 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
     few = {name: Subset(each, tuple(range(min(4, len(each)))), name) for name, each in train_sets.items() if len(each)}
     trial = copy.deepcopy(model)
     pool = _pool(trial, few)
-    objective = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.mixed_precision)
+    objective = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.precision)
     two = replace(settings.training(), steps=2, validate_every=0)
     moments: list[float] = []
     make = StepsAhead(_batches(pool, trial, settings), two.steps)

@@ -19,7 +19,7 @@ class TrainSettings:
     clip_norm: float = 1.0
     save_every: int = 100
     validate_every: int = 0
-    mixed_precision: bool = True
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -37,6 +37,7 @@ class AdaptSettings:
         learning_rate: Peak learning rate.
         seed: Of batches and augmentation.
         validate_every: Steps between looks at the validation images.
+        precision: As of `RecoverySettings`.
     """
 
     steps: int = 1500
@@ -45,6 +46,7 @@ class AdaptSettings:
     learning_rate: float = 3e-4
     seed: int = 0
     validate_every: int = 250
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class RecoverySettings:
         validate_every: Steps between looks at the validation images; 0 for none, which keeps the last weights.
         patience: Looks in a row, all after the warm-up, that must show a decline beyond the noise for the recovery to
             stop (`record.declined`); 0 for never. The best weights are kept anyway.
-        mixed_precision: bfloat16 for forward passes where the processor has it in hardware.
+        precision: `"fp32"`, `"tf32"` or `"bf16"` (`mp.computing`), for forward and backward passes; losses, gradients
+            and weights are float32 in any. None is `bf16` where the hardware has it, else what torch is set to.
 
     Raises:
         MedcorePruneError: A value out of range.
@@ -132,7 +135,7 @@ class RecoverySettings:
     seed: int = 0
     validate_every: int = 25
     patience: int = 0
-    mixed_precision: bool = True
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         for name, low in _LEAST.items():
@@ -160,7 +163,7 @@ class RecoverySettings:
             clip_norm=self.clip_norm,
             save_every=_SAVE_EVERY,
             validate_every=self.validate_every,
-            mixed_precision=self.mixed_precision,
+            precision=self.precision,
         )
 
 

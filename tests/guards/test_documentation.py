@@ -79,7 +79,7 @@ SCRIPTS = list(scripts())
 def test_there_are_blocks_to_run() -> None:
     pages = {page for page, _ in SCRIPTS}
     tutorials = {"quick_start", "criterion", "compress", "torch_pruning", "extending", "tool", "faq"}
-    tutorials |= {"laptop", "lite_medsam", "data_formats", "share"}
+    tutorials |= {"laptop", "lite_medsam", "data_formats", "share", "speed"}
     assert pages == {"README.md", *(f"docs/{name}.md" for name in tutorials)}
     assert sum(len(re.findall(r"@mp\.register_criterion|@register_criterion", script)) for _, script in SCRIPTS) == 5
 

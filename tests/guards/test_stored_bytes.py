@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny_samples import TinySamples
 
 import medcore_prune as mp
@@ -94,7 +96,7 @@ def test_statistics(tmp_path: Path) -> None:
         text = file.metadata()["medcore_prune"]
     assert text == (
         '{"format": 2, "header": {"kind": "fisher", "role": "adapted", "dataset": "a", "samples": [["1.png", "ab"]], '
-        '"losses": ["plain", "band"], "band_radius_px": 3, "model_hash": "m", "mixed_precision": false, '
+        '"losses": ["plain", "band"], "band_radius_px": 3, "model_hash": "m", "precision": "fp32", '
         f'"reference_hash": ""}}, "count": 1, "data_hash": "{header.data_hash}", "progress": 1, '
         '"checksums": {"x": 3573961104}}'
     )
@@ -102,6 +104,11 @@ def test_statistics(tmp_path: Path) -> None:
     assert part.header == header
     write_part(again := tmp_path / "again.safetensors", part.header, {"x": part.tensor("x")}, progress=1)
     assert again.read_bytes() == path.read_bytes()
+    # an earlier version said whether it was mixed
+    for mixed, precision in (("true", "bf16"), ("false", "fp32")):
+        earlier = text.replace('"precision": "fp32"', f'"mixed_precision": {mixed}')
+        save_file({"x": torch.ones(2)}, path, metadata={"medcore_prune": earlier})
+        assert FilePart(path).header == replace(header, precision=precision)
 
 
 def test_a_history() -> None:

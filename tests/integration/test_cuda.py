@@ -23,6 +23,7 @@ from medcore_prune.calibration.collector import Need, prunable_layers
 from medcore_prune.commands.cli import cli
 from medcore_prune.evaluation.estimates import available_bytes
 from medcore_prune.models.fingerprint import computation_hash
+from medcore_prune.models.precision import default_precision
 from medcore_prune.training.pool import Pool
 
 GPU = "cuda"
@@ -84,8 +85,22 @@ def test_bfloat16_is_near(tmp_path: Path) -> None:
     model, base = tiny_sam(), tiny_sam(1)
     layer = next(iter(prunable_layers(model)))
     here = sums(model, base, tmp_path / "cpu", needs=["fisher"])
-    there = sums(on_gpu(model), on_gpu(base), tmp_path / "gpu", needs=["fisher"], mixed_precision=True)
+    there = sums(on_gpu(model), on_gpu(base), tmp_path / "gpu", needs=["fisher"], precision="bf16")
     assert 0 < far(there.fisher("a", layer)[0], here.fisher("a", layer)[0]) < 0.2
+
+
+def test_tf32_is_near_and_its_switches_are_put_back(tmp_path: Path) -> None:
+    if default_precision(GPU) != "tf32":
+        pytest.skip("this GPU has no TF32")
+    model, base = tiny_sam(), tiny_sam(1)
+    layer = next(iter(prunable_layers(model)))
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    found = {
+        word: sums(on_gpu(model), on_gpu(base), tmp_path, needs=["fisher"], precision=word) for word in ("fp32", "tf32")
+    }
+    assert [each.parts[0].header.precision for each in found.values()] == ["fp32", "tf32"]
+    assert 0 < far(found["tf32"].fisher("a", layer)[0], found["fp32"].fisher("a", layer)[0]) < 0.05
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
 @pytest.mark.parametrize("method", mp.available_baselines())

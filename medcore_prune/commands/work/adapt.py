@@ -9,7 +9,6 @@ import click
 import torch
 from torch import nn
 
-from ..._support.devices import require_device
 from ..._support.files import exclusive, require_writable, together, write_json_atomic
 from ...checkpoints.sam import save_training_checkpoint
 from ...data.folders.reading import Reading
@@ -18,6 +17,7 @@ from ...data.splits.beside import after, split_file
 from ...data.splits.split import Split, split
 from ...evaluation.estimates import Estimate
 from ...models.families import geometry_of
+from ...models.precision import Precision
 from ...models.protocol import batch_of
 from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
@@ -36,6 +36,7 @@ from .inputs import (
     require_suffix,
 )
 from .memory import fit
+from .precision import training_in_precision
 
 
 def _some_images(sets: Mapping[str, SampleSet], model: nn.Module, count: int = 16) -> torch.Tensor:
@@ -111,6 +112,7 @@ def _warn_if_blind(dependence: float) -> None:
         )
 
 
+@training_in_precision
 def run(
     model: str | None,
     data: tuple[str, ...],
@@ -120,13 +122,14 @@ def run(
     split_seed: int,
     reading: Reading,
     device: str,
+    precision: Precision,
     resume: bool,
     overwrite: bool,
     tensorboard: Path | None = None,
     **given: Any,
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together."""
-    require_device(device)
+    given["precision"] = precision
     require_writable(tensorboard)
     on_step = TensorBoardLog(tensorboard) if tensorboard else None
     images = ImageOptions(data, split_seed, reading)

@@ -10,7 +10,6 @@ import click
 import pandas as pd
 from torch import nn
 
-from ..._support.devices import require_device
 from ..._support.files import require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.journal import Journal
 from ...checkpoints.header import is_pruned_file
@@ -27,10 +26,12 @@ from ...evaluation.images import KEPT_BYTES, EvalSize, EvaluationSet
 from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference, verdict
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
+from ...models.precision import Precision
 from ...models.tiny_vit.stems import kept_stems
 from .inputs import ImageOptions, named_model, read_model, require_own_images, say_notice
 from .memory import fit
 from .outputs.existing import Results
+from .precision import in_precision
 from .table import Table
 
 METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
@@ -43,6 +44,7 @@ HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False, _M
 Tables = dict[str, pd.DataFrame]
 
 
+@in_precision()
 def run(
     models: tuple[str, ...],
     against: str | None,
@@ -52,13 +54,13 @@ def run(
     role: str,
     images: int | None,
     device: str,
+    precision: Precision,
     eval_size: EvalSize,
     tolerance_px: float,
     overwrite: bool,
     out: Path | None,
 ) -> None:
     """Load everything, score floors and models on the same images, print and write the tables."""
-    require_device(device)
     require_writable(out)
     files = [] if out is None else [out / name for name in _FILES]
     results = None if out is None else Results(Journal(out / ".evaluate.run", overwrite), files, overwrite, overwrite)
@@ -73,7 +75,7 @@ def run(
         command="evaluate",
         read=names,
         images={name: subset_hash(part) for name, part in sets.items()},
-        settings=[against, eval_size, tolerance_px, device],
+        settings=[against, eval_size, tolerance_px, device, precision],
     ):
         return
     count = sum(map(len, sets.values()))
@@ -83,7 +85,8 @@ def run(
     parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
     if against:
         parts.append(comparison(tables, against).text())
-    notes = "\n".join([_notes(tables, against, eval_size, tolerance_px), *(f"{note}." for note in small)])
+    where = f"Computed in {precision} on {device}."
+    notes = "\n".join([_notes(tables, against, eval_size, tolerance_px), where, *(f"{note}." for note in small)])
     click.echo("\n\n".join(part for part in (*parts, notes) if part))
     say_notice(source)
     if results is not None:

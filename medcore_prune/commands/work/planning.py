@@ -17,6 +17,7 @@ from ...pruning.budget import SEARCHED
 from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.planning import plan as make_plan
+from ...pruning.regular import regular_level
 from ...pruning.target import Target
 from ...scoring.recipes import Baseline, get_baseline
 from .memory import fit, images_at_a_time
@@ -29,10 +30,10 @@ _MOST_IMAGES = 8
 class PruneSettings:
     """What is asked for: a `level`, or a `target`, which heads and neurons then share automatically.
 
-    `method` is a registered baseline or criterion; `calibration` images of each data set are drawn by `seed`; `correct`
-    counts those of the training-free correction, 0 for none, `fit_steps` the steps behind it that fit each block;
-    `search` the generations of a searched budget, 0 for the method's own; `cache` is of statistics, None for the user's
-    cache.
+    `method` is a registered baseline or criterion; `calibration` images of each data set are drawn by `seed`;
+    `correct` counts those of the training-free correction, 0 for none, `fit_steps` the steps behind it that fit
+    each block; `search` the generations of a searched budget, 0 for the method's own; `uniform` takes the same of
+    every block, whatever quotas the method has; `cache` is of statistics, None for the user's cache.
     """
 
     level: Level | None = None
@@ -44,12 +45,15 @@ class PruneSettings:
     correct: int = 0
     fit_steps: int = 0
     search: int = 0
+    uniform: bool = False
     cache: Path | None = None
 
     @property
     def recipe(self) -> Baseline:
-        """The method; of a searched budget it needs nothing for quotas."""
+        """The method; of a searched budget it needs nothing for quotas, nor of a uniform one."""
         found = get_baseline(self.method)
+        if self.uniform:
+            return found.with_settings(quotas="uniform")
         return found.with_settings(quotas=SEARCHED) if self.search else found
 
 
@@ -107,6 +111,9 @@ def plan_of(
         limits: dict[str, Any] = {"batch_size": images_at_a_time(model, _MOST_IMAGES), "cache_dir": settings.cache}
         return searched_plan(model, goal, settings.recipe, data=roles, generations=settings.search, **limits, **read)
     read["data"] = roles.calibration(settings.calibration, settings.seed, geometry_of(model).frame)
+    if settings.uniform:
+        assert isinstance(goal, Level), "the command refuses a target"
+        return make_plan(model, regular_level(model, goal), settings.recipe, **{**read, "protect": 0})
     if isinstance(goal, Level):
         return make_plan(model, goal, settings.method, **read)
     # measures leverage on the same images

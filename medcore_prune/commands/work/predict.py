@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import click
 
-from ..._support.devices import require_device
 from ..._support.errors import DataError
 from ..._support.files import require_writable, together
 from ..._support.journal import Journal
@@ -18,11 +17,13 @@ from ...data.folders.names import composed, stem_of
 from ...data.images import is_image_file, read_image
 from ...data.prompts import Box, all_boxes_from_csv
 from ...models.fingerprint import model_hash
+from ...models.precision import Precision
 from ...models.predictor import Predictor
 from .inputs import read_model
 from .outputs.existing import refuse_existing, run_key
 from .outputs.masks import FORMATS, Segmented, write_picture
-from .overlay import overlay
+from .outputs.overlay import overlay
+from .precision import in_precision
 
 _FEWEST_PX = 2
 
@@ -49,6 +50,7 @@ class _Way(NamedTuple):
     drawn: bool
 
 
+@in_precision()
 def run(
     model: str,
     image: Path,
@@ -56,12 +58,12 @@ def run(
     boxes: Path | None,
     device: str,
     form: str,
+    precision: Precision,
     drawn: bool,
     overwrite: bool,
     out: Path,
 ) -> None:
     """Check images and boxes, then segment them one after the other."""
-    require_device(device)
     require_writable(out)
     jobs, without = _jobs(image, box, boxes)
     way = _Way(out, form, drawn)
@@ -69,7 +71,7 @@ def run(
     _refuse_replacing(jobs, way)
     journal = Journal(out / ".predict.run", overwrite)
     remove_unfinished(out)
-    shared = run_key("predict", (model,), drawn=drawn, device=device, form=form)
+    shared = run_key("predict", (model,), drawn=drawn, device=device, precision=precision, form=form)
     keys = {job: run_key(shared, (job.image,), boxes=job.boxes) for job in jobs}
     todo = [job for job in jobs if overwrite or not journal.has(keys[job], job.files(way))]
     refuse_existing(

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from ..._support.devices import require_device
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
 from ...correction.search.settings import GENERATIONS
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
+from ...models.precision import Precision
 from ...pruning.cost import Cost
 from ...pruning.level import Level
 from ...pruning.target import Target
@@ -30,6 +30,7 @@ from .inputs import (
     say_notice,
 )
 from .planning import PruneSettings
+from .precision import in_precision
 from .pruning import Pruned, block_fits, history_of, latency_text, run_pruning, say
 from .table import Table, blocks_table
 
@@ -100,6 +101,7 @@ _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
 
 
+@in_precision("fp32", "tf32")
 def run(
     model: str | None,
     reference: str | None,
@@ -108,6 +110,7 @@ def run(
     reading: Reading,
     image_size: int | None,
     device: str,
+    precision: Precision,
     level: Level | None,
     target: Target | None,
     plugin: tuple[str, ...],
@@ -120,7 +123,6 @@ def run(
     **given: Any,
 ) -> None:
     """Check everything, prune, and write the model with its report and split together."""
-    require_device(device)
     require_writable(given["cache"])
     require_suffix(out, ".safetensors")
     images = ImageOptions(data, split_seed, reading)
@@ -144,12 +146,14 @@ def run(
         check_split(roles, out, overwrite)
     with exclusive(out):
         told = {"settings": asdict(settings) | {"cache": None}, "image_size": image_size, "device": device}
+        told |= {"precision": precision}
         if results.done(command="prune", read=read, images=data_record(roles), **told):
             return
         done = run_pruning(whole, base, roles, settings)
+        files = {"adapted": Path(model).name, "reference": reference and Path(reference).name}
         record = history_of(
             whole,
-            {**done.record, "files": {"adapted": Path(model).name, "reference": reference and Path(reference).name}},
+            {**done.record, "precision": precision, "files": files},
         )
         with results.writing(), together():
             if plan_out is not None:

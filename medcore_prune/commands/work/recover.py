@@ -8,7 +8,6 @@ from typing import Any
 import click
 from torch import nn
 
-from ..._support.devices import require_device
 from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, require_writable, together, write_text_atomic
 from ...checkpoints.pruned import save
@@ -17,6 +16,7 @@ from ...data.splits.beside import split_file
 from ...data.splits.split import Split
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
+from ...models.precision import Precision
 from ...pruning.surgery import lineage_of
 from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
@@ -36,10 +36,12 @@ from .inputs import (
     say_notice,
 )
 from .memory import fit
+from .precision import training_in_precision
 
 _AVERAGED = 10  # steps: the loss of one says as much of its few images as of the model
 
 
+@training_in_precision
 def run(
     model: str,
     teacher: str | None,
@@ -47,6 +49,7 @@ def run(
     split_seed: int,
     reading: Reading,
     device: str,
+    precision: Precision,
     resume: bool,
     overwrite: bool,
     out: Path,
@@ -54,7 +57,7 @@ def run(
     **given: Any,
 ) -> None:
     """Check everything, fine-tune, and write the model with its curves and its history."""
-    require_device(device)
+    given["precision"] = precision
     require_writable(tensorboard)
     on_step = TensorBoardLog(tensorboard) if tensorboard else None
     require_suffix(out, ".safetensors")
@@ -141,6 +144,7 @@ def _record(
         "teacher": model_hash(teacher),
         "data": data_record(roles),
         "settings": asdict(settings),
+        "precision": settings.precision,
         "steps": len(history.frame),
         "best_step": history.best_step,
         "validation_before": dict(history.start),

@@ -23,6 +23,7 @@ from ...models.calls.call import on_models
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.groups import groups_of
+from ...models.precision import current_precision
 from ...models.switches import evaluating
 from ...models.tiny_vit.stems import kept_stems
 from ...pruning.block_times import block_times
@@ -170,13 +171,14 @@ def _ledger(
     cache_dir: str | Path | None,
 ) -> Ledger:
     """What states were worth, in a file named by all that it depends on."""
+    device = next(model.parameters()).device
     inputs = {
         "model": model_hash(model),
         "refitted": {name: subset_hash(each) for name, each in drawn.items()},
         "judged": {name: subset_hash(each) for name, each in judged.items()},
         "order": content_hash([[*key, score.argsort(stable=True).tolist()] for key, score in scores.items()]),
         "correction": asdict(_CORRECTION),
-        "computed": [batch_size, str(next(model.parameters()).device), torch.__version__, __version__],
+        "computed": [batch_size, str(device), current_precision(device), torch.__version__, __version__],
     }
     place = Path(user_cache() if cache_dir is None else cache_dir) / "searches"
     return Ledger(place / f"{content_hash(inputs)[:24]}.json", inputs, "fitness")

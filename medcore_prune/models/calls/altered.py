@@ -69,8 +69,8 @@ def refuse_altered(model: nn.Module) -> None:
             )
         if getattr(part, "_compiled_call_impl", None) is not None:
             raise SurgeryError(
-                f"{place} was compiled in place (.compile()), which a cut, a mask or a hook need not reach: give the "
-                "model as it was loaded, and compile the result"
+                f"{place} was compiled in place (medcore_prune.compile or .compile()), which a cut, a mask or a hook "
+                "need not reach: give the model as it was loaded, and compile the result"
             )
         if wrapped := [what for inside, what in _WRAPPED.items() if inside in part._modules]:
             raise SurgeryError(f"{place} is {wrapped[0]}: put what is inside back in its place first")

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..._support.alone import alone
+from ..precision import products_in
 from .altered import Refusal, refuse_altered
 
 P = ParamSpec("P")
@@ -67,6 +68,8 @@ def undisturbed(autocast: bool = False) -> Iterator[None]:
         for kind in () if autocast else ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
+        # convolutions as matrix products, whichever way these are set
+        stack.enter_context(products_in(None, "cuda" if torch.cuda.is_available() else "cpu"))
         if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield

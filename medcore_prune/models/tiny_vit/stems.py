@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..families import encoder_of, family_of
 from ..fingerprint import lines_of
+from ..precision import current_precision
 from ..switches import RUNNING_NORMS
 
 _GIGABYTE = 1e9
@@ -50,7 +51,7 @@ class Stems:
 
     def of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Tokens (B, h, w, C) of images (B, 3, S, S)."""
-        run = (str(images.device), str(images.dtype), _autocast(images))
+        run = (str(images.device), str(images.dtype), _autocast(images), current_precision(images.device))
         weights = _digest(_state(model), *run, *(line for part in _parts(model) for line in lines_of(part)))
         # one by one, so that what comes of an image does not depend on those beside it
         return torch.cat([self._one(model, weights, image[None]) for image in images])

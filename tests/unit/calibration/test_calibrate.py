@@ -104,10 +104,10 @@ def test_what_is_stored_is_not_computed_again(tmp_path: Path, monkeypatch: pytes
     [torch.autocast("cpu", torch.bfloat16), torch.no_grad(), torch.inference_mode()],
     ids=["autocast", "no_grad", "inference_mode"],
 )
-@pytest.mark.parametrize("mixed_precision", [False, True])
-def test_a_block_around_the_call_changes_nothing(tmp_path: Path, block: Any, mixed_precision: bool) -> None:
+@pytest.mark.parametrize("precision", [None, "fp32", "bf16"])
+def test_a_block_around_the_call_changes_nothing(tmp_path: Path, block: Any, precision: str | None) -> None:
     needs = [Need(name) for name in ("fisher", "directional_zero", "gram")]
-    settings: dict[str, Any] = {"needs": needs, "mixed_precision": mixed_precision, "progress": False}
+    settings: dict[str, Any] = {"needs": needs, "precision": precision, "progress": False}
     model = tiny_sam()
     for place, around in (("plain", nullcontext()), ("within", block)):
         with around:

@@ -15,6 +15,7 @@ from medcore_prune.commands.options import (
     ONNX_EXPORTERS,
     ONNX_PARTS,
     PHANTOMS,
+    PRECISIONS,
     Setting,
     Whole,
     set_option,
@@ -23,6 +24,7 @@ from medcore_prune.commands.work.inputs import PHANTOM_TEST
 from medcore_prune.commands.work.outputs.masks import FORMATS
 from medcore_prune.commands.work.planning import PruneSettings
 from medcore_prune.data import phantoms
+from medcore_prune.models import precision
 from medcore_prune.pruning import cost
 
 # the options of the last version that had them all
@@ -81,6 +83,7 @@ def test_names_that_options_list_are_those_there_are() -> None:
     assert list(PHANTOMS) == phantoms.available()
     assert list(CONVENTIONS) == list(cost.CONVENTIONS)
     assert list(MASK_FORMATS) == list(FORMATS)
+    assert PRECISIONS == precision.PRECISIONS
     assert (list(ONNX_PARTS), list(ONNX_EXPORTERS)) == (list(PARTS), list(EXPORTERS))
     calibration = next(each for each in found("prune").params if each.name == "calibration")
     assert calibration.default == PruneSettings.calibration

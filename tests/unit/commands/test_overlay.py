@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.commands.work.overlay import COLOURS, contour, overlay
+from medcore_prune.commands.work.outputs.overlay import COLOURS, contour, overlay
 
 GRAY = np.full((40, 60, 3), 120, np.uint8)
 

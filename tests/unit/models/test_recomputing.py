@@ -69,8 +69,8 @@ def test_fisher_of_a_masked_and_of_a_pruned_model() -> None:
         assert all(torch.equal(value, got[name]) for name, value in expected.items())
 
 
-def test_fisher_in_mixed_precision() -> None:
-    expected, got = (Accumulator(tiny_sam(), mixed_precision=True) for _ in range(2))
+def test_fisher_in_bfloat16() -> None:
+    expected, got = (Accumulator(tiny_sam(), precision="bf16") for _ in range(2))
     expected.add(*tiny_batch(2))
     with checkpointing(got.model):
         got.add(*tiny_batch(2))
@@ -101,7 +101,7 @@ def test_training_is_the_same(tmp_path: Path) -> None:
     losses = []
     for on in (False, True):
         model = set_checkpointing(tiny_sam(), on)
-        settings = TrainSettings(steps=3, learning_rate=1e-3, warmup=1, mixed_precision=False)
+        settings = TrainSettings(steps=3, learning_rate=1e-3, warmup=1, precision="fp32")
         losses.append(train(model, batches, settings, tmp_path / f"{on}.pt").losses)
     assert losses[0] == losses[1]
 

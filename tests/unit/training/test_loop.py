@@ -258,12 +258,12 @@ def test_a_step_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("mixed_precision", [False, True])
+@pytest.mark.parametrize("precision", [None, "fp32", "bf16"])
 def test_an_autocast_block_around_a_training_changes_nothing(
-    mixed_precision: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medcore_prune.training.loop.has_bfloat16", lambda _: True)
-    settings = replace(SETTINGS, mixed_precision=mixed_precision)
+    monkeypatch.setattr("medcore_prune.models.precision.has_bfloat16", lambda _: True)
+    settings = replace(SETTINGS, precision=precision)
     plain, within = tiny_sam(), tiny_sam()
     wanted = train(plain, batches, settings, tmp_path / "plain.pt").losses
     images = batches(0).images
@@ -286,7 +286,7 @@ def test_a_batch_in_parts_trains_alike(at_a_time: int) -> None:
         record = train(
             model,
             lambda step: small_pool().batch(step, seed=0, count=4, frame=Frame(48), prompts=2, augment=Augmentation()),
-            replace(SETTINGS, steps=2, mixed_precision=False),
+            replace(SETTINGS, steps=2, precision="fp32"),
             at_a_time=parts,
             progress=False,
         )

@@ -10,7 +10,6 @@ from typing import Any
 import click
 from torch import nn
 
-from ...._support.devices import require_device
 from ...._support.errors import WriteError
 from ...._support.files import (
     atomic_write,
@@ -26,6 +25,7 @@ from ....data.samples import subset_hash
 from ....data.splits.beside import split_file
 from ....data.splits.split import FRACTIONS, Split
 from ....models.fingerprint import model_hash
+from ....models.precision import Precision
 from ....models.tiny_vit.stems import kept_stems
 from ....pruning.level import Level
 from ....pruning.surgery import lineage_of
@@ -38,6 +38,7 @@ from ..card import card_file
 from ..inputs import ImageOptions, read_model
 from ..memory import images_at_a_time
 from ..planning import PruneSettings
+from ..precision import in_precision
 from .candidates import Candidates
 from .report import Final, write_report
 
@@ -50,6 +51,7 @@ _LONGEST_BETWEEN_LOOKS = 25
 FORMAT = "medcore_prune.compress/1"
 
 
+@in_precision("fp32", "tf32")
 def run(
     model: str,
     out: Path,
@@ -63,7 +65,6 @@ def run(
     **given: Any,
 ) -> None:
     """Adapt if asked, choose how much goes, cut and correct, recover, export, compare on test images, report."""
-    require_device(given["device"])
     require_writable(out)
     goal = level or target
     steps = Steps(out=out, **given)
@@ -122,6 +123,7 @@ class Steps:
     reading: Reading
     split_seed: int
     device: str
+    precision: Precision
     seed: int
     images: int
     batch_size: int
@@ -149,6 +151,7 @@ class Steps:
                 name: {"images": len(part), "sha256": subset_hash(part)} for name, part in self.source.sets().items()
             },
             **{"images": self.images, "batch_size": self.batch_size, "seed": self.seed, "split_seed": self.split_seed},
+            "precision": self.precision,
             "reading": [str(each) for each in self.reading],
         }
 

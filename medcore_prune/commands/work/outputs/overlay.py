@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ..._support.errors import DataError
-from ...data.images import to_rgb
-from ...data.prompts import Box
+from ...._support.errors import DataError
+from ....data.images import to_rgb
+from ....data.prompts import Box
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
