@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def keeps(self) -> bool:
-        """Whether the contour is kept within `KEPT_WITHIN`, on these images."""
+        """Whether the contour is kept within `KEPT_WITHIN` on average over these images."""
         return not self.below_floor and self.lost.value >= -KEPT_WITHIN
 
 
@@ -93,8 +93,9 @@ def answer(summary: Summary) -> list[str]:
             "drawn from the box alone: no pruning of it can be judged by its contour. Adapt it to these images first."
         ]
     elif taken is not None:
-        # a few groups are no ground for advice
-        advice = "The smallest that kept the contour here is" if summary.indicative else "Take"
+        # a few groups are no ground for advice, nor is an interval that reaches further down
+        sure = not summary.indicative and taken.lost.low >= -KEPT_WITHIN
+        advice = "Take" if sure else "The smallest that kept the contour on average, here, is"
         lines = [f"{advice} {_named(taken)}: {_cost(taken, unpruned)}", *_others(taken), *_subject(summary, taken)]
     elif all(one.below_floor for one in found):
         lines = [
@@ -189,7 +190,7 @@ def answer_grid(summary: Summary) -> Grid | None:
         rows,
         [
             "Minus unpruned: with its paired 95 % interval. Alike: other methods of the level whose difference from it "
-            "holds 0. ▼ worse than a floor: the filled box, or the ellipse in it.",
+            "holds 0, each for itself. ▼ worse than a floor: the filled box, or the ellipse in it.",
         ],
         left=2,
         methods=[one.row.method for one in found],

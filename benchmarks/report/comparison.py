@@ -227,8 +227,8 @@ def _sections(store: ResultStore, summary: Summary, gallery: bool) -> Iterator[S
         yield Section("Where it hurts most", [_HURT], html=hurt)
     marks = (
         "Macro average over data sets; small: 95 % interval. Underlined: the best of its level and what cannot be told "
-        "from it, corrected models apart; nothing where no difference shows, groups are too few, or all lie below a "
-        "floor. ▼: worse than a floor."
+        "from it, each pair for itself, corrected models apart; nothing where no difference shows, groups are too few, "
+        "or all lie below a floor. ▼: worse than a floor."
     )
     yield Section("Table", [marks], [tables.comparison(summary, mode) for mode in modes], tabs=list(modes.values()))
     each = Picture(

@@ -181,8 +181,8 @@ def _best(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
 
 
 def _is_alike(summary: Summary, first: Row, other: Row, metric: str) -> bool:
-    places = ((row.mode, row.level, row.method) for row in (first, other))
-    difference = summary.paired(*places, metric)
+    own, theirs = ((row.mode, row.level, row.method) for row in (first, other))
+    difference = summary.paired(own, theirs, metric)
     return first is other or difference is None or difference.holds_zero
 
 

@@ -63,7 +63,7 @@ def test_few_groups_give_no_verdict_and_no_advice(tmp_path: Path, monkeypatch: p
     summary = summarise(build(tmp_path))
     assert {(one.verdict, one.alike) for one in choices(summary)} == {("too few groups", None)}
     first, trust = answer(summary)
-    assert first.startswith("The smallest that kept the contour here is medcore at ")
+    assert first.startswith("The smallest that kept the contour on average, here, is medcore at ")
     assert "too few groups" in first
     assert "other methods" not in first
     assert trust.startswith("Indicative only: set_a, set_b have fewer than 10 groups")
