@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from ...commands.group import GONE, Command
-from ...commands.options import FILE, FOLDER, Setting, cache_option, device_option, plugin_option, resume_option
+from ...commands.options import (
+    FILE,
+    FOLDER,
+    Setting,
+    cache_option,
+    device_option,
+    plugin_option,
+    ray_option,
+    resume_option,
+)
 from ...commands.options import set_option as rarely
 from ...commands.values import GridSize, KeyValue, Whole
 from ...pruning.level import Level
@@ -140,6 +149,7 @@ class Words:
             ),
             device_option,
             plugin_option,
+            ray_option,
             cache_option("calibration/ in --out"),
             resume_option,
             rarely({**RARE, **self.rare}),

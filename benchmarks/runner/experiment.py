@@ -11,6 +11,7 @@ import click
 
 from ..._support.errors import RegistryError
 from ..._support.files import exclusive
+from ..._support.machines.executor import machines
 from ..._support.registry import Registry
 from ..._support.version import __version__
 from ...calibration.calibrate import calibrate
@@ -236,7 +237,7 @@ def register_experiment(name: str, *, source: str = "") -> Callable[[type[Experi
 def running(settings: Settings) -> Iterator[None]:
     """Hold the folder of results, which no other run may; an interruption ends with what to do next."""
     try:
-        with exclusive(settings.out):
+        with exclusive(settings.out), machines(settings.ray, settings.plugins):
             yield
     except KeyboardInterrupt:
         stored = len(list((settings.out / "cells").glob("**/*.json")))

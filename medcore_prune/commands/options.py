@@ -162,6 +162,15 @@ def overwrite_option(command: F) -> F:
     return more("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
 
 
+def ray_option(command: F) -> F:
+    """Add `--ray`."""
+    return more(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="Run independent jobs on a Ray cluster: HOST:PORT of one, or auto for one of this machine alone.",
+    )(command)
+
+
 def plugin_option(command: F) -> F:
     """Add `--plugin`."""
     return more(
