@@ -192,15 +192,12 @@ class Job:
                 raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return parts
 
-
     def alone(self) -> "Job":
         """Return what is missing, without models and what was looked up, to be sent elsewhere."""
         return replace(self, model=nn.Identity(), reference=None, collectors=self.missing)
 
 
-def summed(
-    models: Mapping[str, tuple[nn.Module, nn.Module | None]], job: Job
-) -> Iterator[Mapping[str, bytes]]:
+def summed(models: Mapping[str, tuple[nn.Module, nn.Module | None]], job: Job) -> Iterator[Mapping[str, bytes]]:
     """Sum a job that came `alone`, with the models of its role; yield its files, name to content."""
     model, reference = models[job.header.role]
     with tempfile.TemporaryDirectory() as place, working_on(model, reference), undisturbed():

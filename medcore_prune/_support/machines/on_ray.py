@@ -1,4 +1,4 @@
-"""Independent jobs on a Ray cluster. Ray pickles what travels between the machines, which therefore trust each other."""
+"""Independent jobs on a Ray cluster, whose machines trust each other: what travels between them is pickled."""
 
 import hashlib
 import os
@@ -53,8 +53,8 @@ def _work(head: Mapping[str, Any], context: bytes, job: bytes) -> list[Any]:
     for what, expected in head["versions"].items():
         if (found := versions()[what]) != expected:
             raise MedcorePruneError(
-                f"worker on {here}: {what} is {found}, expected {expected} as where the command runs: results would not "
-                "be the same to the bit"
+                f"worker on {here}: {what} is {found}, expected {expected} as where the command runs: results would "
+                "not be the same to the bit"
             )
     try:
         # relative paths mean the same as where the command runs
@@ -122,8 +122,8 @@ def _result(name: str, reference: Any) -> list[Any]:
         raise (error.cause or error) from None
     except RayError as error:
         raise MedcorePruneError(
-            f"{name}: lost {RETRIES + 1} times with its worker ({type(error).__name__}): look for machines that run out "
-            "of memory, and give the command again, which goes on from what is stored"
+            f"{name}: lost {RETRIES + 1} times with its worker ({type(error).__name__}): look for machines without "
+            "free memory, and give the command again, which goes on from what is stored"
         ) from error
 
 
