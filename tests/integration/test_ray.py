@@ -172,27 +172,23 @@ def test_a_link_that_is_cut_changes_no_bit(
     here, there = two_machines
     # short names: Ray's sockets lie within
     place = Path("/tmp") / f"mcp{os.getpid()}"
-    head = ray(
-        "--head", "--node-ip-address=10.77.0.1", "--port=6399", "--num-cpus=1", "--include-dashboard=false",
-        f"--temp-dir={place}a", within=here,
-    )  # fmt: skip
-    nodes = [head]
+    words = "--head --node-ip-address=10.77.0.1 --port=6399 --num-cpus=1 --include-dashboard=false"
+    head = ray(*words.split(), f"--temp-dir={place}", within=here)
+    nodes, process = [head], None
     try:
         time.sleep(6)
-        nodes.append(
-            ray("--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", "--num-cpus=1",
-                f"--temp-dir={place}b", within=there)
-        )  # fmt: skip
+        nodes.append(ray("--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", "--num-cpus=1", within=there))
         time.sleep(6)
         process = calibrate(str(tmp_path), "10.77.0.1:6399", within=here)
         wait_for_work(nodes[1].pid)
         subprocess.run([*there, "ip", "link", "set", "end", "down"], check=True)
         finish(process)
     finally:
+        if process is not None and process.poll() is None:
+            process.kill()
         for node in nodes:
             stop(node)
-        for end in "ab":
-            shutil.rmtree(f"{place}{end}", ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
     assert contents(tmp_path, ".safetensors") == serial
 
 

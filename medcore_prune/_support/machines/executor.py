@@ -11,9 +11,6 @@ Context = TypeVar("Context")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-AUTO = "auto"
-"""The address that stands for a cluster of this machine alone, which ends with the command."""
-
 
 class Executor(Protocol):
     """Runs independent jobs. A job returns values; whoever asks writes them."""

@@ -20,12 +20,13 @@ from ray.exceptions import RayError, RayTaskError
 from ..errors import MedcorePruneError
 from ..registry import load_plugin
 from ..version import __version__
-from .executor import AUTO
 
 Context = TypeVar("Context")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+AUTO = "auto"
+"""The address that stands for a cluster of this machine alone, which ends with the command."""
 RETRIES = 3
 """How often a job is started again whose worker or machine is lost."""
 OBJECT_STORE_BYTES = 512_000_000
