@@ -2,6 +2,7 @@
 
 import click
 
+from ...commands.options import ray_option
 from ...commands.values import MethodName
 from ...pruning.level import COMPARISON_LEVELS
 from ..runner.settings import SUBJECT
@@ -38,6 +39,7 @@ WORDS = Words(
             help="Evaluate every pruned model after the training-free correction too.",
         ),
         click.option("--gallery/--no-gallery", default=True, help="Keep and show pictures of the images."),
+        ray_option,
     ),
     levels=COMPARISON_LEVELS,
 )

@@ -92,7 +92,7 @@ class Automatic(Experiment):
                 self.inputs, self.settings, method.recipe, statistics, tuple(MODES), self.generations
             )
             jobs = [*jobs, *(_job(name, unit, level, plan, method) for name, unit, level, plan in plans)]
-            treatment = correction(self.inputs.calibration(0), self.settings.counts.correction)
+            treatment = correction(self.inputs, self.settings)
             jobs = [replace(job, treatment=treatment) for job in jobs]
         for job in jobs:
             keep_plan(self.store, job.plan)

@@ -4,11 +4,13 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from socket import gethostname
 from typing import Any
 
 from torch import nn
 
-from ..._support.errors import UnknownNameError
+from ..._support.errors import DataError, UnknownNameError
 from ..._support.registry import unknown_name
 from ...calibration.statistics import Statistics
 from ...correction.correct import TOGETHER, Corrector, correct
@@ -21,7 +23,7 @@ from ..report.hurt import make_hurt
 from ..report.page import Page, write_results
 from ..runner.evaluate import digest, duration
 from ..runner.experiment import Experiment, register_experiment
-from ..runner.inputs import Inputs, Sets, sample_hash
+from ..runner.inputs import Inputs, inputs_again, sample_hash
 from ..runner.jobs import EXPERIMENT, Job, Scores, Treatment, make_jobs
 from ..runner.methods import Method, choose_methods
 from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, SUBJECT, Settings
@@ -30,20 +32,47 @@ from .amount import amount, describe, estimated_seconds
 from .analyses import early_samples, early_scores, exact_agreement, fisher_methods, stability
 
 
-def correction(sets: Sets, samples: int, seed: int = 0) -> Treatment:
-    """Cut, then correct on `samples` calibration images of each set, drawn with a seed."""
+class Corrected:
+    """Makes models that are cut, then corrected; another process reads the images of the draw itself."""
 
-    correctors: dict[nn.Module, Corrector] = {}
+    def __init__(self, inputs: Inputs, settings: Settings, draw: int) -> None:
+        self._inputs, self._settings, self._draw = inputs, settings, draw
+        self._correctors: dict[nn.Module, Corrector] = {}
 
-    def build(model: nn.Module, plans: Sequence[Plan]) -> list[nn.Module]:
+    def __call__(self, model: nn.Module, plans: Sequence[Plan]) -> list[nn.Module]:
         smalls = [prune(model, plan) for plan in plans]
-        if model not in correctors:
-            correctors[model] = Corrector(model, sets, CorrectionSettings(), samples, seed, progress=False, keep=True)
-        correctors[model].correct_all(smalls)
+        if model not in self._correctors:
+            sets, samples = self._inputs.calibration(self._draw), self._settings.counts.correction
+            self._correctors[model] = Corrector(
+                model, sets, CorrectionSettings(), samples, self._draw, progress=False, keep=True
+            )
+        self._correctors[model].correct_all(smalls)
         return smalls
 
-    what = f"{inspect.signature(correct)} {sample_hash(sets)} {samples} {seed}"
-    return Treatment(hashlib.sha256(what.encode()).hexdigest()[:24], build, TOGETHER)
+    def __reduce__(self) -> tuple[Any, ...]:
+        hashes = tuple(sorted(self._inputs.hashes.items()))
+        sample = sample_hash(self._inputs.calibration(self._draw))
+        return _corrected_again, (self._settings, hashes, self._draw, sample)
+
+
+@lru_cache(maxsize=1)
+def _corrected_again(
+    settings: Settings, hashes: tuple[tuple[str, str | None], ...], draw: int, sample: str
+) -> Corrected:
+    inputs = inputs_again(settings, hashes)
+    if sample_hash(inputs.calibration(draw)) != sample:
+        raise DataError(
+            f"worker on {gethostname()}: the images of draw {draw} are not what the command reads: expected the same "
+            "files at the same places on all machines"
+        )
+    return Corrected(inputs, settings, draw)
+
+
+def correction(inputs: Inputs, settings: Settings, draw: int = 0) -> Treatment:
+    """Cut, then correct on the calibration images of a draw, as many of each set as the settings say."""
+    what = f"{inspect.signature(correct)} {sample_hash(inputs.calibration(draw))} {settings.counts.correction} {draw}"
+    key = hashlib.sha256(what.encode()).hexdigest()[:24]
+    return Treatment(key, Corrected(inputs, settings, draw), TOGETHER)
 
 
 def corrected_jobs(jobs: Sequence[Job], methods: Sequence[Method], inputs: Inputs, settings: Settings) -> list[Job]:
@@ -56,7 +85,7 @@ def corrected_jobs(jobs: Sequence[Job], methods: Sequence[Method], inputs: Input
         if job.mode == CORRECTED_FROM and (job.method not in stochastic or job.seed < settings.counts.corrected_seeds)
     ]
     for draw in {job.seed % settings.seeds for job in chosen}:
-        treatments[draw] = correction(inputs.calibration(draw), settings.counts.correction, draw)
+        treatments[draw] = correction(inputs, settings, draw)
     return [replace(job, mode=CORRECTED, treatment=treatments[job.seed % settings.seeds]) for job in chosen]
 
 

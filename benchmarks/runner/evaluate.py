@@ -4,14 +4,16 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ..._support.machines.executor import executor
 from ..._support.progress import track
 from ...calibration.statistics import Statistics
 from ...data.samples import Subset
@@ -22,8 +24,8 @@ from ...models.protocol import Postprocess
 from ...pruning.cost import Cost, count
 from ...pruning.plan import Plan
 from ...zoo import NOTICE
-from .inputs import Inputs
-from .jobs import EXPERIMENT, Job, built
+from .inputs import Inputs, inputs_again
+from .jobs import EXPERIMENT, Group, Job, built, grouped
 from .settings import Settings
 from .store import NO_LEVEL, UNPRUNED, Cell, CellResult, Evaluation, ResultStore, evaluation_key
 
@@ -95,13 +97,25 @@ class Evaluator:
         """Key of an evaluation."""
         return evaluation_key(**self._what(masks, dataset))
 
-    def _evaluate(self, masks: str, dataset: str, make: Callable[[EvaluationSet], Masks]) -> None:
+    def _evaluated(self, masks: str, dataset: str, make: Callable[[EvaluationSet], Masks]) -> Evaluation:
         images = self.images[dataset]
         start = time.perf_counter()
         table = score(make(images), images, tolerance_px=self.settings.tolerance_px)
-        what = self._what(masks, dataset)
-        done = Evaluation(evaluation_key(**what), table, time.perf_counter() - start)
-        self.store.write_evaluation(done, what)
+        return Evaluation(self.key(masks, dataset), table, time.perf_counter() - start)
+
+    def _evaluate(self, masks: str, dataset: str, make: Callable[[EvaluationSet], Masks]) -> None:
+        self.store.write_evaluation(self._evaluated(masks, dataset, make), self._what(masks, dataset))
+
+    def evaluate_group(self, group: Group) -> Iterator[Evaluation]:
+        """Make the models of a group, and evaluate them; nothing is stored."""
+        made = built(self.inputs.adapted, list({job.masks: job for job, _ in group}.values()))
+        for job, dataset in group:
+            yield self._evaluated(job.masks, dataset, self._predict(made[job.masks]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # another process loads models and images itself: settings say which
+        hashes = tuple(sorted(self.inputs.hashes.items()))
+        return _evaluator_again, (self.settings, hashes, self.store.root, self.experiment)
 
     def _predict(self, model: nn.Module) -> Callable[[EvaluationSet], Masks]:
         return partial(predict, model, postprocess=POSTPROCESS, batch_size=self.settings.batch_size)
@@ -139,13 +153,12 @@ class Evaluator:
         for place, arrived in waiting.items():
             if place not in still_open:
                 self._write_jobs(arrived, place[1])
-        ahead = list({job.masks: job for job, _ in todo}.values())
-        made: dict[str, nn.Module] = {}
-        for job, dataset in track(todo, "evaluating pruned models", total=len(todo)):
-            if job.masks not in made:
-                # those before are evaluated: models lie side by side in `todo`
-                made = built(self.inputs.adapted, ahead[ahead.index(job) :])
-            self._evaluate(job.masks, dataset, self._predict(made[job.masks]))
+        groups = grouped(todo)
+        named = {f"evaluation {number} of {group[0][0].method}": group for number, group in enumerate(groups)}
+        found = executor().map(Evaluator.evaluate_group, self, named)
+        pairs = [pair for group in groups for pair in group]
+        for (job, dataset), done in zip(pairs, track(found, "evaluating pruned models", total=len(todo)), strict=True):
+            self.store.write_evaluation(done, self._what(job.masks, dataset))
             self._write_jobs(waiting[job.masks, dataset], dataset)
 
     def _write_jobs(self, jobs: Sequence[Job], dataset: str) -> None:
@@ -198,6 +211,12 @@ class Evaluator:
             versions=self._versions,
         )
         self.store.write(result)
+
+
+def _evaluator_again(
+    settings: Settings, hashes: tuple[tuple[str, str | None], ...], root: Path, experiment: str
+) -> Evaluator:
+    return Evaluator(inputs_again(settings, hashes), settings, ResultStore(root), experiment=experiment)
 
 
 _TRIAL_IMAGES = 4

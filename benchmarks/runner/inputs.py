@@ -4,7 +4,8 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
+from socket import gethostname
 
 from torch import nn
 
@@ -69,6 +70,18 @@ class Inputs:
         hashes["reference"] = None if self.reference is None else model_hash(self.reference)
         hashes |= {f"data/{name}": subset_hash(samples) for name, samples in self.sets.items()}
         return hashes | {"calibration": sample_hash(self.calibration(0))}
+
+
+@lru_cache(maxsize=1)
+def inputs_again(settings: Settings, hashes: tuple[tuple[str, str | None], ...]) -> Inputs:
+    """Load inputs in another process, on another machine perhaps, and refuse those that are not the same."""
+    inputs = load_inputs(settings)
+    if other := [name for name, expected in hashes if inputs.hashes.get(name) != expected]:
+        raise DataError(
+            f"worker on {gethostname()}: {', '.join(other)} is not what the command reads: expected the same files at "
+            "the same places on all machines"
+        )
+    return inputs
 
 
 def sample_hash(sets: Sets) -> str:

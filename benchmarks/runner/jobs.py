@@ -82,6 +82,24 @@ def built(model: nn.Module, jobs: Sequence[Job]) -> dict[str, nn.Module]:
     return {job.masks: each for job, each in zip(alike, models, strict=True)}
 
 
+Group: TypeAlias = list[tuple[Job, str]]
+"""Models that are best made together, each as often as there are data sets to evaluate it on, which are named."""
+
+
+def grouped(todo: Sequence[tuple[Job, str]]) -> list[Group]:
+    """Put together what `built` makes at once."""
+    groups: list[Group] = []
+    for job, dataset in todo:
+        last = groups[-1] if groups else []
+        masks, treatment = {each.masks for each, _ in last}, job.treatment
+        alike = treatment is not None and last and last[0][0].treatment is treatment and len(masks) < treatment.at_once
+        if job.masks in masks or alike:
+            last.append((job, dataset))
+        else:
+            groups.append([(job, dataset)])
+    return groups
+
+
 def make_jobs(
     methods: Sequence[Method],
     inputs: Inputs,

@@ -92,6 +92,7 @@ class Settings:
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
         fresh: Whether to start over.
+        ray: Address of a Ray cluster, or `auto`; None for this process.
     """
 
     out: Path
@@ -116,6 +117,7 @@ class Settings:
     gallery: bool = True
     correct: bool = True
     fresh: bool = False
+    ray: str | None = None
 
     @property
     def calibration_folder(self) -> Path:

@@ -22,7 +22,8 @@ from torch import nn
 
 from .._support.devices import refuse_half, require_default_dtype
 from .._support.errors import StatisticsError
-from .._support.files import require_writable, user_cache
+from .._support.files import atomic_write, require_writable, user_cache
+from .._support.machines.executor import executor
 from .._support.progress import duration, track
 from ..data.samples import SampleSet
 from ..data.splits.split import Data, training_samples
@@ -32,7 +33,7 @@ from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
 from ..models.precision import products_in
 from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
-from .job import Images, Job, Runner, read_batch
+from .job import Images, Job, Runner, read_batch, summed
 from .statistics import Statistics
 from .storage import FilePart, Header, write_part
 
@@ -184,6 +185,9 @@ def _run(jobs: Sequence[Job], save_every_s: float, cache: Path, progress: bool) 
     _check_space(jobs, cache)
     if progress:
         _announce(jobs, steps, cache)
+    if executor().apart:
+        _run_apart([job for job in jobs if job.missing], progress)
+        return
     done = sum(-(-job.done // job.batch_size) for job in jobs)
     runner, running = None, None
     for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
@@ -193,6 +197,22 @@ def _run(jobs: Sequence[Job], save_every_s: float, cache: Path, progress: bool) 
             runner, running = Runner(job, save_every_s), job
         assert runner is not None
         runner.add(batch)
+
+
+def _run_apart(jobs: Sequence[Job], progress: bool) -> None:
+    """Sum each job elsewhere, from its first sample on, which comes to the same sums; files are written here."""
+    models = {job.header.role: (job.model, job.reference) for job in jobs}
+    named = {
+        f"calibration on {job.header.dataset}, {job.header.role} model, from sample {job.span.start}": job.alone()
+        for job in jobs
+    }
+    found = executor().map(summed, models, named)
+    for job, files in zip(jobs, track(found, "calibration", total=len(jobs), show=progress), strict=True):
+        for name, content in files.items():
+            with atomic_write(job.folder / name) as temporary:
+                temporary.write_bytes(content)
+        job.partial_path.unlink(missing_ok=True)
+        job.remove_smaller()
 
 
 def _bytes(jobs: Iterable[Job]) -> int:

@@ -1,7 +1,8 @@
 """One piece of calibration: some samples of one data set through one model, kept in files that survive a kill."""
 
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -14,6 +15,7 @@ from .._support.errors import DataError, StatisticsError
 from .._support.records import content_hash
 from ..data.reading import by_image, in_batches, read_images
 from ..data.samples import SampleSet, Subset
+from ..models.calls.call import undisturbed, working_on
 from ..models.families import geometry_of
 from .collector import get_collector, is_own, version_of
 from .storage import FilePart, Header, write_part
@@ -189,6 +191,21 @@ class Job:
             if part.header != self.header_of(name) or part.progress >= 0:
                 raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return parts
+
+    def alone(self) -> "Job":
+        """Return what is missing, without models and what was looked up, to be sent elsewhere."""
+        return replace(self, model=nn.Identity(), reference=None, collectors=self.missing)
+
+
+def summed(models: Mapping[str, tuple[nn.Module, nn.Module | None]], job: Job) -> Iterator[Mapping[str, bytes]]:
+    """Sum a job that came `alone`, with the models of its role; yield its files, name to content."""
+    model, reference = models[job.header.role]
+    with tempfile.TemporaryDirectory() as place, working_on(model, reference), undisturbed():
+        here = replace(job, model=model, reference=reference, cache=Path(place))
+        runner = Runner(here, save_every_s=float("inf"))
+        for batch in here.batches:
+            runner.add(batch)
+        yield {path.name: path.read_bytes() for path in map(here.path, here.collectors)}
 
 
 class Runner:

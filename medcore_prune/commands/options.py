@@ -194,6 +194,15 @@ def tensorboard_option(command: F) -> F:
     )(command)
 
 
+def ray_option(command: F) -> F:
+    """Add `--ray`."""
+    return more(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="Run independent jobs on a Ray cluster: HOST:PORT of one, or auto for one of this machine alone.",
+    )(command)
+
+
 def plugin_option(command: F) -> F:
     """Add `--plugin`."""
     return more(

@@ -1,0 +1,78 @@
+"""Who runs independent jobs: this process, one after the other, unless a block of `machines` says otherwise."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol, TypeVar
+
+from ..errors import MedcorePruneError
+
+Context = TypeVar("Context")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """Runs independent jobs. A job returns values; whoever asks writes them."""
+
+    apart: bool
+    """Whether jobs run in other processes, so that contexts and jobs are pickled."""
+
+    def map(
+        self, function: Callable[[Context, Job], Iterable[Result]], context: Context, jobs: Mapping[str, Job]
+    ) -> Iterator[Result]:
+        """Yield what a function yields for each job, in the order of the jobs.
+
+        Args:
+            function: One of a module of this package, or of a plug-in; what it yields depends on its arguments alone.
+            context: What all jobs read: models, data.
+            jobs: What to say of a job in an error, and the job.
+        """
+        ...
+
+
+class Serial:
+    """One job after the other, in this process; results are handed on as the function yields them."""
+
+    apart = False
+
+    def map(
+        self, function: Callable[[Context, Job], Iterable[Result]], context: Context, jobs: Mapping[str, Job]
+    ) -> Iterator[Result]:
+        """Yield what a function yields for each job, in the order of the jobs."""
+        for job in jobs.values():
+            yield from function(context, job)
+
+
+_EXECUTOR: ContextVar[Executor | None] = ContextVar("_EXECUTOR", default=None)
+
+
+def executor() -> Executor:
+    """Return the one of the block that this call stands in."""
+    return _EXECUTOR.get() or Serial()
+
+
+@contextmanager
+def machines(address: str | None, plugins: Sequence[str] = ()) -> Iterator[None]:
+    """Run independent jobs on a Ray cluster while the block lasts; None is this process.
+
+    Args:
+        address: `auto` for a cluster of this machine alone, or `HOST:PORT` of one that runs already.
+        plugins: Files or modules that every worker loads before its first job.
+
+    Raises:
+        MedcorePruneError: Ray is not installed, or there is no cluster at the address.
+    """
+    if address is None:
+        yield
+        return
+    try:
+        from .on_ray import cluster
+    except ImportError as error:
+        raise MedcorePruneError("--ray needs Ray: pip install 'medcore-prune[ray]'") from error
+    with cluster(address, plugins) as found:
+        token = _EXECUTOR.set(found)
+        try:
+            yield
+        finally:
+            _EXECUTOR.reset(token)

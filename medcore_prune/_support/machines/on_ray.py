@@ -1,0 +1,150 @@
+"""Independent jobs on a Ray cluster, whose machines trust each other: what travels between them is pickled."""
+
+import hashlib
+import os
+import platform
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+# read when Ray is imported: nothing is told to anybody outside
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+import torch
+from ray import cloudpickle
+from ray.exceptions import RayError, RayTaskError
+
+from ..errors import MedcorePruneError
+from ..registry import load_plugin
+from ..version import __version__
+
+Context = TypeVar("Context")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+AUTO = "auto"
+"""The address that stands for a cluster of this machine alone, which ends with the command."""
+RETRIES = 3
+"""How often a job is started again whose worker or machine is lost."""
+OBJECT_STORE_BYTES = 512_000_000
+"""Shared memory of a cluster that the command starts; Ray's own choice is 30 % of the machine."""
+_AHEAD = 2
+"""Jobs that are handed out, to one that can run."""
+
+_CONTEXT: dict[str, Any] = {}
+"""In a worker, the last context by the digest of its bytes."""
+
+
+def versions() -> dict[str, str]:
+    """What must be the same on all machines, for results to be the same to the bit."""
+    return {
+        "medcore-prune": __version__,
+        "torch": torch.__version__,
+        "Python": platform.python_version(),
+        "instructions of the processor (ATEN_CPU_CAPABILITY)": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _work(head: Mapping[str, Any], context: bytes, job: bytes) -> list[Any]:
+    """Run one job in a worker."""
+    here = socket.gethostname()
+    for what, expected in head["versions"].items():
+        if (found := versions()[what]) != expected:
+            raise MedcorePruneError(
+                f"worker on {here}: {what} is {found}, expected {expected} as where the command runs: results would "
+                "not be the same to the bit"
+            )
+    try:
+        # relative paths mean the same as where the command runs
+        os.chdir(head["folder"])
+    except OSError as error:
+        raise MedcorePruneError(
+            f"worker on {here}: there is no folder {head['folder']}, in which the command runs: expected the same "
+            "folders on all machines"
+        ) from error
+    # another number of threads sums in another order
+    torch.set_num_threads(head["threads"])
+    # before a model is unpickled, whose classes import torchvision
+    from ... import compat  # noqa: F401
+
+    for plugin in head["plugins"]:
+        load_plugin(plugin)
+    if head["context"] not in _CONTEXT:
+        _CONTEXT.clear()
+        _CONTEXT[head["context"]] = cloudpickle.loads(context)
+    function, given = cloudpickle.loads(job)
+    return list(function(_CONTEXT[head["context"]], given))
+
+
+class OnRay:
+    """An `Executor`: jobs side by side in Ray's workers, each again elsewhere if its worker or machine is lost."""
+
+    apart = True
+
+    def __init__(self, plugins: Sequence[str]) -> None:
+        self._head = {
+            "versions": versions(),
+            "folder": os.getcwd(),
+            "threads": torch.get_num_threads(),
+            "plugins": list(plugins),
+        }
+
+    def map(
+        self, function: Callable[[Context, Job], Iterable[Result]], context: Context, jobs: Mapping[str, Job]
+    ) -> Iterator[Result]:
+        """Yield what a function yields for each job, in the order of the jobs."""
+        if not jobs:
+            return
+        packed = cloudpickle.dumps(context)
+        head = {**self._head, "context": hashlib.sha256(packed).hexdigest()}
+        shared, waiting, todo = ray.put(packed), deque[tuple[str, Any]](), iter(jobs.items())
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        # a job that asked for more than the largest machine has would wait for ever
+        each = min(torch.get_num_threads(), max(cpus, default=1) or 1)
+        work = ray.remote(num_cpus=each, max_retries=RETRIES)(_work)
+        while True:
+            # machines come and go
+            room = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)) // each)
+            while len(waiting) < room and (more := next(todo, None)) is not None:
+                waiting.append((more[0], work.remote(head, shared, cloudpickle.dumps((function, more[1])))))
+            if not waiting:
+                return
+            yield from _result(*waiting.popleft())
+
+
+def _result(name: str, reference: Any) -> list[Any]:
+    try:
+        found: list[Any] = ray.get(reference)
+        return found
+    except RayTaskError as error:
+        raise (error.cause or error) from None
+    except RayError as error:
+        raise MedcorePruneError(
+            f"{name}: lost {RETRIES + 1} times with its worker ({type(error).__name__}): look for machines without "
+            "free memory, and give the command again, which goes on from what is stored"
+        ) from error
+
+
+@contextmanager
+def cluster(address: str, plugins: Sequence[str]) -> Iterator[OnRay]:
+    """Join a cluster, or start one of this machine alone; it is left, or shut down, when the block ends."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        if address == AUTO:
+            ray.init("local", _node_ip_address="127.0.0.1", **own, **quiet)
+        else:
+            ray.init(address, **quiet)
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise MedcorePruneError(
+            f"--ray {address}: no cluster there ({first:.120}): expected {AUTO}, or HOST:PORT of a machine on which "
+            "`ray start --head` runs"
+        ) from error
+    try:
+        yield OnRay(plugins)
+    finally:
+        ray.shutdown()
