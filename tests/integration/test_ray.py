@@ -64,7 +64,7 @@ def calibrate(*arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
 
 
@@ -168,7 +168,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    process.wait(timeout=20)
+    process.wait(timeout=120)
 
 
 def test_a_lost_machine_changes_no_bit(
@@ -187,7 +187,7 @@ def test_a_lost_machine_changes_no_bit(
         process = calibrate(str(tmp_path), "10.77.0.1:6399", within=here)
         wait_for_work(nodes[1].pid)
         stop(nodes[1])
-        _, said = process.communicate(timeout=40)
+        _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
     finally:
         if process is not None and process.poll() is None:
