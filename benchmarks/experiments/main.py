@@ -10,6 +10,7 @@ from torch import nn
 
 from ...correction.correct import correct
 from ...data.splits.split import Split
+from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from ...pruning.level import Level
 from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
 from ...training.record import outcome
@@ -17,8 +18,8 @@ from ...training.settings import RecoverySettings
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves, size_against_contour, validation_curves
-from ..report.summary import HIGHER_IS_BETTER, Place, Row, Summary, summarise
-from ..report.tables import METRIC_NAMES, Grid, estimate, footer, in_blocks, label, metric_cells, size_cells
+from ..report.summary import Place, Row, Summary, summarise
+from ..report.tables import Grid, estimate, footer, in_blocks, label, metric_cells, size_cells
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.recover import Item, records, recovery_settings, unpruned
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
@@ -48,7 +49,7 @@ def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
     blocks = {"not pruned": summary.unpruned_rows}
     blocks |= {title: summary.of_mode(mode) for mode, title in summary.modes.items()}
     rows, sections = in_blocks((title, list(map(cells, found))) for title, found in blocks.items())
-    columns = ["what", "level", "params M", "FLOPs G", *METRIC_NAMES.values(), "ms an image", "of unpruned", "peak MB"]
+    columns = ["what", "level", "params M", "FLOPs G", *TITLES.values(), "ms an image", "of unpruned", "peak MB"]
     columns.append("what came back")
     notes = [
         *footer(summary, next(iter(summary.modes), "any")),

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...evaluation.intervals import INDICATIVE_BELOW, Interval
+from ...evaluation.metrics import TITLES
 from ..runner.settings import CORRECTED, CORRECTED_FROM
 from ..runner.store import NO_LEVEL, UNPRUNED
 from .summary import Place, Row, Summary
-from .tables import METRIC_NAMES, Grid, estimate, number, percent
+from .tables import Grid, estimate, number, percent
 
 KEPT_WITHIN = 0.01
 """Boundary F1 that a smaller model may lose and still be said to keep the contour, as of `compress --keep-contour`."""
@@ -57,22 +58,12 @@ def choices(summary: Summary) -> list[Choice]:
         if not rows or _WHOLE not in summary.drawn:
             continue
         best = max(rows, key=lambda row: row.metrics[_METRIC].value)
-        lost = summary.paired(_place(best), _WHOLE)
+        lost = summary.paired(best.place, _WHOLE)
         assert lost is not None
         others = [row for row in rows if row is not best]
-        found.append(Choice(best, lost, summary.verdict(lost), _alike(summary, best, others), len(others)))
+        alike = None if summary.indicative else sum(summary.alike(best, other) for other in others)
+        found.append(Choice(best, lost, summary.verdict(lost), alike, len(others)))
     return found
-
-
-def _place(row: Row) -> Place:
-    return row.mode, row.level, row.method
-
-
-def _alike(summary: Summary, best: Row, others: Sequence[Row]) -> int | None:
-    if summary.indicative:
-        return None
-    pairs = (summary.paired(_place(best), _place(other)) for other in others)
-    return sum(pair is None or pair.holds_zero for pair in pairs)
 
 
 def recommended(found: Sequence[Choice]) -> Choice | None:
@@ -180,7 +171,7 @@ def answer_grid(summary: Summary) -> Grid | None:
         ]
         for one in found
     ]
-    names = METRIC_NAMES
+    names = TITLES
     return Grid(
         f"The best of each level by Boundary F1, {summary.modes[mode_of(summary)]}",
         [

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ..._support.errors import ResultsError
+from ...evaluation.metrics import HIGHER_IS_BETTER
 from ...models.groups import FAMILY_NAMES
 from ..runner.store import NO_LEVEL, ResultStore
 from . import tables
@@ -15,7 +16,7 @@ from .hurt import ANALYSIS as HURT
 from .page import Page, Picture, Section
 from .plots import comparison as plots
 from .plots.style import looks
-from .summary import HIGHER_IS_BETTER, METRICS, Summary, summarise
+from .summary import METRICS, Summary, summarise
 from .tables import Grid, percent
 
 T = TypeVar("T")
@@ -200,7 +201,7 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
     return Page(
         "Comparison of pruning methods",
         [_LEAD, models],
-        list(_sections(store, summary, gallery)),
+        list(_sections(store, summary, best, gallery)),
         [*(tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS) for mode in summary.modes), *ranks, *best],
         {
             "comparison": comparison_frame(summary),
@@ -213,16 +214,15 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
     )
 
 
-def _sections(store: ResultStore, summary: Summary, gallery: bool) -> Iterator[Section]:
+def _sections(store: ResultStore, summary: Summary, best: Sequence[Grid], gallery: bool) -> Iterator[Section]:
     order, modes = summary.methods, summary.modes
-    best = answer_grid(summary)
     best_few = (
         f"{modes[mode_of(summary)].capitalize()}; macro averages. Strong: the best few over all levels, and "
         f"{summary.subject}; the band is the 95 % interval of the best. Dashed: floors that use no network. "
         f"{summary.notice}"
     )
     curves = Picture(best_few, lambda theme: plots.compression(summary, theme))
-    yield Section("What to take", answer(summary), [best] if best else [], {"compression": curves})
+    yield Section("What to take", answer(summary), best, {"compression": curves})
     if gallery and (hurt := shown(store, summary, HURT)):
         yield Section("Where it hurts most", [_HURT], html=hurt)
     marks = (

@@ -29,7 +29,7 @@ def make_hurt(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
     Models are made once more where they were corrected. What is stored already for the same models is left as it is.
     """
     by_place = {(job.mode, job.level, job.method): job for job in reversed(jobs)}
-    best = [(one.row.mode, one.row.level, one.row.method) for one in choices(summarise(evaluator.store))]
+    best = [one.row.place for one in choices(summarise(evaluator.store))]
     # methods of an earlier run whose plans are not at hand are left out
     picked = [by_place[place] for place in best if place in by_place]
     places = {job.masks: _worst(evaluator, job) for job in picked}

@@ -19,13 +19,12 @@ from ...evaluation.intervals import (
     p_value,
     verdict,
 )
+from ...evaluation.metrics import HIGHER_IS_BETTER
 from ...pruning.level import Level
 from ..runner.methods import table_order
 from ..runner.settings import MODES
 from ..runner.store import NO_LEVEL, UNPRUNED, CellResult, Evaluation, ResultStore
 
-HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
-"""The four metrics of the paper's Table 5."""
 MORE_METRICS = {"bf1_1px": True, "bf1_3px": True, "hd95_percent": False}
 """Shown in the CSV file besides."""
 METRICS = HIGHER_IS_BETTER | MORE_METRICS
@@ -63,6 +62,11 @@ class Row:
     below_floor_on: Mapping[str, frozenset[str]]
     empty: Mapping[str, int]
     seeds: int
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.mode, self.level, self.method
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,11 @@ class Summary:
         own, theirs = self.drawn[place], self.drawn[other]
         return interval(own.points[metric] - theirs.points[metric], own.draws[metric] - theirs.draws[metric])
 
+    def alike(self, one: Row, other: Row, metric: str = "bf1") -> bool:
+        """Whether two rows cannot be told apart: the interval of their difference holds 0; that pair by itself."""
+        difference = self.paired(one.place, other.place, metric)
+        return one is other or difference is None or difference.holds_zero
+
     def verdict(self, difference: Interval, metric: str = "bf1") -> str:
         """What the interval of a difference says, for itself: not corrected for several comparisons."""
         fewest = min(self.groups.values(), default=0)
@@ -149,7 +158,7 @@ class Summary:
 
     def row(self, place: Place) -> Row | None:
         """The row of a mode, level and method, if there is one."""
-        return next((row for row in self.rows if (row.mode, row.level, row.method) == place), None)
+        return next((row for row in self.rows if row.place == place), None)
 
     @cached_property
     def levels(self) -> list[str]:

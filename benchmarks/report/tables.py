@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ...evaluation.intervals import CONFIDENCE, INDICATIVE_BELOW, Interval
+from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from ..runner.settings import CORRECTED, CORRECTED_FROM
-from .summary import HIGHER_IS_BETTER, Row, Summary
+from .summary import Row, Summary
 
 _WIDTH_WHEN_PIPED = 200
 
@@ -64,7 +65,6 @@ def _plain(cell: str) -> str:
     return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") if cell else cell
 
 
-METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
 BELOW_FLOOR = "▼"
 _DIGITS = {"hd95_px": 2, "hd95_percent": 2}
 
@@ -150,7 +150,7 @@ def comparison(summary: Summary, mode: str, *, intervals: Sequence[str] = tuple(
         methods += [row.method for row in found]
     return Grid(
         f"Macro average, no recovery, {summary.modes[mode]}",
-        ["level", "method", "params -%", "FLOPs -%", *METRIC_NAMES.values()],
+        ["level", "method", "params -%", "FLOPs -%", *TITLES.values()],
         rows,
         footer(summary, mode),
         sections,
@@ -175,15 +175,9 @@ def _best(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
         for mode in {row.mode for row in rows}:
             of_mode = {place: row for place, row in enumerate(rows) if row.mode == mode}
             first = (max if higher else min)(of_mode.values(), key=lambda row: row.metrics[metric].value)
-            alike = [place for place, row in of_mode.items() if _is_alike(summary, first, row, metric)]
+            alike = [place for place, row in of_mode.items() if summary.alike(first, row, metric)]
             if len(alike) < len(of_mode) and metric not in first.below_floor:
                 yield from ((place, column) for place in alike)
-
-
-def _is_alike(summary: Summary, first: Row, other: Row, metric: str) -> bool:
-    own, theirs = ((row.mode, row.level, row.method) for row in (first, other))
-    difference = summary.paired(own, theirs, metric)
-    return first is other or difference is None or difference.holds_zero
 
 
 def _cells(row: Row, intervals: Sequence[str]) -> list[str]:
@@ -244,7 +238,7 @@ def ranks(summary: Summary) -> Grid:
                 rows.append([title, level, *places, *_verdicts(summary, mode, level)])
     return Grid(
         f"Rank of {summary.subject} (1 is best)",
-        ["quotas", "level", *METRIC_NAMES.values(), "BF1 better", "BF1 worse"],
+        ["quotas", "level", *TITLES.values(), "BF1 better", "BF1 worse"],
         rows,
         [
             *_notice(summary),
@@ -274,7 +268,7 @@ def differences(summary: Summary, mode: str) -> Grid:
     )
     return Grid(
         f"{summary.subject} minus each method, {summary.modes[mode]}",
-        ["level", "method", *METRIC_NAMES.values()],
+        ["level", "method", *TITLES.values()],
         rows,
         [
             *_notice(summary),
@@ -296,7 +290,7 @@ def by_dataset(summary: Summary, metric: str) -> Grid:
         if row.mode in ("any", "own")
     ]
     return Grid(
-        f"{METRIC_NAMES[metric]} by data set, own quotas",
+        f"{TITLES[metric]} by data set, own quotas",
         ["level", "method", *names],
         rows,
         [

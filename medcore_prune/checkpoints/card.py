@@ -11,6 +11,7 @@ from typing import Any
 from .._support.errors import MetricError
 from ..evaluation.figures import Figures
 from ..evaluation.intervals import INDICATIVE_BELOW
+from ..evaluation.metrics import HIGHER_IS_BETTER
 from .header import PrunedHeader
 from .pruned import read_header
 
@@ -214,7 +215,7 @@ def _limits(header: PrunedHeader, figures: Figures | None) -> Iterator[str]:
 def _below_floor(figures: Figures) -> list[str]:
     found = []
     for metric, each in figures.metrics.items():
-        sign = -1 if metric == "hd95_px" else 1
+        sign = 1 if HIGHER_IS_BETTER[metric] else -1
         if any(metric in floor and sign * each.value <= sign * floor[metric] for floor in figures.floors.values()):
             found.append(_TITLES[metric])
     return found

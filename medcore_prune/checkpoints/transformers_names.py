@@ -4,8 +4,9 @@ Both classes have the same parameters; `transformers` names them otherwise and k
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,56 +15,35 @@ from .._support.errors import CheckpointError
 
 _FIRST = "vision_encoder.patch_embed.projection.weight"
 _POSITIONS = "shared_image_embedding.positional_embedding"
-_MLP = r"(output_hypernetworks_mlps\.\d+|iou_prediction_head)\."
-# in this order: a rule reads what those before it wrote
-_RULES = [
-    (rf"^{re.escape(_POSITIONS)}$", "prompt_encoder.shared_embedding.positional_embedding"),
-    (r"^vision_encoder\.layers\.", "image_encoder.blocks."),
-    (r"^vision_encoder\.", "image_encoder."),
-    (r"patch_embed\.projection\.", "patch_embed.proj."),
-    (r"neck\.conv1\.", "neck.0."),
-    (r"neck\.layer_norm1\.", "neck.1."),
-    (r"neck\.conv2\.", "neck.2."),
-    (r"neck\.layer_norm2\.", "neck.3."),
-    (r"mask_embed\.conv1\.", "mask_downscaling.0."),
-    (r"mask_embed\.layer_norm1\.", "mask_downscaling.1."),
-    (r"mask_embed\.conv2\.", "mask_downscaling.3."),
-    (r"mask_embed\.layer_norm2\.", "mask_downscaling.4."),
-    (r"mask_embed\.conv3\.", "mask_downscaling.6."),
-    (r"^prompt_encoder\.point_embed\.", "prompt_encoder.point_embeddings."),
-    (r"shared_embedding\.positional_embedding$", "pe_layer.positional_encoding_gaussian_matrix"),
-    (r"upscale_conv1\.", "output_upscaling.0."),
-    (r"upscale_layer_norm\.", "output_upscaling.1."),
-    (r"upscale_conv2\.", "output_upscaling.3."),
-    (rf"{_MLP}layers\.0\.", r"\1.layers.1."),
-    (rf"{_MLP}proj_in\.", r"\1.layers.0."),
-    (rf"{_MLP}proj_out\.", r"\1.layers.2."),
-    (r"layer_norm(\d|_final_attn)\.", r"norm\1."),
-]
-# the way back, each of a name as the rules before it left it
-_BACK = [
-    (r"^image_encoder\.blocks\.", "vision_encoder.layers."),
-    (r"^image_encoder\.", "vision_encoder."),
-    (r"patch_embed\.proj\.", "patch_embed.projection."),
-    (r"neck\.0\.", "neck.conv1."),
-    (r"neck\.1\.", "neck.layer_norm1."),
-    (r"neck\.2\.", "neck.conv2."),
-    (r"neck\.3\.", "neck.layer_norm2."),
-    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
-    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
-    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
-    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
-    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
-    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
-    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", _POSITIONS),
-    (r"output_upscaling\.0\.", "upscale_conv1."),
-    (r"output_upscaling\.1\.", "upscale_layer_norm."),
-    (r"output_upscaling\.3\.", "upscale_conv2."),
-    (rf"{_MLP}layers\.0\.", r"\1.proj_in."),
-    (rf"{_MLP}layers\.1\.", r"\1.layers.0."),
-    (rf"{_MLP}layers\.2\.", r"\1.proj_out."),
-    (r"(?<!layer_)norm(\d|_final_attn)\.", r"layer_norm\1."),
-]
+_SECOND_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
+_POSITIONS_HERE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+_MLP = r"(?:output_hypernetworks_mlps\.\d+|iou_prediction_head)\."
+_Rule: TypeAlias = tuple[str, str, str]
+# a pattern of what stands before, the words of transformers, those of segment-anything; read downwards on the way here
+# and upwards on the way back, each of a name as the rules before left it
+_RULES: tuple[_Rule, ...] = (
+    ("^", _POSITIONS, _POSITIONS_HERE),
+    ("^", "vision_encoder.", "image_encoder."),
+    (r"^image_encoder\.", "layers.", "blocks."),
+    (r"patch_embed\.", "projection.", "proj."),
+    (r"neck\.", "conv1.", "0."),
+    (r"neck\.", "layer_norm1.", "1."),
+    (r"neck\.", "conv2.", "2."),
+    (r"neck\.", "layer_norm2.", "3."),
+    (r"^prompt_encoder\.", "mask_embed.conv1.", "mask_downscaling.0."),
+    (r"^prompt_encoder\.", "mask_embed.layer_norm1.", "mask_downscaling.1."),
+    (r"^prompt_encoder\.", "mask_embed.conv2.", "mask_downscaling.3."),
+    (r"^prompt_encoder\.", "mask_embed.layer_norm2.", "mask_downscaling.4."),
+    (r"^prompt_encoder\.", "mask_embed.conv3.", "mask_downscaling.6."),
+    (r"^prompt_encoder\.", "point_embed.", "point_embeddings."),
+    (r"^mask_decoder\.", "upscale_conv1.", "output_upscaling.0."),
+    (r"^mask_decoder\.", "upscale_layer_norm.", "output_upscaling.1."),
+    (r"^mask_decoder\.", "upscale_conv2.", "output_upscaling.3."),
+    (_MLP, "layers.0.", "layers.1."),
+    (_MLP, "proj_in.", "layers.0."),
+    (_MLP, "proj_out.", "layers.2."),
+    *((r"\.", f"layer_norm{which}.", f"norm{which}.") for which in (1, 2, 3, 4, "_final_attn")),
+)
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder that `save_pretrained` wrote holds, in the order in which it is looked for."""
 
@@ -75,9 +55,9 @@ def is_transformers(state: Mapping[str, Tensor]) -> bool:
 
 def segment_anything_name(name: str) -> str:
     """The name that segment-anything gives a parameter of a `SamModel`."""
-    for pattern, replacement in _RULES:
-        name = re.sub(pattern, replacement, name)
-    return name
+    if name == _SECOND_POSITIONS:
+        return _POSITIONS_HERE
+    return _renamed(name, _RULES)
 
 
 def transformers_name(name: str) -> str:
@@ -86,12 +66,16 @@ def transformers_name(name: str) -> str:
     Raises:
         CheckpointError: It has none, as what was added to a model.
     """
-    new = name
-    for pattern, replacement in _BACK:
-        new = re.sub(pattern, replacement, new)
+    new = _renamed(name, [(before, ours, theirs) for before, theirs, ours in reversed(_RULES)])
     if segment_anything_name(new) != name:
         raise CheckpointError(f"transformers has no name for {name}: remove what was added to the model first")
     return new
+
+
+def _renamed(name: str, rules: Iterable[_Rule]) -> str:
+    for before, old, new in rules:
+        name = re.sub(f"({before}){re.escape(old)}", rf"\g<1>{new}", name)
+    return name
 
 
 def from_transformers(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

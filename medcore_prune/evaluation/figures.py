@@ -13,9 +13,9 @@ from .._support.errors import MetricError
 from .._support.files import read_json_file
 from .._support.records import Flag, Number, Record, RecordError, Whole, matching
 from .intervals import Bootstrap, interval
+from .metrics import TITLES
 
 FILE_NAME = "figures.json"
-METRICS = ("dice", "iou", "bf1", "hd95_px")
 _FORMAT = "medcore_prune.figures/1"
 
 
@@ -48,7 +48,7 @@ class Figures(Record, format=_FORMAT):
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
         phantoms: Whether the images were drawn by this package.
         images: Data set to its images.
-        metrics: Name in `METRICS` to what was measured.
+        metrics: Name in `metrics.TITLES` to what was measured.
         floors: Name of a floor, an answer without a model, to its averages on the same images.
     """
 
@@ -67,7 +67,7 @@ def averages(table: pd.DataFrame) -> dict[str, Figure]:
     by_set = {str(name): part for name, part in table.groupby("dataset", sort=True)}
     bootstrap = Bootstrap({name: list(part["group"]) for name, part in by_set.items()}, draws=2000)
     found = {}
-    for metric in METRICS:
+    for metric in TITLES:
         value, drawn = bootstrap.macro({name: part[metric].to_numpy(np.float64) for name, part in by_set.items()})
         if math.isfinite(value):
             measured = interval(value, drawn)

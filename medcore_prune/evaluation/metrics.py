@@ -23,6 +23,10 @@ Empty = Literal["none", "one", "both"]
 HD_PERCENTILE = 95.0
 
 
+TITLES = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
+"""The metrics that tables show, and how they call them."""
+HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False}
+"""Of the same metrics."""
 TEXTS = ("dataset", "name", "group", "empty")
 """Columns of a table of `score` that are no numbers."""
 

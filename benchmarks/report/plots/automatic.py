@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ....evaluation.metrics import TITLES
 from ...runner.store import UNPRUNED
 from ..summary import Summary
-from ..tables import METRIC_NAMES
 from .style import OTHER_COLOUR, SUBJECT_COLOUR, Theme, panels
 
 _UNITS = {"params": "parameters", "flops": "FLOPs"}
@@ -77,7 +77,7 @@ def budget(summary: Summary, theme: Theme) -> Figure:
             axis.set_title(title if row == 0 else "")
         axes[-1, column].set_xlabel(f"{_UNITS[mode]} removed, %")
     for row, metric in enumerate(("bf1", "hd95_px")):
-        axes[row, 0].set_ylabel(METRIC_NAMES[metric])
+        axes[row, 0].set_ylabel(TITLES[metric])
     axes[0, 0].legend(fontsize=8.5)
     figure.tight_layout(w_pad=2.0)
     return figure

@@ -11,13 +11,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ....evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from ....models.groups import FAMILY_NAMES
 from ....pruning.plan import Plan
 from ...runner.jobs import plan_path
 from ...runner.store import UNPRUNED, ResultStore
 from ..answer import mode_of, shown_methods
-from ..summary import FLOOR_PREFIX, HIGHER_IS_BETTER, Difference, Row, Summary
-from ..tables import METRIC_NAMES
+from ..summary import FLOOR_PREFIX, Difference, Row, Summary
 from .style import Theme, legend_beside, looks, panels
 
 _SHOWN = ("bf1", "hd95_px")
@@ -30,7 +30,7 @@ def compression(summary: Summary, theme: Theme) -> Figure:
     for axis, metric in zip(axes, _SHOWN, strict=True):
         _curves(axis, summary, mode, metric, strong, theme)
         _floors(axis, summary, metric, theme)
-        axis.set_title(METRIC_NAMES[metric])
+        axis.set_title(TITLES[metric])
         axis.set_xlabel("encoder parameters removed, %")
         axis.set_ylabel("higher is better" if HIGHER_IS_BETTER[metric] else "lower is better")
     legend_beside(figure, axes[0], labelspacing=0.8)
@@ -128,7 +128,7 @@ def forest(summary: Summary, theme: Theme, mode: str = "own") -> Figure | None:
             _differences(axis, [own.get(method) for method in methods], summary, theme)
             axis.set_yticks(range(len(methods)), methods)
             axis.set_title(level if row == 0 else "")
-            axis.set_xlabel(f"Δ {METRIC_NAMES[metric]}")
+            axis.set_xlabel(f"Δ {TITLES[metric]}")
             axis.xaxis.set_major_locator(MaxNLocator(4))
         axes[row, 0].set_ylim(len(methods) - 0.4, -0.6)
     figure.tight_layout(w_pad=1.8)

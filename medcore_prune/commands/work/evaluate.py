@@ -24,6 +24,7 @@ from ...evaluation.figures import Figures, averages, figures_json, images_of
 from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.images import KEPT_BYTES, EvalSize, EvaluationSet
 from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference, verdict
+from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.precision import Precision
@@ -34,12 +35,11 @@ from .outputs.existing import Results
 from .precision import in_precision
 from .table import Table
 
-METRICS = {"dice": "Dice", "iou": "IoU", "bf1": "BF1", "hd95_px": "HD95 px"}
 _MM = "hd95_mm"
 _MOST_IMAGES = 16
 _FILES = ("summary.md", "images.csv", FIGURES)
 _COMPARED = ("dice", "bf1", "hd95_px")
-HIGHER_IS_BETTER = {"dice": True, "iou": True, "bf1": True, "hd95_px": False, _MM: False}
+_HIGHER_IS_BETTER = HIGHER_IS_BETTER | {_MM: False}
 
 Tables = dict[str, pd.DataFrame]
 
@@ -170,7 +170,7 @@ def evaluate_all(
 def _metrics(tables: Tables) -> dict[str, str]:
     """What is shown: millimetres too where the pixel spacing of an image is known."""
     known = any(_MM in table for table in tables.values())
-    return {**METRICS, _MM: "HD95 mm"} if known else METRICS
+    return {**TITLES, _MM: "HD95 mm"} if known else TITLES
 
 
 def summary(tables: Tables) -> Table:
@@ -195,7 +195,7 @@ def _cells(name: str, means: Mapping[str, pd.Series]) -> list[str]:
 
 
 def _worse(metric: str, value: float, floors: list[pd.Series]) -> bool:
-    if HIGHER_IS_BETTER[metric]:
+    if _HIGHER_IS_BETTER[metric]:
         return value <= max(float(floor[metric]) for floor in floors)
     return value >= min(float(floor[metric]) for floor in floors)
 
@@ -227,8 +227,8 @@ def comparison(tables: Tables, against: str) -> Table:
             found = paired_difference(table, tables[against], metric)
             numbers = (found.value, found.low, found.high)
             value, low, high = (f"{number:+.2f}" if metric == "hd95_px" else f"{number:+.4f}" for number in numbers)
-            said = verdict(found.low, found.high, found.groups, higher_is_better=HIGHER_IS_BETTER[metric])
-            rows.append([name, METRICS[metric], value, f"{low} to {high}", str(found.groups), said])
+            said = verdict(found.low, found.high, found.groups, higher_is_better=_HIGHER_IS_BETTER[metric])
+            rows.append([name, TITLES[metric], value, f"{low} to {high}", str(found.groups), said])
     return Table([f"minus {against}", "metric", "difference", "95 % interval", "groups", ""], rows, left=2)
 
 

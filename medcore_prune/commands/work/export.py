@@ -16,7 +16,7 @@ from ...checkpoints.onnx_folder import README, SEGMENT, refuse_others, write_bes
 from ...data.folders.reading import Reading
 from ...data.samples import Sample, SampleSet, image_hash, subset_hash
 from ...evaluation.intervals import INDICATIVE_BELOW, verdict
-from .evaluate import HIGHER_IS_BETTER, METRICS
+from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from .inputs import ImageOptions, named_model, phantoms_tell, read_model, say_notice
 from .outputs.existing import Results
 from .table import Table
@@ -112,7 +112,7 @@ def _int8_tables(report: Int8Report) -> list[str]:
         form = ".2f" if name == "hd95_px" else ".4f"
         numbers = [f"{found.float_value:{form}}", f"{found.int8_value:{form}}", f"{found.difference:+{form}}"]
         said = verdict(found.low, found.high, report.groups, higher_is_better=HIGHER_IS_BETTER[name])
-        rows.append([METRICS[name], *numbers, f"{found.low:+{form}} to {found.high:+{form}}", said])
+        rows.append([TITLES[name], *numbers, f"{found.low:+{form}} to {found.high:+{form}}", said])
     parts.append(Table(["validation images", "float", "int8", "difference", "95 % interval", ""], rows).text())
     counts = ", ".join(f"{count} of {name}" for name, count in report.images.items())
     parts.append(

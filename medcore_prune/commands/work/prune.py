@@ -145,16 +145,13 @@ def run(
     if not images.is_phantom:
         check_split(roles, out, overwrite)
     with exclusive(out):
-        told = {"settings": asdict(settings) | {"cache": None}, "image_size": image_size, "device": device}
-        told |= {"precision": precision}
+        told: dict[str, Any] = {"image_size": image_size, "device": device, "precision": precision}
+        told["settings"] = asdict(settings) | {"cache": None}
         if results.done(command="prune", read=read, images=data_record(roles), **told):
             return
         done = run_pruning(whole, base, roles, settings)
         files = {"adapted": Path(model).name, "reference": reference and Path(reference).name}
-        record = history_of(
-            whole,
-            {**done.record, "precision": precision, "files": files},
-        )
+        record = history_of(whole, {**done.record, "precision": precision, "files": files})
         with results.writing(), together():
             if plan_out is not None:
                 done.plan.save(plan_out)

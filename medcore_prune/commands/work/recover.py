@@ -144,7 +144,6 @@ def _record(
         "teacher": model_hash(teacher),
         "data": data_record(roles),
         "settings": asdict(settings),
-        "precision": settings.precision,
         "steps": len(history.frame),
         "best_step": history.best_step,
         "validation_before": dict(history.start),

@@ -78,7 +78,8 @@ def test_models_say_in_what_they_were_made() -> None:
         words = ("recover", "small.safetensors", "--steps", "1", "--out", f"{word}.safetensors", "--precision", word)
         assert run(*words).exit_code == 0
     made = {word: mp.load(f"{word}.safetensors") for word in ("fp32", "bf16")}
-    assert {word: lineage_of(model).provenance["recovered"]["precision"] for word, model in made.items()} == {
+    settings = {word: lineage_of(model).provenance["recovered"]["settings"] for word, model in made.items()}
+    assert {word: each["precision"] for word, each in settings.items()} == {
         "fp32": "fp32",
         "bf16": "bf16",
     }

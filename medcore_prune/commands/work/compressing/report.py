@@ -16,8 +16,9 @@ from ....data.splits.split import Split
 from ....evaluation.evaluate import macro_average
 from ....evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ....evaluation.latency import compare_latency
+from ....evaluation.metrics import TITLES
 from ....pruning.cost import count
-from ..evaluate import METRICS, Measured, evaluate_all
+from ..evaluate import Measured, evaluate_all
 from ..table import Table
 
 _WHOLE, _SMALL = "before", "after"
@@ -63,9 +64,9 @@ def _share(what: str, before: float, after: float, form: str) -> list[str]:
 
 
 def _contours(tables: Mapping[str, pd.DataFrame]) -> list[list[str]]:
-    means = {name: macro_average(table, tuple(METRICS)) for name, table in tables.items()}
+    means = {name: macro_average(table, tuple(TITLES)) for name, table in tables.items()}
     rows = []
-    for metric, title in METRICS.items():
+    for metric, title in TITLES.items():
         form = "{:.2f}" if metric == "hd95_px" else "{:.4f}"
         lost = paired_difference(tables[_SMALL], tables[_WHOLE], metric)
         signed = form.replace(":", ":+")
