@@ -216,10 +216,10 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
 
 def _sections(store: ResultStore, summary: Summary, best: Sequence[Grid], gallery: bool) -> Iterator[Section]:
     order, modes = summary.methods, summary.modes
+    beside = f", and {summary.subject}" if summary.subject in summary.methods else ""
     best_few = (
-        f"{modes[mode_of(summary)].capitalize()}; macro averages. Strong: the best few over all levels, and "
-        f"{summary.subject}; the band is the 95 % interval of the best. Dashed: floors that use no network. "
-        f"{summary.notice}"
+        f"{modes[mode_of(summary)].capitalize()}; macro averages. Strong: the best few over all levels{beside}; the "
+        f"band is the 95 % interval of the best. Dashed: floors that use no network. {summary.notice}"
     )
     curves = Picture(best_few, lambda theme: plots.compression(summary, theme))
     yield Section("What to take", answer(summary), best, {"compression": curves})

@@ -12,6 +12,7 @@ from ...evaluation.evaluate import predict, score
 from ...evaluation.images import EvaluationSet
 from ..runner.evaluate import POSTPROCESS, UNPRUNED, Evaluator
 from ..runner.jobs import Job, built
+from ..runner.settings import CORRECTED
 from .answer import choices
 from .gallery import add_masks, few_of, pictures_of
 from .summary import summarise
@@ -78,7 +79,8 @@ def _of_job(
         pictures = list(pictures_of(evaluator.store, few, (_FIRST_NUMBER + place for place in chosen)))
         for key, each in ((UNPRUNED, evaluator.inputs.adapted), (f"{job.level}/{job.method}", model)):
             _predicted(evaluator, pictures, ready, key, each)
-        yield from ({**picture, "level": job.level} for picture in pictures)
+        title = f"{job.method}, corrected" if job.mode == CORRECTED else job.method
+        yield from ({**picture, "level": job.level, "title": title} for picture in pictures)
 
 
 def _predicted(
