@@ -4,7 +4,7 @@ import click
 
 from ...commands.values import Whole
 from ...pruning.level import Level
-from .words import Words
+from .words import RECOVERY, Words
 
 LEVELS = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
 FULL = "full"
@@ -32,6 +32,7 @@ WORDS = Words(
         ),
         click.option("--steps", type=Whole(1), metavar="N", help="Steps of a recovery under --sequential."),
     ),
+    rare=RECOVERY,
     levels=LEVELS,
     fixed={"subject": FULL, "gallery": False, "correct": False},
 )

@@ -4,7 +4,7 @@ import click
 
 from ...pruning.level import Level
 from .options import LevelList, joined, method_option, steps_option
-from .words import Setting, Words
+from .words import RECOVERY, Setting, Words
 
 ONE_TIME = tuple(map(Level.parse, ("h40_m30", "h50_m70", "h70_m70", "h70_m95")))
 SEQUENTIAL = tuple(map(Level.parse, ("h60_m70", "h72_m84", "h84_m95")))
@@ -42,6 +42,7 @@ WORDS = Words(
         steps_option,
     ),
     rare={
+        **RECOVERY,
         "schedule": Setting(
             click.Choice(["one-shot", "cascade"]),
             "cut heads and MLP together, or heads first with a short recovery in between (cascade)",

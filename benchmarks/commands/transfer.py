@@ -4,7 +4,7 @@ import click
 
 from ...pruning.level import Level
 from .options import method_option, steps_option
-from .words import Words
+from .words import RECOVERY, Words
 
 SETS = ("phantom_polyp_a", "phantom_ultrasound", "phantom_skin")
 LEVELS = tuple(map(Level.parse, ("h50_m70", "h70_m70", "h70_m95", "h80_m95")))
@@ -31,6 +31,7 @@ WORDS = Words(
     ),
     levels=LEVELS,
     default_data="drawn polyp, ultrasound and skin images",
+    rare=RECOVERY,
     fixed={"phantom_sets": SETS, "gallery": False},
 )
 command = WORDS.command()

@@ -1,6 +1,5 @@
 """What the command of an experiment says and takes, apart from the experiment, whose imports take seconds."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -21,25 +20,13 @@ from ...commands.options import (
     resume_option,
 )
 from ...commands.options import set_option as rarely
-from ...commands.values import GridSize, KeyValue, Whole
+from ...commands.values import Finite, GridSize, KeyValue, Whole
 from ...pruning.level import Level
+from ...training.settings import RecoverySettings
 from ..runner.settings import COUNTS, Counts, Settings
 from .options import levels_option
 
 _EXPERIMENTS = f"{__package__.rpartition('.')[0]}.runner.experiment"
-
-
-class _Pixels(click.FloatRange):
-    """A finite number of pixels."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = float(super().convert(value, param, ctx))
-        if not math.isfinite(found):
-            self.fail(f"expected a finite number of pixels, got {found}", param, ctx)
-        return found
 
 
 def _by_amount(name: str) -> str:
@@ -61,9 +48,19 @@ RARE: Mapping[str, Setting] = {
     "split_seed": Setting(Whole(), "of the split, where none lies beside the checkpoint (0)"),
     "role": Setting(click.Choice(["test", "validation"]), "images that models are judged on (test)"),
     "eval_size": Setting(GridSize(), "side of the grid that masks are compared on, or original (256)"),
-    "tolerance_px": Setting(_Pixels(), "how far apart Boundary F1 lets two contours lie, on a 256 grid (2.0)"),
+    "tolerance_px": Setting(Finite(0), "how far apart Boundary F1 lets two contours lie, on a 256 grid (2.0)"),
 }
 """What every experiment may `--set`, with its default."""
+RECOVERY: Mapping[str, Setting] = {
+    "validation": Setting(
+        Whole(1),
+        "images of each set that choose the weights of a recovery, at most "
+        f"(all of --data; {_by_amount('validation')} of drawn ones)",
+    ),
+    "recovery_batch": Setting(Whole(1), f"images a step of a recovery ({RecoverySettings.batch_size})"),
+    "recovery_rate": Setting(Finite(0, min_open=True), f"its peak learning rate ({RecoverySettings.learning_rate})"),
+}
+"""What an experiment that recovers models may `--set` besides."""
 _COUNTED = {"calibration": "calibration", "correction": "correction", "images": "phantom_images"}
 
 
@@ -177,4 +174,4 @@ def _counts(amount: str, given: Mapping[str, int]) -> Counts:
     return replace(COUNTS[amount], **given)
 
 
-__all__ = ["RARE", "BenchCommand", "Setting", "Words", "rarely"]
+__all__ = ["RARE", "RECOVERY", "BenchCommand", "Setting", "Words", "rarely"]

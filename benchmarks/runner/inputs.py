@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from socket import gethostname
 
@@ -141,8 +141,8 @@ def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
     def made(of_role: int, count: int) -> dict[str, SampleSet]:
         return {name: phantoms.make(name, seed=of_role, count=count) for name in names}
 
-    sets = made(seed, counts.phantom_images)
-    training, validation = made(_TRAINING_SEED, counts.training), made(_RECOVERY_VALIDATION_SEED, counts.validation)
+    sets, few = made(seed, counts.phantom_images), settings.validation or counts.validation
+    training, validation = made(_TRAINING_SEED, counts.training), made(_RECOVERY_VALIDATION_SEED, few)
     return sets, draw, Split(training, validation, sets, settings.split_seed, FRACTIONS)
 
 
@@ -157,4 +157,7 @@ def _real(settings: Settings, frame: Frame) -> tuple[Sets, Callable[[int], Sets]
         refuse_seen(chosen, checkpoint)
     most = settings.counts.real_images
     sets = {name: samples if most is None else at_most(samples, most) for name, samples in chosen.items()}
+    if settings.validation is not None:
+        few = {name: at_most(samples, settings.validation) for name, samples in roles.validation.items()}
+        roles = replace(roles, validation=few)
     return sets, cache(lambda number: roles.calibration(settings.counts.calibration, number, frame)), roles

@@ -178,9 +178,11 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def recovery_settings(settings: Settings, steps: int | None = None) -> RecoverySettings:
-    """The recovery of a run: its number of steps, validated a dozen times."""
+    """The recovery of a run, validated a dozen times."""
     steps = steps or settings.counts.recovery_steps
-    return RecoverySettings(steps=steps, validate_every=max(1, steps // _VALIDATIONS))
+    given = {"batch_size": settings.recovery_batch, "learning_rate": settings.recovery_rate}
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return RecoverySettings(steps=steps, validate_every=max(1, steps // _VALIDATIONS), **changed)
 
 
 def records(store: ResultStore) -> dict[str, dict[str, Any]]:

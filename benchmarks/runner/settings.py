@@ -89,6 +89,10 @@ class Settings:
         batch_size: Images a forward pass, where there is memory for so many.
         cache: Folder of calibration statistics; None for one within `out`.
         phantom_sets: Data sets of this package to take where `data` is empty.
+        validation: Images of each set that choose a recovery's weights, at most; None for all real ones, and for as
+            many drawn ones as `counts` says.
+        recovery_batch: Images a step of a recovery; None for the default of `RecoverySettings`.
+        recovery_rate: Its learning rate; None for the default.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
         fresh: Whether to start over.
@@ -114,6 +118,9 @@ class Settings:
     batch_size: int = 16
     cache: Path | None = None
     phantom_sets: tuple[str, ...] = PHANTOM_SETS
+    validation: int | None = None
+    recovery_batch: int | None = None
+    recovery_rate: float | None = None
     gallery: bool = True
     correct: bool = True
     fresh: bool = False

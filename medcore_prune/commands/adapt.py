@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from ..training.settings import AdaptSettings
+from ..training.settings import AUGMENTATION_NAMES, AdaptSettings
 from .group import Command
 from .options import (
     FILE,
@@ -46,6 +46,17 @@ from .values import Shares
 @batch_size_option(AdaptSettings.batch_size)
 @learning_rate_option(AdaptSettings.learning_rate)
 @seed_option("Seed of the order of images and of their augmentation.")
+@more(
+    "--augmentation",
+    type=click.Choice(AUGMENTATION_NAMES),
+    default=AdaptSettings.augmentation,
+    help="Training images are flipped, turned, zoomed, shifted and coloured, or flipped alone.",
+)
+@click.option(
+    "--average",
+    is_flag=True,
+    help="Average with the weights of the start, in the share that has the best Boundary F1 on validation images.",
+)
 @tensorboard_option
 @resume_option
 @overwrite_option

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,10 +17,13 @@ from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import remember_training
 from ..models.protocol import embed
+from ..models.tiny_vit.stems import kept_stems
+from .average import average_with
 from .follow import OnStep
+from .judge import Judge
 from .loop import batch_loss, train
 from .lost import warn_of_lost
-from .pool import Augmentation, Batch, Pool
+from .pool import AUGMENTATIONS, Batch, Pool
 from .record import Scores, TrainRecord
 from .settings import AdaptSettings, TrainSettings
 
@@ -44,7 +48,7 @@ def adapt_pool(
 ) -> TrainRecord:
     """Fine-tune a model in place on a pool, as `adapt` on data sets; without validation images the last weights."""
     frame = geometry_of(model).frame
-    augment = Augmentation()
+    augment = AUGMENTATIONS[settings.augmentation]
 
     device = next(model.parameters()).device
 
@@ -66,7 +70,9 @@ def adapt_pool(
         loss = validation_loss(trained, validation, at_a_time)
         return Scores({"score": -loss, "loss": loss})
 
-    parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
+    # averaging comes after the steps, which are the same without
+    steps = replace(settings, average=False)
+    parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(steps))
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return train(
         model,
@@ -140,7 +146,7 @@ def adapt(
         As for `adapt_pool`.
 
     Raises:
-        DataError: No training image at all.
+        DataError: No training image at all, or no validation image to choose an average on.
         MedcorePruneError: The loss stops being finite, or torch's default dtype is not float32.
     """
     require_default_dtype()
@@ -150,11 +156,21 @@ def adapt(
         )
     size = pool_size(model)
     held = [images for images in validation.values() if len(images)]
+    if settings.average and not held:
+        raise DataError(
+            "the share of an average is chosen on validation images, and there are none: give them a share, or do not "
+            "average"
+        )
     trained = Pool.of_sets(train.values(), size)
     warn_of_lost(train.values(), trained, "training")
     judged = Pool.of_sets(held, size) if held else None
     if judged is not None:
         warn_of_lost(held, judged, "validation")
+    judge = Judge(validation, geometry_of(model).frame, at_a_time) if settings.average else None
+    start = {name: value.detach().clone() for name, value in model.state_dict().items()} if judge else {}
     record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time, on_step=on_step)
+    if judge:
+        with kept_stems():
+            record.averages = average_with(model, start, judge)
     remember_training(model, places_by_image(train))
     return record

@@ -56,6 +56,8 @@ class TrainRecord:
             before.
         best_step: Steps behind the weights that were kept; None where no validation chose.
         stopped_early: Whether a decline on the validation images ended it.
+        averages: Where the weights kept were averaged with those of the start, for each share of them that was tried
+            `share` and the scores by name, that of the model that is returned first; empty otherwise.
         seconds: Time spent, that of interrupted runs up to their last saved state included.
     """
 
@@ -65,6 +67,7 @@ class TrainRecord:
     best_step: int | None = None
     stopped_early: bool = False
     seconds: float = 0.0
+    averages: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, loss: float, terms: Mapping[str, float]) -> None:
         """Append one step."""

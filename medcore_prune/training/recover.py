@@ -20,11 +20,8 @@ from .._support.ahead import StepsAhead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from .._support.records import Flag, Number, Record, Whole, content_hash
-from ..data.frame import Frame
 from ..data.samples import SampleSet, Subset, places_by_image, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
-from ..evaluation.evaluate import BATCH_SIZE, macro_average, predict, score
-from ..evaluation.images import KEPT_BYTES, EvaluationSet
 from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
@@ -34,14 +31,13 @@ from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
 from .follow import OnStep
+from .judge import SCORES, Judge
 from .loop import learning_rate_at, train
 from .lost import warn_of_lost
 from .objective import RecoveryObjective
 from .pool import AUGMENTATIONS, Batch, Pool
-from .record import Scores, TrainRecord, outcome
+from .record import TrainRecord, outcome
 from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings
-
-_SCORES = ("bf1", "dice")
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class RecoveryHistory:
             "loss": record.losses,
             **record.terms,
         }
-        looks = pd.DataFrame(record.validations, columns=["step", *_SCORES, "noise"]).astype({"step": int})
+        looks = pd.DataFrame(record.validations, columns=["step", *SCORES, "noise"]).astype({"step": int})
         return cls(pd.DataFrame(columns), looks, record.best_step, record.stopped_early, record.seconds)
 
     @property
@@ -124,7 +120,7 @@ class RecoveryHistory:
 
     def _scores_at(self, step: int | None) -> dict[str, float]:
         rows = self.validations[self.validations["step"] == step]
-        return {} if rows.empty else {name: float(rows.iloc[0][name]) for name in _SCORES}
+        return {} if rows.empty else {name: float(rows.iloc[0][name]) for name in SCORES}
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values from which `from_dict` makes the history again, to the last digit."""
@@ -197,7 +193,7 @@ def recover(
     parts = training_split(data, "recovery")
     check_roles(parts.roles())
     pool = _pool(model, parts.train)
-    judge = _Judge(parts.validation, geometry_of(model).frame, at_a_time)
+    judge = Judge(parts.validation, geometry_of(model).frame, at_a_time)
     training = settings.training()
     identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
     # the teacher's stem is the student's, and validation images come again at every look
@@ -273,27 +269,6 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
     with evaluating(teacher), kept_stems():
         train(trial, timed, two, objective=objective, progress=False)
     return time.perf_counter() - moments[-1]
-
-
-class _Judge:
-    """Boundary F1 and Dice on the validation images, the first of which chooses the weights."""
-
-    def __init__(self, validation: Mapping[str, SampleSet], frame: Frame, at_a_time: int | None) -> None:
-        self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
-        held = [samples for samples in validation.values() if len(samples)]
-        self.sets = [EvaluationSet(samples, frame, kept_bytes=KEPT_BYTES // len(held)) for samples in held]
-        for images in self.sets:
-            images.warn()
-
-    def __call__(self, model: nn.Module) -> Scores:
-        masks = [predict(model, images, batch_size=self._batch_size) for images in self.sets]
-        scored = [score(each, images) for each, images in zip(masks, self.sets, strict=True)]
-        means = [macro_average(table, _SCORES) for table in scored]
-        return Scores(
-            {name: float(sum(each[name] for each in means) / len(means)) for name in _SCORES},
-            {f"{place}": torch.tensor(table["bf1"].to_numpy()) for place, table in enumerate(scored)},
-            {f"{place}": images.groups for place, images in enumerate(self.sets)},
-        )
 
 
 def _batches(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:

@@ -26,6 +26,10 @@ class TrainSettings:
             raise MedcorePruneError(f"training: learning_rate is {self.learning_rate}: expected a number above 0")
 
 
+AUGMENTATION_NAMES = ("full", "flips")
+"""How training images are changed: flips, rotation, zoom, shift and colour, or flips alone."""
+
+
 @dataclass(frozen=True)
 class AdaptSettings:
     """How to adapt.
@@ -38,6 +42,12 @@ class AdaptSettings:
         seed: Of batches and augmentation.
         validate_every: Steps between looks at the validation images.
         precision: As of `RecoverySettings`.
+        augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in both.
+        average: Whether the weights kept are averaged with those of the start, in the share that has the best Boundary
+            F1 on the validation images (`training.average`).
+
+    Raises:
+        MedcorePruneError: Another augmentation.
     """
 
     steps: int = 1500
@@ -47,6 +57,11 @@ class AdaptSettings:
     seed: int = 0
     validate_every: int = 250
     precision: str | None = None
+    augmentation: str = "full"
+    average: bool = False
+
+    def __post_init__(self) -> None:
+        require_known("augmentation", self.augmentation, AUGMENTATION_NAMES, MedcorePruneError)
 
 
 @dataclass(frozen=True)
@@ -84,8 +99,6 @@ class RecoveryWeights:
         return {name: float(value) for name, value in dataclasses.asdict(self).items() if value}
 
 
-AUGMENTATION_NAMES = ("full", "flips")
-"""How training images are changed: flips, rotation, zoom, shift and colour, or flips alone."""
 _SAVE_EVERY = 25
 _LEAST = {
     "steps": 1,

@@ -89,6 +89,7 @@ def _record(roles: Split, settings: AdaptSettings, done: TrainRecord) -> dict[st
         "losses": done.losses,
         "validations": done.validations,
         "best_step": done.best_step,
+        "averages": done.averages,
         "torch": torch.__version__,
     }
 
@@ -101,6 +102,17 @@ def _say_validation(record: TrainRecord) -> None:
     if record.best_step == 0:
         kept = "no step was better, so the weights from before it are kept"
     click.echo(f"validation loss {losses[0]:.4f} -> {losses[record.best_step]:.4f}; {kept}")
+
+
+def _say_average(record: TrainRecord) -> None:
+    if not record.averages:
+        return
+    kept, *others = record.averages
+    trained = next(look for look in record.averages if look["share"] == 1)
+    click.echo(
+        f"average of the start and the trained weights: {kept['share']:.0%} trained is the best of {len(others) + 1} "
+        f"shares, validation Boundary F1 {kept['bf1']:.4f} (trained alone {trained['bf1']:.4f})"
+    )
 
 
 def _warn_if_blind(dependence: float) -> None:
@@ -172,5 +184,6 @@ def run(
     last = record.losses[-100:]
     click.echo(f"mean loss of the last {len(last)} steps: {sum(last) / len(last):.4f}")
     _say_validation(record)
+    _say_average(record)
     _warn_if_blind(dependence)
     click.echo(f"written: {out}, {out.with_suffix('.json').name} and {split_file(out).name} beside it")

@@ -127,7 +127,7 @@ def test_a_recovery_that_gained_nothing_says_so(here: Path, monkeypatch: pytest.
     def judge(*_: object) -> Scores:
         return Scores({"bf1": next(looks), "dice": 0.8}, {"0": torch.zeros(2)}, {"0": ["a", "b"]})
 
-    monkeypatch.setattr("medcore_prune.training.recover._Judge.__call__", judge)
+    monkeypatch.setattr("medcore_prune.training.judge.Judge.__call__", judge)
     result = run("--steps", "2", "--validate-every", "1", "--out", "out.safetensors")
     assert result.exit_code == 0, result.output
     said = "nothing gained: the input model is returned"

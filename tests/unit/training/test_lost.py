@@ -14,7 +14,7 @@ from medcore_prune.data.prompts import box_from_mask
 from medcore_prune.data.samples import Sample
 from medcore_prune.evaluation.evaluate import EvaluationSet
 from medcore_prune.training.adapt import adapt
-from medcore_prune.training.recover import _Judge
+from medcore_prune.training.judge import Judge
 from medcore_prune.training.settings import AdaptSettings
 
 
@@ -31,14 +31,14 @@ def specks() -> Fixed:
 
 def test_a_recovery_does_not_choose_by_specks_that_are_gone(specks: Fixed, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(MedcorePruneWarning, match=r"2 of 4 images of fixed are compared at their own size, .*: f1, f3$"):
-        judge = _Judge({"fixed": specks}, Frame(48), None)
+        judge = Judge({"fixed": specks}, Frame(48), None)
 
     def nothing(_: object, images: EvaluationSet, **__: object) -> list[np.ndarray]:
         return [np.zeros(grid, bool) for grid in (place.grid for place in images.places)]
 
-    monkeypatch.setattr("medcore_prune.training.recover.predict", nothing)
+    monkeypatch.setattr("medcore_prune.training.judge.predict", nothing)
     assert dict(judge(tiny_sam()).means) == {"bf1": 0.0, "dice": 0.0}
-    monkeypatch.setattr("medcore_prune.training.recover.predict", lambda _, images, **__: images.true_masks)
+    monkeypatch.setattr("medcore_prune.training.judge.predict", lambda _, images, **__: images.true_masks)
     assert dict(judge(tiny_sam()).means) == {"bf1": 1.0, "dice": 1.0}
 
 

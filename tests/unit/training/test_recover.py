@@ -124,7 +124,7 @@ def scripted(
         )
         return Scores({"bf1": mean, "dice": 0.5}, {"0": of_images}, {"0": list("abcdefgh")})
 
-    monkeypatch.setattr(recovering._Judge, "__call__", judge)
+    monkeypatch.setattr(recovering.Judge, "__call__", judge)
     return seen
 
 

@@ -1,5 +1,6 @@
 """Options of `medcore-bench`: old names say what to give, rare settings are typed and reach what they set."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from medcore_prune.benchmarks.cli import cli
-from medcore_prune.benchmarks.commands.words import RARE, Setting, Words
+from medcore_prune.benchmarks.commands.words import RARE, RECOVERY, Setting, Words
 from medcore_prune.benchmarks.runner.experiment import experiments
 from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.commands.values import Whole
+from medcore_prune.training.settings import RecoverySettings
 
 GONE = [
     *(("baselines", f"--{key.replace('_', '-')}") for key in RARE if key != "tolerance_px"),
@@ -115,8 +117,23 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     named = {"schedule": "one-shot", "starts": "corrected"}
     rare = [word for key in words.rare for word in ("--set", f"{key}={named.get(key, 1)}")]
     settings, own = called(monkeypatch, words, *rare)
-    assert own.keys() >= words.rare.keys()
+    # what recoveries share is the settings', the rest the experiment's
+    assert own.keys() >= words.rare.keys() - RECOVERY.keys()
+    if words.rare.keys() >= RECOVERY.keys():
+        assert (settings.validation, settings.recovery_batch, settings.recovery_rate) == (1, 1, 1.0)
     made(settings, **own)
+
+
+@pytest.mark.parametrize("name", ["main", "transfer", "ablation"])
+def test_a_recovery_is_as_it_is_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    words: Words = import_module(f"medcore_prune.benchmarks.commands.{name}").WORDS
+    made = experiments.get(name)
+    settings, own = called(monkeypatch, words, "--steps", "24")
+    usual = made(settings, **own).recovery()
+    assert usual == RecoverySettings(steps=24, validate_every=2)
+    given = ("--set", "recovery_batch=4", "--set", "recovery_rate=3e-4")
+    settings, own = called(monkeypatch, words, "--steps", "24", *given)
+    assert made(settings, **own).recovery() == replace(usual, batch_size=4, learning_rate=3e-4)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +142,7 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
         ("image=3", "there is no setting 'image': did you mean images?"),
         ("images=0", "images: 0 is not in the range x>=1."),
         ("images", "expected images=VALUE"),
-        ("tolerance_px=inf", "expected a finite number of pixels, got inf"),
+        ("tolerance_px=inf", "expected a finite number, got inf"),
         ("role=train", "role: 'train' is not one of 'test', 'validation'."),
     ],
 )

@@ -1,13 +1,16 @@
 """Models of a comparison: the reference goes with the model, whatever was cut from it before."""
 
 from pathlib import Path
+from typing import Any
 
+from click.testing import CliRunner
 from pocket_pair import SIZE, write_pair
 
-from medcore_prune.benchmarks.runner.inputs import load_models
-from medcore_prune.benchmarks.runner.settings import Settings
+from medcore_prune.benchmarks.runner.inputs import load_inputs, load_models
+from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.checkpoints.pruned import save
 from medcore_prune.checkpoints.sam import load_checkpoint
+from medcore_prune.commands.cli import cli
 from medcore_prune.models.families import geometry_of
 from medcore_prune.models.pairs import require_aligned
 from medcore_prune.pruning.planning import make_plan
@@ -27,3 +30,25 @@ def test_a_cut_model_is_compared_with_its_whole_reference_cut_likewise(tmp_path:
     assert cut is not None
     assert cut.hash == plan.hash
     assert geometry_of(reference).image_size == SIZE
+
+
+def test_images_that_choose_a_recovery_are_at_most_so_many(tmp_path: Path) -> None:
+    """Of each set, and the same ones every time; those that are trained or judged on stay as they are."""
+    write_pair(tmp_path)
+    folder = tmp_path / "own"
+    drawn = CliRunner().invoke(cli, ["phantoms", "--count", "20", "--set", "phantom_polyp_a", "--out", str(folder)])
+    assert drawn.exit_code == 0, drawn.output
+    common: dict[str, Any] = {"out": tmp_path, "adapted": tmp_path / "adapted.pth", "data": (f"own={folder}",)}
+    whole, few, again = (load_inputs(Settings(**common, validation=count)).roles for count in (None, 1, 1))
+    assert len(whole.validation["own"]) > len(few.validation["own"]) == 1
+    assert few.validation["own"].ids == again.validation["own"].ids
+    assert set(few.validation["own"].ids) < set(whole.validation["own"].ids)
+    assert few.train["own"].ids == whole.train["own"].ids
+    assert few.test["own"].ids == whole.test["own"].ids
+
+
+def test_so_it_is_for_drawn_images() -> None:
+    usual, few = (load_inputs(Settings(Path(), validation=count)).roles for count in (None, 3))
+    assert {len(samples) for samples in usual.validation.values()} == {COUNTS["default"].validation}
+    assert {len(samples) for samples in few.validation.values()} == {3}
+    assert {len(samples) for samples in few.train.values()} == {COUNTS["default"].training}
