@@ -2,6 +2,7 @@
 
 import click
 
+from ...commands.values import Whole
 from ...pruning.level import Level
 from .options import LevelList, joined, method_option, steps_option
 from .words import RECOVERY, Setting, Words
@@ -51,6 +52,7 @@ WORDS = Words(
             click.Choice(["all", "corrected"]),
             "what is recovered at one-time levels: the cut and the corrected model (all), or the latter alone",
         ),
+        "protect": Setting(Whole(), "deepest blocks that one-time levels leave whole (depth / 6)"),
     },
     fixed={"gallery": False},
 )

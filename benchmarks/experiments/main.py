@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ..._support.errors import BudgetError
 from ...correction.correct import correct
 from ...data.splits.split import Split
 from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
@@ -158,12 +159,24 @@ class Main(Experiment):
     steps: int | None
     schedule: str = "cascade"
     starts: str = "all"
+    protect: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.protect is not None and self.sequential and not self.no_sequential:
+            raise BudgetError(
+                "sequential levels prune the blocks that the paper's policy protects: give --no-sequential with protect"
+            )
 
     def recovery(self) -> RecoverySettings:
         return recovery_settings(self.settings, self.steps)
 
     def identity(self) -> dict[str, Any]:
-        return {"recovery": asdict(self.recovery()), "schedule": self.schedule}
+        return {"recovery": asdict(self.recovery()), "schedule": self.schedule, **self._unlike_the_paper}
+
+    @property
+    def _unlike_the_paper(self) -> dict[str, int]:
+        """What is asked of one-time levels besides."""
+        return {} if self.protect is None else {"protect": self.protect}
 
     def items(self) -> list[Item]:
         return [*self._one_time(), self._unpruned(), *self._sequential()]
@@ -203,7 +216,7 @@ class Main(Experiment):
             for mode, (options, steps, count) in ways.items():
                 if mode == "one_time" and self.starts == "corrected":
                     continue
-                yield self._item(mode, level, options, steps, count)
+                yield self._item(mode, level, {**options, **self._unlike_the_paper}, steps, count)
 
     def _item(self, mode: str, level: Level, options: dict[str, Any], steps: int, count: int) -> Item:
         def make() -> Cascaded:
@@ -269,7 +282,9 @@ class Main(Experiment):
             Section("What recovery and correction add", grids=[gains(summary)]),
             Section("Recoveries", figures=curves, grids=[recoveries(made)]),
         ]
-        return Page("Compression with recovery", [_LEAD], sections, shown)
+        protect = store.run.get("identity", {}).get("protect")
+        lead = [_LEAD, *([] if protect is None else [f"One-time levels leave the {protect} deepest blocks whole."])]
+        return Page("Compression with recovery", lead, sections, shown)
 
 
 command = Main.command()

@@ -110,6 +110,25 @@ def test_main_leaves_the_recovered_cut_out_where_it_is_told_to(pair: list[str], 
     shutil.rmtree(store.root)
 
 
+def test_main_protects_as_many_blocks_as_it_is_told(pair: list[str], results: Path) -> None:
+    words = ["--one-time", "h70_m95", "--steps", "1", "--set", "starts=corrected", "--set", "protect=0"]
+    refused = CliRunner().invoke(cli, ["main", *pair, *FEW, *words, "--out", str(results / "never")])
+    assert "sequential levels prune the blocks that the paper's policy protects" in str(refused.exception)
+    assert not (results / "never").exists()
+    _run("main", *pair, *FEW, *words, "--no-sequential", "--out", str(results / "main_open"))
+    store = ResultStore.open(results / "main_open")
+    cut = {cell.plan for cell in store.cells() if cell.cell.level == "h70_m95"}
+    plans = [Plan.load(store.root / "plans" / f"{plan[:24]}.json") for plan in cut]
+    assert plans
+    assert not any(plan.protected for plan in plans)
+    assert all(len(block.keep_heads) < 12 for plan in plans for block in plan.blocks)
+    assert "One-time levels leave the 0 deepest blocks whole." in (store.root / "report.md").read_text()
+    # another policy's results do not go into the same folder
+    other = CliRunner().invoke(cli, ["main", *pair, *FEW, *words[:-2], "--no-sequential", "--out", str(store.root)])
+    assert "protect" in str(other.exception)
+    shutil.rmtree(store.root)
+
+
 @pytest.fixture(scope="module")
 def transfer_run(pair: list[str], results: Path) -> Result:
     levels = ["--levels", "h70_m95", "--steps", "1"]
