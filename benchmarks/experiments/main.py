@@ -16,6 +16,7 @@ from ...pruning.level import Level
 from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
 from ...training.record import outcome
 from ...training.settings import RecoverySettings
+from ..report.answer import answer, answer_grid
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves, size_against_contour, validation_curves
@@ -277,7 +278,11 @@ class Main(Experiment):
             ),
         }
         shown = [table(summary, made), paper_grid(1)]
+        ways = list(summary.modes)
+        best = [grid] if (grid := answer_grid(summary, ways)) else []
+        trained: Place = ("any", NO_LEVEL, UNPRUNED_RECOVERED)
         sections = [
+            Section("What to take", answer(summary, ways, trained), best),
             Section("Compression with recovery", figures=pictures, grids=shown),
             Section("What recovery and correction add", grids=[gains(summary)]),
             Section("Recoveries", figures=curves, grids=[recoveries(made)]),

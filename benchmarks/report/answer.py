@@ -18,19 +18,21 @@ _WHOLE: Place = ("any", NO_LEVEL, UNPRUNED)
 
 @dataclass(frozen=True)
 class Choice:
-    """The method with the best Boundary F1 of a level.
+    """The method, or the way, with the best Boundary F1 of a level.
 
     Attributes:
         row: Its row.
         lost: Its Boundary F1 minus the unpruned model's, paired.
         verdict: What the interval of that says, see `intervals.verdict`.
-        alike: How many of the level's other methods cannot be told from it; None where groups are too few to tell.
+        name: What it is, in words.
+        alike: How many of the level's others cannot be told from it; None where groups are too few to tell.
         others: How many there are.
     """
 
     row: Row
     lost: Interval
     verdict: str
+    name: str
     alike: int | None
     others: int
 
@@ -50,11 +52,14 @@ def mode_of(summary: Summary) -> str:
     return CORRECTED if CORRECTED in summary.modes else CORRECTED_FROM
 
 
-def choices(summary: Summary) -> list[Choice]:
-    """The best method of each level, mildest level first; none without a row of the unpruned model."""
-    mode, found = mode_of(summary), []
+def choices(summary: Summary, ways: Sequence[str] = ()) -> list[Choice]:
+    """The best of each level, mildest level first; none without a row of the unpruned model.
+
+    Methods compete in one mode, or, where `ways` are given, these modes.
+    """
+    found = []
     for level in summary.levels:
-        rows = summary.of(mode, level)
+        rows = [row for mode in ways or [mode_of(summary)] for row in summary.of(mode, level)]
         if not rows or _WHOLE not in summary.drawn:
             continue
         best = max(rows, key=lambda row: row.metrics[_METRIC].value)
@@ -62,7 +67,8 @@ def choices(summary: Summary) -> list[Choice]:
         assert lost is not None
         others = [row for row in rows if row is not best]
         alike = None if summary.indicative else sum(summary.alike(best, other) for other in others)
-        found.append(Choice(best, lost, summary.verdict(lost), alike, len(others)))
+        name = _named(best, summary.modes[best.mode] if ways else "")
+        found.append(Choice(best, lost, summary.verdict(lost), name, alike, len(others)))
     return found
 
 
@@ -71,9 +77,16 @@ def recommended(found: Sequence[Choice]) -> Choice | None:
     return max((one for one in found if one.keeps), key=lambda one: one.row.cost["params_removed"], default=None)
 
 
-def answer(summary: Summary) -> list[str]:
-    """Say in a few sentences what to take, what it costs, and how far that can be trusted."""
-    found = choices(summary)
+def answer(summary: Summary, ways: Sequence[str] = (), trained: Place | None = None) -> list[str]:
+    """Say in a few sentences what to take, what it costs, and how far that can be trusted.
+
+    Args:
+        summary: What is stored.
+        ways: As for `choices`.
+        trained: The unpruned model after the training that others had, which they are compared with too.
+    """
+    found = choices(summary, ways)
+    kind = "ways" if ways else "methods"
     whole = summary.row(_WHOLE)
     if not found or whole is None:
         return ["No level is finished, or the unpruned model is not: there is nothing to say yet."]
@@ -87,26 +100,27 @@ def answer(summary: Summary) -> list[str]:
         # a few groups are no ground for advice, nor is an interval that reaches further down
         sure = not summary.indicative and taken.lost.low >= -KEPT_WITHIN
         advice = "Take" if sure else "The smallest that kept the contour on average, here, is"
-        lines = [f"{advice} {_named(taken)}: {_cost(taken, unpruned)}", *_others(taken), *_subject(summary, taken)]
+        lines = [f"{advice} {taken.name}: {_cost(taken, unpruned)}", *_beside(summary, taken, trained, kind)]
     elif all(one.below_floor for one in found):
         lines = [
-            "Take none of them: at every level the best method has a worse contour than a shape drawn from the box "
-            f"alone, which uses no network. The unpruned model has a Boundary F1 of {number(_METRIC, unpruned)}."
+            f"Take none of them: at every level the best of all {kind} has a worse contour than a shape drawn from the "
+            f"box alone, which uses no network. The unpruned model has a Boundary F1 of {number(_METRIC, unpruned)}."
         ]
     else:
         nearest = max(found, key=lambda one: one.lost.value)
         lines = [
-            f"No level keeps the contour within {KEPT_WITHIN} of Boundary F1. Nearest comes {_named(nearest)}: "
+            f"No level keeps the contour within {KEPT_WITHIN} of Boundary F1. Nearest comes {nearest.name}: "
             f"{_cost(nearest, unpruned)}",
-            *_others(nearest),
-            *_subject(summary, nearest),
+            *_beside(summary, nearest, trained, kind),
         ]
     return [" ".join(lines), _trust(summary)]
 
 
-def _named(one: Choice) -> str:
-    corrected = ", corrected," if one.row.mode == CORRECTED else ""
-    return f"{one.row.method}{corrected} at {one.row.level}"
+def _named(row: Row, way: str) -> str:
+    if way:
+        return f"{row.method} at {row.level} ({way})"
+    corrected = ", corrected," if row.mode == CORRECTED else ""
+    return f"{row.method}{corrected} at {row.level}"
 
 
 def _cost(one: Choice, unpruned: float) -> str:
@@ -117,12 +131,29 @@ def _cost(one: Choice, unpruned: float) -> str:
     )
 
 
-def _others(one: Choice) -> list[str]:
+def _beside(summary: Summary, one: Choice, trained: Place | None, kind: str) -> list[str]:
+    """How it stands to the unpruned model that was trained too, to the others of its level, to the compared method."""
+    return [*_trained(summary, one, trained), *_others(one, kind), *_subject(summary, one)]
+
+
+def _trained(summary: Summary, one: Choice, trained: Place | None) -> list[str]:
+    row = summary.row(trained) if trained else None
+    if row is None or trained is None:
+        return []
+    lost = summary.paired(one.row.place, trained)
+    assert lost is not None
+    return [
+        f"The unpruned model after the same training has {number(_METRIC, row.metrics[_METRIC].value)} "
+        f"({estimate(_METRIC, lost, True)}, {summary.verdict(lost)})."
+    ]
+
+
+def _others(one: Choice, kind: str) -> list[str]:
     if one.alike is None or not one.others:
         return []
     if not one.alike:
-        return [f"It is ahead of all {one.others} other methods there."]
-    return [f"{one.alike} of {one.others} other methods cannot be told from it there."]
+        return [f"It is ahead of all {one.others} other {kind} there."]
+    return [f"{one.alike} of {one.others} other {kind} cannot be told from it there."]
 
 
 def _subject(summary: Summary, one: Choice) -> list[str]:
@@ -151,16 +182,16 @@ def _trust(summary: Summary) -> str:
     return f"Intervals are paired, for each difference by itself. {picked}"
 
 
-def answer_grid(summary: Summary) -> Grid | None:
-    """The best method of each level and what it costs, a row a level; None where there is none."""
-    found = choices(summary)
+def answer_grid(summary: Summary, ways: Sequence[str] = ()) -> Grid | None:
+    """The best of each level and what it costs, a row a level; None where there is none. `ways` as for `choices`."""
+    found = choices(summary, ways)
     if not found:
         return None
     taken = recommended(found)
     rows = [
         [
             one.row.level,
-            one.row.method,
+            summary.modes[one.row.mode] if ways else one.row.method,
             percent(one.row.cost["params_removed"]),
             percent(one.row.cost["flops_removed"]),
             ("▼ " if one.below_floor else "") + number(_METRIC, one.row.metrics[_METRIC].value),
@@ -173,14 +204,14 @@ def answer_grid(summary: Summary) -> Grid | None:
     ]
     names = TITLES
     return Grid(
-        f"The best of each level by Boundary F1, {summary.modes[mode_of(summary)]}",
+        "The best of each level by Boundary F1" + ("" if ways else f", {summary.modes[mode_of(summary)]}"),
         [
-            *("level", "method", "params -%", "FLOPs -%", names["bf1"], "minus unpruned", "that is"),
+            *("level", "way" if ways else "method", "params -%", "FLOPs -%", names["bf1"], "minus unpruned", "that is"),
             *(names["hd95_px"], "alike"),
         ],
         rows,
         [
-            "Minus unpruned: with its paired 95 % interval. Alike: other methods of the level whose difference from it "
+            "Minus unpruned: with its paired 95 % interval. Alike: others of the level whose difference from it "
             "holds 0, each for itself. ▼ worse than a floor: the filled box, or the ellipse in it.",
         ],
         left=2,

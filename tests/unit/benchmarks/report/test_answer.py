@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench_store import LEVELS, build
+from bench_store import LEVELS, add, build, of_experiment
 
 from medcore_prune.benchmarks.report.answer import answer, answer_grid, choices, recommended, shown_methods
 from medcore_prune.benchmarks.report.summary import Summary, summarise
@@ -73,3 +73,36 @@ def test_a_plot_shows_the_best_few_and_the_compared_one(tmp_path: Path) -> None:
     summary = made(tmp_path)
     assert shown_methods(summary, count=1) == ["medcore"]
     assert shown_methods(replace(summary, subject="random"), count=1) == ["medcore", "random"]
+
+
+def test_ways_compete_instead_of_methods_and_stand_beside_the_model_that_was_trained_too(tmp_path: Path) -> None:
+    modes = {"cut": "one-time, no recovery", "corrected_recovered": "one-time, corrected, recovered"}
+    store = of_experiment(tmp_path, "main", modes, ["medcore"], "medcore")
+    add(store, "any", "none", "unpruned_recovered", quality=0.95)
+    for level in LEVELS:
+        for mode, quality in zip(modes, (0.5, 0.85), strict=True):
+            add(store, mode, level, "medcore", quality=quality)
+    summary = summarise(store)
+    summary = replace(summary, indicative=[], groups=dict.fromkeys(summary.groups, 10))
+    found = choices(summary, list(modes))
+    assert [one.row.level for one in found] == summary.levels
+    for one in found:
+        rows = [row for mode in modes for row in summary.of(mode, one.row.level)]
+        assert one.row.metrics["bf1"].value == max(row.metrics["bf1"].value for row in rows)
+        assert one.others == len(rows) - 1
+        assert one.name == f"medcore at {one.row.level} ({modes[one.row.mode]})"
+    trained = ("any", "none", "unpruned_recovered")
+    text = " ".join(answer(summary, list(modes), trained))
+    nearest = recommended(found) or max(found, key=lambda one: one.lost.value)
+    lost = summary.paired(nearest.row.place, trained)
+    assert lost is not None
+    row = summary.row(trained)
+    assert row is not None
+    assert f"The unpruned model after the same training has {row.metrics['bf1'].value:.4f}" in text
+    assert f"{lost.value:+.4f}" in text
+    # without such a model nothing is said of one
+    assert "after the same training" not in " ".join(answer(summary, list(modes), ("any", "none", "other")))
+    grid = answer_grid(summary, list(modes))
+    assert grid is not None
+    assert grid.columns[1] == "way"
+    assert [row[1] for row in grid.rows] == [modes[one.row.mode] for one in found]
