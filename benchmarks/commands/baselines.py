@@ -3,11 +3,12 @@
 import click
 
 from ...commands.options import ray_option
-from ...commands.values import MethodName
+from ...commands.values import MethodName, Whole
+from ...correction.search.settings import CANDIDATES, GENERATIONS
 from ...pruning.level import COMPARISON_LEVELS
 from ..runner.settings import SUBJECT
 from .options import methods_option
-from .words import Words
+from .words import Setting, Words
 
 WORDS = Words(
     "baselines",
@@ -38,9 +39,16 @@ WORDS = Words(
             default=True,
             help="Evaluate every pruned model after the training-free correction too.",
         ),
+        click.option(
+            "--search",
+            is_flag=True,
+            help="Search a budget for every method too, at the parameters of each level, so that what the score gives "
+            "is told from what the budget gives.",
+        ),
         click.option("--gallery/--no-gallery", default=True, help="Keep and show pictures of the images."),
         ray_option,
     ),
+    rare={"generations": Setting(Whole(1), f"of each --search, {CANDIDATES} states each ({GENERATIONS})")},
     levels=COMPARISON_LEVELS,
 )
 command = WORDS.command()

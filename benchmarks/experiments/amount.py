@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ...correction.search.settings import CANDIDATES, IMAGES
 from ..runner.evaluate import FLOOR_NAMES, Evaluator, notice, seconds_an_image
 from ..runner.inputs import Inputs
 from ..runner.jobs import EXPERIMENT
 from ..runner.methods import Method
-from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, QUOTA_MODES, Settings
+from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, QUOTA_MODES, SEARCHED, Settings
 from ..runner.store import NO_LEVEL, UNPRUNED, Cell
 
 
@@ -17,7 +18,8 @@ from ..runner.store import NO_LEVEL, UNPRUNED, Cell
 class Amount:
     """Work to do: results in all, those that an earlier run left, and distinct plans at most.
 
-    `images` are those of all test sets, `corrected` the plans that are corrected and evaluated again.
+    `images` are those of all test sets, `corrected` the plans that are corrected and evaluated again or besides,
+    `searched` those of them that are searched first.
     """
 
     cells: int
@@ -25,6 +27,7 @@ class Amount:
     plans: int
     images: int
     corrected: int = 0
+    searched: int = 0
 
     @property
     def predictions(self) -> int:
@@ -49,6 +52,8 @@ def places(methods: Sequence[Method], sets: Iterable[str], settings: Settings) -
             for mode, name, level, seed in units
             if mode == CORRECTED_FROM and (name, seed) in few
         }
+    if settings.search:
+        units |= {(SEARCHED, m.name, str(level), m.seeds[0]) for m in methods for level in settings.levels}
     units |= {("any", name, NO_LEVEL, 0) for name in (*FLOOR_NAMES.values(), UNPRUNED)}
     return {Cell(EXPERIMENT, mode, name, level, dataset, seed) for mode, name, level, seed in units for dataset in sets}
 
@@ -59,11 +64,13 @@ def amount(methods: Sequence[Method], inputs: Inputs, settings: Settings, stored
     `stored` is what the folder of results holds, of other methods and levels too.
     """
     cells = places(methods, inputs.sets, settings)
-    corrected = sum(cell.mode == CORRECTED for cell in cells) // len(inputs.sets)
+    corrected, searched = (
+        sum(cell.mode == mode for cell in cells) // len(inputs.sets) for mode in (CORRECTED, SEARCHED)
+    )
     levels = len(settings.levels)
     plans = levels * sum(len(m.seeds) * (1 if m.recipe.quotas == "uniform" else len(QUOTA_MODES)) for m in methods) + 1
     images = sum(map(len, inputs.sets.values()))
-    return Amount(len(cells), len(cells & set(stored)), plans, images, corrected)
+    return Amount(len(cells), len(cells & set(stored)), plans, images, corrected + searched, searched)
 
 
 def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amount) -> float:
@@ -78,7 +85,8 @@ def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amo
     passes += 2 * models * counts.exact_units * counts.exact_images if calibrated else 0
     # a correction runs the dense and the cut encoder, and the cut one again after each layer that it solves
     passes += 4 * work.corrected * counts.correction
-    return seconds_an_image(evaluator) * (work.predictions + passes * len(evaluator.inputs.sets))
+    seen = work.searched * evaluator.settings.generations * CANDIDATES * IMAGES
+    return seconds_an_image(evaluator) * (work.predictions + seen + passes * len(evaluator.inputs.sets))
 
 
 def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work: Amount) -> list[str]:
@@ -92,9 +100,14 @@ def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work
         f"{settings.role} images: {data}",
         f"methods: {names}",
         f"levels: {', '.join(map(str, settings.levels))}, with "
-        + "; with ".join(title for mode, title in MODES.items() if settings.correct or mode in QUOTA_MODES),
+        + "; with ".join(title for mode, title in MODES.items() if mode in _modes(settings)),
         f"work: {work.cells} results (one for each method, level, mode, seed and data set)"
         f"{f', {work.stored} stored already' if work.stored else ''}; at most {work.plans} "
         f"distinct plans, {work.predictions} masks",
     ]
     return [notice(inputs), *lines]
+
+
+def _modes(settings: Settings) -> list[str]:
+    """The modes that a comparison makes plans for, or corrects them in."""
+    return [*QUOTA_MODES, *([CORRECTED] if settings.correct else []), *([SEARCHED] if settings.search else [])]

@@ -7,7 +7,6 @@ from typing import Any
 
 from ..._support.errors import MedcorePruneError, ResultsError
 from ...calibration.statistics import Statistics
-from ...correction.search.settings import GENERATIONS
 from ...data.samples import SampleSet, Subset
 from ...evaluation.images import EvaluationSet
 from ...evaluation.leverage import BAND_PX, GRID_PX
@@ -29,10 +28,10 @@ from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs
 from ..runner.jobs import Job, keep_plan, scores_of
 from ..runner.methods import Method
-from ..runner.settings import Settings
+from ..runner.settings import SEARCHED, Settings
 from ..runner.store import ResultStore
 from .baselines import correction
-from .searched import LEAD, SEARCHED, UNPROTECTED, searched_plans
+from .searched import LEAD, UNPROTECTED, searched_plans
 
 NAME = "automatic"
 AUTOMATIC, FIXED = "automatic", "fixed"
@@ -57,18 +56,16 @@ class Automatic(Experiment):
     modes = MODES
 
     method: str
-    search: bool = False
     samples: int = SAMPLES
     chunk: float = CHUNK
-    generations: int = GENERATIONS
 
     def __post_init__(self) -> None:
         if self.settings.seeds != 1:
             raise MedcorePruneError("--seeds: the split looks at one calibration sample; leave it at 1")
-        self.settings = replace(self.settings, subject=SEARCHED if self.search else AUTOMATIC)
+        self.settings = replace(self.settings, subject=SEARCHED if self.settings.search else AUTOMATIC)
 
     def identity(self) -> dict[str, Any]:
-        searched = {"search": self.generations} if self.search else {}
+        searched = {"search": self.settings.generations} if self.settings.search else {}
         return {"method": self.methods[0].fingerprint, "samples": self.samples, "chunk": self.chunk, **searched}
 
     def about(self) -> dict[str, Any]:
@@ -81,15 +78,15 @@ class Automatic(Experiment):
             UNPROTECTED: {**about, "description": f"{name}, the same share of every block, as much in all"},
             SEARCHED: {**about, "description": f"{name}, budget searched over blocks and families"},
         }
-        return {"methods": {**both, **more} if self.search else both, "scores": name}
+        return {"methods": {**both, **more} if self.settings.search else both, "scores": name}
 
     def jobs(self) -> list[Job]:
         statistics, method = self.statistics.get(0), self.methods[0]
         jobs, paths = plan_all(self.inputs, self.settings, method, statistics, self.samples, self.chunk)
         self.store.write_analysis("paths", paths)
-        if self.search:
+        if self.settings.search:
             plans = searched_plans(
-                self.inputs, self.settings, method.recipe, statistics, tuple(MODES), self.generations
+                self.inputs, self.settings, method.recipe, statistics, tuple(MODES), self.settings.generations
             )
             jobs = [*jobs, *(_job(name, unit, level, plan, method) for name, unit, level, plan in plans)]
             treatment = correction(self.inputs, self.settings)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..._support.errors import DataError, UnknownNameError
+from ..._support.errors import DataError, MedcorePruneError, UnknownNameError
 from ..._support.registry import unknown_name
 from ...calibration.statistics import Statistics
 from ...correction.correct import TOGETHER, Corrector, correct
@@ -24,12 +24,13 @@ from ..report.page import Page, write_results
 from ..runner.evaluate import digest, duration
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs, inputs_again, sample_hash
-from ..runner.jobs import EXPERIMENT, Job, Scores, Treatment, make_jobs
+from ..runner.jobs import EXPERIMENT, Job, Scores, Treatment, keep_plan, make_jobs
 from ..runner.methods import Method, choose_methods
 from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, SUBJECT, Settings
 from ..runner.store import ResultStore
 from .amount import amount, describe, estimated_seconds
 from .analyses import early_samples, early_scores, exact_agreement, fisher_methods, stability
+from .searched import searched_jobs
 
 
 class Corrected:
@@ -104,6 +105,8 @@ class Baselines(Experiment):
         names = [method.name for method in methods]
         if subject not in (*names, SUBJECT):
             raise UnknownNameError(f"--compare: {unknown_name('method of this comparison', subject, names)}")
+        if self.settings.search and self.settings.seeds != 1:
+            raise MedcorePruneError("--search looks at one calibration sample: leave --set seeds at 1")
         return methods
 
     def announced(self) -> Iterator[str]:
@@ -119,6 +122,12 @@ class Baselines(Experiment):
         jobs = make_jobs(self.methods, self.inputs, self.statistics, self.settings, self.store, keep=self._scores)
         if self.settings.correct:
             jobs += corrected_jobs(jobs, self.methods, self.inputs, self.settings)
+        if self.settings.search:
+            treatment = correction(self.inputs, self.settings)
+            searched = list(searched_jobs(self.methods, self.inputs, self.settings, self.statistics, treatment))
+            for job in searched:
+                keep_plan(self.store, job.plan)
+            jobs += searched
         return jobs
 
     def measure(self) -> None:

@@ -1,9 +1,12 @@
 """Searched budgets beside the paper's levels, and what sparing no block gives without any search."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 
+from ..._support.registry import failures_named
 from ...calibration.statistics import Statistics
 from ...correction.search.plan import searched_plan
+from ...evaluation.memory import measured
 from ...models.groups import FAMILY_NAMES
 from ...pruning.budget import Budget
 from ...pruning.cost import count
@@ -13,10 +16,11 @@ from ...pruning.planning import make_plan, planner
 from ...pruning.target import REMOVED, Target
 from ...scoring.recipes import Baseline
 from ..runner.inputs import Inputs
-from ..runner.jobs import scores_of
-from ..runner.settings import Settings
+from ..runner.jobs import Job, Treatment, scored_by, scores_of
+from ..runner.methods import Method
+from ..runner.settings import SEARCHED, Settings
 
-SEARCHED, UNPROTECTED = "searched", "unprotected"
+UNPROTECTED = "unprotected"
 LEAD = (
     "The searched budget moves heads and neurons between all blocks, protected ones included, at the same cost, by "
     "how far masks of the refitted model are from the whole model's on training images; unprotected takes the same "
@@ -42,16 +46,51 @@ def searched_plans(
             removed = REMOVED[unit](count(model, fixed(level)), count(model))
             as_much = make_plan(model, level)
             yield UNPROTECTED, unit, level, even(Level(*(as_much.effective_fraction(each) for each in FAMILY_NAMES)))
-            found = searched_plan(
-                model,
-                # FLOPs depend on where the heads of the level went
-                level if unit == "params" else Target(unit, removed),
-                recipe,
-                data=inputs.calibration(0),
-                statistics=statistics,
-                reference=inputs.reference,
-                samples=settings.counts.calibration,
-                generations=generations,
-                cache_dir=settings.calibration_folder,
-            )
-            yield SEARCHED, unit, level, found
+            # FLOPs depend on where the heads of the level went
+            goal = level if unit == "params" else Target(unit, removed)
+            yield SEARCHED, unit, level, _searched(inputs, settings, recipe, statistics, goal, generations)
+
+
+def searched_jobs(
+    methods: Sequence[Method],
+    inputs: Inputs,
+    settings: Settings,
+    statistics: Mapping[int, Statistics],
+    treatment: Treatment,
+) -> Iterator[Job]:
+    """Search a budget for each method at the parameters of each level; a stochastic method's first seed alone.
+
+    What a search found is kept beside the calibration, so that a run that is gone on with does not search again.
+    """
+    for method in methods:
+        seed = method.seeds[0]
+        origin = hashlib.sha256(f"{scored_by(method, seed, inputs, settings)} {settings.generations}".encode())
+        for level in settings.levels:
+            with measured() as searching, failures_named(method.name):
+                plan = _searched(
+                    inputs, settings, method.recipe, statistics.get(0), level, settings.generations, seed=seed
+                )
+            yield Job(method.name, SEARCHED, str(level), seed, plan, searching, origin.hexdigest(), treatment=treatment)
+
+
+def _searched(
+    inputs: Inputs,
+    settings: Settings,
+    recipe: Baseline,
+    statistics: Statistics | None,
+    goal: Level | Target,
+    generations: int,
+    seed: int = 0,
+) -> Plan:
+    return searched_plan(
+        inputs.adapted,
+        goal,
+        recipe,
+        data=inputs.calibration(0),
+        statistics=statistics,
+        reference=inputs.reference,
+        samples=settings.counts.calibration,
+        generations=generations,
+        seed=seed,
+        cache_dir=settings.calibration_folder,
+    )

@@ -11,6 +11,7 @@ from ...models.groups import FAMILY_NAMES
 from ..runner.store import NO_LEVEL, ResultStore
 from . import tables
 from .answer import answer, answer_grid, mode_of
+from .budgets import budgets
 from .gallery import shown
 from .hurt import ANALYSIS as HURT
 from .page import Page, Picture, Section
@@ -198,11 +199,17 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
     counted = f"{len(summary.methods)} methods × {levels} level{'s' if levels > 1 else ''}"
     ranks = [tables.ranks(summary)] if summary.ranks else []
     best = [grid] if (grid := answer_grid(summary)) else []
+    both = [grid] if (grid := budgets(summary)) else []
     return Page(
         "Comparison of pruning methods",
         [_LEAD, models],
         list(_sections(store, summary, best, gallery)),
-        [*(tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS) for mode in summary.modes), *ranks, *best],
+        [
+            *(tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS) for mode in summary.modes),
+            *ranks,
+            *both,
+            *best,
+        ],
         {
             "comparison": comparison_frame(summary),
             "by_dataset": dataset_frame(summary),
@@ -231,6 +238,8 @@ def _sections(store: ResultStore, summary: Summary, best: Sequence[Grid], galler
         "or all lie below a floor. ▼: worse than a floor."
     )
     yield Section("Table", [marks], [tables.comparison(summary, mode) for mode in modes], tabs=list(modes.values()))
+    if both := budgets(summary):
+        yield Section("Score and budget", grids=[both])
     each = Picture(
         "Boundary F1 of each method, a line for each way; faint: all others; dashed: floors.",
         lambda theme: plots.each_method(summary, theme),

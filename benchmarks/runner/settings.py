@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...commands.options import PHANTOM_SETS
+from ...correction.search.settings import GENERATIONS
 from ...pruning.level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]
@@ -12,9 +13,12 @@ MODES: dict[str, str] = {
     "own": "own quotas",
     "same": "same per-block budget",
     "corrected": "own quotas, then corrected",
+    "searched": "searched budget, then corrected",
 }
 """What the comparison looks at: each method's own quotas as the paper, uniform quotas for all, which isolates the
-score, and own quotas followed by the training-free correction (METHOD section 12)."""
+score, own quotas followed by the training-free correction (METHOD section 12), and each method's order of units under a
+budget that is searched for it (section 15), corrected too."""
+SEARCHED = "searched"
 CORRECTED, CORRECTED_FROM = "corrected", "own"
 """The mode of corrected plans, and the one that they are taken from."""
 QUOTA_MODES: tuple[Mode, ...] = ("own", "same")
@@ -95,6 +99,8 @@ class Settings:
         recovery_rate: Its learning rate; None for the default.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
+        search: Whether budgets are searched too, for every method and level.
+        generations: Of each search.
         fresh: Whether to start over.
         ray: Address of a Ray cluster, or `auto`; None for this process.
     """
@@ -123,6 +129,8 @@ class Settings:
     recovery_rate: float | None = None
     gallery: bool = True
     correct: bool = True
+    search: bool = False
+    generations: int = GENERATIONS
     fresh: bool = False
     ray: str | None = None
 

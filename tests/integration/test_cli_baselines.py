@@ -22,6 +22,7 @@ from medcore_prune.benchmarks.runner.settings import MODES
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.commands.cli import cli as medcore_prune_cli
 from medcore_prune.data import phantoms
+from medcore_prune.pruning.plan import Plan
 from medcore_prune.scoring.recipes import get_baseline
 from medcore_prune.scoring.registry import criteria
 
@@ -124,13 +125,54 @@ def test_a_corrected_row_stands_beside_each_method(pair: list[str], tmp_path: Pa
         assert cell.plan == own[place].plan
         assert cell.evaluation != own[place].evaluation
         assert cell.settings["treatment"]
-    places = [result.output.index(f"Macro average, no recovery, {title} ") for title in MODES.values()]
+    places = [
+        result.output.index(f"Macro average, no recovery, {title} ")
+        for mode, title in MODES.items()
+        if mode != "searched"
+    ]
     assert places == sorted(places)
     table = result.output[places[0] : places[1]]
     assert table.index("medcore  ") < table.index("medcore, corrected")
     again = _run(_arguments(pair, tmp_path / "out", "--methods", "random,medcore", "--correct"))
     assert again.exit_code == 0
     assert "correction" not in again.output
+
+
+def test_a_searched_budget_keeps_the_order_of_each_score(pair: list[str], tmp_path: Path) -> None:
+    few = ["--methods", "random,magnitude", "--search", "--set", "generations=1", "--no-gallery", "--correct"]
+    arguments = [*_arguments(pair, tmp_path / "out"), *few]
+    done = _run(arguments)
+    assert done.exit_code == 0, done.output
+    store = ResultStore.open(tmp_path / "out")
+    found = {(c.cell.mode, c.cell.method, c.cell.seed): c for c in store.cells()}
+    assert {place for place in found if place[0] == "searched"} == {("searched", m, 0) for m in ("random", "magnitude")}
+    whole = ResultStore.open(tmp_path / "out").root / "plans"
+    for method in ("random", "magnitude"):
+        own, searched = (found[mode, method, 0] for mode in ("corrected", "searched"))
+        # as many parameters go, counted in whole units
+        assert searched.cost["params_removed"] == pytest.approx(own.cost["params_removed"], abs=0.02)
+        plans = [Plan.load(whole / f"{cell.plan[:24]}.json") for cell in (own, searched)]
+        assert plans[0].protected
+        assert not plans[1].protected
+        for block in zip(*(plan.blocks for plan in plans), strict=True):
+            for family in ("keep_heads", "keep_neurons"):
+                fewer, more = sorted((set(getattr(each, family)) for each in block), key=len)
+                # the score's order decides which: the smaller set is what is left of the larger one
+                assert fewer <= more
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "### Score and budget" in text
+    assert len(re.findall(r"^\| .*\| spread \|", text, re.MULTILINE)) == 1
+    # what was found is found again
+    before = {path.name: path.stat().st_mtime_ns for path in (store.root / "evaluations").iterdir()}
+    again = _run(arguments)
+    assert again.exit_code == 0, again.output
+    assert {path.name: path.stat().st_mtime_ns for path in (store.root / "evaluations").iterdir()} == before
+
+
+def test_a_search_over_several_draws_is_refused(pair: list[str], tmp_path: Path) -> None:
+    result = _run([*_arguments(pair, tmp_path / "out"), "--search", "--set", "seeds=2"])
+    assert "--search looks at one calibration sample" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_renders_again_from_files_alone(whole: tuple[Path, str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def each_method(summary: Summary, theme: Theme) -> Figure | None:
         for other in methods:
             for mode in summary.modes:
                 _line(axis, summary, mode, other, "bf1", color=theme.faint, alpha=0.3, linewidth=0.7)
-        for (mode, title), line in zip(summary.modes.items(), _OF_MODES, strict=False):
+        for (mode, title), line in zip(summary.modes.items(), cycle(_OF_MODES), strict=False):
             colour = looks(methods, summary.subject)[method].colour
             _line(axis, summary, mode, method, "bf1", color=colour, linestyle=line, linewidth=1.9, label=title)
         _floors(axis, summary, "bf1", theme, named=False)
@@ -66,7 +67,7 @@ def each_method(summary: Summary, theme: Theme) -> Figure | None:
     return figure
 
 
-_OF_MODES = ("-", (0, (1, 1.2)), (0, (5, 1.5)))
+_OF_MODES = ("-", (0, (1, 1.2)), (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
 
 def _line(axis: Axes, summary: Summary, mode: str, method: str, metric: str, **drawn: Any) -> list[Row]:

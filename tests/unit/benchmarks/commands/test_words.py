@@ -116,9 +116,12 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     assert made(settings, **own).settings.out == Path("medcore-results", name)
     named = {"schedule": "one-shot", "starts": "corrected"}
     rare = [word for key in words.rare for word in ("--set", f"{key}={named.get(key, 1)}")]
-    settings, own = called(monkeypatch, words, *rare)
-    # what recoveries share is the settings', the rest the experiment's
-    assert own.keys() >= words.rare.keys() - RECOVERY.keys()
+    alone = ["--no-sequential"] if "protect" in words.rare else []
+    settings, own = called(monkeypatch, words, *rare, *alone)
+    # what experiments share is the settings', the rest the experiment's
+    shared = {*RECOVERY, "generations"}
+    assert own.keys() >= words.rare.keys() - shared
+    assert "generations" not in words.rare or settings.generations == 1
     if words.rare.keys() >= RECOVERY.keys():
         assert (settings.validation, settings.recovery_batch, settings.recovery_rate) == (1, 1, 1.0)
     made(settings, **own)

@@ -34,3 +34,8 @@ def test_the_work_is_counted_before_it_starts() -> None:
     assert work.cells == 4 * 7 * 2 + 4 * 3 + 3
     assert work.plans == 4 * (5 + 1 + 2) + 1
     assert (work.predictions, work.stored) == (3 * (33 + 12), 4 * (2 + 1))
+    # a search adds a plan of each method and level, the first seed alone of a stochastic one
+    searched = replace(settings, search=True)
+    work = amount(chosen, inputs, searched, [])
+    assert work.cells == 4 * 7 * 2 + 4 * 3 + 4 * 3 + 3
+    assert (work.searched, work.corrected) == (12, 24)
