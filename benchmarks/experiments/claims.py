@@ -1,19 +1,21 @@
 """`medcore-bench claims`: the paper's claims, each with what was measured about it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..._support.errors import ResultsError
 from ..._support.files import write_json_atomic
 from ...data.folders.folder import parse_named
+from ...evaluation.intervals import INDICATIVE_BELOW
 from ..report.page import Page, Section, write_page
 from ..report.tables import Grid
 from ..runner.evaluate import versions
 from ..runner.store import RUN_FILE, ResultStore
 from .findings import (
     Finding,
+    Verdict,
     boundary_matters_most,
     contours_move_as_predicted,
     deepest_most_sensitive,
@@ -79,8 +81,25 @@ CLAIMS: Sequence[Claim] = (
 def findings(stores: Mapping[str, ResultStore]) -> dict[str, Finding | None]:
     """Decide every claim, by its title; None where its experiment has no results among `stores`."""
     return {
-        claim.title: claim.measure(stores[claim.experiment]) if claim.experiment in stores else None for claim in CLAIMS
+        claim.title: told(claim.measure(stores[claim.experiment]), _few(stores[claim.experiment]))
+        if claim.experiment in stores
+        else None
+        for claim in CLAIMS
     }
+
+
+def told(finding: Finding, few: Sequence[str]) -> Finding:
+    """A finding as it may be told: a bootstrap over too few groups, in the sets that are named, decides nothing."""
+    if not few:
+        return finding
+    have = "has" if len(few) == 1 else "have"
+    said = f"{finding.measured}; {', '.join(few)} {have} fewer than {INDICATIVE_BELOW} groups"
+    return replace(finding, verdict=Verdict.TOO_FEW, measured=said)
+
+
+def _few(store: ResultStore) -> list[str]:
+    """Data sets of a run that have too few groups."""
+    return [name for name, about in store.run.get("data", {}).items() if about["groups"] < INDICATIVE_BELOW]
 
 
 def plain(finding: Finding) -> dict[str, Any]:
@@ -92,7 +111,8 @@ def plain(finding: Finding) -> dict[str, Any]:
 
 _LEAD = (
     "What the paper claims, and what came out here. A claim holds or does not where the 95 % interval of the figure "
-    "that decides lies on one side of 0, or of the bound that is named, and is undecided otherwise."
+    "that decides lies on one side of 0, or of the bound that is named. It is undecided otherwise. Where a data set "
+    f"has fewer than {INDICATIVE_BELOW} independent groups of images there is no verdict."
 )
 
 

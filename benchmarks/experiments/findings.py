@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...evaluation.intervals import Array, Interval, holm, interval, p_value
+from ...evaluation.intervals import TOO_FEW_GROUPS, Array, Interval, holm, interval, p_value
 from ...pruning.level import Level
 from ..report.plots.landscape import lost
 from ..report.summary import SIGNIFICANT, Place, Summary, summarise
@@ -22,6 +22,7 @@ class Verdict(StrEnum):
     HOLDS = "holds"
     DOES_NOT = "does not hold"
     UNDECIDED = "undecided"
+    TOO_FEW = TOO_FEW_GROUPS
 
 
 @dataclass(frozen=True)

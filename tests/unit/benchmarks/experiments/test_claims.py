@@ -43,6 +43,19 @@ def test_an_interval_around_zero_decides_nothing(low: float, high: float, verdic
     assert judged(Interval((low + high) / 2, low, high)) is verdict
 
 
+def test_too_few_groups_decide_nothing(tmp_path: Path) -> None:
+    """Whatever the interval says: the results made up here have three groups a set."""
+    store = _landscape(tmp_path, 0.9, 0.6)
+    alone = findings.not_monotone(store)
+    assert alone.verdict is Verdict.HOLDS
+    told = claims.findings({"landscape": store})[next(c.title for c in CLAIMS if c.measure is findings.not_monotone)]
+    assert told is not None
+    assert told.verdict is Verdict.TOO_FEW
+    assert told.measured.startswith(alone.measured)
+    assert told.measured.endswith("have fewer than 10 groups")
+    assert claims.told(alone, []) == alone
+
+
 @pytest.fixture
 def _few_groups_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up results have three groups a set, of which no verdict would be given."""
