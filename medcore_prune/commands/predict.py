@@ -41,10 +41,11 @@ from .values import BoxType
 def command(**given: Any) -> None:
     """Segment what boxes enclose, in one image or in a folder of images.
 
-    Writes a mask for each box as PNG, 0 and 255, of the image's own size, and a
-    picture with contours and boxes drawn over the image; for DICOM images, with
-    --format dicom-seg, segmentations that refer to them. Images are prepared as
-    MedSAM's are: made square, and their range scaled to [0, 1].
+    Writes a mask for each box as PNG, 0 and 255, of the image's own size, a
+    picture with contours and boxes drawn over the image, and areas.csv, which
+    says how large each object is; for DICOM images, with --format dicom-seg,
+    segmentations that refer to them. Images are prepared as the model's family
+    asks for: MedSAM's made square, and their range scaled to [0, 1].
 
     \b
     Example:

@@ -86,6 +86,13 @@ def write_dicom_seg(
         made.save_as(temporary)
 
 
+def read_dicom_seg(path: Path) -> list[Mask]:
+    """Read the masks of a segmentation that `write_dicom_seg` wrote: (H, W) bool, a segment each, in their order."""
+    dicom: Any = import_module("pydicom")
+    pixels = np.asarray(dicom.dcmread(path).pixel_array) > 0
+    return list(pixels if pixels.ndim > 2 else pixels[None])
+
+
 def _described(highdicom: Any, number: int, box: Box, model_name: str, model_hash: str) -> Any:
     codes: Any = import_module("pydicom.sr.codedict").codes
     # commas stand between parameters

@@ -50,8 +50,10 @@ def test_the_tour_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert mp.count(small).params == mp.count(recovered).params < 0.5 * mp.count(mp.zoo.pocket("adapted")).params
     assert mp.count(own).params < mp.count(mp.zoo.pocket("adapted")).params
     masks = {path.name for path in (tmp_path / "all-masks").glob("[!.]*")}
-    assert len(masks) == 24
-    assert {path.name for path in (tmp_path / "masks").glob("[!.]*")} == {"s0_000000_mask.png", "s0_000000_overlay.png"}
+    assert len(masks) == 25
+    assert {path.name for path in (tmp_path / "masks").glob("[!.]*")} == {
+        *("areas.csv", "s0_000000_mask.png", "s0_000000_overlay.png"),
+    }
     for name in ("blocks.png", "small.report.md", "recovered.loss.csv", "recovered.loss.png", "own.split.json"):
         assert (tmp_path / name).stat().st_size > 0
     assert not list(tmp_path.glob("*.state.pt"))

@@ -20,6 +20,7 @@ from ...models.fingerprint import model_hash
 from ...models.precision import Precision
 from ...models.predictor import Predictor
 from .inputs import read_model
+from .outputs import areas
 from .outputs.existing import refuse_existing, run_key
 from .outputs.masks import FORMATS, Segmented, write_picture
 from .outputs.overlay import overlay
@@ -36,10 +37,13 @@ class Job:
     image: Path
     boxes: tuple[Box, ...]
 
+    def masks(self, way: "_Way") -> list[Path]:
+        """The files of the masks, in the boxes' order."""
+        return [way.out / name for name in FORMATS[way.form].files(self.name, len(self.boxes))]
+
     def files(self, way: "_Way") -> list[Path]:
-        """The masks, in the boxes' order, then the overlay, where one is drawn."""
-        masks = [way.out / name for name in FORMATS[way.form].files(self.name, len(self.boxes))]
-        return [*masks, *([way.out / f"{self.name}_overlay.png"] if way.drawn else [])]
+        """Those, then the overlay, where one is drawn."""
+        return [*self.masks(way), *([way.out / f"{self.name}_overlay.png"] if way.drawn else [])]
 
 
 class _Way(NamedTuple):
@@ -65,6 +69,7 @@ def run(
 ) -> None:
     """Check images and boxes, then segment them one after the other."""
     require_writable(out)
+    areas.require_own(out)
     jobs, without = _jobs(image, box, boxes)
     way = _Way(out, form, drawn)
     FORMATS[form].require(*(job.image for job in jobs))
@@ -81,15 +86,19 @@ def run(
     if done := len(jobs) - len(todo):
         click.echo(f"done before, by the same model with the same boxes: {done} of {_counted(len(jobs), 'image')}")
     if not todo:
+        _measure(jobs, way)
         return
     loaded = read_model(model, device=device)
     predictor, by = Predictor(loaded), (Path(model).name, model_hash(loaded))
     for job in track(todo, "predicting", total=len(jobs), done=done):
         with journal.writing(keys[job], job.files(way)), together():
             _segment(predictor, job, way, by)
+    _measure([job for job in jobs if job not in todo], way, anew=todo)
     masks = sum(len(job.boxes) for job in todo)
     bare = f"; {_counted(without, 'image')} without a box left out" if without else ""
-    click.echo(f"written: {_counted(masks, 'mask')} of {_counted(len(todo), 'image')} in {out}{bare}")
+    click.echo(
+        f"written: {_counted(masks, 'mask')} of {_counted(len(todo), 'image')} in {out}, with {areas.NAME}{bare}"
+    )
 
 
 def _counted(count: int, what: str) -> str:
@@ -166,6 +175,14 @@ def _doubt(box: Box, shape: Sequence[int]) -> str:
     return ""
 
 
+def _measure(done_before: Sequence[Job], way: _Way, anew: Sequence[Job] = ()) -> None:
+    """Write the table of areas: of what was segmented now, and of what the table of an earlier run lacks."""
+    known = areas.known(way.out)
+    jobs = [*(job for job in done_before if job.masks(way)[0].name not in known), *anew]
+    form = FORMATS[way.form]
+    areas.add(way.out, (row for job in jobs for row in areas.rows_of(job.image, job.boxes, job.masks(way), form)))
+
+
 def _segment(predictor: Predictor, job: Job, way: _Way, by: tuple[str, str]) -> None:
     image = read_image(job.image)
     for box in job.boxes:
@@ -176,8 +193,6 @@ def _segment(predictor: Predictor, job: Job, way: _Way, by: tuple[str, str]) -> 
         masks = [predictor.predict(box) for box in job.boxes]
     except DataError as error:
         raise DataError(f"{job.image}: {error}") from error
-    places = job.files(way)
-    picture = places.pop() if way.drawn else None
-    FORMATS[way.form].write(places, Segmented(job.image, masks, job.boxes, *by))
-    if picture is not None:
-        write_picture(picture, overlay(image, masks, list(job.boxes)))
+    FORMATS[way.form].write(job.masks(way), Segmented(job.image, masks, job.boxes, *by))
+    if way.drawn:
+        write_picture(job.files(way)[-1], overlay(image, masks, list(job.boxes)))

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from tiny import tiny_sam
@@ -65,6 +66,12 @@ def test_a_segmentation_refers_to_its_image_and_holds_its_masks(here: Path, kind
         }
     assert frames.any()
     assert (here / f"out/{kind}_overlay.png").is_file()
+    table = pd.read_csv(here / "out/areas.csv")
+    assert list(table["file"]) == [f"{kind}_seg.dcm"] * 2
+    assert list(table["object"]) == [0, 1]
+    assert list(table["area_px"]) == list(frames[0].sum((0, 1)))
+    across, down = map(float, source.PixelSpacing)
+    np.testing.assert_allclose(table["area_mm2"], table["area_px"] * across * down)
 
 
 def test_an_image_without_a_place_in_space_has_a_segmentation_too(here: Path) -> None:
@@ -81,6 +88,9 @@ def test_an_image_without_a_place_in_space_has_a_segmentation_too(here: Path) ->
     frames = made.get_pixels_by_source_instance([image.SOPInstanceUID], ignore_spatial_locations=True)
     predictor = mp.Predictor(mp.load("model.safetensors")).set_image(mp.data.read_image("CT.dcm"))
     np.testing.assert_array_equal(frames[0, :, :, 0].astype(bool), predictor.predict((10, 20, 90, 100)))
+    (row,) = pd.read_csv(here / "out/areas.csv").itertuples()
+    assert row.area_px == frames.sum()
+    assert np.isnan(row.area_mm2)
 
 
 def test_an_empty_mask_is_an_empty_segment(here: Path) -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -36,7 +37,8 @@ def test_masks_are_those_of_the_predictor_in_the_images_size(here: Path) -> None
         assert written.shape == (40, 56)
         assert np.array_equal(written == 255, predictor.predict(box))
         assert set(np.unique(written)) <= {0, 255}
-    assert np.array(Image.open(here / "out/i0_overlay.png")).shape == (40, 56, 3)
+    # enlarged until the contour can be seen
+    assert np.array(Image.open(here / "out/i0_overlay.png")).shape == (400, 560, 3)
 
 
 def test_a_folder_with_a_table_of_boxes(here: Path) -> None:
@@ -45,7 +47,7 @@ def test_a_folder_with_a_table_of_boxes(here: Path) -> None:
     result = run("set", "--boxes", "boxes.csv", "--out", "out", "--no-overlay")
     assert result.exit_code == 0, result.output
     assert "2 masks of 2 images" in result.output
-    assert sorted(path.name for path in (here / "out").glob("[!.]*")) == ["i0_mask.png", "i1_mask.png"]
+    assert sorted(path.name for path in (here / "out").glob("[!.]*")) == ["areas.csv", "i0_mask.png", "i1_mask.png"]
 
 
 def test_nothing_is_overwritten_unless_asked(here: Path) -> None:
@@ -122,8 +124,10 @@ def test_an_image_may_have_several_boxes_or_none(here: Path, table: str) -> None
     result = run("set", "--boxes", "boxes.csv", "--out", "out", "--no-overlay")
     assert result.exit_code == 0, result.output
     assert "note: no box in --boxes, so no mask: i1" in result.output
-    assert "written: 2 masks of 1 image in out; 1 image without a box left out" in result.output
-    assert sorted(path.name for path in (here / "out").glob("[!.]*")) == ["i0_mask_0.png", "i0_mask_1.png"]
+    assert "written: 2 masks of 1 image in out, with areas.csv; 1 image without a box left out" in result.output
+    assert sorted(path.name for path in (here / "out").glob("[!.]*")) == [
+        *("areas.csv", "i0_mask_0.png", "i0_mask_1.png"),
+    ]
     predictor = mp.Predictor(mp.load("model.safetensors")).set_image(mp.data.read_image("set/i0.png"))
     for place, box in enumerate([(1, 1, 20, 20), (5, 5, 30, 30)]):
         written = np.array(Image.open(here / f"out/i0_mask_{place}.png"))
@@ -170,3 +174,57 @@ def test_a_box_that_cannot_be_used_is_one_message(here: Path, box: str) -> None:
     result = run("set/i0.png", "--box", box, "--out", "out")
     assert isinstance(result.exception, DataError)
     assert "note: " not in result.output
+
+
+def areas(here: Path) -> pd.DataFrame:
+    return pd.read_csv(here / "out/areas.csv")
+
+
+def test_areas_are_those_of_the_masks_that_were_written(here: Path) -> None:
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\ni0,1,1,20,20\ni1,2,2,30,30\ni1,4,4,20,40\n")
+    assert run("set", "--boxes", "boxes.csv", "--out", "out").exit_code == 0
+    table = areas(here)
+    assert list(table["file"]) == ["i0_mask.png", "i1_mask_0.png", "i1_mask_1.png"]
+    assert list(table["image"]) == ["i0.png", "i1.png", "i1.png"]
+    assert table[["x0", "y0", "x1", "y1"]].values.tolist() == [[1, 1, 20, 20], [2, 2, 30, 30], [4, 4, 20, 40]]
+    for row in table.itertuples():
+        mask = np.array(Image.open(here / "out" / row.file)) > 0
+        assert row.area_px == mask.sum()
+        assert row.share_of_image == mask.mean()
+    # of photographs nobody knows how large a pixel is
+    assert table["area_mm2"].isna().all()
+
+
+def test_areas_of_other_images_stay_and_missing_ones_are_measured_again(here: Path) -> None:
+    first = ("set/i0.png", "--box", "4,5,30,35", "--out", "out")
+    assert run(*first).exit_code == 0
+    assert run("set/i1.png", "--box", "4,5,30,35", "--out", "out").exit_code == 0
+    both = areas(here)
+    assert list(both["file"]) == ["i0_mask.png", "i1_mask.png"]
+    # as after a kill between the masks and the table
+    both[both["file"] != "i0_mask.png"].to_csv(here / "out/areas.csv", index=False)
+    again = run(*first)
+    assert "done before" in again.output
+    assert sorted(areas(here)["file"]) == ["i0_mask.png", "i1_mask.png"]
+    assert areas(here).set_index("file").loc["i0_mask.png", "area_px"] == both["area_px"][0]
+
+
+def test_a_table_of_that_name_that_is_not_ours_is_kept(here: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out/areas.csv").write_text("patient,area\n1,2\n")
+    result = run("set/i0.png", "--box", "4,5,30,35", "--out", "out")
+    assert isinstance(result.exception, WriteError)
+    assert "is not the table that goes there" in str(result.exception)
+    assert (here / "out/areas.csv").read_text() == "patient,area\n1,2\n"
+    assert not (here / "out/i0_mask.png").exists()
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_guarded_and_found_again(here: Path) -> None:
+    (here / "set/i0.png").rename(here / "set/=1+1.png")
+    words = ("set/=1+1.png", "--box", "4,5,30,35", "--out", "out")
+    assert run(*words).exit_code == 0
+    text = (here / "out/areas.csv").read_text()
+    assert "\n'=1+1_mask.png" in text
+    (here / "out/=1+1_mask.png").unlink()
+    assert run(*words, "--overwrite").exit_code == 0
+    assert (here / "out/areas.csv").read_text() == text

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...._support.files import atomic_write
-from ....data.dicom_seg import require_dicom, write_dicom_seg
+from ....data.dicom_seg import read_dicom_seg, require_dicom, write_dicom_seg
 from ....data.masks import Mask
 from ....data.prompts import Box
 
@@ -32,11 +32,13 @@ class Format:
     Attributes:
         files: The names of the files of an image, from its own name and the number of boxes.
         write: Writes them.
+        read: Reads them again, (H, W) bool each.
         require: Refuses images that cannot have such masks, before any is segmented.
     """
 
     files: Callable[[str, int], list[str]]
     write: Callable[[Sequence[Path], Segmented], None]
+    read: Callable[[Sequence[Path]], list[Mask]]
     require: Callable[..., None] = lambda *images: None
 
 
@@ -49,13 +51,19 @@ def _write_png(places: Sequence[Path], found: Segmented) -> None:
         write_picture(place, mask.astype(np.uint8) * 255)
 
 
+def _read_png(places: Sequence[Path]) -> list[Mask]:
+    return [np.asarray(Image.open(place)) > 0 for place in places]
+
+
 def _write_seg(places: Sequence[Path], found: Segmented) -> None:
     write_dicom_seg(places[0], found.image, found.masks, found.boxes, found.model_name, found.model_hash)
 
 
 FORMATS = {
-    "png": Format(_png_names, _write_png),
-    "dicom-seg": Format(lambda name, _: [f"{name}_seg.dcm"], _write_seg, require_dicom),
+    "png": Format(_png_names, _write_png, _read_png),
+    "dicom-seg": Format(
+        lambda name, _: [f"{name}_seg.dcm"], _write_seg, lambda places: read_dicom_seg(places[0]), require_dicom
+    ),
 }
 """By the words of `--format`."""
 

@@ -1,5 +1,7 @@
 """Masks and boxes drawn over an image, for the eye."""
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -8,6 +10,7 @@ from ...._support.errors import DataError
 from ....data.images import to_rgb
 from ....data.prompts import Box
 
+_Pixel = TypeVar("_Pixel", np.uint8, np.bool_)
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
@@ -22,22 +25,27 @@ COLOURS: tuple[tuple[int, int, int], ...] = (
 """One an object, in turn: bright, far from the reds and browns of tissue, and apart for colour-blind eyes."""
 _HALO = (0, 0, 0)
 _THICKNESS = 1 / 400  # of the longer side
+_LEAST_THICKNESS = 2
+_LEAST_SIDE = 512
 
 
 def overlay(image: Image, masks: list[Mask], boxes: list[Box]) -> Image:
-    """Draw the contour of each mask, (H, W) bool, and its box over a uint8 image, grey or in colour; (H, W, 3) uint8.
+    """Draw the contour of each mask, (H, W) bool, and its box over a uint8 image, grey or in colour.
 
-    Contours are lines on the mask's inner edge with a dark halo, so that they are seen on bright and on dark ground;
-    boxes, x0, y0, x1, y1 in pixels of the image, are thin dashed frames of the same colour.
+    Small images are enlarged, every pixel k times, until the longer side has 512 pixels: (k H, k W, 3) uint8. Contours
+    are lines on the mask's inner edge with a dark halo, so that they are seen on bright and on dark ground; boxes, x0,
+    y0, x1, y1 in pixels of the image, are thin dashed frames of the same colour.
     """
     drawn = np.array(to_rgb(image), order="C")
     if len(masks) != len(boxes):
         raise DataError(f"expected a box a mask, got {len(masks)} masks and {len(boxes)} boxes")
     if wrong := [mask.shape for mask in masks if mask.shape != drawn.shape[:2]]:
         raise DataError(f"expected masks of {drawn.shape[:2]} pixels like the image, got {wrong[0]}")
-    thickness = max(1, round(max(drawn.shape[:2]) * _THICKNESS))
-    lines = [contour(mask, thickness) for mask in masks]
-    frames = [_frame(box, drawn.shape[:2], thickness) for box in boxes]
+    times = max(1, -(-_LEAST_SIDE // max(drawn.shape[:2])))
+    drawn = _enlarged(drawn, times)
+    thickness = max(_LEAST_THICKNESS, round(max(drawn.shape[:2]) * _THICKNESS))
+    lines = [contour(_enlarged(mask, times), thickness) for mask in masks]
+    frames = [_frame(_enlarged_box(box, times), drawn.shape[:2], thickness) for box in boxes]
     for line in (*lines, *frames):
         drawn[ndimage.binary_dilation(line, iterations=thickness) & ~line] = _HALO
     for place, (line, frame) in enumerate(zip(lines, frames, strict=True)):
@@ -45,6 +53,16 @@ def overlay(image: Image, masks: list[Mask], boxes: list[Box]) -> Image:
         drawn[frame] = colour
         drawn[line] = colour
     return drawn
+
+
+def _enlarged(pixels: npt.NDArray[_Pixel], times: int) -> npt.NDArray[_Pixel]:
+    return pixels if times == 1 else pixels.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _enlarged_box(box: Box, times: int) -> Box:
+    """The same pixels, first and last ones included."""
+    x0, y0, x1, y1 = box
+    return (x0 * times, y0 * times, x1 * times + times - 1, y1 * times + times - 1)
 
 
 def contour(mask: Mask, thickness: int = 1) -> Mask:
