@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
+import pandas as pd
 from torch import nn
 
 from ..._support.errors import BudgetError
@@ -17,6 +18,7 @@ from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage
 from ...training.record import outcome
 from ...training.settings import RecoverySettings
 from ..report.answer import answer, answer_grid
+from ..report.comparison import comparison_frame
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves, size_against_contour, validation_curves
@@ -116,6 +118,21 @@ def gains(summary: Summary) -> Grid:
         "correction: against the corrected model; unpruned recovered: the unpruned model after the same recovery.",
     ]
     return Grid("What each step adds to BF1", columns, rows, notes)
+
+
+def against_unpruned(summary: Summary) -> pd.DataFrame:
+    """BF1 of every model minus that of the unpruned one, itself and after the same recovery, paired: the CSV file."""
+    rows = []
+    for other in (UNPRUNED, UNPRUNED_RECOVERED):
+        place: Place = ("any", NO_LEVEL, other)
+        models = [row for row in summary.rows if row.level != NO_LEVEL or row.method == UNPRUNED_RECOVERED]
+        for row in models:
+            found = summary.paired(row.place, place) if row.place != place else None
+            if found is not None:
+                ends = (found.value, found.low, found.high, summary.verdict(found))
+                rows.append((row.mode, row.level, row.method, other, *ends))
+    columns = ["mode", "level", "method", "minus", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns).assign(metric="bf1", notice=summary.notice)
 
 
 def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
@@ -289,7 +306,8 @@ class Main(Experiment):
         ]
         protect = store.run.get("identity", {}).get("protect")
         lead = [_LEAD, *([] if protect is None else [f"One-time levels leave the {protect} deepest blocks whole."])]
-        return Page("Compression with recovery", lead, sections, shown)
+        frames = {"comparison": comparison_frame(summary), "against_unpruned": against_unpruned(summary)}
+        return Page("Compression with recovery", lead, sections, shown, frames)
 
 
 command = Main.command()
