@@ -2,6 +2,7 @@
 
 import click
 
+from ...commands.options import ray_option
 from ...commands.values import Whole
 from ...pruning.level import Level
 from .words import RECOVERY, Words
@@ -31,6 +32,7 @@ WORDS = Words(
             help=f"Recover each variant at {FIRST}, cut it again at {SECOND} and recover it: the paper's last column.",
         ),
         click.option("--steps", type=Whole(1), metavar="N", help="Steps of a recovery under --sequential."),
+        ray_option,
     ),
     rare=RECOVERY,
     levels=LEVELS,

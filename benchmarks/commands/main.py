@@ -2,6 +2,7 @@
 
 import click
 
+from ...commands.options import ray_option
 from ...commands.values import Whole
 from ...pruning.level import Level
 from .options import LevelList, joined, method_option, steps_option
@@ -41,6 +42,7 @@ WORDS = Words(
         ),
         click.option("--no-sequential", is_flag=True, help="Leave the sequential levels out."),
         steps_option,
+        ray_option,
     ),
     rare={
         **RECOVERY,

@@ -2,6 +2,7 @@
 
 import click
 
+from ...commands.options import ray_option
 from ...pruning.level import Level
 from .options import method_option, steps_option
 from .words import RECOVERY, Words
@@ -23,6 +24,7 @@ WORDS = Words(
     options=(
         method_option,
         steps_option,
+        ray_option,
         click.option(
             "--own-plans/--no-own-plans",
             default=True,

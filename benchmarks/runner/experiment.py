@@ -28,6 +28,7 @@ from ...pruning.level import Level
 from ...training.settings import RecoverySettings
 from ..commands.words import Setting, Words
 from ..report.page import Page, write_results
+from .apart import Order
 from .evaluate import Evaluator, digest, notice
 from .inputs import Inputs, load_inputs
 from .jobs import Job
@@ -109,7 +110,7 @@ class Experiment:
         if jobs := self.jobs():
             self.evaluator.run(jobs)
         if self._items:
-            self.maker.run(self._items)
+            self.maker.run(self._items, Order.of(self))
 
     @staticmethod
     def page(store: ResultStore) -> Page:

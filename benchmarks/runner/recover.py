@@ -12,6 +12,7 @@ from typing import Any
 import click
 from torch import nn
 
+from ..._support.machines.executor import executor, here
 from ...data.splits.split import Split
 from ...evaluation.latency import compare_latency
 from ...evaluation.memory import Measured
@@ -22,6 +23,7 @@ from ...training.cascade import Cascaded, Stage
 from ...training.recover import seconds_per_step
 from ...training.settings import RecoverySettings
 from ...training.store import RecoveryStore
+from .apart import Made, Order, make
 from .evaluate import Evaluator, duration
 from .inputs import Inputs, sample_hash
 from .jobs import Job, Treatment, keep_plan
@@ -122,13 +124,15 @@ class Maker:
                 f"({seconds:.2f} s a step of the unpruned model; pruned ones are quicker)"
             )
 
-    def run(self, items: Sequence[Item]) -> None:
-        """Make, time and evaluate the items that are not stored yet, in order."""
-        for number, item in enumerate(items, start=1):
-            if self.is_stored(item):
-                continue
+    def run(self, items: Sequence[Item], order: Order) -> None:
+        """Make, time and evaluate the items that are not stored yet, in order; on other machines by `order`."""
+        todo = [item for item in items if not self.is_stored(item)]
+        apart = executor().apart
+        found = executor().map(make, order, {item.name: item.name for item in todo}) if apart else iter(())
+        for item in todo:
+            number = items.index(item) + 1
             click.echo(f"model {number} of {len(items)}: {item.mode} {item.method} {item.level}".rstrip(), err=True)
-            made = item.make()
+            made: Made | Cascaded = next(found) if apart else item.make()
             keep_plan(self.store, made.plan)
             key = model_hash(made.model)[:24]
             treatment = Treatment(key, _already(made.model))
@@ -143,7 +147,8 @@ class Maker:
                 "latency": self._latency(made.model),
                 "plan": made.plan.hash,
             }
-            self.evaluator.run([job])
+            with here():
+                self.evaluator.run([job])
             self.store.write_analysis(item.name, record)
 
     def _latency(self, model: nn.Module) -> dict[str, Any]:

@@ -199,7 +199,11 @@ def test_a_lost_machine_changes_no_bit(
 
 
 def baselines(out: Path, *more: str) -> subprocess.Popen[str]:
-    words = "baselines --quick --methods magnitude,taylor --levels h50_m70 --no-gallery --set images=2"
+    return bench("baselines --quick --methods magnitude,taylor --levels h50_m70 --no-gallery", out, *more)
+
+
+def bench(words: str, out: Path, *more: str) -> subprocess.Popen[str]:
+    words += " --set images=2"
     return subprocess.Popen(
         [str(BIN / "medcore-bench"), *words.split(), "--set", "calibration=2", "--out", str(out), *more],
         env=environment(),
@@ -223,3 +227,14 @@ def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(tmp_path: Path) 
     found, expected = (contents(tmp_path / name, ".safetensors", ".csv") for name in ("ray", "serial"))
     assert found == expected
     assert len(expected) > 20
+
+
+def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(tmp_path: Path) -> None:
+    words = "main --quick --one-time h50_m70 --no-sequential --steps 1 --set starts=corrected --set schedule=one-shot"
+    for name, more in (("serial", ()), ("ray", ("--ray", "auto"))):
+        finish(bench(words, tmp_path / name / "main", *more))
+    found, expected = (contents(tmp_path / name / "main", ".csv") for name in ("ray", "serial"))
+    assert found == expected
+    assert len(expected) > 10
+    # whoever asks writes results alone
+    assert not list((tmp_path / "ray").glob("**/recoveries/*"))

@@ -53,6 +53,16 @@ def executor() -> Executor:
 
 
 @contextmanager
+def here() -> Iterator[None]:
+    """Run jobs in this process while the block lasts, whatever a block around it says."""
+    token = _EXECUTOR.set(Serial())
+    try:
+        yield
+    finally:
+        _EXECUTOR.reset(token)
+
+
+@contextmanager
 def machines(address: str | None, plugins: Sequence[str] = ()) -> Iterator[None]:
     """Run independent jobs on a Ray cluster while the block lasts; None is this process.
 

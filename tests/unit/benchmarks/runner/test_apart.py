@@ -1,0 +1,50 @@
+"""A model that another process makes is the one that this process would make, and leaves nothing behind."""
+
+import pickle
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from pocket_pair import write_pair
+
+from medcore_prune._support.errors import DataError
+from medcore_prune.benchmarks.commands.main import WORDS
+from medcore_prune.benchmarks.runner.apart import Order, make
+from medcore_prune.benchmarks.runner.experiment import Experiment, experiments
+from medcore_prune.benchmarks.runner.inputs import load_inputs
+from medcore_prune.benchmarks.runner.store import ResultStore
+
+
+def experiment(place: Path) -> Experiment:
+    few = {"images": 2, "calibration": 2, "correction": 2, "schedule": "one-shot", "validation": 2, "recovery_batch": 2}
+    words = [*write_pair(place), "--quick", "--one-time", "h50_m70", "--no-sequential", "--steps", "1"]
+    words += [word for name, value in few.items() for word in ("--set", f"{name}={value}")]
+    given = WORDS.command().make_context("main", [*words, "--out", str(place / "out")]).params
+    settings, own = WORDS._settings(given)
+    made = experiments.get("main")(settings, **own)
+    made.methods, made.inputs, made.store = made.choose(), load_inputs(settings), ResultStore(place / "out")
+    return made
+
+
+def test_it_is_the_model_that_is_made_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    here = experiment(tmp_path)
+    order = pickle.loads(pickle.dumps(Order.of(here)))
+    for item in here.items():
+        expected = item.make()
+        (made,) = make(order, item.name)
+        assert made.plan.hash == expected.plan.hash
+        values = expected.model.state_dict()
+        assert all(torch.equal(value, values[name]) for name, value in made.model.state_dict().items())
+        assert [stage.name for stage in made.stages] == [stage.name for stage in expected.stages]
+        assert not list((tmp_path / "temporary").glob("medcore-bench-*"))
+
+
+def test_other_inputs_at_the_same_place_are_refused(tmp_path: Path) -> None:
+    here = experiment(tmp_path)
+    order = Order.of(here)
+    other = Order(order.experiment, order.settings, order.own, (*order.hashes[1:], ("adapted", "another")))
+    with pytest.raises(DataError, match="is not what the command reads"):
+        next(make(other, here.items()[0].name))
