@@ -140,7 +140,10 @@ def run(
     tensorboard: Path | None = None,
     **given: Any,
 ) -> None:
-    """Check everything, split the images, train, and write checkpoint, split and record together."""
+    """Check everything, split the images, train, and write checkpoint, split and record together.
+
+    Among `given`, `average` of None is to average where there are validation images.
+    """
     given["precision"] = precision
     require_writable(tensorboard)
     on_step = TensorBoardLog(tensorboard) if tensorboard else None
@@ -153,6 +156,8 @@ def run(
     results = check_outputs(read, overwrite, out, out.with_suffix(".json"), state=state, resume=resume)
     roles = after(split(images.sets(), seed=split_seed, fractions=fractions), reference)
     check_split(roles, out, results.overwrite)
+    if given.get("average", False) is None:
+        given["average"] = any(len(part) for part in roles.validation.values())
     settings = AdaptSettings(**given)
     trained = read_model(model, "reference", device=device, image_size=image_size)
     at_a_time = _at_a_time(trained, roles, settings)

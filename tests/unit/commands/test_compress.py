@@ -10,6 +10,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune.checkpoints.sam import load_checkpoint
 from medcore_prune.commands.cli import cli
 from medcore_prune.commands.work.compressing.candidates import Candidate, Candidates, bisect
 from medcore_prune.evaluation.intervals import Difference
@@ -100,6 +101,23 @@ def test_one_line_makes_a_smaller_model_and_its_report(here: Path) -> None:
     fresh = run(f"compress model.safetensors --data own=set {SHORT} --seed 1 --fresh --out made")
     assert fresh.exit_code == 0
     assert json.loads((made / "compress.json").read_text())["asked"]["seed"] == 1
+
+
+def test_what_is_adapted_first_is_the_average_that_validation_images_choose(here: Path) -> None:
+    words = SHORT.replace("--recover 1", "--recover 0")
+    done = run(f"compress pocket --data own=set {words} --adapt 2 --out made")
+    assert done.exit_code == 0, (done.output, done.exception)
+    record = json.loads((here / "made" / "adapted.json").read_text())
+    assert record["settings"]["average"] is True
+    looks = record["averages"]
+    assert sorted(look["share"] for look in looks) == [0, 0.25, 0.5, 0.75, 1]
+    assert looks[0]["bf1"] == max(look["bf1"] for look in looks)
+    # what is compared with is the adapted model
+    roles = mp.data.split({"own": mp.data.folder("set")})
+    adapted = load_checkpoint(here / "made" / "adapted.pth")
+    table = {row["test images"]: row for row in json.loads((here / "made" / "compress.json").read_text())["table"]}
+    scored = mp.evaluate(adapted, roles.test, progress=False)
+    assert float(table["BF1"]["before"]) == pytest.approx(scored["bf1"].mean(), abs=1e-4)
 
 
 def test_a_folder_of_other_files_is_left_alone(here: Path) -> None:

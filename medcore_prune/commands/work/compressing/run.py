@@ -160,9 +160,8 @@ class Steps:
         place = self.out / "adapted.pth"
         if steps and not place.is_file():
             rate = AdaptSettings().learning_rate
-            adaptation.run(
-                model, out=place, image_size=None, fractions=FRACTIONS, steps=steps, learning_rate=rate, **self._trained
-            )
+            trained = {"steps": steps, "learning_rate": rate, "average": None, **self._trained}
+            adaptation.run(model, out=place, image_size=None, fractions=FRACTIONS, **trained)
         return str(place) if steps else model
 
     def small(self, whole: nn.Module, roles: Split, goal: Level | Target | None, loss: float) -> Path:
