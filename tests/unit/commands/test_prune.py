@@ -190,6 +190,15 @@ def test_a_target_that_is_none_is_a_usage_error(target: str) -> None:
     assert "Invalid value for '--target'" in result.output
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "right"), [("level", "params=60%", "target"), ("target", "h50_m70", "level")]
+)
+def test_a_level_and_a_target_that_are_mixed_up_are_told_apart(option: str, value: str, right: str) -> None:
+    result = run(f"--{option}", value)
+    assert result.exit_code == 2
+    assert f"'{value}' is a {right}: give --{right} {value}" in result.output
+
+
 def test_a_method_that_compares_asks_for_the_reference(here: Path) -> None:
     with pytest.raises(CheckpointError, match=r"--method medcore compares .*: give --reference FILE \(pocket for the "):
         run_pruning(tiny_sam(), None, tiny_split(), PruneSettings(method="medcore", level=LEVEL))
