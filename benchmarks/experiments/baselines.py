@@ -20,12 +20,12 @@ from ...pruning.surgery import prune
 from ..report import comparison
 from ..report.gallery import make_gallery
 from ..report.hurt import make_hurt
-from ..report.page import Page, write_results
+from ..report.page import Page, left_out, write_results
 from ..runner.evaluate import digest, duration
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs, inputs_again, sample_hash
 from ..runner.jobs import EXPERIMENT, Job, Scores, Treatment, make_jobs
-from ..runner.methods import Method, choose_methods
+from ..runner.methods import Method, choose_methods, require_reference, without_reference
 from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, SUBJECT, Settings
 from ..runner.store import ResultStore
 from .amount import amount, describe, estimated_seconds
@@ -98,6 +98,7 @@ class Baselines(Experiment):
 
     def __post_init__(self) -> None:
         self._scores: dict[tuple[str, int], Scores] = {}
+        self._left_out: list[str] = []
 
     def choose(self) -> list[Method]:
         methods, subject = choose_methods(self.settings), self.settings.subject
@@ -106,7 +107,22 @@ class Baselines(Experiment):
             raise UnknownNameError(f"--compare: {unknown_name('method of this comparison', subject, names)}")
         return methods
 
+    def able(self) -> list[Method]:
+        """Without a reference, methods that compare with one are left out, unless they were named."""
+        chosen, subject = self.settings.methods, self.settings.subject
+        if self.inputs.reference is not None or chosen:
+            return super().able()
+        require_reference([method for method in self.methods if method.name == subject != SUBJECT], False)
+        able = without_reference(self.methods)
+        self._left_out = [method.name for method in self.methods if method not in able]
+        return able
+
+    def about(self) -> Mapping[str, Any]:
+        return {"left_out": self._left_out}
+
     def announced(self) -> Iterator[str]:
+        if self._left_out:
+            yield f"note: {left_out(self._left_out)}; give --reference FILE to compare them too"
         work = amount(self.methods, self.inputs, self.settings, [result.cell for result in self.store.cells()])
         yield from describe(self.methods, self.inputs, self.settings, work)
         if work.stored < work.cells:

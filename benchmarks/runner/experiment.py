@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
@@ -79,6 +80,11 @@ class Experiment:
         """Say which methods take part."""
         return choose_methods(self.settings)
 
+    def able(self) -> list[Method]:
+        """Say which of them can, now that models are known; by default all must."""
+        require_reference(self.methods, self.inputs.reference is not None)
+        return self.methods
+
     def identity(self) -> Mapping[str, Any]:
         """Say what else results that share a folder must agree in."""
         return {}
@@ -135,7 +141,7 @@ class Experiment:
             self.settings = replace(self.settings, precision=precision)
             self.methods = self.choose()
             self.inputs = load_inputs(self.settings)
-            require_reference(self.methods, self.inputs.reference is not None)
+            self.methods = self.able()
             self.store = ResultStore.create(self.settings.out, self._record(), fresh=self.settings.fresh)
             # after the identity of the run, which must not depend on how much memory there happens to be
             at_a_time = images_at_a_time(self.inputs.adapted, self.settings.batch_size)
@@ -204,8 +210,9 @@ class Experiment:
             "draws": settings.counts.draws,
             "device": settings.device,
             "data": sets,
-            "adapted": settings.adapted.name if settings.adapted else "pocket pair, adapted",
-            "reference": settings.reference.name if settings.reference else built_in,
+            "noticed": {name: list(notes) for name, notes in inputs.notes.items() if notes},
+            "adapted": Path(settings.adapted).name if settings.adapted else "pocket pair, adapted",
+            "reference": Path(settings.reference).name if settings.reference else built_in,
             **self.about(),
         }
 

@@ -14,7 +14,7 @@ from forked import Script
 from pocket_pair import SIZE, write_pair
 from skimage.io import imsave
 
-from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune._support.errors import MedcorePruneError, UnreadableError
 from medcore_prune._support.files import exclusive
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.runner import jobs
@@ -279,7 +279,7 @@ def test_mistakes_are_said_before_any_work(
 def test_a_reference_is_asked_for(pair: list[str], tmp_path: Path) -> None:
     without = [word for word in pair if "reference" not in word]
     result = _run(_arguments(without, tmp_path, "--methods", "medcore,magnitude"))
-    assert "medcore compare with the checkpoint before adaptation: give --reference PATH" in str(result.exception)
+    assert "medcore compares with the checkpoint before adaptation: give --reference FILE" in str(result.exception)
 
 
 def test_a_damaged_result_is_named(whole: tuple[Path, str], pair: list[str], tmp_path: Path) -> None:
@@ -366,3 +366,44 @@ def test_going_on_with_fewer_methods_keeps_what_was_analysed(pair: list[str], tm
     predicted = json.loads((tmp_path / "analysis" / "gallery.json").read_text())["pictures"][0]["predicted"]
     assert set(predicted) == {"unpruned", "h50_m70/zero_fisher", "h50_m70/vanilla_fisher"}
     assert json.loads((tmp_path / "analysis" / "calibration.json").read_text())["seconds"] >= seconds
+
+
+def _folder(place: Path, bad: int) -> Path:
+    drawn = CliRunner().invoke(medcore_prune_cli, ["phantoms", "--count", "12", "--size", "48", "--out", str(place)])
+    assert drawn.exit_code == 0, drawn.output
+    for image in sorted((place / "images").iterdir())[:bad]:
+        image.write_bytes(b"no image")
+    return place
+
+
+def test_without_a_reference_methods_that_read_one_are_left_out(
+    pair: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = ("magnitude", "zero_fisher", "directional", "medcore")
+    monkeypatch.setattr("medcore_prune.benchmarks.runner.methods.available_baselines", lambda: every)
+    own = ["--data", f"own={_folder(tmp_path / 'set', bad=2)}"]
+    asked = [*_arguments(pair[:2], tmp_path / "out", *own), "--no-gallery"]
+    refused = _run(asked)
+    assert "cannot be read (2)" in str(refused.exception)
+    assert "--skip-bad" in str(refused.exception)
+    # named, they are wrong usage and not passed over
+    for more in (["--methods", "magnitude,medcore"], ["--compare", "directional"]):
+        named = _run([*asked, "--skip-bad", *more])
+        assert isinstance(named.exception, UnreadableError)
+        assert "compares with the checkpoint before adaptation: give --reference FILE" in str(named.exception)
+    assert not (tmp_path / "out/run.json").exists()
+    result = _run([*asked, "--skip-bad"])
+    assert result.exit_code == 0, result.output
+    said = "2 methods left out, for there is no checkpoint before adaptation to compare with: directional, medcore"
+    assert f"note: {said}; give --reference FILE" in result.output
+    report = (tmp_path / "out/report.md").read_text()
+    assert f"{said}." in report
+    assert "own: 2 left out, 10 used; cannot be read (2): images/" in report
+    assert "medcore did not take part." in report
+    cells = ResultStore.open(tmp_path / "out").cells()
+    assert {cell.cell.method for cell in cells if cell.plan} == {"magnitude", "zero_fisher"}
+
+
+def test_with_a_reference_nothing_is_said_to_be_left_out(whole: tuple[Path, str]) -> None:
+    assert "left out" not in whole[1]
+    assert "left out" not in (whole[0] / "report.md").read_text()

@@ -11,12 +11,10 @@ from ..._support.errors import DataError, DataWarning, MedcorePruneError, Unread
 from ...data.folders.check import BadFilesError
 from ...data.folders.folder import folder
 from ...data.folders.layouts import LAYOUTS
-from ...data.folders.reading import Reading
+from ...data.folders.reading import AS_IT_IS, Reading
 from ...data.samples import SampleSet
 
 _BOXES = ".boxes"
-AS_IT_IS = Reading()
-"""Folders read without any of the options."""
 _EXPECTED = {
     "--data": "NAME=DIR, for example kvasir=images/Kvasir-SEG",
     "--results": "NAME=DIR, for example phantoms=results",
