@@ -407,3 +407,51 @@ def test_without_a_reference_methods_that_read_one_are_left_out(
 def test_with_a_reference_nothing_is_said_to_be_left_out(whole: tuple[Path, str]) -> None:
     assert "left out" not in whole[1]
     assert "left out" not in (whole[0] / "report.md").read_text()
+
+
+def _sums(place: Path) -> list[Path]:
+    return list(place.rglob("calibration/*/*.safetensors"))
+
+
+def test_sums_go_once_the_scores_are_kept_and_are_not_needed_again(pair: list[str], tmp_path: Path) -> None:
+    def compare(out: Path, methods: str, levels: str, *more: str) -> str:
+        words = _arguments(pair, out, "--methods", methods, "--no-gallery", *more)
+        result = _run([levels if word == "h50_m70" else word for word in words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    methods, one, both = "zero_fisher,medcore", "h50_m70", "h50_m70,h70_m70"
+    # in one go, with sums that somebody wants to keep
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    compare(kept, methods, both, "--cache", str(kept / "calibration"))
+    assert _sums(kept)
+    # one level after the other: the second from the scores that are kept
+    assert "calibration: about" in compare(out, methods, one)
+    assert not _sums(out)
+    assert 0 < sum(path.stat().st_size for path in (out / "analysis/scores").glob("*-all-*.npz")) < 1e6
+    assert "calibration: about" not in compare(out, methods, both)
+    assert _numbers(out) == _numbers(kept)
+    for name in ("agreement", "stability"):
+        mine, other = (json.loads((place / f"analysis/{name}.json").read_text()) for place in (out, kept))
+        assert mine["methods"] == other["methods"]
+        assert mine.get("reference_fisher") == other.get("reference_fisher")
+    # what is gone is collected again for a method that is new, or whose scores are damaged
+    (out / "analysis/scores/medcore-all-0.npz").write_bytes(b"damaged")
+    assert "calibration: about" in compare(out, f"{methods},wanda", both)
+    numbers = _numbers(out)
+    assert {key: numbers[key] for key in _numbers(kept)} == _numbers(kept)
+    assert any("wanda" in key for key in numbers)
+    assert not _sums(out)
+
+
+def test_sums_that_code_of_ones_own_reads_stay(pair: list[str], tmp_path: Path) -> None:
+    plugin, out = tmp_path / "reads.py", tmp_path / "out"
+    plugin.write_text(PLUGIN.replace("my_weights", "my_reader").replace("(group)", "(group, statistics)"))
+    try:
+        asked = ["--methods", "my_reader", "--compare", "my_reader", "--plugin", str(plugin), "--no-gallery"]
+        result = _run(_arguments(pair, out, *asked))
+    finally:
+        criteria.unregister("my_reader")
+    assert result.exit_code == 0, result.output
+    assert _sums(out)
+    assert not list((out / "analysis").rglob("*-all-*.npz"))
