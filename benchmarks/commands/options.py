@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from ..._support.errors import BudgetError
-from ...commands.options import FOLDER
+from ...commands.options import FOLDER, MODEL, MODEL_FILE
 from ...commands.values import Completed, MethodName, OneLevel, Whole
 from ...pruning.level import Level
 from ..runner.settings import COUNTS, SUBJECT
@@ -16,6 +16,23 @@ CACHE = Path("medcore-results/calibration")
 """Of the studies."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+pair_options = (
+    click.option(
+        "--adapted",
+        type=MODEL,
+        metavar=MODEL_FILE,
+        help="Model that is pruned.  [default: the built-in one, pocket, for drawn images]",
+    ),
+    click.option(
+        "--reference",
+        type=MODEL,
+        metavar=MODEL_FILE,
+        help="What it was fine-tuned from.  [default: the built-in one's, for the built-in model alone]",
+    ),
+)
+"""The models of a comparison, for `all_of`."""
 
 
 class LevelList(Completed):

@@ -10,10 +10,10 @@ import click
 
 from ...commands.group import GONE, Command
 from ...commands.options import (
-    FILE,
     FOLDER,
     Setting,
     cache_option,
+    data_option,
     device_option,
     plugin_option,
     precision_option,
@@ -24,7 +24,7 @@ from ...commands.values import Finite, GridSize, KeyValue, Whole
 from ...pruning.level import Level
 from ...training.settings import RecoverySettings
 from ..runner.settings import COUNTS, Counts, Settings
-from .options import levels_option
+from .options import levels_option, pair_options
 
 _EXPERIMENTS = f"{__package__.rpartition('.')[0]}.runner.experiment"
 
@@ -122,20 +122,8 @@ class Words:
                 "--quick", "amount", flag_value="quick", help="Very few images and samples, to see whether it runs."
             ),
             option("--full", "amount", flag_value="full", help="As many images and samples as a report should show."),
-            option(
-                "--adapted",
-                type=FILE,
-                help="Checkpoint that is pruned.  [default: the built-in one, pocket, for drawn images]",
-            ),
-            option("--reference", type=FILE, help="What it was fine-tuned from.  [default: the built-in one's]"),
-            option(
-                "--data",
-                multiple=True,
-                metavar="NAME=DIR",
-                help="A folder of images and masks, and a name for it; may be repeated. NAME=DIR:LAYOUT where the "
-                "layout is not recognised, NAME.boxes=CSV for boxes that are not those of the masks.  "
-                f"[default: {self.default_data}]",
-            ),
+            *pair_options,
+            data_option(self.default_data),
             *([levels_option(self.levels)] if self.levels else []),
             *self.options,
             option(

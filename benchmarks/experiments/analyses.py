@@ -63,12 +63,14 @@ def draw_units(groups: Sequence[StructuredGroup], count: int, seed: int = 0) -> 
 def exact_agreement(
     methods: Sequence[Method],
     inputs: Inputs,
-    statistics: Statistics,
+    strength: Mapping[str, float],
     settings: Settings,
     scores: Mapping[str, Scores],
     progress: bool = True,
 ) -> dict[str, Any]:
     """Correlate the scores of each Fisher method with what removing or resetting a unit really does to the loss.
+
+    `strength` is that of the reference, which stands beside the table.
 
     Returns `units`, `images`, and for each method and family Spearman's rank correlation with the zero intervention
     and, where there is a reference, with the reset intervention; None where it is undefined.
@@ -97,7 +99,7 @@ def exact_agreement(
         "images": settings.counts.exact_images,
         "data_sets": len(inputs.sets),
         "methods": rows,
-        "reference_fisher": reference_strength(statistics, inputs.adapted),
+        "reference_fisher": dict(strength),
     }
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from ..._support.errors import DataError, MedcorePruneError, UnknownNameError
-from ..._support.registry import unknown_name
-from ...calibration.statistics import Statistics
+from ..._support.registry import BUILT_IN, unknown_name
+from ...calibration.collector import Need
 from ...correction.correct import TOGETHER, Corrector, correct
 from ...correction.settings import CorrectionSettings
 from ...pruning.plan import Plan
@@ -20,16 +20,16 @@ from ...pruning.surgery import prune
 from ..report import comparison
 from ..report.gallery import make_gallery
 from ..report.hurt import make_hurt
-from ..report.page import Page, write_results
-from ..runner.evaluate import digest, duration
+from ..report.page import Page, left_out, write_results
+from ..runner.evaluate import duration
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.inputs import Inputs, inputs_again, sample_hash
 from ..runner.jobs import EXPERIMENT, Job, Scores, Treatment, keep_plan, make_jobs
-from ..runner.methods import Method, choose_methods
+from ..runner.methods import Method, choose_methods, require_reference, without_reference
 from ..runner.settings import CORRECTED, CORRECTED_FROM, MODES, SUBJECT, Settings
 from ..runner.store import ResultStore
 from .amount import amount, describe, estimated_seconds
-from .analyses import early_samples, early_scores, exact_agreement, fisher_methods, stability
+from .analyses import early_samples, early_scores, exact_agreement, fisher_methods, reference_strength, stability
 from .searched import searched_jobs
 
 
@@ -99,6 +99,7 @@ class Baselines(Experiment):
 
     def __post_init__(self) -> None:
         self._scores: dict[tuple[str, int], Scores] = {}
+        self._left_out: list[str] = []
 
     def choose(self) -> list[Method]:
         methods, subject = choose_methods(self.settings), self.settings.subject
@@ -109,7 +110,22 @@ class Baselines(Experiment):
             raise MedcorePruneError("--search looks at one calibration sample: leave --set seeds at 1")
         return methods
 
+    def able(self) -> list[Method]:
+        """Without a reference, methods that compare with one are left out, unless they were named."""
+        chosen, subject = self.settings.methods, self.settings.subject
+        if self.inputs.reference is not None or chosen:
+            return super().able()
+        require_reference([method for method in self.methods if method.name == subject != SUBJECT], False)
+        able = without_reference(self.methods)
+        self._left_out = [method.name for method in self.methods if method not in able]
+        return able
+
+    def about(self) -> Mapping[str, Any]:
+        return {"left_out": self._left_out}
+
     def announced(self) -> Iterator[str]:
+        if self._left_out:
+            yield f"note: {left_out(self._left_out)}; give --reference FILE to compare them too"
         work = amount(self.methods, self.inputs, self.settings, [result.cell for result in self.store.cells()])
         yield from describe(self.methods, self.inputs, self.settings, work)
         if work.stored < work.cells:
@@ -119,12 +135,15 @@ class Baselines(Experiment):
     def jobs(self) -> list[Job]:
         # before the whole calibration, which goes on from the sums that these are read from
         early_scores(self.methods, self.inputs, self.store, self.settings)
-        jobs = make_jobs(self.methods, self.inputs, self.statistics, self.settings, self.store, keep=self._scores)
-        if self.settings.correct:
-            jobs += corrected_jobs(jobs, self.methods, self.inputs, self.settings)
-        if self.settings.search:
-            treatment = correction(self.inputs, self.settings)
-            searched = list(searched_jobs(self.methods, self.inputs, self.settings, self.statistics, treatment))
+        methods, inputs, settings = self.methods, self.inputs, self.settings
+        jobs = make_jobs(
+            methods, inputs, self.statistics, settings, self.store, keep=self._scores, remembered=self._forgets
+        )
+        if settings.correct:
+            jobs += corrected_jobs(jobs, methods, inputs, settings)
+        if settings.search:
+            read = (methods, inputs, settings, self.statistics, self.store)
+            searched = list(searched_jobs(*read, correction(inputs, settings)))
             for job in searched:
                 keep_plan(self.store, job.plan)
             jobs += searched
@@ -136,10 +155,21 @@ class Baselines(Experiment):
         jobs = self.jobs()
         self.evaluator.run(jobs)
         if self.statistics:
-            self._analyse(self.statistics[0], jobs)
+            self._analyse(jobs)
         if self.settings.gallery:
             make_gallery(self.evaluator, jobs)
             make_hurt(self.evaluator, jobs)
+        if self._forgets:
+            self.store.remove_sums()
+
+    @property
+    def _forgets(self) -> bool:
+        """Whether the sums of the calibration go at the end, and the scores that were made of them stay.
+
+        Sums are hundreds of megabytes, scores kilobytes. Where somebody named a place for sums they stay, and so do
+        those that code of a user's own reads: it may change where no hash of the method tells.
+        """
+        return self.settings.cache is None and all(m.origin == BUILT_IN for m in self.methods if m.needs)
 
     @staticmethod
     def page(store: ResultStore) -> Page:
@@ -149,7 +179,7 @@ class Baselines(Experiment):
         """Write the page, with pictures if they were asked for."""
         write_results(self.store, comparison.page(self.store, gallery=self.settings.gallery))
 
-    def _analyse(self, statistics: Statistics, jobs: Sequence[Job]) -> None:
+    def _analyse(self, jobs: Sequence[Job]) -> None:
         """Correlate scores with exact interventions, and with those of fewer samples."""
         methods = {method.name: method for method in fisher_methods(self.methods)}
         plans = {
@@ -162,7 +192,7 @@ class Baselines(Experiment):
         }
         counts = self.settings.counts
         state = {
-            "samples": digest(statistics),
+            "samples": self.statistics.digest(0),
             "levels": [str(level) for level in self.settings.levels],
             "units": counts.exact_units,
             "images": counts.exact_images,
@@ -172,9 +202,21 @@ class Baselines(Experiment):
         inputs, store, settings = self.inputs, self.store, self.settings
         for name, analyse in (
             ("stability", lambda chosen, again: stability(chosen, inputs, store, settings, scores, again)),
-            ("agreement", lambda chosen, _: exact_agreement(chosen, inputs, statistics, settings, scores)),
+            ("agreement", lambda chosen, _: exact_agreement(chosen, inputs, self._strength(), settings, scores)),
         ):
             self._add_analysis(name, state, of_method, methods, analyse)
+
+    def _strength(self) -> Mapping[str, float]:
+        """How much the reference responds to the images; kept, for the sums that tell it go."""
+        if not any(Need.REFERENCE_FISHER in method.needs for method in self.methods):
+            return {}
+        samples = self.statistics.digest(0)
+        stored = self.store.analysis("reference_fisher") or {}
+        if stored.get("samples") != samples:
+            stored = {"samples": samples, "ratios": reference_strength(self.statistics[0], self.inputs.adapted)}
+            self.store.write_analysis("reference_fisher", stored)
+        ratios: Mapping[str, float] = stored["ratios"]
+        return ratios
 
     def _add_analysis(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..._support.errors import ResultsError
 from ..._support.files import write_json_atomic
-from ...data.folders.folder import parse_named
+from ...commands.work.folders import parse_named
 from ...evaluation.intervals import INDICATIVE_BELOW
 from ..report.page import Page, Section, write_page
 from ..report.tables import Grid

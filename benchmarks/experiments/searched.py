@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..._support.registry import failures_named
 from ...calibration.statistics import Statistics
 from ...correction.search.plan import searched_plan
-from ...evaluation.memory import measured
+from ...evaluation.memory import Measured, measured
 from ...models.groups import FAMILY_NAMES
 from ...pruning.budget import Budget
 from ...pruning.cost import count
@@ -15,10 +15,11 @@ from ...pruning.plan import Plan
 from ...pruning.planning import make_plan, planner
 from ...pruning.target import REMOVED, Target
 from ...scoring.recipes import Baseline
-from ..runner.inputs import Inputs
-from ..runner.jobs import Job, Treatment, scored_by, scores_of
+from ..runner.inputs import Inputs, sample_hash
+from ..runner.jobs import EXPERIMENT, Job, Treatment, plan_path, scored_by, scores_of
 from ..runner.methods import Method
 from ..runner.settings import SEARCHED, Settings
+from ..runner.store import Cell, ResultStore
 
 UNPROTECTED = "unprotected"
 LEAD = (
@@ -56,21 +57,38 @@ def searched_jobs(
     inputs: Inputs,
     settings: Settings,
     statistics: Mapping[int, Statistics],
+    store: ResultStore,
     treatment: Treatment,
 ) -> Iterator[Job]:
     """Search a budget for each method at the parameters of each level; a stochastic method's first seed alone.
 
-    What a search found is kept beside the calibration, so that a run that is gone on with does not search again.
+    Plans that an earlier run found by the same code, settings and images are not searched again.
     """
     for method in methods:
         seed = method.seeds[0]
-        origin = hashlib.sha256(f"{scored_by(method, seed, inputs, settings)} {settings.generations}".encode())
+        what = (
+            f"{scored_by(method, seed, inputs, settings)} {sample_hash(inputs.calibration(0))} {settings.generations}"
+        )
+        origin = hashlib.sha256(what.encode()).hexdigest()
         for level in settings.levels:
-            with measured() as searching, failures_named(method.name):
-                plan = _searched(
-                    inputs, settings, method.recipe, statistics.get(0), level, settings.generations, seed=seed
-                )
-            yield Job(method.name, SEARCHED, str(level), seed, plan, searching, origin.hexdigest(), treatment=treatment)
+            cell = Cell(EXPERIMENT, SEARCHED, method.name, str(level), next(iter(inputs.sets)), seed)
+            found = _stored(cell, origin, store)
+            if found is None:
+                with measured() as searching, failures_named(method.name):
+                    read = statistics.get(0) if method.needs else None
+                    plan = _searched(inputs, settings, method.recipe, read, level, settings.generations, seed)
+                found = plan, searching
+            yield Job(method.name, SEARCHED, str(level), seed, *found, origin, treatment=treatment)
+
+
+def _stored(cell: Cell, origin: str, store: ResultStore) -> tuple[Plan, Measured] | None:
+    """The plan of an earlier run and what searching it took, if its result is there and of the same origin."""
+    result = store.read(cell) if store.has(cell) else None
+    if result is None or result.settings.get("method") != origin:
+        return None
+    path = plan_path(store, result.plan)
+    taken = Measured(result.seconds.get("scoring", 0.0), result.peak_bytes)
+    return (Plan.load(path), taken) if path.is_file() else None
 
 
 def _searched(

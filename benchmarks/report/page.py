@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def write_page(root: Path, page: Page, run: Mapping[str, Any], versions: Mapping
     listed last.
     """
     notice = str(run.get("notice", ""))
+    page = replace(page, lead=[*page.lead, *_missing(run)])
     for name, frame in page.frames.items():
         write_text_atomic(root / f"{name}.csv", csv_text(frame))
     pictures = {
@@ -117,6 +118,21 @@ def write_page(root: Path, page: Page, run: Mapping[str, Any], versions: Mapping
     tables = [path.with_suffix(".md"), *(root / f"{name}.csv" for name in list(page.frames)[:1])]
     click.echo(f"report: {path}  (tables: {', '.join(map(str, tables))})")
     return path
+
+
+def left_out(methods: Sequence[str]) -> str:
+    """Say which methods did not take part, for there is no reference."""
+    return (
+        f"{len(methods)} method{'s' * (len(methods) > 1)} left out, for there is no checkpoint before adaptation to "
+        f"compare with: {', '.join(methods)}"
+    )
+
+
+def _missing(run: Mapping[str, Any]) -> list[str]:
+    """What a run did without: methods without a reference, files that were left out."""
+    methods = run.get("left_out", [])
+    noticed = [f"{name}: {note}." for name, notes in run.get("noticed", {}).items() for note in notes]
+    return [*([f"{left_out(methods)}."] if methods else []), *noticed]
 
 
 def _drawn(draw: Draw, notice: str) -> dict[str, str]:

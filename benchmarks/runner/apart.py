@@ -71,4 +71,5 @@ def _again(order: Order, out: Path) -> "Experiment":
     found.store = ResultStore(out)
     found.methods = found.choose()
     found.inputs = inputs_again(order.settings, order.hashes)
+    found.methods = found.able()
     return found

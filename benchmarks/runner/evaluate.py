@@ -15,8 +15,7 @@ from torch import nn
 
 from ..._support.machines.executor import executor
 from ..._support.progress import track
-from ...calibration.statistics import Statistics
-from ...data.samples import Subset
+from ...data.samples import SampleSet, Subset
 from ...evaluation.evaluate import Masks, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.images import KEPT_BYTES, EvaluationSet
@@ -41,9 +40,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
-def digest(statistics: Statistics) -> str:
-    """Hash the samples that statistics were collected on, as data sets and in order."""
-    samples = {name: statistics.samples(name) for name in statistics.datasets}
+def digest(drawn: Mapping[str, SampleSet]) -> str:
+    """Hash samples that statistics are collected on, as data sets and in order."""
+    samples = {name: list(zip(each.ids, each.hashes(), strict=True)) for name, each in drawn.items()}
     return hashlib.sha256(json.dumps(samples).encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
@@ -20,6 +21,7 @@ from ...calibration.collector import Need
 from ...calibration.statistics import Statistics
 from ...commands.group import INTERRUPTED
 from ...commands.work.memory import images_at_a_time
+from ...data.splits.split import training_samples
 from ...defaults import DEFAULTS
 from ...evaluation.memory import measured
 from ...models.precision import Precision, computing
@@ -80,6 +82,11 @@ class Experiment:
         """Say which methods take part."""
         return choose_methods(self.settings)
 
+    def able(self) -> list[Method]:
+        """Say which of them can, now that models are known; by default all must."""
+        require_reference(self.methods, self.inputs.reference is not None)
+        return self.methods
+
     def identity(self) -> Mapping[str, Any]:
         """Say what else results that share a folder must agree in."""
         return {}
@@ -136,7 +143,7 @@ class Experiment:
             self.settings = replace(self.settings, precision=precision)
             self.methods = self.choose()
             self.inputs = load_inputs(self.settings)
-            require_reference(self.methods, self.inputs.reference is not None)
+            self.methods = self.able()
             self.store = ResultStore.create(self.settings.out, self._record(), fresh=self.settings.fresh)
             # after the identity of the run, which must not depend on how much memory there happens to be
             at_a_time = images_at_a_time(self.inputs.adapted, self.settings.batch_size)
@@ -160,11 +167,11 @@ class Experiment:
         return Maker(self.inputs, self.settings, self.store, self.evaluator, self.recovery())
 
     @cached_property
-    def statistics(self) -> dict[int, Statistics]:
+    def statistics(self) -> "Draws":
         """Calibration draw to what the methods read of it, collected when it is first asked for; often empty."""
         needs = frozenset[Need]().union(*(method.needs for method in self.methods))
-        found = calibrated(self.inputs, self.store, self.settings, needs)
-        self.evaluator.samples_of.update({draw: digest(each) for draw, each in found.items()})
+        found = Draws(self.inputs, self.store, self.settings, needs)
+        self.evaluator.samples_of.update({draw: found.digest(draw) for draw in found})
         return found
 
     @property
@@ -205,8 +212,9 @@ class Experiment:
             "draws": settings.counts.draws,
             "device": settings.device,
             "data": sets,
-            "adapted": settings.adapted.name if settings.adapted else "pocket pair, adapted",
-            "reference": settings.reference.name if settings.reference else built_in,
+            "noticed": {name: list(notes) for name, notes in inputs.notes.items() if notes},
+            "adapted": Path(settings.adapted).name if settings.adapted else "pocket pair, adapted",
+            "reference": Path(settings.reference).name if settings.reference else built_in,
             **self.about(),
         }
 
@@ -257,12 +265,34 @@ def running(settings: Settings) -> Iterator[None]:
         sys.exit(INTERRUPTED)
 
 
-def calibrated(inputs: Inputs, store: ResultStore, settings: Settings, needs: frozenset[Need]) -> dict[int, Statistics]:
-    """Calibrate once for every draw; one calibration serves all methods, levels and modes, and none reads nothing."""
-    if not needs:
-        return {}
-    samples = settings.counts.calibration
-    return {draw: calibrated_draw(inputs, store, settings, needs, draw, samples) for draw in range(settings.seeds)}
+class Draws(Mapping[int, Statistics]):
+    """Calibration draw to its statistics, collected when they are first asked for; none where nothing is needed.
+
+    One calibration serves all methods, levels and modes.
+    """
+
+    def __init__(self, inputs: Inputs, store: ResultStore, settings: Settings, needs: frozenset[Need]) -> None:
+        self._inputs, self._store, self._settings, self._needs = inputs, store, settings, needs
+        self._found: dict[int, Statistics] = {}
+
+    def __getitem__(self, draw: int) -> Statistics:
+        if draw not in range(len(self)):
+            raise KeyError(draw)
+        if draw not in self._found:
+            samples = self._settings.counts.calibration
+            self._found[draw] = calibrated_draw(self._inputs, self._store, self._settings, self._needs, draw, samples)
+        return self._found[draw]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+    def __len__(self) -> int:
+        return self._settings.seeds if self._needs else 0
+
+    def digest(self, draw: int) -> str:
+        """Hash of the samples of a draw, by which results know it; nothing is collected for it."""
+        sets, samples = self._inputs.calibration(draw), self._settings.counts.calibration
+        return digest(training_samples(sets, "calibration", samples, draw, self._inputs.frame))
 
 
 def calibrated_draw(

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from socket import gethostname
 
@@ -43,6 +43,7 @@ class Inputs:
         is_phantom: Whether the images are drawn by this package.
         is_pocket: Whether the models are the pocket pair that comes with it.
         roles: The same data by role: a recovery trains on `train` and is chosen by `validation`.
+        notes: Data set name to what was noticed when its folder was read, files that were left out among it.
     """
 
     adapted: nn.Module
@@ -52,6 +53,7 @@ class Inputs:
     is_phantom: bool
     is_pocket: bool
     roles: Split
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def frame(self) -> Frame:
@@ -97,8 +99,11 @@ def load_inputs(settings: Settings) -> Inputs:
     """
     require_device(settings.device)
     adapted, reference = load_models(settings)
-    sets, calibration, roles = _real(settings, geometry_of(adapted).frame) if settings.data else _phantom(settings)
-    return Inputs(adapted, reference, sets, calibration, not settings.data, _is_pocket(settings), roles)
+    folders = _folders(settings) if settings.data else {}
+    frame = geometry_of(adapted).frame
+    sets, calibration, roles = _real(settings, folders, frame) if folders else _phantom(settings)
+    notes = {name: tuple(getattr(samples, "notes", ())) for name, samples in folders.items()}
+    return Inputs(adapted, reference, sets, calibration, not folders, _is_pocket(settings), roles, notes)
 
 
 def _is_pocket(settings: Settings) -> bool:
@@ -108,7 +113,11 @@ def _is_pocket(settings: Settings) -> bool:
             f"--data names images of yours, but no model is named: give --adapted FILE; --adapted {POCKET} is the "
             "built-in phantom model"
         )
-    return settings.adapted is None or (str(settings.adapted) == POCKET and is_word(POCKET))
+    return _built_in(settings.adapted)
+
+
+def _built_in(model: str | None) -> bool:
+    return model is None or (model == POCKET and is_word(POCKET))
 
 
 def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
@@ -117,15 +126,16 @@ def load_models(settings: Settings) -> tuple[nn.Module, nn.Module | None]:
     Raises:
         MedcorePruneError: A checkpoint is missing or unusable, or the two do not align.
     """
-    if settings.adapted is None and settings.reference:
-        raise MedcorePruneError("--reference needs the checkpoint that was fine-tuned from it: give --adapted PATH")
-    if _is_pocket(settings) and settings.reference is None:
+    if settings.adapted is None and not _built_in(settings.reference):
+        raise MedcorePruneError("--reference needs the checkpoint that was fine-tuned from it: give --adapted FILE")
+    if _is_pocket(settings) and _built_in(settings.reference):
         return pocket("adapted", settings.device), pocket("reference", settings.device)
-    adapted = read_model(str(settings.adapted), device=settings.device)
+    assert settings.adapted is not None, "or it is the built-in one"
+    adapted = read_model(settings.adapted, device=settings.device)
     if settings.reference is None:
         return adapted, None
     size = geometry_of(adapted).image_size
-    reference = read_model(str(settings.reference), "reference", image_size=size, device=settings.device)
+    reference = read_model(settings.reference, "reference", image_size=size, device=settings.device)
     return adapted, aligned(reference, adapted)
 
 
@@ -146,15 +156,23 @@ def _phantom(settings: Settings) -> tuple[Sets, Callable[[int], Sets], Split]:
     return sets, draw, Split(training, validation, sets, settings.split_seed, FRACTIONS)
 
 
-def _real(settings: Settings, frame: Frame) -> tuple[Sets, Callable[[int], Sets], Split]:
+def _folders(settings: Settings) -> Sets:
     named = parse_data(settings.data)
     if bad := [name for name in named if not _NAME.fullmatch(name)]:
         raise DataError(f"data set name {bad[0]!r}: expected letters, digits, '.', '_' and '-' (it names files)")
-    folders = open_data(named)
-    roles, _ = split_beside(folders, settings.adapted, settings.split_seed)
+    return open_data(named, settings.reading)
+
+
+def _file(model: str | None) -> str | None:
+    """A checkpoint, which a split may lie beside; None for a built-in model."""
+    return None if model is None or is_word(model) else model
+
+
+def _real(settings: Settings, folders: Sets, frame: Frame) -> tuple[Sets, Callable[[int], Sets], Split]:
+    roles, _ = split_beside(folders, _file(settings.adapted), settings.split_seed)
     chosen = roles.roles()[settings.role]
     for checkpoint in (settings.adapted, settings.reference):
-        refuse_seen(chosen, checkpoint)
+        refuse_seen(chosen, _file(checkpoint))
     most = settings.counts.real_images
     sets = {name: samples if most is None else at_most(samples, most) for name, samples in chosen.items()}
     if settings.validation is not None:

@@ -7,13 +7,19 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from ..._support.memo import Memo
 from ..._support.progress import track
+from ..._support.records import content_hash
 from ..._support.registry import failures_named
+from ..._support.version import __version__
+from ...calibration.sensitivity import block_sensitivity
 from ...calibration.statistics import Statistics
 from ...evaluation.memory import Measured, measured
-from ...models.groups import Family
+from ...models.groups import Family, groups_of
 from ...pruning.plan import Plan
 from ...pruning.planning import planner
 from ...pruning.surgery import prune
@@ -22,7 +28,7 @@ from ...scoring.recipes import Baseline
 from .inputs import Inputs, sample_hash
 from .methods import Method
 from .settings import QUOTA_MODES, Mode, Settings
-from .store import Cell, ResultStore
+from .store import Cell, ResultStore, arrays
 
 EXPERIMENT = "baselines"
 Scores: TypeAlias = Mapping[tuple[int, Family], Tensor]
@@ -109,22 +115,33 @@ def make_jobs(
     modes: Sequence[Mode] = QUOTA_MODES,
     experiment: str = EXPERIMENT,
     keep: MutableMapping[tuple[str, int], Scores] | None = None,
+    remembered: bool = False,
 ) -> list[Job]:
     """Score every method under every seed and plan every level and mode; plans are stored as files.
 
     Scoring is quick beside evaluation, so that a run that is gone on with scores again: a method whose code or
     settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have, as
     long as their code, settings and calibration sample are the same. `keep` is given the scores by method and seed.
+    With `remembered` scores are kept in files, kilobytes, and statistics are read for those alone that are not there.
     """
     keep = {} if keep is None else keep
     rounds = [(method, seed) for method in methods for seed in method.seeds]
+    memos = {(m.name, seed): kept_scores(m, seed, inputs, settings, store) for m, seed in rounds} if remembered else {}
+    known = {key: found for key, memo in memos.items() if (found := memo.get()) is not None}
+    for method, seed in rounds:
+        if method.needs and (method.name, seed) not in known:
+            # collected before the bar of the scoring is shown, for calibration has its own
+            statistics.get(seed % settings.seeds)
     jobs: list[Job] = []
     for method, seed in track(rounds, "scoring", total=len(rounds)):
         kept = _stored(method, seed, inputs, settings, store, modes) if method.recipe.cost == "slow" else []
         if not kept:
-            scores, scoring = _scored(method, seed, inputs, statistics.get(seed % settings.seeds), settings)
-            keep[method.name, seed] = scores
-            kept = list(_plan(method, seed, scores, scoring, inputs, statistics, settings, modes))
+            key = (method.name, seed)
+            scored = known.get(key) or _scored(method, seed, inputs, statistics, settings)
+            if key in memos and key not in known:
+                memos[key].put(scored)
+            keep[key] = scored.scores
+            kept = list(_plan(method, seed, scored, inputs, settings, modes))
         jobs += kept
     for job in jobs:
         keep_plan(store, job.plan)
@@ -179,29 +196,63 @@ def scores_of(recipe: Baseline, inputs: Inputs, statistics: Statistics | None, s
     return unit_scores(recipe.build(statistics, inputs.adapted, seed, inputs.reference, data), inputs.adapted)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What the plans of a method and seed are made of.
+
+    `sensitivity` is s_b of each block where the method's quotas fall with it, `scoring` what the scores took.
+    """
+
+    scores: Scores
+    sensitivity: tuple[float, ...] | None
+    scoring: Measured
+
+
+def kept_scores(method: Method, seed: int, inputs: Inputs, settings: Settings, store: ResultStore) -> Memo[Scored]:
+    """Where the scores of a method and seed are kept, by all that they depend on."""
+    draw = sample_hash(inputs.calibration(seed % settings.seeds)) if method.calibrated else ""
+    models = [inputs.hashes["adapted"], inputs.hashes["reference"]]
+    digest = content_hash([method.fingerprint, seed, draw, models, settings.precision, settings.device, __version__])
+    file = arrays(store.root / "analysis" / "scores" / f"{method.name}-all-{seed}.npz", digest)
+
+    def read(path: Path) -> Scored | None:
+        found = file.read(path)
+        if found is None:
+            return None
+        keys = [(group.block, group.family) for group in groups_of(inputs.adapted)]
+        scores = {key: torch.from_numpy(found[f"{key[0]}-{key[1]}"]) for key in keys}
+        sensitivity = tuple(map(float, found["sensitivity"])) or None
+        return Scored(scores, sensitivity, Measured(float(found["seconds"]), int(found["peak_bytes"])))
+
+    def write(path: Path, scored: Scored) -> None:
+        values = {f"{block}-{family}": each.numpy() for (block, family), each in scored.scores.items()}
+        about = {"seconds": np.float64(scored.scoring.seconds), "peak_bytes": np.int64(scored.scoring.peak_bytes)}
+        file.write(path, {**values, **about, "sensitivity": np.array(scored.sensitivity or (), np.float64)})
+
+    return Memo(file.path, read, write)
+
+
 def _scored(
-    method: Method, seed: int, inputs: Inputs, statistics: Statistics | None, settings: Settings
-) -> tuple[Scores, Measured]:
+    method: Method, seed: int, inputs: Inputs, statistics: Mapping[int, Statistics], settings: Settings
+) -> Scored:
+    recipe, draw = method.recipe, seed % settings.seeds
+    read = statistics.get(draw) if method.needs else None
     with measured() as scoring, failures_named(method.name):
-        scores = scores_of(method.recipe, inputs, statistics, seed, seed % settings.seeds)
-    return scores, scoring
+        scores = scores_of(recipe, inputs, read, seed, draw)
+    sensitivity = None
+    if recipe.quotas == "sensitivity" and read is not None:
+        sensitivity = tuple(block_sensitivity(read, inputs.adapted, recipe.lambda_b, recipe.sensitivity))
+    return Scored(scores, sensitivity, scoring)
 
 
 def _plan(
-    method: Method,
-    seed: int,
-    scores: Scores,
-    scoring: Measured,
-    inputs: Inputs,
-    statistics: Mapping[int, Statistics],
-    settings: Settings,
-    modes: Sequence[Mode],
+    method: Method, seed: int, scored: Scored, inputs: Inputs, settings: Settings, modes: Sequence[Mode]
 ) -> Iterator[Job]:
     recipe = method.recipe
     origin = scored_by(method, seed, inputs, settings)
     for mode in modes:
         spread = recipe if mode == "own" else recipe.with_settings(quotas="uniform")
-        read = statistics.get(seed % settings.seeds)
-        make = planner(inputs.adapted, replace(spread, name=method.name), scores, statistics=read)
+        named = replace(spread, name=method.name)
+        make = planner(inputs.adapted, named, scored.scores, sensitivity=scored.sensitivity)
         for level in settings.levels:
-            yield Job(method.name, mode, str(level), seed, make(level), scoring, origin)
+            yield Job(method.name, mode, str(level), seed, make(level), scored.scoring, origin)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..._support.errors import MedcorePruneError
+from ..._support.errors import UnreadableError
 from ..._support.files import read_json_file
 from ..._support.registry import BUILT_IN, code_of, load_plugin
 from ...calibration.collector import Need, version_of
@@ -111,12 +111,17 @@ def _method(name: str, settings: Settings) -> Method:
     return Method(name, recipe, entry.origin, tuple(range(count)))
 
 
+def without_reference(methods: Sequence[Method]) -> list[Method]:
+    """Leave out methods that compare with a reference, where there is none."""
+    return [method for method in methods if not method.recipe.reads_reference]
+
+
 def require_reference(methods: Sequence[Method], has_reference: bool) -> None:
     """Refuse methods that read a reference where there is none, and name those that could run without it."""
-    lacking = [m.name for m in methods if not has_reference and m.recipe.reads_reference]
-    if lacking:
-        able = ",".join(m.name for m in methods if m.name not in lacking)
-        raise MedcorePruneError(
-            f"{', '.join(lacking)} compare with the checkpoint before adaptation: give --reference PATH"
-            + (f", or --methods {able}" if able else "")
+    able = [method.name for method in (methods if has_reference else without_reference(methods))]
+    if lacking := [method.name for method in methods if method.name not in able]:
+        raise UnreadableError(
+            f"{', '.join(lacking)} compare{'s' * (len(lacking) == 1)} with the checkpoint before adaptation: give "
+            "--reference FILE (pocket for the built-in one), "
+            + (f"or --methods {','.join(able)}" if able else "or a method that reads none, such as zero_fisher")
         )

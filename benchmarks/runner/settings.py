@@ -6,6 +6,7 @@ from typing import Literal
 
 from ...commands.options import PHANTOM_SETS
 from ...correction.search.settings import GENERATIONS
+from ...data.folders.reading import AS_IT_IS, Reading
 from ...pruning.level import COMPARISON_LEVELS, Level
 
 Mode = Literal["own", "same"]
@@ -77,8 +78,9 @@ class Settings:
     Attributes:
         out: Folder of the results.
         counts: How much of everything.
-        adapted, reference: Checkpoints; None for the pocket pair.
+        adapted, reference: Checkpoints, or names of built-in models; None for the pocket pair.
         data: Words of `--data`; empty for the phantom polyp sets.
+        reading: How their folders are read.
         levels: What is asked to go.
         methods: Names; empty for all but the slow ones.
         plugins: Files or modules that register more.
@@ -107,9 +109,10 @@ class Settings:
 
     out: Path
     counts: Counts = COUNTS["default"]
-    adapted: Path | None = None
-    reference: Path | None = None
+    adapted: str | None = None
+    reference: str | None = None
     data: tuple[str, ...] = ()
+    reading: Reading = AS_IT_IS
     levels: tuple[Level, ...] = COMPARISON_LEVELS
     methods: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()

@@ -240,6 +240,10 @@ class ResultStore:
             self._require_run()
         remove_results(self.root, FOLDERS, FORMAT)
 
+    def remove_sums(self) -> None:
+        """Remove the sums of the calibration, from which scores were made that are kept."""
+        remove_results(self.root, ("calibration",), FORMAT)
+
     def _require_run(self) -> None:
         """Refuse a folder whose `run.json` is another program's."""
         if not self.run.get("identity"):

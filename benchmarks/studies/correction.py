@@ -17,6 +17,7 @@ from ..._support.memo import Ledger
 from ..._support.progress import track
 from ...correction.correct import correct
 from ...correction.settings import CorrectionSettings
+from ...data.folders.reading import Reading
 from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
@@ -161,9 +162,10 @@ def _variants(named: str | None) -> tuple[str, ...]:
 
 
 def run(
-    adapted: Path | None,
-    reference: Path | None,
+    adapted: str | None,
+    reference: str | None,
     data: tuple[str, ...],
+    reading: Reading,
     methods: tuple[str, ...],
     levels: tuple[Level, ...],
     variants: str | None,
@@ -175,7 +177,7 @@ def run(
 ) -> None:
     """Try the training-free correction in every variant, on validation images."""
     wanted = _variants(variants)
-    chosen: dict[str, Any] = {"adapted": adapted, "reference": reference, "data": data}
+    chosen: dict[str, Any] = {"adapted": adapted, "reference": reference, "data": data, "reading": reading}
     study = Study.load(out, device, cache, images, calibration, **chosen)
     so_far = out.with_suffix(".cells.json")
     outcomes = Cells(study, so_far).run(methods, levels, wanted)

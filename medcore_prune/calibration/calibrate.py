@@ -240,9 +240,9 @@ def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, Images]], cache: P
     remaining = sum(len(image) for _, batch in steps for image in batch)
     total = sum(len(job.span) for job in jobs)
     time_left = duration(remaining * _seconds_per_sample(*steps[0]))
-    stored = f" ({total - remaining} of {total} are stored already)" if remaining < total else ""
+    stored = f" ({(total - remaining) / total:.0%} of it is there already)" if remaining < total else ""
     print(
-        f"calibration: {remaining} passes{stored}, {decimal(_bytes(jobs))} in {cache}, about {time_left}",
+        f"calibration: about {time_left}{stored}; takes {decimal(_bytes(jobs))} in {cache}",
         file=sys.stderr,
         flush=True,
     )

@@ -16,16 +16,17 @@ from .._support.files import atomic_write
 from .._support.registry import BUILT_IN, failures_named
 from .._support.tensor_file import load_tensors
 from .._support.torch_file import read_torch_file
+from .._support.words import lines_of
 from ..data.images import is_image_file
 from ..models.calls.call import on_models
 from ..models.families import FAMILIES, build_model, building_families, family_of_kind, require_image_size
 from ..models.family import BuildingFamily
 from ..models.pairs import remember_place
-from ..models.sam_shape import SHAPES, SamShape, is_sam, kind_of, read_shape, require_kind, tokens_side
-from ..models.segment_anything import build_sam, fill_sam, resizes
+from ..models.sam_shape import PATCHES, SHAPES, SamShape, is_sam, kind_of, read_shape, require_kind, tokens_side
+from ..models.segment_anything import SegmentAnythingFamily, build_sam, fill_sam, resizes
 from ..models.switches import set_attention
 from ..models.tiny_vit.family import TinyVitFamily
-from ..models.tiny_vit.shape import KINDS, is_tiny_vit, kind_of_tiny_vit, read_tiny_vit
+from ..models.tiny_vit.shape import KINDS, STEM, is_tiny_vit, kind_of_tiny_vit, read_tiny_vit
 from .adapters import merged, refuse_encoder_alone, refuse_more
 from .content import Weights, weights_in
 from .header import is_pruned_file
@@ -274,10 +275,10 @@ def _load_weights(
     names = " and ".join(found)
     if not found:
         refuse_encoder_alone(state, Path(path))
-        known = ", ".join(family.name for family in building_families())
         first = next(iter(state))
         raise CheckpointError(
-            f"{path}: its tensors, such as {first}, are of no known model family: expected one of {known}"
+            f"{path}: its tensors, such as {first}, are of no known model family; what is missing for each:"
+            f"{lines_of(_missing())}"
         )
     if wanted is not None and wanted.name not in found:
         raise CheckpointError(f"{path}: does not fit {kind}: its tensors are those of {names}; leave the kind out")
@@ -286,6 +287,13 @@ def _load_weights(
     model = found[wanted.name] if wanted else next(iter(found.values()))
     remember_place(model, path)
     return model.to(device).eval()
+
+
+def _missing() -> dict[str, str]:
+    """Family to a tensor by whose name it would know its own; the built-in ones first."""
+    known = {SegmentAnythingFamily.name: PATCHES, TinyVitFamily.name: STEM}
+    others = [family.name for family in building_families() if family.name not in known]
+    return {name: f"no {tensor}" for name, tensor in known.items()} | dict.fromkeys(others, "not its names")
 
 
 def _claims(

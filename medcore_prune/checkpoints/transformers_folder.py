@@ -28,6 +28,10 @@ from .transformers_names import transformers_name
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
+class NotUniformError(CheckpointError):
+    """A cut that a configuration of `transformers` has no words for."""
+
+
 @on_models("model", refuse=refuse_hooked)
 def save_transformers(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     """Write a SAM for plain `transformers`: `SamModel.from_pretrained(folder)` gives the same outputs.
@@ -124,17 +128,17 @@ def _neurons(model: nn.Module, shape: SamShape) -> int:
     """Neurons of every block; what a configuration cannot say is refused."""
     blocks = blocks_of(model)
     if cut := [block for block in blocks if block.num_heads != shape.num_heads]:
-        raise CheckpointError(
+        raise NotUniformError(
             f"transformers has no word for a cut of heads: {len(cut)} of {len(blocks)} blocks have fewer than "
-            f"{shape.num_heads}, first block {cut[0].index} with {cut[0].num_heads}; cut neurons alone "
-            "(prune --uniform --level h0_m70), or export as ONNX"
+            f"{shape.num_heads}, first block {cut[0].index} with {cut[0].num_heads}; cut neurons alone, "
+            "uniformly (mp.regular_level of h0_m70), or export as ONNX"
         )
     counts = Counter(block.neurons for block in blocks)
     if len(counts) > 1:
         told = ", ".join(f"{count} in {of}" for count, of in sorted(counts.items()))
-        raise CheckpointError(
+        raise NotUniformError(
             f"transformers has one number of neurons for all blocks, here there are {told} blocks: cut the same "
-            "everywhere (prune --uniform --level h0_m70), or export as ONNX"
+            "everywhere, uniformly (mp.regular_level of h0_m70), or export as ONNX"
         )
     return next(iter(counts))
 
@@ -145,7 +149,7 @@ def _check_tables(model: nn.Module, shape: SamShape) -> None:
         attention: Any = block.attention
         side = block.window or shape.image_size // shape.patch_size
         if len(attention.rel_pos_h) != 2 * side - 1 or len(attention.rel_pos_w) != 2 * side - 1:
-            raise CheckpointError(
+            raise NotUniformError(
                 f"the relative positions of block {block.index} are for another grid than {side} x {side} tokens: load "
                 f"the checkpoint with image_size={shape.image_size}, which resizes them"
             )

@@ -23,6 +23,7 @@ from .options import (
     seed_option,
     steps_option,
     tensorboard_option,
+    verbose_option,
 )
 from .values import Shares
 
@@ -60,6 +61,7 @@ from .values import Shares
 @tensorboard_option
 @resume_option
 @overwrite_option
+@verbose_option
 def command(**given: Any) -> None:
     """Fine-tune a checkpoint on your images, as MedSAM was fine-tuned from SAM.
 

@@ -20,6 +20,7 @@ from .options import (
     resume_option,
     seed_option,
     split_seed_option,
+    verbose_option,
 )
 
 
@@ -66,6 +67,7 @@ from .options import (
 @seed_option("Seed of every draw of images.")
 @split_seed_option
 @resume_option
+@verbose_option
 def command(**given: Any) -> None:
     """Make a model smaller and keep its contour: all steps in one, with one report.
 

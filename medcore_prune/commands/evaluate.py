@@ -17,6 +17,7 @@ from .options import (
     precision_option,
     scoring_options,
     split_seed_option,
+    verbose_option,
 )
 
 
@@ -47,6 +48,7 @@ from .options import (
 @scoring_options
 @split_seed_option
 @overwrite_option
+@verbose_option
 def command(**given: Any) -> None:
     """Measure how good the masks of models are, and their contours.
 

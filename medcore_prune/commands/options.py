@@ -187,6 +187,25 @@ def overwrite_option(command: F) -> F:
     return more("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
 
 
+VERBOSE = "medcore_prune.verbose"
+"""Where a click context keeps whether details are shown."""
+
+
+def verbose_option(command: F) -> F:
+    """Add `--verbose`, which the command does not get: see `work.outputs.said`."""
+
+    def keep(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        ctx.meta[VERBOSE] = value
+
+    return more(
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=keep,
+        help="Also show what developers want to know: passes, memory by its parts, losses, residuals.",
+    )(command)
+
+
 def tensorboard_option(command: F) -> F:
     """Add `--tensorboard`."""
     return more(

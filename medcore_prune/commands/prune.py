@@ -25,6 +25,7 @@ from .options import (
     precision_option,
     seed_option,
     split_seed_option,
+    verbose_option,
 )
 
 
@@ -95,6 +96,7 @@ from .options import (
 @cache_option("the user's cache")
 @more("--plan-out", type=FILE, help="Also write which heads and neurons were kept, as JSON.")
 @overwrite_option
+@verbose_option
 def command(**given: Any) -> None:
     """Remove attention heads and MLP neurons from a model, and write what is left as one file.
 

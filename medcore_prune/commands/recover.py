@@ -26,6 +26,7 @@ from .options import (
     split_seed_option,
     steps_option,
     tensorboard_option,
+    verbose_option,
 )
 
 
@@ -63,6 +64,7 @@ from .options import (
 @tensorboard_option
 @resume_option
 @overwrite_option
+@verbose_option
 def command(**given: Any) -> None:
     """Fine-tune a pruned model on your images, towards the model that it was cut from.
 

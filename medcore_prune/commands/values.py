@@ -86,13 +86,25 @@ class Parsed(Completed):
     """Text that a class of the library reads."""
 
     kind: ClassVar[type[Level] | type[Target]]
+    other: ClassVar[type[Level] | type[Target]]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level | Target:
-        """Read the text, or end with a usage error."""
+        """Read the text, or end with a usage error, which names the option that takes it where another does."""
         try:
             return self.kind.parse(value)
         except BudgetError as error:
+            if self._is_other(value) and ctx is not None:
+                name = self.other.__name__.lower()
+                if any(each.name == name for each in ctx.command.params):
+                    self.fail(f"{value!r} is a {name}: give --{name} {value}", param, ctx)
             self.fail(str(error), param, ctx)
+
+    def _is_other(self, value: Any) -> bool:
+        try:
+            self.other.parse(value)
+        except BudgetError:
+            return False
+        return True
 
 
 class OneLevel(Parsed):
@@ -100,7 +112,7 @@ class OneLevel(Parsed):
 
     name = "level"
     words = tuple(map(str, ONE_TIME_LEVELS))
-    kind = Level
+    kind, other = Level, Target
 
 
 class TargetType(Parsed):
@@ -108,7 +120,7 @@ class TargetType(Parsed):
 
     name = "target"
     words = ("params=60%", "flops=60%", "latency=50%")
-    kind = Target
+    kind, other = Target, Level
 
 
 class GridSize(Completed):

@@ -28,7 +28,7 @@ def require_dicom(*images: Path) -> None:
         if suffix_of(image) not in _SUFFIXES:
             raise DataError(
                 f"{image}: a DICOM segmentation refers to the DICOM image that it is of, and this is none: expected a "
-                f"file that ends in {' or '.join(_SUFFIXES)}; --format png writes masks of any image"
+                f"file that ends in {' or '.join(_SUFFIXES)}; PNG takes masks of any image"
             )
 
 
@@ -79,9 +79,7 @@ def write_dicom_seg(
             )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(
-            f"{source}: no DICOM segmentation can refer to it ({reason}); --format png writes masks"
-        ) from error
+        raise DataError(f"{source}: no DICOM segmentation can refer to it ({reason}); PNG takes its masks") from error
     with atomic_write(path) as temporary:
         made.save_as(temporary)
 

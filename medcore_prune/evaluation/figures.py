@@ -106,11 +106,11 @@ def read_figures(path: str | Path, model_hash: str) -> Figures:
         values = read_json_file(place)
         found = [Figures.of(each, "the figures") for each in values] if isinstance(values, list) else []
     except (OSError, ValueError, RecordError) as error:
-        raise MetricError(f"{place}: expected what evaluate --out wrote: {str(error)[:200]}") from error
+        raise MetricError(f"{place}: expected the figures that an evaluation wrote: {str(error)[:200]}") from error
     for each in found:
         if each.model_hash == model_hash:
             return each
     raise MetricError(
         f"{place} holds no figures of the model {model_hash[:12]}, but of "
-        f"{', '.join(each.model_hash[:12] for each in found) or 'none'}: evaluate this file, with --out"
+        f"{', '.join(each.model_hash[:12] for each in found) or 'none'}: evaluate this file"
     )

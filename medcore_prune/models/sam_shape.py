@@ -1,9 +1,11 @@
 """Sizes of a SAM: the published ones by name, and those that a checkpoint's tensors tell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from .._support.errors import CheckpointError, MedcorePruneError
+from .._support.words import lines_of
 
 
 @dataclass(frozen=True)
@@ -107,19 +109,20 @@ def _of_shape(shape: SamShape) -> _Told:
 
 
 _BLOCKS = "image_encoder.blocks."
-_PATCHES = "image_encoder.patch_embed.proj.weight"
+PATCHES = "image_encoder.patch_embed.proj.weight"
+"""The tensor by which a SAM with a ViT is known."""
 _POSITIONS = "image_encoder.pos_embed"
 _NECK = "image_encoder.neck.0.weight"
 _DECODER_MLP = "mask_decoder.transformer.layers.0.mlp.lin1.weight"
 _IOU = "mask_decoder.iou_prediction_head.layers.0.weight"
-_DIMENSIONS = {_PATCHES: 4, _POSITIONS: 4, _NECK: 4, _DECODER_MLP: 2, _IOU: 2}
+_DIMENSIONS = {PATCHES: 4, _POSITIONS: 4, _NECK: 4, _DECODER_MLP: 2, _IOU: 2}
 
 Sizes = Mapping[str, Sequence[int]]
 
 
 def is_sam(sizes: Sizes) -> bool:
     """Whether tensors are those of a SAM, complete or not, by the name of the first."""
-    return _PATCHES in sizes
+    return PATCHES in sizes
 
 
 def tokens_side(sizes: Sizes) -> int | None:
@@ -145,11 +148,11 @@ def _told_by(sizes: Sizes) -> _Told:
     for name, dimensions in {**_DIMENSIONS, **relative}.items():
         if name not in sizes:
             raise CheckpointError(
-                f"expected the weights of a SAM: there is no {name} beside {_PATCHES}: give the whole checkpoint"
+                f"expected the weights of a SAM: there is no {name} beside {PATCHES}: give the whole checkpoint"
             )
         if len(sizes[name]) != dimensions:
             raise CheckpointError(f"expected the weights of a SAM: {name} has shape {tuple(sizes[name])}")
-    side, (embed_dim, _, patch, _) = tokens_side(sizes), sizes[_PATCHES]
+    side, (embed_dim, _, patch, _) = tokens_side(sizes), sizes[PATCHES]
     if side is None or not depth:
         raise CheckpointError(f"expected the weights of a SAM: {depth} blocks, positions {tuple(sizes[_POSITIONS])}")
     tables = [sizes[name] for name in relative]
@@ -189,6 +192,40 @@ def read_shape(sizes: Sizes) -> SamShape:
         if _of_shape(shape) in (told, told.on_its_grid(known.global_blocks)):
             return shape
     raise CheckpointError(
-        f"its tensors are a SAM of no known kind ({', '.join(SHAPES)}): {told}; how many heads the mask decoder has "
-        "no tensor tells: give the sizes, load_sam(SamShape(...), path)"
+        f"its tensors are a SAM of no known kind: {told}; how many heads the mask decoder has no tensor tells: give "
+        f"the sizes, load_sam(SamShape(...), path); known kinds, and what differs:{lines_of(_differences(told))}"
     )
+
+
+_SAID = {
+    "patch_size": "patches of {}",
+    "embed_dim": "{} channels",
+    "head_dim": "{} channels a head",
+    "out_channels": "{} channels to the mask decoder",
+    "decoder_mlp_dim": "{} neurons in the mask decoder",
+    "iou_hidden_dim": "{} neurons in the head of IoU",
+}
+
+
+def _differences(told: _Told) -> dict[str, str]:
+    """Kind to the sizes that it would need, the nearest first."""
+    wanted = {name: _of_shape(replace(shape, image_size=told.image_size)) for name, shape in SHAPES.items()}
+    other = {name: list(_differing(told, shape)) for name, shape in wanted.items()}
+    return {name: ", ".join(other[name]) for name in sorted(other, key=lambda name: len(other[name]))}
+
+
+def _differing(told: _Told, wanted: _Told) -> Iterator[str]:
+    for name, text in _SAID.items():
+        mine, other = (getattr(each, name) for each in (told, wanted))
+        if mine != other:
+            yield f"{text.format(other)} in place of {mine}"
+    mine, other = told.sides, wanted.sides
+    if len(mine) != len(other):
+        yield f"{len(other)} blocks in place of {len(mine)}"
+    elif mine != other:
+        yield f"windows of {_sides(other)} tokens in place of {_sides(mine)}"
+
+
+def _sides(sides: Sequence[int]) -> str:
+    """The sides that blocks attend over, in their order, equal ones together."""
+    return ", ".join(f"{len([*same])} x {side}" for side, same in groupby(sides))

@@ -10,7 +10,7 @@ from ..models.families import blocks_of, encoder_of
 from ..models.groups import FAMILY_NAMES, Family, StructuredGroup, groups_of
 from ..models.macs import CONVENTIONS, convention_named, fixed_macs
 from .budget import Key
-from .plan import Plan
+from .plan import Plan, require_fits
 from .times import BlockTimes
 
 
@@ -115,7 +115,7 @@ def count(
     rule, blocks = convention_named(convention), blocks_of(model)
     around = 2 * fixed_macs(model, rule)
     if plan is not None:
-        plan.check_fits(model)
+        require_fits(plan, model)
     unit_params = unit_costs(model, groups_of(model))
     per_block = []
     gone = 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from .._support.errors import BudgetError
 
 _TEXT = re.compile(r"h(\d{1,3}(?:\.\d{1,6})?)_m(\d{1,3}(?:\.\d{1,6})?)", re.ASCII)
+_TARGET = re.compile(r"[a-z]+\s*=")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -48,8 +50,8 @@ class Level:
         found = _TEXT.fullmatch(text.strip().lower()) if isinstance(text, str) else None
         if found is None:
             raise BudgetError(
-                f"cannot read level {text!r}: expected h<percent>_m<percent>, for example h50_m70 for half of the "
-                "heads and 70 % of the MLP neurons"
+                f"cannot read level {str(text)[:80]!r}: expected h<percent>_m<percent>, for example h50_m70 for half "
+                f"of the heads and 70 % of the MLP neurons{_instead(text)}"
             )
         heads, neurons = (float(percent) for percent in found.groups())
         if heads >= 100 or neurons >= 100:
@@ -58,6 +60,25 @@ class Level:
 
     def __str__(self) -> str:
         return f"h{_percent(self.heads)}_m{_percent(self.neurons)}"
+
+
+def _instead(given: object) -> str:
+    """Say how a level is made of what was given, where that can be told."""
+    if isinstance(given, str) and _TARGET.match(given.strip().lower()):
+        target = given.strip()[:80]
+        return f"; a target is no level: mp.automatic_plan(model, {target!r}) divides it between heads and neurons"
+    if isinstance(given, str):
+        numbers = [float(number) for number in _NUMBER.findall(given)[:3]]
+    elif isinstance(given, int | float) and not isinstance(given, bool):
+        numbers = [100 * float(given)]
+    elif isinstance(given, tuple | list) and all(isinstance(each, int | float) for each in given):
+        numbers = [100 * float(each) for each in given[:3]]
+    else:
+        return ""
+    pair = numbers * 2 if len(numbers) == 1 else numbers
+    if len(pair) != 2 or not all(0 <= number < 100 for number in pair):
+        return ""
+    return f"; did you mean {Level(pair[0] / 100, pair[1] / 100)}?"
 
 
 def _percent(fraction: float) -> str:

@@ -263,6 +263,20 @@ class Plan:
             raise BudgetError(f"cannot read plan {path}: {error}") from error
 
 
+def require_fits(plan: Plan, model: nn.Module) -> None:
+    """Refuse what is no plan, such as the level that one is made of, and a plan for other sizes.
+
+    Raises:
+        SurgeryError: The message says how a plan is made, or names the blocks that differ.
+    """
+    if not isinstance(plan, Plan):
+        raise SurgeryError(
+            f"expected a plan, got {str(plan)[:80]!r}: mp.plan(model, level) makes one of a level such as 'h50_m70', "
+            "mp.Plan.load reads one from a file"
+        )
+    plan.check_fits(model)
+
+
 def sizes_of(model: nn.Module) -> list[tuple[int, int]]:
     """Heads and neurons of every block of a model."""
     return [(block.num_heads, block.neurons) for block in blocks_of(model)]

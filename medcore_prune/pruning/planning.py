@@ -122,16 +122,19 @@ def planner(
     scores: Scores,
     *,
     statistics: Statistics | None = None,
+    sensitivity: Sequence[float] | None = None,
     budget: Budget | None = None,
 ) -> Callable[[Level | str], Plan]:
     """Return what makes the plan of any level, for many levels: the block sensitivity is worked out once.
 
     Plans are those of `plan_from_scores`; of the budget, the level goes by what is asked, quotas and tau by the recipe.
+    A `sensitivity` that was worked out before is taken in the place of the statistics.
     """
     budget = budget or Budget()
     budget = replace(budget, quotas="uniform" if budget.ranking == "global" else recipe.quotas, tau=recipe.tau)
-    sensitivity = None
-    if budget.quotas == "sensitivity" and statistics is not None:
+    if budget.quotas != "sensitivity":
+        sensitivity = None
+    elif sensitivity is None and statistics is not None:
         sensitivity = block_sensitivity(statistics, model, recipe.lambda_b, recipe.sensitivity)
 
     def make(level: Level | str) -> Plan:

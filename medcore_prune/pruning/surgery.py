@@ -17,7 +17,7 @@ from ..models.family import Block
 from ..models.groups import StructuredGroup, groups_of
 from ..models.precision import exactly
 from ..models.protocol import embed
-from .plan import BlockPlan, Plan, sizes_left, sizes_of
+from .plan import BlockPlan, Plan, require_fits, sizes_left, sizes_of
 
 _ATTRIBUTE = "_medcore_lineage"
 
@@ -93,7 +93,7 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
 @contextmanager
 def _masking(model: nn.Module, plan: Plan) -> Iterator[dict[str, ZeroChannels]]:
     """Put the masks on while the block lasts; by name of the layer whose input they zero."""
-    plan.check_fits(model)
+    require_fits(plan, model)
     masks: dict[str, ZeroChannels] = {}
     with ExitStack() as hooks, undisturbed():
         for group in groups_of(model):
@@ -143,7 +143,7 @@ def prune(model: nn.Module, plan: Plan, *, inplace: bool = False) -> nn.Module:
             weights are computed from others or shared, a part was compiled, patched or hooked, or the model is within
             a `masked` or `traceable` block. Whatever is raised, the model is as it was.
     """
-    plan.check_fits(model)
+    require_fits(plan, model)
     _check_own_weights(model)
     pruned = model if inplace else copy.deepcopy(model)
     with _as_it_was_on_error(pruned):
@@ -270,7 +270,7 @@ def parameter_masks(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     Raises:
         SurgeryError: The plan does not fit the model.
     """
-    plan.check_fits(model)
+    require_fits(plan, model)
     masks: dict[str, Tensor] = {}
     for group in groups_of(model):
         columns = channels_to_drop(group, plan.blocks[group.block])

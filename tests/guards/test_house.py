@@ -1,6 +1,7 @@
 """The order of the house: each folder imports from itself and those before it, nothing runs in a circle."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,31 @@ def test_nothing_else_lies_at_the_top() -> None:
     assert files == AT_THE_TOP
     inner = [path.name for path in (ROOT / "medcore_prune").iterdir() if (path / "__init__.py").is_file()]
     assert set(inner) == set(ORDER) - set(OUTER)
+
+
+def said_by(module: str) -> Iterator[str]:
+    """Texts within the errors and warnings that a module raises."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        warns = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("warn")
+        if isinstance(node, ast.Raise) or warns:
+            yield from (
+                part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)
+            )
+
+
+LIBRARY = [
+    module
+    for module in MODULES
+    # the training of the built-in pair is a program of its own
+    if folder_of(module) not in ("commands", "benchmarks") and module != "medcore_prune.zoo.train"
+]
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_errors_of_the_library_name_no_option_of_a_command(module: str) -> None:
+    assert [text for text in said_by(module) if re.search(r"(?<![\w-])--[a-z]", text)] == []
+
+
+def test_options_in_errors_would_be_found() -> None:
+    found = [text for text in said_by("medcore_prune.commands.work.planning") if "--method" in text]
+    assert found

@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from skimage.io import imsave
 
+import medcore_prune as mp
 from medcore_prune.checkpoints.sam import load_sam
 from medcore_prune.commands.cli import cli
 from medcore_prune.zoo import pocket
@@ -33,7 +34,7 @@ def test_adapt_from_the_pocket_pair_then_from_the_result(images: Path, tmp_path:
     first = CliRunner().invoke(cli, ["adapt", "pocket", *common, "--out", str(tmp_path / "first.pth")])
     assert first.exit_code == 0, first.output
     again = CliRunner().invoke(
-        cli, ["adapt", str(tmp_path / "first.pth"), *common, "--out", str(tmp_path / "second.pth")]
+        cli, ["adapt", str(tmp_path / "first.pth"), *common, "--verbose", "--out", str(tmp_path / "second.pth")]
     )
     assert again.exit_code == 0, again.output
     record = json.loads((tmp_path / "second.json").read_text())
@@ -43,7 +44,20 @@ def test_adapt_from_the_pocket_pair_then_from_the_result(images: Path, tmp_path:
     losses = [each["loss"] for each in record["validations"]]
     kept = record["best_step"]
     assert kept == (2 if losses[1] < losses[0] else 0)
-    assert f"validation loss {losses[0]:.4f} -> {min(losses):.4f}; " in again.output
+    assert f"validation loss {losses[0]:.4f} -> {min(losses):.4f}\n" in again.output
+    assert "loss" not in first.output
+    assert "passes" not in first.output
+    # Dice and BF1 are those of the file that was written, on the validation images, beside the floors
+    validation = mp.data.Split.load(
+        tmp_path / "second.split.json", {"own": mp.data.folder(images, name="own")}
+    ).validation
+    means = mp.evaluate(load_sam("pocket", tmp_path / "second.pth", image_size=48), validation, progress=False)
+    row = next(line for line in again.output.splitlines() if line.startswith("second.pth"))
+    assert row.split()[1:] == [f"{means[name].mean():.4f}" for name in ("dice", "bf1")]
+    assert record["judged"]["models"]["second.pth"] == {name: means[name].mean() for name in ("dice", "bf1")}
+    floors = [line.split()[-2:] for line in again.output.splitlines() if "in the box" in line or "filled box" in line]
+    values = [record["judged"]["floors"][name] for name in ("ellipse", "box")]
+    assert floors[:2] == [[f"{each['dice']:.4f}", f"{each['bf1']:.4f}"] for each in values]
     assert _encoder_weight(tmp_path / "first.pth").equal(_encoder_weight(tmp_path / "second.pth")) == (kept == 0)
     assert (tmp_path / "second.split.json").exists()
     assert not (tmp_path / "second.state.pt").exists()
@@ -57,7 +71,7 @@ def test_a_training_that_ruins_the_model_keeps_the_start(images: Path, tmp_path:
     asked = f"adapt pocket --data own={images} --image-size 48 --steps 3 --learning-rate 0.3 --out"
     result = CliRunner().invoke(cli, [*asked.split(), str(tmp_path / "bad.pth")])
     assert result.exit_code == 0, result.output
-    assert "no step was better, so the weights from before it are kept" in result.output
+    assert "no step was better on the validation images, so the weights from before it are kept" in result.output
     kept = load_sam("pocket", tmp_path / "bad.pth", image_size=48).state_dict()
     start = pocket("reference", image_size=48).state_dict()
     assert all(torch.equal(kept[name], start[name]) for name in start)
@@ -95,3 +109,12 @@ def test_test_images_of_one_group_are_said(images: Path, tmp_path: Path) -> None
     result = CliRunner().invoke(cli, [*asked, "--out", str(tmp_path / "a.pth")])
     assert result.exit_code == 0, result.output
     assert re.search(r"warning: the \d+ test images? of own are all of one group \([abc]\): no report", result.output)
+
+
+def test_without_validation_images_nothing_is_judged(images: Path, tmp_path: Path) -> None:
+    asked = ["adapt", "pocket", "--data", f"own={images}", "--image-size", "48", "--steps", "1"]
+    result = CliRunner().invoke(cli, [*asked, "--fractions", "0.7,0,0.3", "--out", str(tmp_path / "a.pth")])
+    assert result.exit_code == 0, result.output
+    assert "there are no validation images, so the last weights are kept" in result.output
+    assert "Dice and BF1 are not measured" in result.output
+    assert json.loads((tmp_path / "a.json").read_text())["judged"] is None

@@ -14,7 +14,7 @@ from forked import Script
 from pocket_pair import SIZE, write_pair
 from skimage.io import imsave
 
-from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune._support.errors import MedcorePruneError, UnreadableError
 from medcore_prune._support.files import exclusive
 from medcore_prune.benchmarks.cli import cli
 from medcore_prune.benchmarks.runner import jobs
@@ -321,7 +321,7 @@ def test_mistakes_are_said_before_any_work(
 def test_a_reference_is_asked_for(pair: list[str], tmp_path: Path) -> None:
     without = [word for word in pair if "reference" not in word]
     result = _run(_arguments(without, tmp_path, "--methods", "medcore,magnitude"))
-    assert "medcore compare with the checkpoint before adaptation: give --reference PATH" in str(result.exception)
+    assert "medcore compares with the checkpoint before adaptation: give --reference FILE" in str(result.exception)
 
 
 def test_a_damaged_result_is_named(whole: tuple[Path, str], pair: list[str], tmp_path: Path) -> None:
@@ -408,3 +408,92 @@ def test_going_on_with_fewer_methods_keeps_what_was_analysed(pair: list[str], tm
     predicted = json.loads((tmp_path / "analysis" / "gallery.json").read_text())["pictures"][0]["predicted"]
     assert set(predicted) == {"unpruned", "h50_m70/zero_fisher", "h50_m70/vanilla_fisher"}
     assert json.loads((tmp_path / "analysis" / "calibration.json").read_text())["seconds"] >= seconds
+
+
+def _folder(place: Path, bad: int) -> Path:
+    drawn = CliRunner().invoke(medcore_prune_cli, ["phantoms", "--count", "12", "--size", "48", "--out", str(place)])
+    assert drawn.exit_code == 0, drawn.output
+    for image in sorted((place / "images").iterdir())[:bad]:
+        image.write_bytes(b"no image")
+    return place
+
+
+def test_without_a_reference_methods_that_read_one_are_left_out(
+    pair: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = ("magnitude", "zero_fisher", "directional", "medcore")
+    monkeypatch.setattr("medcore_prune.benchmarks.runner.methods.available_baselines", lambda: every)
+    own = ["--data", f"own={_folder(tmp_path / 'set', bad=2)}"]
+    asked = [*_arguments(pair[:2], tmp_path / "out", *own), "--no-gallery"]
+    refused = _run(asked)
+    assert "cannot be read (2)" in str(refused.exception)
+    assert "--skip-bad" in str(refused.exception)
+    # named, they are wrong usage and not passed over
+    for more in (["--methods", "magnitude,medcore"], ["--compare", "directional"]):
+        named = _run([*asked, "--skip-bad", *more])
+        assert isinstance(named.exception, UnreadableError)
+        assert "compares with the checkpoint before adaptation: give --reference FILE" in str(named.exception)
+    assert not (tmp_path / "out/run.json").exists()
+    result = _run([*asked, "--skip-bad"])
+    assert result.exit_code == 0, result.output
+    said = "2 methods left out, for there is no checkpoint before adaptation to compare with: directional, medcore"
+    assert f"note: {said}; give --reference FILE" in result.output
+    report = (tmp_path / "out/report.md").read_text()
+    assert f"{said}." in report
+    assert "own: 2 left out, 10 used; cannot be read (2): images/" in report
+    assert "medcore did not take part." in report
+    cells = ResultStore.open(tmp_path / "out").cells()
+    assert {cell.cell.method for cell in cells if cell.plan} == {"magnitude", "zero_fisher"}
+
+
+def test_with_a_reference_nothing_is_said_to_be_left_out(whole: tuple[Path, str]) -> None:
+    assert "left out" not in whole[1]
+    assert "left out" not in (whole[0] / "report.md").read_text()
+
+
+def _sums(place: Path) -> list[Path]:
+    return list(place.rglob("calibration/*/*.safetensors"))
+
+
+def test_sums_go_once_the_scores_are_kept_and_are_not_needed_again(pair: list[str], tmp_path: Path) -> None:
+    def compare(out: Path, methods: str, levels: str, *more: str) -> str:
+        words = _arguments(pair, out, "--methods", methods, "--no-gallery", *more)
+        result = _run([levels if word == "h50_m70" else word for word in words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    methods, one, both = "zero_fisher,medcore", "h50_m70", "h50_m70,h70_m70"
+    # in one go, with sums that somebody wants to keep
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    compare(kept, methods, both, "--cache", str(kept / "calibration"))
+    assert _sums(kept)
+    # one level after the other: the second from the scores that are kept
+    assert "calibration: about" in compare(out, methods, one)
+    assert not _sums(out)
+    assert 0 < sum(path.stat().st_size for path in (out / "analysis/scores").glob("*-all-*.npz")) < 1e6
+    assert "calibration: about" not in compare(out, methods, both)
+    assert _numbers(out) == _numbers(kept)
+    for name in ("agreement", "stability"):
+        mine, other = (json.loads((place / f"analysis/{name}.json").read_text()) for place in (out, kept))
+        assert mine["methods"] == other["methods"]
+        assert mine.get("reference_fisher") == other.get("reference_fisher")
+    # what is gone is collected again for a method that is new, or whose scores are damaged
+    (out / "analysis/scores/medcore-all-0.npz").write_bytes(b"damaged")
+    assert "calibration: about" in compare(out, f"{methods},wanda", both)
+    numbers = _numbers(out)
+    assert {key: numbers[key] for key in _numbers(kept)} == _numbers(kept)
+    assert any("wanda" in key for key in numbers)
+    assert not _sums(out)
+
+
+def test_sums_that_code_of_ones_own_reads_stay(pair: list[str], tmp_path: Path) -> None:
+    plugin, out = tmp_path / "reads.py", tmp_path / "out"
+    plugin.write_text(PLUGIN.replace("my_weights", "my_reader").replace("(group)", "(group, statistics)"))
+    try:
+        asked = ["--methods", "my_reader", "--compare", "my_reader", "--plugin", str(plugin), "--no-gallery"]
+        result = _run(_arguments(pair, out, *asked))
+    finally:
+        criteria.unregister("my_reader")
+    assert result.exit_code == 0, result.output
+    assert _sums(out)
+    assert not list((out / "analysis").rglob("*-all-*.npz"))

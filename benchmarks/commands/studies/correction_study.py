@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from ....commands.options import FILE, cache_option, device_option
+from ....commands.options import all_of, cache_option, data_option, device_option
 from ....commands.values import Whole
 from ....pruning.level import Level
-from ..options import CACHE, LevelList, joined, methods_option, page_option
+from ..options import CACHE, LevelList, joined, methods_option, page_option, pair_options
 from ..words import BenchCommand, Setting, rarely
 
 METHODS = ("random", "medcore")
@@ -20,11 +20,8 @@ RARE = {
 
 
 @click.command(name="correction-study", cls=BenchCommand)
-@click.option(
-    "--adapted", type=FILE, help="Checkpoint that is pruned.  [default: the built-in one, pocket, for drawn images]"
-)
-@click.option("--reference", type=FILE, help="What it was fine-tuned from.  [default: the built-in one's]")
-@click.option("--data", multiple=True, metavar="NAME=DIR", help="Images and masks.  [default: drawn polyps]")
+@all_of(*pair_options)
+@data_option("drawn polyps")
 @methods_option(default=",".join(METHODS), help="Whose pruned models to correct.")
 @click.option(
     "--levels",

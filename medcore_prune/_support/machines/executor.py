@@ -79,7 +79,7 @@ def machines(address: str | None, plugins: Sequence[str] = ()) -> Iterator[None]
     try:
         from .on_ray import cluster
     except ImportError as error:
-        raise MedcorePruneError("--ray needs Ray: pip install 'medcore-prune[ray]'") from error
+        raise MedcorePruneError("jobs on other machines need Ray: pip install 'medcore-prune[ray]'") from error
     with cluster(address, plugins) as found:
         token = _EXECUTOR.set(found)
         try:

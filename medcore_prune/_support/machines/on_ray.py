@@ -141,8 +141,8 @@ def cluster(address: str, plugins: Sequence[str]) -> Iterator[OnRay]:
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MedcorePruneError(
-            f"--ray {address}: no cluster there ({first:.120}): expected {AUTO}, or HOST:PORT of a machine on which "
-            "`ray start --head` runs"
+            f"{address}: no Ray cluster there ({first:.120}): expected {AUTO}, or HOST:PORT of a machine on which "
+            "Ray was started as head"
         ) from error
     try:
         yield OnRay(plugins)

@@ -36,6 +36,8 @@ from .inputs import (
     require_suffix,
 )
 from .memory import fit
+from .outputs.judged import Judged, judge
+from .outputs.said import detail
 from .precision import training_in_precision
 
 
@@ -94,14 +96,31 @@ def _record(roles: Split, settings: AdaptSettings, done: TrainRecord) -> dict[st
     }
 
 
-def _say_validation(record: TrainRecord) -> None:
+def _say_training(record: TrainRecord) -> None:
+    """Say which weights are kept, and losses where details are asked for."""
+    last = record.losses[-100:]
+    detail(f"mean loss of the last {len(last)} steps: {sum(last) / len(last):.4f}")
     if record.best_step is None:
+        click.echo("there are no validation images, so the last weights are kept, whether or not earlier were better")
         return
     losses = {int(each["step"]): each["loss"] for each in record.validations}
-    kept = f"the weights after step {record.best_step} are kept"
+    detail(f"validation loss {losses[0]:.4f} -> {losses[record.best_step]:.4f}")
+    kept = f"the weights after step {record.best_step} of {len(record.losses)}, the best on the validation images,"
     if record.best_step == 0:
-        kept = "no step was better, so the weights from before it are kept"
-    click.echo(f"validation loss {losses[0]:.4f} -> {losses[record.best_step]:.4f}; {kept}")
+        kept = "no step was better on the validation images, so the weights from before it"
+    click.echo(f"{kept} are kept")
+
+
+def _say_judged(judged: Judged | None, name: str) -> None:
+    """Show the validation images' figures beside those of the floors, and say what to do where they are no better."""
+    if judged is None:
+        click.echo("Dice and BF1 are not measured: the split has no validation images (--fractions gives them a share)")
+        return
+    click.echo(judged.table().text())
+    for note in judged.notes:
+        click.echo(f"{note}.")
+    if below := judged.below(name):
+        click.echo(f"no better yet than answers without a model ({below}): train longer (--steps), or on more images")
 
 
 def _say_average(record: TrainRecord) -> None:
@@ -172,6 +191,7 @@ def run(
         _warn_of_one_group(roles)
         record = adapt(trained, roles.train, roles.validation, settings, state, at_a_time=at_a_time, on_step=on_step)
         dependence = image_dependence(trained, _some_images(roles.train, trained))
+        judged = judge({out.name: trained}, roles.validation, at_a_time)
         with results.writing(), together():
             roles.save(split_file(out))
             write_json_atomic(
@@ -181,14 +201,14 @@ def run(
                     "reference": str(reference) if reference else "pocket pair, reference",
                     "data": list(data),
                     "image_dependence": dependence,
+                    "judged": None if judged is None else judged.record(),
                     **_record(roles, settings, record),
                 },
             )
             save_training_checkpoint(out, trained, step=settings.steps)
         state.unlink(missing_ok=True)
-    last = record.losses[-100:]
-    click.echo(f"mean loss of the last {len(last)} steps: {sum(last) / len(last):.4f}")
-    _say_validation(record)
+    _say_training(record)
     _say_average(record)
     _warn_if_blind(dependence)
+    _say_judged(judged, out.name)
     click.echo(f"written: {out}, {out.with_suffix('.json').name} and {split_file(out).name} beside it")

@@ -1,10 +1,9 @@
 """What `medcore-prune evaluate` does: score models and floors on the same images, and lay out the tables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 import pandas as pd
@@ -16,32 +15,30 @@ from ...checkpoints.header import is_pruned_file
 from ...checkpoints.pruned import read_header
 from ...data.csv_table import csv_text
 from ...data.folders.reading import Reading
-from ...data.samples import SampleSet, subset_hash
+from ...data.samples import subset_hash
 from ...evaluation.estimates import Estimate, evaluation_estimate
-from ...evaluation.evaluate import macro_average, predict, score
+from ...evaluation.evaluate import macro_average
 from ...evaluation.figures import FILE_NAME as FIGURES
 from ...evaluation.figures import Figures, averages, figures_json, images_of
-from ...evaluation.floors import FLOORS, floor_masks
-from ...evaluation.images import KEPT_BYTES, EvalSize, EvaluationSet
+from ...evaluation.images import EvalSize
 from ...evaluation.intervals import INDICATIVE_BELOW, paired_difference, verdict
 from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
-from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.precision import Precision
-from ...models.tiny_vit.stems import kept_stems
+from ...pruning.cost import count as cost_of
 from .inputs import ImageOptions, named_model, read_model, require_own_images, say_notice
 from .memory import fit
 from .outputs.existing import Results
+from .outputs.measured import Tables, evaluate_all, machine, milliseconds
 from .precision import in_precision
 from .table import Table
 
 _MM = "hd95_mm"
 _MOST_IMAGES = 16
 _FILES = ("summary.md", "images.csv", FIGURES)
+_SIZE = "M params: millions of parameters of the image encoder, which is what pruning makes smaller."
 _COMPARED = ("dice", "bf1", "hd95_px")
 _HIGHER_IS_BETTER = HIGHER_IS_BETTER | {_MM: False}
-
-Tables = dict[str, pd.DataFrame]
 
 
 @in_precision()
@@ -82,16 +79,20 @@ def run(
     batch_size = {name: _batch_size(name, model, count, len(loaded)) for name, model in loaded.items()}
     small: list[str] = []
     tables = evaluate_all(loaded, sets, eval_size, tolerance_px, batch_size, small)
-    parts = [summary(tables).text(), by_set(tables).text() if len(sets) > 1 else ""]
+    sizes = {"M params": {name: f"{cost_of(model).params_m:.2f}" for name, model in loaded.items()}}
+    times = {"ms": {name: f"{value:.1f}" for name, value in milliseconds(loaded).items()}}
+    parts = [summary(tables, sizes | times).text(), by_set(tables).text() if len(sets) > 1 else ""]
     if against:
         parts.append(comparison(tables, against).text())
     where = f"Computed in {precision} on {device}."
-    notes = "\n".join([_notes(tables, against, eval_size, tolerance_px), where, *(f"{note}." for note in small)])
-    click.echo("\n\n".join(part for part in (*parts, notes) if part))
+    notes = "\n".join([_notes(tables, against, eval_size, tolerance_px), _SIZE, *(f"{note}." for note in small), where])
+    timed = f"ms: one image through the encoder, measured now on this machine ({machine(loaded[names[0]])})."
+    click.echo("\n\n".join(part for part in (*parts, f"{notes}\n{timed}") if part))
     say_notice(source)
     if results is not None:
         with results.writing(), together():
-            _write(tables, against, notes, *files[:2])
+            # what is measured of a machine is said and not kept: the same command gives the same files
+            _write([summary(tables, sizes), by_set(tables)], tables, against, notes, *files[:2])
             hashes = {name: subset_hash(part) for name, part in sets.items()}
             measured = Measured(role, eval_size, tolerance_px, source.is_phantom, hashes)
             found = [measured.of(_hash_of(name, loaded[name]), tables, name) for name in names]
@@ -136,49 +137,24 @@ def _batch_size(name: str, model: nn.Module, images: int, models: int) -> int:
     return fit(estimate, _MOST_IMAGES, [model])
 
 
-def evaluate_all(
-    models: Mapping[str, Any],
-    sets: Mapping[str, SampleSet],
-    eval_size: EvalSize,
-    tolerance_px: float,
-    batch_size: Mapping[str, int],
-    notes: list[str] | None = None,
-) -> Tables:
-    """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`.
-
-    What is to be said of images that are compared at their own size is added to `notes`.
-    """
-    frames = {name: geometry_of(model).frame for name, model in models.items()}
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
-    with kept_stems():
-        for samples in sets.values():
-            kept = KEPT_BYTES // len(set(frames.values())) if len(models) > 1 else 0
-            ready = {frame: EvaluationSet(samples, frame, eval_size, kept) for frame in set(frames.values())}
-            for name, model in models.items():
-                images = ready[frames[name]]
-                masks = predict(model, images, batch_size=batch_size[name], progress=True)
-                found[name].append(score(masks, images, tolerance_px=tolerance_px))
-            # behind the models, which have read boxes and true masks
-            some = next(iter(ready.values()))
-            if notes is not None and some.note:
-                notes.append(some.note)
-            for floor in FLOORS:
-                found[f"floor: {floor}"].append(score(floor_masks(floor, some), some, tolerance_px=tolerance_px))
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
-
-
 def _metrics(tables: Tables) -> dict[str, str]:
     """What is shown: millimetres too where the pixel spacing of an image is known."""
     known = any(_MM in table for table in tables.values())
     return {**TITLES, _MM: "HD95 mm"} if known else TITLES
 
 
-def summary(tables: Tables) -> Table:
-    """Macro averages over data sets; what is not better than the best floor is marked."""
-    metrics = _metrics(tables)
+def summary(tables: Tables, beside: Mapping[str, Mapping[str, str]] | None = None) -> Table:
+    """Macro averages over data sets; what is not better than the best floor is marked.
+
+    `beside` has further columns: their title to the cells of models by name; those that have none get a dash.
+    """
+    metrics, more = _metrics(tables), beside or {}
     averages = {name: macro_average(table, tuple(metrics)) for name, table in tables.items()}
-    rows = [[name, str(len(tables[name])), *_cells(name, averages)] for name in averages]
-    return Table(["mean over data sets", "images", *metrics.values()], rows)
+    rows = [
+        [name, str(len(tables[name])), *_cells(name, averages), *(column.get(name, "-") for column in more.values())]
+        for name in averages
+    ]
+    return Table(["mean over data sets", "images", *metrics.values(), *more], rows)
 
 
 def _cells(name: str, means: Mapping[str, pd.Series]) -> list[str]:
@@ -253,9 +229,8 @@ def _notes(tables: Tables, against: str | None, eval_size: EvalSize, tolerance_p
     return "\n".join(lines)
 
 
-def _write(tables: Tables, against: str | None, notes: str, text: Path, images: Path) -> None:
-    parts = [summary(tables).markdown(), by_set(tables).markdown()]
-    parts += [comparison(tables, against).markdown()] if against else []
+def _write(first: Sequence[Table], tables: Tables, against: str | None, notes: str, text: Path, images: Path) -> None:
+    parts = [table.markdown() for table in (*first, *([comparison(tables, against)] if against else []))]
     write_text_atomic(text, "\n\n".join(["# Evaluation", *parts, notes]) + "\n")
     rows = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
     columns = ["model", *(column for column in rows if column != "model")]

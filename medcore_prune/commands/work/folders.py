@@ -9,14 +9,16 @@ import click
 
 from ..._support.errors import DataError, DataWarning, MedcorePruneError, UnreadableError, WordsError
 from ...data.folders.check import BadFilesError
-from ...data.folders.folder import folder, parse_named
+from ...data.folders.folder import folder
 from ...data.folders.layouts import LAYOUTS
-from ...data.folders.reading import Reading
+from ...data.folders.reading import AS_IT_IS, Reading
 from ...data.samples import SampleSet
 
 _BOXES = ".boxes"
-AS_IT_IS = Reading()
-"""Folders read without any of the options."""
+_EXPECTED = {
+    "--data": "NAME=DIR, for example kvasir=images/Kvasir-SEG",
+    "--results": "NAME=DIR, for example phantoms=results",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,23 @@ class Named:
     place: Path
     layout: str = "auto"
     boxes: Path | None = None
+
+
+def parse_named(values: Iterable[str], option: str = "--data") -> dict[str, Path]:
+    """Split words of an option, such as `kvasir=images/Kvasir-SEG`, into name and place.
+
+    Raises:
+        WordsError: A word has no name or no place, or a name comes twice.
+    """
+    named: dict[str, Path] = {}
+    for value in values:
+        name, separator, place = value.partition("=")
+        if not (name and separator and place):
+            raise WordsError(f"{option} {value!r}: expected {_EXPECTED[option]}")
+        if name in named:
+            raise WordsError(f"{option} {value!r}: the name {name!r} is given twice; every data set needs its own")
+        named[name] = Path(place)
+    return named
 
 
 def parse_data(words: Iterable[str]) -> dict[str, Named]:

@@ -15,7 +15,7 @@ from ..._support.journal import Journal
 from ...checkpoints.pruned import SAM
 from ...checkpoints.sam import load_checkpoint
 from ...data import phantoms
-from ...data.folders.reading import Reading
+from ...data.folders.reading import AS_IT_IS, Reading
 from ...data.samples import SampleSet, at_most, own_roles, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside, split_file
 from ...data.splits.split import Split
@@ -27,7 +27,7 @@ from ...models.switches import set_attention
 from ...pruning.surgery import lineage_of, prune
 from ...zoo import NOTICE, is_word, named
 from ..options import PHANTOM_SETS
-from .folders import AS_IT_IS, Named, open_data, parse_data
+from .folders import Named, open_data, parse_data
 from .outputs.existing import Results, refuse_existing
 
 POCKET = "pocket"

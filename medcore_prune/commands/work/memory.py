@@ -5,13 +5,17 @@ from collections.abc import Callable, Sequence
 import click
 from torch import nn
 
+from ..._support.progress import duration
 from ...evaluation.estimates import Estimate, available_bytes, evaluation_estimate, require_memory
 from ...models.families import family_of
 from ...models.switches import set_attention, set_checkpointing
+from .outputs.said import detail, is_verbose
+
+_WORTH_SAYING_S = 5.0
 
 
 def fit(estimate: Callable[[int], Estimate], most: int, models: Sequence[nn.Module], trained: bool = False) -> int:
-    """Say what long work will take before it starts, set models so that it fits, and return the images at a time.
+    """Say how long work will take before it starts, set models so that it fits, and return the images at a time.
 
     Where memory is short, attention is computed by fused kernels, then fewer images at a time than `most`, and where
     that is not enough blocks are computed twice in backward passes. None of it changes a result but by rounding.
@@ -29,7 +33,9 @@ def fit(estimate: Callable[[int], Estimate], most: int, models: Sequence[nn.Modu
                 set_checkpointing(model)
             found = _smaller(estimate, most, limit)
         click.echo("note: memory is short: slower ways are taken that need less", err=True)
-    click.echo(str(found), err=True)
+    detail(str(found))
+    if not is_verbose() and found.seconds is not None and found.seconds >= _WORTH_SAYING_S:
+        click.echo(f"{found.work}: about {duration(found.seconds)}", err=True)
     require_memory(found)
     return found.batch_size
 

@@ -29,14 +29,17 @@ from .inputs import (
     require_suffix,
     say_notice,
 )
+from .memory import images_at_a_time
+from .outputs.judged import Judged, judge
+from .outputs.measured import machine, milliseconds
 from .planning import PruneSettings
 from .precision import in_precision
-from .pruning import Pruned, block_fits, history_of, latency_text, run_pruning, say
+from .pruning import Pruned, block_fits, history_of, run_pruning, say, target_text, time_text
 from .table import Table, blocks_table
 
 
-def report_text(done: Pruned, name: str) -> str:
-    """Write what was cut, what is left, and the proof, as Markdown, for the model's file of that name."""
+def report_text(done: Pruned, name: str, judged: Judged | None = None) -> str:
+    """Write what was cut, what is left, how good it is and the proof, as Markdown, for the file of that name."""
     record = done.record
     proof = record["masked_vs_removed"]
     lines = [
@@ -47,10 +50,11 @@ def report_text(done: Pruned, name: str) -> str:
         "",
         _totals(done.before, done.after).markdown(),
         "",
+        *([judged.table().markdown(), ""] if judged else []),
         f"Masked and physically pruned encoder outputs differ by at most {proof['largest_relative_difference']:.1e} of "
         f"the largest output, over {proof['images']} calibration images.",
         "",
-        *([f"Encoder: {latency_text(timed)}.", ""] if (timed := record["latency"]) else []),
+        *([f"Encoder: {target_text(timed)}.", ""] if (timed := record["latency"]) else []),
         f"Budget: {_budget(record['searched'])}.",
         "",
         f"Training-free correction: {_correction(record['corrected'])}.",
@@ -97,6 +101,10 @@ def _calibration(sets: dict[str, dict[str, object]]) -> Table:
     return Table(("calibration images", "count", "SHA-256"), rows)
 
 
+_BEFORE, _AFTER = "before", "after"
+_JUDGED = 16
+"""Validation images of each set that both models are judged on."""
+_MOST_IMAGES = 8
 _DEFAULT_LEVEL = Level.parse("h50_m70")
 _CORRECTION_SAMPLES = 64
 
@@ -151,14 +159,24 @@ def run(
             return
         done = run_pruning(whole, base, roles, settings)
         files = {"adapted": Path(model).name, "reference": reference and Path(reference).name}
-        record = history_of(whole, {**done.record, "precision": precision, "files": files})
+        models = {_BEFORE: whole, _AFTER: done.model}
+        judged = judge(models, roles.validation, images_at_a_time(whole, _MOST_IMAGES), _JUDGED)
+        validation = None if judged is None else judged.record()
+        record = history_of(whole, {**done.record, "precision": precision, "files": files, "validation": validation})
         with results.writing(), together():
             if plan_out is not None:
                 done.plan.save(plan_out)
             if not images.is_phantom:
                 roles.save(split_file(out))
-            _write(done, record, out)
+            _write(done, record, judged, out)
     say(done)
+    # not kept: what a machine takes at one time is no property of the file
+    if timed := done.record["latency"]:
+        click.echo(target_text(timed))
+    else:
+        times = milliseconds(models)
+        click.echo(time_text(times[_BEFORE], times[_AFTER], machine(whole)))
+    _say_judged(judged, model, out, images)
     say_notice(images)
     click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
 
@@ -167,8 +185,29 @@ def _reports(out: Path) -> tuple[Path, Path]:
     return out.with_suffix(".report.json"), out.with_suffix(".report.md")
 
 
-def _write(done: Pruned, record: Mapping[str, Any], out: Path) -> None:
+def _say_judged(judged: Judged | None, model: str, out: Path, images: ImageOptions) -> None:
+    """Say what the cut did to masks of images that it has not seen, or how to find out."""
+    read = "".join(f" --data {each}" for each in images.data)
+    more = f"medcore-prune evaluate {out} --against {model}{read}"
+    if judged is None:
+        click.echo(f"BF1 is not measured, for the split has no validation images; on test images: {more}")
+        return
+    before, after = (judged.means[name] for name in (_BEFORE, _AFTER))
+    click.echo(
+        f"contour: BF1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> {after['dice']:.4f}, on "
+        f"{judged.what}"
+    )
+    for note in judged.notes:
+        click.echo(f"{note}.")
+    if below := judged.below(_AFTER):
+        do = "nor was it before the cut: train it longer first" if judged.below(_BEFORE) else "cut less, or recover it"
+        click.echo(f"no better than answers without a model ({below}); {do}")
+    if judged.images != judged.of:
+        click.echo(f"on all of them: {more} --role validation")
+
+
+def _write(done: Pruned, record: Mapping[str, Any], judged: Judged | None, out: Path) -> None:
     as_json, as_text = _reports(out)
     write_json_atomic(as_json, record)
-    write_text_atomic(as_text, report_text(done, out.name))
+    write_text_atomic(as_text, report_text(done, out.name, judged))
     save(done.model, out, provenance=record)

@@ -24,6 +24,7 @@ from ...pruning.plan import Plan
 from ...pruning.surgery import lineage_of, prune, verify
 from ...scoring.recipes import baseline_info
 from .inputs import data_record
+from .outputs.said import detail
 from .planning import PruneSettings, plan_of, require_reference, statistics_of
 
 LARGEST_DIFFERENCE = 1e-4
@@ -175,31 +176,41 @@ def say(done: Pruned) -> None:
         click.echo(f"note: the {family} are saturated: every block that may be pruned is at its minimum")
     if searched := done.record["searched"]:
         start, end = (searched["fitness"][place] for place in (0, -1))
-        click.echo(
+        detail(
             f"budget searched: {searched['states']} states, divergence from the whole model {start:.4g} -> {end:.4g}"
         )
-    click.echo(f"parameters {before.params_m:.2f}M -> {after.params_m:.2f}M ({after.params_removed(before):.1%} off)")
-    click.echo(f"FLOPs {before.flops_g:.2f}G -> {after.flops_g:.2f}G ({after.flops_removed(before):.1%} off), encoder")
-    if timed := done.record["latency"]:
-        click.echo(latency_text(timed))
     click.echo(
+        f"size: {before.params_m:.2f}M parameters -> {after.params_m:.2f}M ({after.params_removed(before):.1%} off), "
+        "image encoder"
+    )
+    detail(f"FLOPs {before.flops_g:.2f}G -> {after.flops_g:.2f}G ({after.flops_removed(before):.1%} off), encoder")
+    detail(
         f"masked = removed on {done.record['masked_vs_removed']['images']} images: largest relative difference "
         f"{done.difference:.1e}"
     )
     if corrected := done.record["corrected"]:
-        click.echo(
+        detail(
             f"corrected on {sum(corrected['images'].values())} images: mean relative residual of the layers "
             f"{corrected['mean_residual_before']:.3f} -> {corrected['mean_residual_after']:.3f}"
         )
         if fitted := block_fits(corrected):
-            click.echo(fitted)
+            detail(fitted)
 
 
-def latency_text(timed: Mapping[str, float]) -> str:
-    """Say what the encoder took before and after, and what was expected."""
+def time_text(whole_ms: float, small_ms: float, where: str) -> str:
+    """Say what the encoder takes for an image before and after, as measured somewhere."""
+    change = small_ms / whole_ms - 1
     return (
-        f"latency {timed['whole_ms']:.1f} ms -> {timed['small_ms']:.1f} ms an image ({timed['removed']:.1%} off, "
-        f"{timed['predicted']:.1%} expected), encoder, PyTorch"
+        f"time: {whole_ms:.1f} ms -> {small_ms:.1f} ms an image ({abs(change):.1%} {'more' if change > 0 else 'off'}), "
+        f"image encoder, measured on this machine, {where}"
+    )
+
+
+def target_text(timed: Mapping[str, float]) -> str:
+    """Say what the encoder took before and after, and what the plan for a target in time expected."""
+    return (
+        f"time: {timed['whole_ms']:.1f} ms -> {timed['small_ms']:.1f} ms an image ({timed['removed']:.1%} off, "
+        f"{timed['predicted']:.1%} expected), image encoder, measured on the machine that pruned"
     )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, require_writable, together, write_text_atomic
+from ..._support.progress import duration
 from ...checkpoints.pruned import save
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
@@ -36,6 +37,7 @@ from .inputs import (
     say_notice,
 )
 from .memory import fit
+from .outputs.said import detail
 from .precision import training_in_precision
 
 _AVERAGED = 10  # steps: the loss of one says as much of its few images as of the model
@@ -98,7 +100,7 @@ def run(
             write_history(history, out)
             save(small, out, provenance=provenance)
         state.unlink(missing_ok=True)
-    _say(history)
+    _say(history, model, out)
     say_notice(images)
     click.echo(f"written: {out}, and beside it {', '.join(path.name for path in _curves(out))}")
 
@@ -154,22 +156,30 @@ def _record(
     }
 
 
-def _say(history: RecoveryHistory) -> None:
+def _say(history: RecoveryHistory, model: str, out: Path) -> None:
+    """Say what the validation images say of it, and which file is the better one."""
     losses = history.frame["loss"]
     count = max(1, min(_AVERAGED, len(losses) // 2))
     first, last = losses.iloc[:count].mean(), losses.iloc[-count:].mean()
-    click.echo(
-        f"loss {first:.4f} -> {last:.4f} (means of the first and the last {count} of {len(losses)} steps), "
-        f"{history.seconds:.0f} s"
-    )
+    detail(f"loss {first:.4f} -> {last:.4f} (means of the first and the last {count} of {len(losses)} steps)")
+    click.echo(f"{len(losses)} steps, {duration(history.seconds)}")
+    if history.stopped_early:
+        click.echo("stopped early: the validation images showed a decline beyond their noise")
     if history.best:
         before, after = history.start, history.best
         click.echo(
-            f"validation: Boundary F1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> "
-            f"{after['dice']:.4f}; {history.outcome}"
+            f"validation images: BF1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> "
+            f"{after['dice']:.4f}"
         )
-    if history.stopped_early:
-        click.echo("stopped early: the validation images showed a decline beyond their noise")
+    click.echo(_verdict(history, model, out))
+
+
+def _verdict(history: RecoveryHistory, model: str, out: Path) -> str:
+    if history.gained is None:
+        return f"not judged: no validation images chose, so {out} holds the last weights, better or not"
+    if not history.gained:
+        return f"nothing gained: use the input file, {model}; {out} holds the same weights"
+    return f"gained on the validation images by step {history.best_step}, whose weights are kept: use {out}"
 
 
 def _curves(out: Path) -> tuple[Path, ...]:

@@ -3,12 +3,12 @@
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from ..._support.errors import DataError, DataWarning, WordsError
+from ..._support.errors import DataError, DataWarning
 from ..images import MaskThreshold, image_spacing
 from ..prompts import Box, box_from_mask, boxes_from_csv
 from ..samples import Sample
@@ -208,22 +208,3 @@ def _may_be_frames(entries: Sequence[Entry]) -> bool:
 
 def _noted(notes: Sequence[str]) -> str:
     return f"; {'; '.join(notes)}" if notes else ""
-
-
-_EXPECTED = {
-    "--data": "NAME=DIR, for example kvasir=images/Kvasir-SEG",
-    "--results": "NAME=DIR, for example phantoms=results",
-}
-
-
-def parse_named(values: Iterable[str], option: str = "--data") -> dict[str, Path]:
-    """Split words of an option, such as `kvasir=images/Kvasir-SEG`, into name and place; no name comes twice."""
-    named: dict[str, Path] = {}
-    for value in values:
-        name, separator, place = value.partition("=")
-        if not (name and separator and place):
-            raise WordsError(f"{option} {value!r}: expected {_EXPECTED[option]}")
-        if name in named:
-            raise WordsError(f"{option} {value!r}: the name {name!r} is given twice; every data set needs its own")
-        named[name] = Path(place)
-    return named

@@ -4,18 +4,23 @@ A layout looks at names only; `folder` reads the files. Adding one means one fun
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ..._support.errors import DataError, WordsError
 from ..._support.registry import BUILT_IN, Registry, failures_named, unknown_name
+from ..._support.words import lines_of
 from ..masks import MaskThreshold
 from ..splits.manifest import abridged
 from .listing import Entry, Listing, child, files_of, pair
+from .names import role_of
+from .two_folders import IMAGES, MASKS
 
 __all__ = ["LAYOUTS", "Entry", "Layout", "Listing", "child", "detect", "files_of", "pair", "register_layout"]
 
+_LIKELIEST = 3
 
 Scan = Callable[[Path], Listing]
 
@@ -117,31 +122,68 @@ def scan_folder(root: Path, layout: str) -> tuple[Layout, Listing]:
 def detect(root: Path) -> str:
     """Return the name of the first layout that a folder looks like.
 
-    Where none does the error names a sub-folder that would, as archives often hold one folder.
+    Where none does the error names a sub-folder that would, as archives often hold one folder, and lists the likeliest
+    layouts, a line each, with what they lack.
     """
     found = _first_match(root)
     if found is not None:
         return found
-    inner = next((place for place in sorted(root.iterdir()) if place.is_dir() and _first_match(place)), None)
-    hint = f"did you mean {inner}? " if inner else ""
-    known = "; ".join(f"{name}: {layout.title}" for name, layout in LAYOUTS.items())
     there = sorted(place.name + "/" * place.is_dir() for place in root.iterdir())
     if not there:
-        raise DataError(f"{root}: the folder is empty; known layouts are {known}")
+        titles = {name: layout.title for name, layout in LAYOUTS.items()}
+        raise DataError(f"{root}: the folder is empty; known layouts are{lines_of(titles)}")
+    inner = next((place for place in sorted(root.iterdir()) if place.is_dir() and _first_match(place)), None)
+    hint = f"did you mean {inner}? " if inner else ""
     raise DataError(f"{root}: recognised no layout in {abridged(there)}; {hint}{_likeliest(root)}")
 
 
 def _likeliest(root: Path) -> str:
-    """The layouts of which most folders are there, and what they lack; of the others the names alone."""
-    wanted = {name: re.findall(r"([\w*]+(?: Truth)?)/", layout.title) for name, layout in LAYOUTS.items()}
-    lacking = {name: [part for part in parts if child(root, part.lower()) is None] for name, parts in wanted.items()}
-    near = [name for name in LAYOUTS if len(lacking[name]) < len(wanted[name])] or ["plain"]
-    near = sorted(near, key=lambda name: (len(lacking[name]), name != "plain"))[:2]
-    told = [
-        f"{name} ({LAYOUTS[name].title}){' without ' + '/, '.join(lacking[name]) + '/' if lacking[name] else ''}"
-        for name in near
-    ]
-    return f"likeliest {' or '.join(told)}; others are {', '.join(name for name in LAYOUTS if name not in near)}"
+    """The layouts of which most folders are there, the likeliest first, and what each lacks; the names of the others.
+
+    Of layouts that are recognised by the same there is the first alone, and none that is never recognised.
+    """
+    first_of: dict[Callable[[Path], bool], Layout] = {_never: LAYOUTS["plain"]}
+    for layout in LAYOUTS.values():
+        first_of.setdefault(layout.matches, layout)
+    parts = {layout.name: _folders_of(layout) for layout in first_of.values()}
+    lacking = {name: [each for each in of if not _has_one(root, each)] for name, of in parts.items()}
+    there = {name: len(parts[name]) - len(lacking[name]) for name in parts}
+    near = [name for name in parts if there[name]]
+    near = sorted(near, key=lambda name: (-there[name], len(lacking[name]), name != "plain"))[:_LIKELIEST]
+    near += [name for name in ("plain", "together") if name not in near]
+    said = {name: f"{_lacks(lacking[name])} ({LAYOUTS[name].title})" for name in near}
+    others = ", ".join(name for name in LAYOUTS if name not in near)
+    return f"the likeliest, and what is missing:{lines_of(said)}\n  others, by name: {others}"
+
+
+def _folders_of(layout: Layout) -> list[list[str]]:
+    """Folders that a layout's title names at the top, each as the names that it may have."""
+    found: list[list[str]] = []
+    # what comes after these words is within the folders, or beside the point
+    title = re.split(r" \(or |, each |;", layout.title.replace("Ground Truth", "Ground_Truth"))[0]
+    before = ""
+    for word in title.split():
+        if "/" in word:
+            name = word.split("/")[0].replace("_Truth", " Truth")
+            found[-1:] = [[*found[-1], name]] if found and before == "or" else [*found[-1:], [name]]
+        before = word
+    return found
+
+
+def _has_one(root: Path, names: Sequence[str]) -> bool:
+    wanted = [name.lower() for name in names]
+    wanted += [alias for of in (IMAGES, MASKS) if of[0] in wanted for alias in of]
+    roles = {role for name in names if (role := role_of([name]))}
+    folders = [place.name.lower() for place in root.iterdir() if place.is_dir()]
+    return any(fnmatch(folder, name) for folder in folders for name in wanted) or any(
+        role_of([folder]) in roles for folder in folders
+    )
+
+
+def _lacks(folders: Sequence[Sequence[str]]) -> str:
+    if not folders:
+        return "no files that are named so"
+    return "no " + ", no ".join(" or ".join(f"{name}/" for name in names) for names in folders)
 
 
 def _first_match(root: Path) -> str | None:

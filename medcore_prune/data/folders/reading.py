@@ -17,3 +17,7 @@ class Reading(NamedTuple):
     skip_bad: bool = False
     instances: bool = False
     smallest_px: int = 16
+
+
+AS_IT_IS = Reading()
+"""Folders read without any of the options."""

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
 from ..._support.errors import CheckpointError, MedcorePruneError
 from ..._support.records import Record, within
+from ..._support.words import lines_of
 
 EXPANSION = 4
 """Channels inside an MLP or a bottleneck, a channel outside."""
@@ -77,7 +78,8 @@ KINDS: dict[str, TinyVitShape] = {
     "mobile_sam": TinyVitShape(1024, 3, *_SIZES),
 }
 
-_STEM = "image_encoder.patch_embed.seq.0.c.weight"
+STEM = "image_encoder.patch_embed.seq.0.c.weight"
+"""The tensor by which a SAM with a TinyViT is known."""
 _NECK = "image_encoder.neck.0.weight"
 _DECODER_MLP = "mask_decoder.transformer.layers.0.mlp.lin1.weight"
 _IOU = "mask_decoder.iou_prediction_head.layers.0.weight"
@@ -87,7 +89,7 @@ Sizes = Mapping[str, Sequence[int]]
 
 def is_tiny_vit(sizes: Sizes) -> bool:
     """Whether tensors are those of a SAM with a TinyViT, complete or not, by the name of the first."""
-    return _STEM in sizes
+    return STEM in sizes
 
 
 def _table(index: int) -> str:
@@ -110,7 +112,7 @@ def read_tiny_vit(sizes: Sizes) -> TinyVitShape:
         tables = [sizes[_table(i)] for i in range(1, STAGES)]
         found = TinyVitShape(
             image_size=1,
-            stem_kernel=sizes[_STEM][2],
+            stem_kernel=sizes[STEM][2],
             widths=(merging[0][1], *(each[0] for each in merging)),
             depths=tuple(_depth(sizes, i) for i in range(STAGES)),
             heads=(0, *(heads for heads, _ in tables)),
@@ -125,9 +127,26 @@ def read_tiny_vit(sizes: Sizes) -> TinyVitShape:
         if replace(found, image_size=known.image_size, decoder_heads=known.decoder_heads) == known:
             return known
     raise CheckpointError(
-        f"its tensors are a SAM with a TinyViT of no known kind ({', '.join(KINDS)}): widths {found.widths}, depths "
-        f"{found.depths}, heads {found.heads}, windows {found.windows}; is it a pruned one?"
+        f"its tensors are a SAM with a TinyViT of no known kind; is it a pruned one? known kinds, and what differs:"
+        f"{lines_of(_differences(found))}"
     )
+
+
+_NO_TENSOR_TELLS = ("image_size", "decoder_heads")
+
+
+def _differences(found: TinyVitShape) -> dict[str, str]:
+    """Kind to the sizes that it would need, the nearest first."""
+    names = [each.name for each in fields(found) if each.name not in _NO_TENSOR_TELLS]
+    other = {
+        kind: [
+            f"{name} {getattr(known, name)} in place of {getattr(found, name)}"
+            for name in names
+            if getattr(known, name) != getattr(found, name)
+        ]
+        for kind, known in KINDS.items()
+    }
+    return {kind: ", ".join(other[kind]) for kind in sorted(other, key=lambda kind: len(other[kind]))}
 
 
 def _depth(sizes: Sizes, stage: int) -> int:

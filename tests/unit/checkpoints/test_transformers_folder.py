@@ -54,8 +54,8 @@ def test_names_go_there_and_back() -> None:
 def test_what_a_configuration_cannot_say_is_refused(tmp_path: Path) -> None:
     whole = tiny_sam()
     for level, message in (
-        ("h50_m50", r"no word for a cut of heads.*--uniform --level h0_m70"),
-        ("h0_m50", r"one number of neurons for all blocks, here there are .*--uniform --level h0_m70"),
+        ("h50_m50", r"no word for a cut of heads.*uniformly \(mp.regular_level of h0_m70\)"),
+        ("h0_m50", r"one number of neurons for all blocks, here there are .*uniformly \(mp.regular_level of h0_m70\)"),
     ):
         plan = mp.plan(whole, level, "magnitude", protect=1)
         with pytest.raises(mp.MedcorePruneError, match=message):

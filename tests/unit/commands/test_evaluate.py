@@ -113,9 +113,29 @@ def test_each_data_set_is_marked_by_its_own_floors() -> None:
 
 
 def test_the_estimate_of_each_model_has_its_name(here: Path) -> None:
-    result = run("a.safetensors", "--against", "b.safetensors", "--data", "own=set")
+    words = ("a.safetensors", "--against", "b.safetensors", "--data", "own=set")
+    result = run(*words, "--verbose")
     assert "evaluation of a.safetensors: 2 passes" in result.output
     assert "evaluation of b.safetensors: 2 passes" in result.output
+    assert "passes" not in run(*words).output
+
+
+def test_size_and_time_stand_beside_the_figures(here: Path) -> None:
+    mp.save(mp.prune(tiny_sam(0), mp.make_plan(tiny_sam(0), "h50_m70")), "small.safetensors")
+    result = run("small.safetensors", "--against", "a.safetensors", "--data", "own=set", "--out", "out")
+    assert result.exit_code == 0, result.output
+    heading, _, *rows = result.stdout.splitlines()
+    assert heading.split()[-3:] == ["M", "params", "ms"]
+    cells = {name: next(row.split()[-2:] for row in rows if row.startswith(name)) for name in ("small", "a.", "floor")}
+    assert cells["floor"] == ["-", "-"]
+    assert cells["small"][0] == f"{mp.count(mp.load('small.safetensors')).params_m:.2f}"
+    assert cells["a."][0] == f"{mp.count(tiny_sam(0)).params_m:.2f}" != cells["small"][0]
+    assert all(float(ms) > 0 for _, ms in (cells["small"], cells["a."]))
+    # a file is the same each time: what is measured of a machine is not in it
+    text = (here / "out/summary.md").read_text()
+    assert "| HD95 px | M params |\n" in text
+    assert "measured now" in result.stdout
+    assert "measured now" not in text
 
 
 def test_an_empty_role_is_named(here: Path) -> None:

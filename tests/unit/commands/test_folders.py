@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from medcore_prune._support.errors import DataError
 from medcore_prune.commands.cli import cli
-from medcore_prune.commands.work.folders import Named, open_data, parse_data
+from medcore_prune.commands.work.folders import Named, open_data, parse_data, parse_named
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +65,20 @@ def test_boxes_are_named_or_lie_beside(here: Path, capsys: pytest.CaptureFixture
 def test_words_that_are_wrong(words: list[str], said: str) -> None:
     with pytest.raises(DataError, match=said):
         parse_data(words)
+
+
+def test_names_and_folders_in_order() -> None:
+    assert parse_named(["b=x/y", "a=z=1"]) == {"b": Path("x/y"), "a": Path("z=1")}
+
+
+@pytest.mark.parametrize("word", ["folder", "=folder", "name="])
+def test_words_without_name_or_folder(word: str) -> None:
+    with pytest.raises(DataError, match=f"^--data '{word}': expected NAME=DIR"):
+        parse_named([word])
+    with pytest.raises(DataError, match=f"^--results '{word}': expected NAME=DIR, for example phantoms=results"):
+        parse_named([word], "--results")
+
+
+def test_a_name_given_twice() -> None:
+    with pytest.raises(DataError, match="'a' is given twice"):
+        parse_named(["a=x", "a=y"])

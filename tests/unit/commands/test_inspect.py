@@ -94,4 +94,7 @@ def test_a_model_of_a_plug_ins_family(tmp_path: Path) -> None:
     finally:
         FAMILIES.unregister("SmallViT")
     result = CliRunner().invoke(cli, ["inspect", str(tmp_path / "small_vit.pth")])
-    assert "are of no known model family" in str(result.exception)
+    first, *families = str(result.exception).splitlines()
+    assert "are of no known model family; what is missing for each:" in first
+    assert families[0] == "  segment_anything: no image_encoder.patch_embed.proj.weight"
+    assert families[1].startswith("  tiny_vit: no image_encoder.patch_embed.seq.")

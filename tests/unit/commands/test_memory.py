@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+import click
 import pytest
+from click.testing import CliRunner
 from tiny import tiny_sam
 from torch import nn
 
 from medcore_prune._support.errors import MedcorePruneError
+from medcore_prune.commands.options import verbose_option
 from medcore_prune.commands.work import memory
 from medcore_prune.evaluation.estimates import Estimate
 from medcore_prune.models.switches import attention_of, is_checkpointing
@@ -46,8 +49,30 @@ def test_what_is_given_up_first(
     batch = memory.fit(estimate_of(model), 8, [model], trained)
     assert (batch, attention_of(model), is_checkpointing(model)) == chosen
     said = capsys.readouterr().err
-    assert f"work: 8 passes, {batch} at a time" in said
+    assert "passes" not in said
     assert ("note: memory is short" in said) == (attention_of(model) == "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds", "said"),
+    [
+        ([], None, ""),
+        ([], 4.9, ""),
+        ([], 130.0, "work: about 2 min 10 s\n"),
+        (["--verbose"], None, "work: 8 passes, 8 at a time, 90 bytes of memory (y 80 bytes, x 10 bytes)\n"),
+    ],
+)
+def test_what_is_said_beforehand(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], seconds: float | None, said: str
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda _device: None)
+
+    @click.command()
+    @verbose_option
+    def command() -> None:
+        memory.fit(lambda count: Estimate("work", 8, count, {"x": 10}, {"y": 10}, 0, seconds, "cpu", ()), 8, [])
+
+    assert CliRunner().invoke(command, words).output == said
 
 
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

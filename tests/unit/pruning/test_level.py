@@ -65,3 +65,33 @@ def test_named_levels() -> None:
     assert set(COMPARISON_LEVELS) < set(ONE_TIME_LEVELS)
     assert SEQUENTIAL_FIRST in ONE_TIME_LEVELS
     assert list(map(str, SEQUENTIAL_LEVELS)) == ["h60_m70", "h72_m84", "h84_m95"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("h50m70", "h50_m70"),
+        ("50_70", "h50_m70"),
+        ("heads 12.5 %, mlp 30 %", "h12.5_m30"),
+        ("50%", "h50_m50"),
+        (0.5, "h50_m50"),
+        ((0.5, 0.7), "h50_m70"),
+    ],
+)
+def test_what_is_nearly_a_level_says_which(given: object, meant: str) -> None:
+    with pytest.raises(BudgetError, match=f"; did you mean {meant}\\?$") as caught:
+        Level.parse(given)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert str(Level.parse(meant)) == meant
+
+
+@pytest.mark.parametrize("given", ["magnitude", None, True, "h150m20", "1_2_3", "", float("nan"), (0.5, "x")])
+def test_nothing_is_guessed_where_nothing_can_be_told(given: object) -> None:
+    with pytest.raises(BudgetError) as caught:
+        Level.parse(given)  # type: ignore[arg-type]
+    assert "did you mean" not in str(caught.value)
+
+
+def test_a_target_is_answered_by_what_makes_a_plan_of_it() -> None:
+    with pytest.raises(BudgetError, match=r"is no level: mp\.automatic_plan\(model, 'params=60%'\) divides it"):
+        Level.parse("params=60%")

@@ -15,14 +15,13 @@ from ....data.samples import subset_hash
 from ....data.splits.split import Split
 from ....evaluation.evaluate import macro_average
 from ....evaluation.intervals import INDICATIVE_BELOW, paired_difference
-from ....evaluation.latency import compare_latency
 from ....evaluation.metrics import TITLES
 from ....pruning.cost import count
-from ..evaluate import Measured, evaluate_all
+from ..evaluate import Measured
+from ..outputs.measured import evaluate_all, milliseconds
 from ..table import Table
 
 _WHOLE, _SMALL = "before", "after"
-_ROUNDS = 5
 _GRID, _TOLERANCE_PX = 256, 2.0
 
 
@@ -47,8 +46,7 @@ class Final:
         """Measure both: a row a figure, before and after, and the paired difference where there is one."""
         costs = {name: count(model) for name, model in self._models.items()}
         before, after = costs[_WHOLE], costs[_SMALL]
-        times = compare_latency(self._models, repeats=_ROUNDS)
-        whole_ms, small_ms = (times[name].median_ms for name in self._models)
+        whole_ms, small_ms = milliseconds(self._models).values()
         rows = [
             _share("encoder, M parameters", before.params_m, after.params_m, "{:.2f}"),
             _share("encoder, G FLOPs", before.flops_g, after.flops_g, "{:.2f}"),

@@ -7,7 +7,7 @@ import click
 from ...._support.errors import CheckpointError
 from ...._support.files import require_writable
 from ...._support.journal import Journal
-from ....checkpoints.transformers_folder import CONFIG, WEIGHTS, save_transformers
+from ....checkpoints.transformers_folder import CONFIG, WEIGHTS, NotUniformError, save_transformers
 from ....models.families import blocks_of
 from ..inputs import read_model
 from .existing import Results
@@ -23,7 +23,10 @@ def run(model: str | None, out: Path, overwrite: bool) -> None:
     if results.done(command="export transformers", read=[model]):
         return
     with results.writing():
-        save_transformers(loaded, out)
+        try:
+            save_transformers(loaded, out)
+        except NotUniformError as error:
+            raise CheckpointError(f"{error}: prune --uniform --level h0_m70 cuts so") from error
     neurons = blocks_of(loaded)[0].neurons
     blocks = len(blocks_of(loaded))
     click.echo(f"{blocks} blocks of {neurons} neurons; images are prepared as MedSAM's, not by SamProcessor")

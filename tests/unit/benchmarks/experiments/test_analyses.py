@@ -1,5 +1,7 @@
 """Sampling units and correlating ranks."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from medcore_prune.benchmarks.experiments.analyses import (
     stability,
 )
 from medcore_prune.benchmarks.report.comparison import agreement_grid
-from medcore_prune.benchmarks.runner.experiment import calibrated
+from medcore_prune.benchmarks.runner.experiment import Draws
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.runner.methods import choose_methods
 from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
@@ -90,7 +92,11 @@ def test_early_scores_are_those_of_the_first_samples_and_leave_one_calibration(
     store, methods = ResultStore(tmp_path), choose_methods(settings)
     found = early_scores(methods, inputs, store, settings)
     needs = frozenset[Need]().union(*(method.needs for method in methods))
-    whole = calibrated(inputs, store, settings, needs)[0]
+    draws = Draws(inputs, store, settings, needs)
+    whole = draws[0]
+    # known by the samples that it says itself, before it is collected
+    said = {name: whole.samples(name) for name in whole.datasets}
+    assert draws.digest(0) == hashlib.sha256(json.dumps(said).encode()).hexdigest()
     files = list((tmp_path / "calibration").rglob("*.safetensors"))
     # as many as if nothing had been looked at on the way: kinds and data sets
     assert len(files) == len(whole.parts)

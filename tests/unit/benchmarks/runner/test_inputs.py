@@ -3,18 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 from pocket_pair import SIZE, write_pair
 
+from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.benchmarks.runner.inputs import load_inputs, load_models
 from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.checkpoints.pruned import save
 from medcore_prune.checkpoints.sam import load_checkpoint
 from medcore_prune.commands.cli import cli
 from medcore_prune.models.families import geometry_of
+from medcore_prune.models.fingerprint import model_hash
 from medcore_prune.models.pairs import require_aligned
 from medcore_prune.pruning.planning import make_plan
 from medcore_prune.pruning.surgery import lineage_of, prune
+from medcore_prune.zoo import pocket
+
+PAIR = ("adapted", "reference")
 
 
 def test_a_cut_model_is_compared_with_its_whole_reference_cut_likewise(tmp_path: Path) -> None:
@@ -22,7 +28,7 @@ def test_a_cut_model_is_compared_with_its_whole_reference_cut_likewise(tmp_path:
     whole = load_checkpoint(tmp_path / "adapted.pth")
     plan = make_plan(whole, "h25_m50")
     save(prune(whole, plan), tmp_path / "small.safetensors")
-    settings = Settings(tmp_path, adapted=tmp_path / "small.safetensors", reference=tmp_path / "reference.pth")
+    settings = Settings(tmp_path, adapted=f"{tmp_path}/small.safetensors", reference=f"{tmp_path}/reference.pth")
     adapted, reference = load_models(settings)
     assert reference is not None
     require_aligned(adapted, reference)
@@ -52,3 +58,19 @@ def test_so_it_is_for_drawn_images() -> None:
     assert {len(samples) for samples in usual.validation.values()} == {COUNTS["default"].validation}
     assert {len(samples) for samples in few.validation.values()} == {3}
     assert {len(samples) for samples in few.train.values()} == {COUNTS["default"].training}
+
+
+def test_built_in_models_are_named_by_words(tmp_path: Path) -> None:
+    for words in ({}, {"reference": "pocket"}, {"adapted": "pocket"}, {"adapted": "pocket", "reference": "pocket"}):
+        adapted, reference = load_models(Settings(tmp_path, **words))
+        assert reference is not None
+        assert (model_hash(adapted), model_hash(reference)) == tuple(map(model_hash, map(pocket, PAIR)))
+    write_pair(tmp_path)
+    with pytest.raises(MedcorePruneError, match="give --adapted FILE"):
+        load_models(Settings(tmp_path, reference=f"{tmp_path}/reference.pth"))
+    # the built-in one at the model's own input side
+    adapted, reference = load_models(Settings(tmp_path, adapted=f"{tmp_path}/adapted.pth", reference="pocket"))
+    assert reference is not None
+    assert model_hash(reference) == model_hash(pocket("reference", image_size=SIZE))
+    _, none = load_models(Settings(tmp_path, adapted=f"{tmp_path}/adapted.pth"))
+    assert none is None

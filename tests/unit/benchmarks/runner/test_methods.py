@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from medcore_prune._support.errors import MedcorePruneError, RegistryError
+from medcore_prune._support.errors import RegistryError, UnreadableError
 from medcore_prune._support.registry import code_of
 from medcore_prune.benchmarks.runner import methods
 from medcore_prune.benchmarks.runner.evaluate import duration
-from medcore_prune.benchmarks.runner.methods import choose_methods, require_reference
+from medcore_prune.benchmarks.runner.methods import choose_methods, require_reference, without_reference
 from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.scoring.registry import criteria
 
@@ -51,8 +51,16 @@ def test_an_unknown_method_is_named_with_the_nearest() -> None:
 def test_methods_that_need_a_reference_are_refused_without_one() -> None:
     chosen = choose_methods(_settings(methods=("random", "zero_fisher", "medcore")))
     require_reference(chosen, True)
-    with pytest.raises(MedcorePruneError, match=r"medcore .*give --reference PATH, or --methods random,zero_fisher"):
+    said = r"medcore compares .*give --reference FILE \(pocket for .*\), or --methods random,zero_fisher"
+    with pytest.raises(UnreadableError, match=said):
         require_reference(chosen, False)
+    with pytest.raises(UnreadableError, match="or a method that reads none, such as zero_fisher"):
+        require_reference(chosen[-1:], False)
+
+
+def test_methods_that_need_no_reference_stay() -> None:
+    chosen = choose_methods(_settings(methods=("random", "zero_fisher", "directional", "medcore")))
+    assert [method.name for method in without_reference(chosen)] == ["random", "zero_fisher"]
 
 
 def test_durations_are_read_easily() -> None:

@@ -1,5 +1,6 @@
 """Each known layout, on a tiny folder of its own."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,15 +122,45 @@ def test_label_maps_give_a_sample_a_label(tmp_path, save, picture, square, image
     assert [sample.box for sample in samples][1:] == [(0.0, 0.0, 3.0, 3.0), (5.0, 4.0, 8.0, 7.0)]
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (["masks"], "plain: no images/"),
+        (["imgs"], "plain: no masks/"),
+        (["Labels"], "plain: no images/"),
+        (["gts"], "medsam_npy: no imgs/"),
+        (["Original"], "cvc_clinicdb: no Ground Truth/"),
+        (["HAM10000_images_part_1"], "ham10000: no HAM10000_segmentations_*/"),
+        (["ISIC2018_Task1-2_Training_Input"], "isic2018: no *_GroundTruth/"),
+        (["ISIC2018_Task1_Training_GroundTruth"], "isic2018: no *_Input/ or *_Data/"),
+        (["Train", "val"], "parts: no test/"),
+        (["photos"], "plain: no images/, no masks/"),
+    ],
+)
+def test_the_likeliest_layout_comes_first_with_what_is_missing(tmp_path: Path, there: list[str], said: str) -> None:
+    for name in there:
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match="recognised no layout") as caught:
+        detect(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[1].startswith(f"  {said} (")
+    assert len(lines) <= 7
+
+
 def test_unknown_layouts_and_folders(tmp_path):
-    with pytest.raises(DataError, match=r"the folder is empty; known layouts are .*busi: .*plain: "):
+    with pytest.raises(DataError, match="the folder is empty; known layouts are") as caught:
         folder(tmp_path)
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == list(LAYOUTS)
     (tmp_path / "images").mkdir()
-    with pytest.raises(
-        DataError,
-        match=r"no layout in images/; likeliest plain \(.*\) without masks/ or .*; others are",
-    ):
+    with pytest.raises(DataError, match=r"no layout in images/; the likeliest, and what is missing:") as caught:
         folder(tmp_path)
+    plain, *further = str(caught.value).splitlines()[1:]
+    assert plain == "  plain: no masks/ (images/ and masks/ with equal stems)"
+    assert "  instances: no instances/ (" in "\n".join(further)
+    assert "  nifti: no labels/ (" in "\n".join(further)
+    # recognised by the same as nifti, and by nothing at all
+    assert not any(line.startswith(("  nifti_", "  kvasir_seg:")) for line in further)
+    assert re.search("^  others, by name: .*kvasir_seg", further[-1])
     (tmp_path / "images").rmdir()
     with pytest.raises(
         DataError, match=r"unknown layout 'kvasir': did you mean 'kvasir_seg'\? available are auto, nifti"

@@ -1,0 +1,99 @@
+"""How good what a command made is: on validation images, beside answers that use no model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from ....data.samples import SampleSet, at_most
+from ....evaluation.evaluate import macro_average
+from ....evaluation.floors import FLOORS
+from ....evaluation.metrics import TITLES
+from ..table import Table
+from .measured import evaluate_all
+
+METRICS = ("dice", "bf1")
+GRID, TOLERANCE_PX = 256, 2.0
+"""What `medcore-prune evaluate` compares masks on by default."""
+_FLOORS = {"ellipse": "the ellipse in the box", "box": "the filled box"}
+assert set(_FLOORS) == set(FLOORS)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Macro averages over data sets of models and floors on the same validation images.
+
+    Attributes:
+        images: How many of each data set.
+        of: How many each data set has.
+        means: Name of a model to `METRICS`.
+        floors: Name in `FLOORS` to `METRICS`.
+        notes: What is to be said of the images.
+    """
+
+    images: Mapping[str, int]
+    of: Mapping[str, int]
+    means: Mapping[str, Mapping[str, float]]
+    floors: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        """Say which images, as `18 validation images`, and of how many where they are not all."""
+        count, all_of = sum(self.images.values()), sum(self.of.values())
+        number = str(count) if count == all_of else f"{count} of {all_of}"
+        return f"{number} validation image{'s' * (all_of != 1)}"
+
+    def table(self) -> Table:
+        """Models and floors, a row each."""
+        rows = {**self.means, **{_FLOORS[name]: self.floors[name] for name in _FLOORS}}
+        cells = [[name, *(f"{values[metric]:.4f}" for metric in METRICS)] for name, values in rows.items()]
+        return Table([self.what, *(TITLES[metric] for metric in METRICS)], cells)
+
+    def below(self, model: str) -> str:
+        """Say in which figures a model is no better than a floor, and than which; "" where it is in all."""
+        said = []
+        for metric in METRICS:
+            best = max(_FLOORS, key=lambda name: self.floors[name][metric])
+            # NaN is above nothing
+            if not self.means[model][metric] > self.floors[best][metric]:
+                said.append(f"{TITLES[metric]}: {_FLOORS[best]}")
+        return "; ".join(said)
+
+    def record(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        floors = {name: dict(values) for name, values in self.floors.items()}
+        models = {name: dict(values) for name, values in self.means.items()}
+        return {"images": dict(self.images), "models": models, "floors": floors}
+
+
+def judge(
+    models: Mapping[str, nn.Module], validation: Mapping[str, SampleSet], at_a_time: int, most: int | None = None
+) -> Judged | None:
+    """Evaluate models on validation images, at most so many of each data set; None where there are none.
+
+    Args:
+        models: By the name that tables show.
+        validation: Data set to its validation images, which no model was trained on.
+        at_a_time: Images a forward pass.
+        most: Images of each set, all by default.
+    """
+    sets = {name: samples for name, samples in validation.items() if len(samples)}
+    if not sets:
+        return None
+    chosen = {name: samples if most is None else at_most(samples, most) for name, samples in sets.items()}
+    notes: list[str] = []
+    tables = evaluate_all(models, chosen, GRID, TOLERANCE_PX, dict.fromkeys(models, at_a_time), notes)
+    floors = {name: _means(tables[f"floor: {name}"]) for name in FLOORS}
+    means = {name: _means(tables[name]) for name in models}
+    return Judged(_counts(chosen), _counts(sets), means, floors, tuple(notes))
+
+
+def _counts(sets: Mapping[str, SampleSet]) -> dict[str, int]:
+    return {name: len(samples) for name, samples in sets.items()}
+
+
+def _means(table: pd.DataFrame) -> dict[str, float]:
+    return {str(name): float(value) for name, value in macro_average(table, METRICS).items()}
