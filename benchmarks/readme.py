@@ -12,6 +12,7 @@ from .._support.errors import MedcorePruneError
 from .._support.files import write_text_atomic
 from ..commands.cli import COMMANDS as TOOL
 from ..evaluation.evaluate import macro_average
+from ..evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from .cli import COMMANDS as BENCH
 from .experiments.claims import CLAIMS
 from .report.listing import criteria, methods
@@ -19,9 +20,12 @@ from .report.tables import Grid
 from .speed.int8 import FLOAT, RECIPES
 
 PAGES: Mapping[str, tuple[str, ...]] = {
-    "README.md": ("lite_medsam", "commands", "claims", "methods"),
+    "README.md": ("before_after", "claims"),
     "docs/compress.md": ("workflow",),
     "docs/laptop.md": ("int8",),
+    "docs/lite_medsam.md": ("lite_medsam",),
+    "docs/methods.md": ("methods",),
+    "docs/tool.md": ("commands",),
 }
 """The blocks of each page, by its place under the project's root."""
 
@@ -52,19 +56,74 @@ def claims(results: Path) -> Grid:
     return Grid("The paper's claims, measured here", ["claim", *found], rows, left=1 + len(found))
 
 
-def lite_medsam(results: Path) -> Grid:
-    """Size, time and contour of LiteMedSAM before and after, where it was evaluated and timed."""
+BEFORE, ALIKE, RUNTIME = "adapted unpruned", "adapted unpruned, recovered alike", "ONNX Runtime"
+SHOWN = {
+    BEFORE: "before: LiteMedSAM, fine-tuned on polyps",
+    "uniform -53 %": "after: half of it gone, *corrected* without labels",
+    "uniform -53 %, recovered": "after: then *recovered*, trained with labels",
+    "floor: ellipse": "*floor*: the ellipse in the box, no network",
+}
+"""The rows of README's first table, by the model's name in the stored results, and what they are called there."""
+
+
+def _lite_medsam_files(results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what every image scored, and the times on one thread by model and runtime."""
     place = results / "lite_medsam"
     images, times = (pd.read_csv(place / name) for name in ("corrected/images.csv", "latency/latency.csv"))
-    times = times[times["threads"] == 1].set_index(["model", "runtime"])
+    return images, times[times["threads"] == 1].set_index(["model", "runtime"])
+
+
+def before_after(results: Path) -> Grid:
+    """What a cut takes and leaves, in one look: LiteMedSAM whole, halved, and halved and trained, over a floor."""
+    images, times = _lite_medsam_files(results)
+    of = {str(name): table for name, table in images.groupby("model")}
+    rows = []
+    for name, title in SHOWN.items():
+        means = macro_average(of[name])
+        cells = ["–", "–"]
+        if not name.startswith("floor"):
+            # a training changes no size
+            cost: Any = times.loc[(name.partition(",")[0], RUNTIME)]
+            cells = [f"{cost['encoder_params'] / 1e6:.2f} M", f"{cost['encoder_median_ms']:.0f}"]
+        compared = name != BEFORE and not name.startswith("floor")
+        change = paired_difference(of[name], of[BEFORE], "bf1") if compared else None
+        shown = f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})" if change else "–"
+        rows.append([title, *cells, f"{means['dice']:.3f}", f"{means['bf1']:.3f}", shown])
+    heads = ["", "encoder parameters", "ms", "Dice", "Boundary F1", "change of Boundary F1 (95 % interval)"]
+    return Grid("Before and after", heads, rows, [_measured_on(of), _on_a_gpu(results)])
+
+
+def _measured_on(of: Mapping[str, pd.DataFrame]) -> str:
+    whole, alike = of[BEFORE], macro_average(of[ALIKE])
+    groups = int(whole.groupby("dataset")["group"].nunique().min())
+    few = f"; with {groups} groups of images in the smaller set the intervals are indicative only"
+    return (
+        f"Real polyps, {whole['name'].nunique()} test images of {whole['dataset'].nunique()} sets"
+        f"{few if groups < INDICATIVE_BELOW else ''}. Milliseconds: the encoder under ONNX Runtime, one image, one CPU "
+        f"thread. The whole model, trained for as long as the recovered one, has Boundary F1 {alike['bf1']:.3f}."
+    )
+
+
+def _on_a_gpu(results: Path) -> str:
+    run = _read(results / "speed" / "workflow_vit_b_h100.json")
+    whole, cut = (run["latency_ms"][level] for level in ("whole", "h50_m70"))
+    return (
+        f"On a GPU: the encoder of SAM ViT-B at {run['image_size']} px takes {cut:.0f} ms in place of {whole:.0f} "
+        f"with half of its heads and 70 % of its neurons gone ({run['device']}; random weights, so time alone)."
+    )
+
+
+def lite_medsam(results: Path) -> Grid:
+    """Size, time and contour of LiteMedSAM before and after, where it was evaluated and timed."""
+    images, times = _lite_medsam_files(results)
     # a training changes no size: "x, recovered" takes the time of "x"
     sized = {name: name.partition(",")[0] for name in dict.fromkeys(images["model"])}
     known = set(times.index.get_level_values("model"))
     rows = []
     for name, of in ((name, of) for name, of in sized.items() if of in known):
         means = macro_average(images[images["model"] == name])
-        by = {runtime: times.loc[(of, runtime)] for runtime in ("ONNX Runtime", "ONNX Runtime int8")}
-        cells = [f"{by['ONNX Runtime']['encoder_params'] / 1e6:.2f}"]
+        by = {runtime: times.loc[(of, runtime)] for runtime in (RUNTIME, f"{RUNTIME} int8")}
+        cells = [f"{by[RUNTIME]['encoder_params'] / 1e6:.2f}"]
         cells += [f"{of['encoder_median_ms']:.0f}" for of in by.values()]
         rows.append([name, *cells, *(f"{means[metric]:.3f}" for metric in ("dice", "bf1")), f"{means['hd95_px']:.1f}"])
     heads = ["model", "encoder, M params", "ms", "ms, int8", "Dice", "Boundary F1", "HD95 px"]
@@ -148,6 +207,7 @@ def _read(path: Path) -> Any:
 BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "commands": lambda _: commands().markdown(),
     "claims": lambda results: claims(results).markdown(),
+    "before_after": lambda results: before_after(results).markdown(),
     "lite_medsam": lambda results: lite_medsam(results).markdown(),
     "methods": lambda _: f"{methods().markdown().strip()}\n\n{criteria().markdown()}",
     "workflow": lambda results: "\n\n".join(grid.markdown().strip() for grid in workflow(results)),

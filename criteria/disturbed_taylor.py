@@ -12,7 +12,7 @@ from ..calibration.layer_gradients import LayerBatch, watching
 from ..models.families import geometry_of
 from ..models.groups import StructuredGroup
 from ..models.precision import exactly
-from ..models.protocol import embed
+from ..models.protocol import embed, of_neck
 from ..scoring.criterion import Criterion
 from ..scoring.registry import register_criterion
 from .taylor import taylor_scores
@@ -63,7 +63,7 @@ class DisturbedTaylor(Criterion):
         noise = torch.Generator().manual_seed(self.inputs.seed % 2**63)
         for names, images in self._batches():
             with watching(self.model, layers, consume) as watch:
-                embedding = embed(self.model, images)
+                embedding = of_neck(self.model, embed(self.model, images))
                 drawn = torch.randn(embedding.shape, generator=noise, dtype=embedding.dtype).to(embedding.device)
                 loss = (embedding - (embedding.detach() + NOISE_STD * drawn)).square().flatten(1).mean(1)
                 watch.backward([loss], names)

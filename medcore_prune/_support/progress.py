@@ -1,12 +1,12 @@
 """Progress with time left: a bar in a terminal and in a notebook, plain lines now and then in a log file."""
 
+import html
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from types import FrameType
 from typing import TypeVar
 
@@ -59,17 +59,23 @@ T = TypeVar("T")
 _LINE_EVERY_S = 30.0
 _LINES = 20
 """About as many lines as long work writes, so that a log stays short; none within `_LINE_EVERY_S` of the last."""
+_SHOWN_EVERY_S = 0.2
+"""Seconds between two states of a notebook's bar, each of which is a message to the browser."""
 
 
 def track(items: Iterable[T], label: str, *, total: int, done: int = 0, show: bool = True) -> Iterator[T]:
-    """Yield `items` while showing on standard error how far they are: of `total`, `done` in an earlier run.
+    """Yield `items` while showing how far they are: of `total`, `done` in an earlier run.
+
+    On standard error; in a notebook as one output of the cell, which is replaced in place and stays when it is saved.
 
     An interrupt that fell before and was lost is raised.
     """
     items = _interruptible(items)
     if not show:
         yield from items
-    elif _shows_bars():
+    elif (console := Console(stderr=True)).is_jupyter:
+        yield from _output(items, label, total, done)
+    elif sys.stderr.isatty() and not console.is_dumb_terminal:
         yield from _bar(items, label, total, done)
     else:
         yield from _lines(items, label, total, done)
@@ -79,14 +85,6 @@ def _interruptible(items: Iterable[T]) -> Iterator[T]:
     for item in items:
         yield item
         raise_lost()
-
-
-def _shows_bars() -> bool:
-    console = Console(stderr=True)
-    if console.is_jupyter:
-        # without these rich could only warn that they are missing
-        return find_spec("ipywidgets") is not None
-    return sys.stderr.isatty() and not console.is_dumb_terminal
 
 
 def _bar(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
@@ -103,6 +101,30 @@ def _bar(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
         for item in items:
             yield item
             progress.advance(task)
+
+
+def _output(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
+    # a display of the kernel's own: rich's and tqdm's bars are widgets, which not every notebook has and none can save
+    from IPython.display import display
+
+    start = last = time.monotonic()
+    count, handle = 0, display(_shown(label, total, done, ""), raw=True, display_id=True)
+    try:
+        for item in items:
+            yield item
+            count, now = count + 1, time.monotonic()
+            if now - last >= _SHOWN_EVERY_S:
+                last, left_s = now, (now - start) / count * max(0, total - done - count)
+                handle.update(_shown(label, total, done + count, f"about {duration(left_s)} left"), raw=True)
+    finally:
+        handle.update(_shown(label, total, done + count, f"took {duration(time.monotonic() - start)}"), raw=True)
+
+
+def _shown(label: str, total: int, done: int, remark: str) -> dict[str, str]:
+    """A bar with words for a browser, the words alone for what shows no HTML."""
+    words = f"{label}: {done} of {total}" + f", {remark}" * bool(remark)
+    bar = f'<progress max="{max(total, 1)}" value="{done}"></progress>'
+    return {"text/plain": words, "text/html": f"{bar} {html.escape(words)}"}
 
 
 def _lines(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:

@@ -64,6 +64,14 @@ class Entry(Generic[T]):
         return str(getattr(self.value, "cost", "free"))
 
 
+def _same_cell_again(taken: Entry[Any], declared: object) -> bool:
+    """Whether a definition in a session without a file, as a notebook's, is run again: the newer one counts."""
+    both = (taken.declared, declared)
+    in_session = all(getattr(each, "__module__", "") == "__main__" for each in both) and taken.origin == USER
+    names = {getattr(each, "__qualname__", None) for each in both}
+    return in_session and len(names) == 1 and None not in names and not hasattr(sys.modules["__main__"], "__file__")
+
+
 class Registry(Generic[T]):
     """Names to values; built-in modules and entry points are imported at the first look-up.
 
@@ -99,7 +107,8 @@ class Registry(Generic[T]):
     ) -> Callable[[V], V]:
         """Return a decorator that registers what it decorates, and hands it back unchanged.
 
-        `source` says where the method comes from; `prepare` is used in place of the registry's own.
+        `source` says where the method comes from; `prepare` is used in place of the registry's own. A name that is
+        taken is refused, but for the same function or class in a session without a file: a notebook's cell run again.
         """
 
         def decorate(declared: V) -> V:
@@ -115,7 +124,7 @@ class Registry(Generic[T]):
         if not built_in:
             # so that a clash is the newcomer's error, whoever comes first
             self._load_built_in()
-        if name in self._entries:
+        if name in self._entries and not _same_cell_again(self._entries[name], declared):
             taken = self._entries[name]
             raise RegistryError(
                 f"{self.kind} name {name!r} is taken ({taken.origin}): choose another; taken are {self._listing()}"

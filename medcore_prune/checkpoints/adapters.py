@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from .._support.errors import CheckpointError
+from ..models.sam_shape import is_hq
 
 _LORA_A = re.compile(r"^(?P<layer>.+)\.lora_A(?P<rest>(?:\.\w+)?(?:\.weight)?)$")
 _ADAPTER = re.compile(r"(?i)lora|adapter|prompt_generator|magnitude_vector|\.linear_[ab]_|\.w_[ab]_")
@@ -78,10 +79,11 @@ def _alpha(layer: str, name: str, state: Mapping[str, Tensor], beside: Mapping[s
 
 def refuse_more(state: Mapping[str, Tensor], path: Path) -> None:
     """Refuse adapters and decoders that a SAM has not, by a name that is there."""
-    if hq := next((name for name in state if _HQ.match(name)), None):
+    hq = next((name for name in state if _HQ.match(name)), None)
+    if hq and not is_hq({name: tuple(value.shape) for name, value in state.items()}):
         raise CheckpointError(
-            f"{path}: {hq} is of SAM-HQ, whose mask decoder adds to each mask what this package does not run: its "
-            "image encoder and all else are those of the SAM that it was trained from, so give that SAM's checkpoint"
+            f"{path}: {hq} is of SAM-HQ in a form that is not read, such as Light HQ-SAM, or transformers' SamHQModel: "
+            "give a published sam_hq_vit_b.pth, _l or _h, or the SAM that it was trained from"
         )
     if adapter := next((name for name in state if _ADAPTER.search(name)), None):
         raise CheckpointError(

@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 
 from .._support.errors import BudgetError, CheckpointError
 from .._support.files import parse_json
-from .._support.records import Record, RecordError, Whole, matching, within
+from .._support.records import Record, RecordError, matching
 from .._support.tensor_file import TensorFile
-from ..models.sam_shape import SHAPES, SamShape, whole_sizes
+from ..models.sam_shape import SHAPES, stored_shape, whole_sizes
 from ..pruning.plan import Plan, sizes_before
 
 FORMAT = "medcore_prune.model/1"
@@ -70,23 +70,6 @@ class _Content(Record, format=FORMAT):
 
 
 @dataclass(frozen=True)
-class _Shape(Record, closed=True):
-    """The sizes of a SAM, each far below what a damaged or hostile header could ask for."""
-
-    image_size: Annotated[int, within(1, 1 << 14, whole=True)]
-    patch_size: Annotated[int, within(1, 1 << 10, whole=True)]
-    embed_dim: Annotated[int, within(1, 1 << 14, whole=True)]
-    depth: Annotated[int, within(1, 1 << 8, whole=True)]
-    num_heads: Annotated[int, within(1, 1 << 10, whole=True)]
-    global_blocks: tuple[Whole, ...]
-    window: Annotated[int, within(1, 1 << 10, whole=True)]
-    out_channels: Annotated[int, within(1, 1 << 13, whole=True)]
-    decoder_heads: Annotated[int, within(1, 1 << 8, whole=True)]
-    decoder_mlp_dim: Annotated[int, within(1, 1 << 16, whole=True)]
-    iou_hidden_dim: Annotated[int, within(1, 1 << 14, whole=True)]
-
-
-@dataclass(frozen=True)
 class PrunedHeader:
     """What a file says about its model.
 
@@ -127,7 +110,7 @@ class PrunedHeader:
         """
         content = _content(path, metadata)
         try:
-            shape = _shape(content.shape) if is_sam_kind(content.kind) and content.shape is not None else None
+            shape = stored_shape(content.shape) if is_sam_kind(content.kind) and content.shape is not None else None
             plan = Plan.from_json(json.dumps(content.plan))
         except BudgetError as error:
             raise CheckpointError(f"{path}: the header names a model that cannot be: {error}") from error
@@ -205,16 +188,3 @@ def _check_format(path: str | Path, content: Any) -> None:
     if name == FORMAT.partition("/")[0] and number.isdecimal():
         raise CheckpointError(f"{path}: format {found}, this version reads {FORMAT}: upgrade medcore-prune to read it")
     raise CheckpointError(f"{path}: format {found!r}, expected {FORMAT!r}")
-
-
-def _shape(fields: Mapping[str, Any]) -> SamShape:
-    """Check sizes before anything is built from them."""
-    try:
-        sizes = _Shape.of(fields, "the shape")
-    except RecordError as error:
-        raise BudgetError(f"expected the sizes of a SAM: {error}") from error
-    if not all(0 <= block < sizes.depth for block in sizes.global_blocks):
-        raise BudgetError(f"global_blocks is {str(sizes.global_blocks)[:60]}, expected numbers of blocks")
-    if sizes.image_size % sizes.patch_size or sizes.embed_dim % sizes.num_heads:
-        raise BudgetError("the patch does not divide the image size, or the heads do not divide embed_dim")
-    return SamShape(**vars(sizes))

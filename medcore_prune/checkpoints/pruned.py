@@ -189,7 +189,8 @@ def protocol_of(model: nn.Module) -> dict[str, Any]:
     if not hasattr(model, "prompt_encoder") or not all(hasattr(model, name) for name in PIXEL_SCALE):
         return {}
     own: dict[str, list[float]] = {name: model.get_buffer(name).flatten().tolist() for name in PIXEL_SCALE}
-    return {**PROTOCOL, **(PADDED if geometry_of(model).padded else {}), **own}
+    of_family: Mapping[str, Any] = getattr(family_of(model), "protocol", {})
+    return {**PROTOCOL, **(PADDED if geometry_of(model).padded else {}), **of_family, **own}
 
 
 def _whole(family: BuildingFamily, shape: Mapping[str, Any], device: str = "meta") -> nn.Module:

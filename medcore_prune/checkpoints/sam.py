@@ -22,7 +22,8 @@ from ..models.calls.call import on_models
 from ..models.families import FAMILIES, build_model, building_families, family_of_kind, require_image_size
 from ..models.family import BuildingFamily
 from ..models.pairs import remember_place
-from ..models.sam_shape import PATCHES, SHAPES, SamShape, is_sam, kind_of, read_shape, require_kind, tokens_side
+from ..models.sam_hq.family import build_sam_hq
+from ..models.sam_shape import PATCHES, SHAPES, SamShape, is_hq, is_sam, kind_of, read_shape, require_kind, tokens_side
 from ..models.segment_anything import SegmentAnythingFamily, build_sam, fill_sam, resizes
 from ..models.switches import set_attention
 from ..models.tiny_vit.family import TinyVitFamily
@@ -136,7 +137,8 @@ def load_sam(
         attention: How attention is computed, see `set_attention`: `"sdpa"` takes less memory.
 
     Returns:
-        A segment-anything `Sam` in evaluation mode, with a TinyViT as encoder for LiteMedSAM and MobileSAM.
+        A segment-anything `Sam` in evaluation mode, with a TinyViT as encoder for LiteMedSAM and MobileSAM, and
+        SAM-HQ's decoder where the file has it.
 
     Raises:
         MedcorePruneError: Unknown kind or attention, an image size that does not fit, or a device that cannot be used.
@@ -159,7 +161,8 @@ def load_sam(
         remember_place(model, path)
         return model
     shape = _shape_for(kind, state, path)  # type: ignore[arg-type]
-    model = set_attention(build_sam(shape, device, image_size, seed), attention)
+    built = build_sam_hq if is_hq(_sizes(state)) else build_sam
+    model = set_attention(built(shape, device, image_size, seed), attention)
     try:
         named = kind if isinstance(kind, str) else kind_of(shape)
         fill_sam(model, state, named, resize=resizes(_sizes(state), shape, image_size))

@@ -285,7 +285,7 @@ def seconds_per_image(model: nn.Module) -> float:
     encoder = sum(macs * rates[kind] for macs, kind in zip(inside, kinds, strict=True))
     encoder += around * sum(rates.values()) / len(rates)
     last = blocks[-1].tokens_side
-    embedding = torch.randn((1, geometry.out_channels, last, last)).to(first)
+    embedding = torch.randn((1, geometry.out_channels + geometry.beside_channels, last, last)).to(first)
     box = torch.tensor([[0.25, 0.25, 0.5, 0.5]], device=first.device) * geometry.image_size
     return encoder + _seconds(decode, model, embedding, box)
 

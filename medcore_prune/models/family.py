@@ -192,6 +192,7 @@ class Geometry:
         out_channels: Channels that the neck hands to the mask decoder; 0 where there is no neck.
         prefix_tokens: Class and register tokens, which are beside those of the image.
         padded: Whether images keep their aspect and are padded, rather than stretched, to the input.
+        beside_channels: Channels of an embedding after the neck's, which the mask decoder reads too.
     """
 
     image_size: int
@@ -201,6 +202,7 @@ class Geometry:
     # not shown, for hashes of models are made from what is
     prefix_tokens: int = field(default=0, repr=False)
     padded: bool = field(default=False, repr=False)
+    beside_channels: int = field(default=0, repr=False)
 
     @property
     def frame(self) -> Frame:

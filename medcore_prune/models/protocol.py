@@ -39,6 +39,12 @@ def embed(model: nn.Module, images: Tensor) -> Tensor:
     return embedding
 
 
+def of_neck(model: nn.Module, embeddings: Tensor) -> Tensor:
+    """Leave out what embeddings hold beside the neck's channels, whose size is that of a stream inside the encoder."""
+    beside = geometry_of(model).beside_channels
+    return embeddings[:, :-beside] if beside else embeddings
+
+
 def decode(model: nn.Module, embeddings: Tensor, boxes: Tensor) -> Tensor:
     """Run prompt encoder and mask decoder with one box an image.
 

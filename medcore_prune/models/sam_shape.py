@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Annotated, Any
 
-from .._support.errors import CheckpointError, MedcorePruneError
+from .._support.errors import BudgetError, CheckpointError, MedcorePruneError
+from .._support.records import Record, RecordError, Whole, within
 from .._support.words import lines_of
 
 
@@ -34,6 +36,23 @@ class SamShape:
     iou_hidden_dim: int = 256
 
 
+@dataclass(frozen=True)
+class _StoredShape(Record, closed=True):
+    """The sizes of a SAM, each far below what a damaged or hostile header could ask for."""
+
+    image_size: Annotated[int, within(1, 1 << 14, whole=True)]
+    patch_size: Annotated[int, within(1, 1 << 10, whole=True)]
+    embed_dim: Annotated[int, within(1, 1 << 14, whole=True)]
+    depth: Annotated[int, within(1, 1 << 8, whole=True)]
+    num_heads: Annotated[int, within(1, 1 << 10, whole=True)]
+    global_blocks: tuple[Whole, ...]
+    window: Annotated[int, within(1, 1 << 10, whole=True)]
+    out_channels: Annotated[int, within(1, 1 << 13, whole=True)]
+    decoder_heads: Annotated[int, within(1, 1 << 8, whole=True)]
+    decoder_mlp_dim: Annotated[int, within(1, 1 << 16, whole=True)]
+    iou_hidden_dim: Annotated[int, within(1, 1 << 14, whole=True)]
+
+
 SHAPES: dict[str, SamShape] = {
     "vit_b": SamShape(1024, 16, 768, 12, 12, (2, 5, 8, 11), 14),
     "vit_l": SamShape(1024, 16, 1024, 24, 16, (5, 11, 17, 23), 14),
@@ -54,6 +73,19 @@ def require_kind(kind: str) -> SamShape:
 def whole_sizes(shape: SamShape) -> list[tuple[int, int]]:
     """Heads and neurons of every block of an unpruned model of a shape."""
     return [(shape.num_heads, _MLP_RATIO * shape.embed_dim)] * shape.depth
+
+
+def stored_shape(fields: Mapping[str, Any]) -> SamShape:
+    """Read the sizes that a file states, each checked before anything is built from them; else a `BudgetError`."""
+    try:
+        sizes = _StoredShape.of(fields, "the shape")
+    except RecordError as error:
+        raise BudgetError(f"expected the sizes of a SAM: {error}") from error
+    if not all(0 <= block < sizes.depth for block in sizes.global_blocks):
+        raise BudgetError(f"global_blocks is {str(sizes.global_blocks)[:60]}, expected numbers of blocks")
+    if sizes.image_size % sizes.patch_size or sizes.embed_dim % sizes.num_heads:
+        raise BudgetError("the patch does not divide the image size, or the heads do not divide embed_dim")
+    return SamShape(**vars(sizes))
 
 
 def kind_of(shape: SamShape) -> str:
@@ -115,6 +147,7 @@ _POSITIONS = "image_encoder.pos_embed"
 _NECK = "image_encoder.neck.0.weight"
 _DECODER_MLP = "mask_decoder.transformer.layers.0.mlp.lin1.weight"
 _IOU = "mask_decoder.iou_prediction_head.layers.0.weight"
+_HQ_TOKEN = "mask_decoder.hf_token.weight"
 _DIMENSIONS = {PATCHES: 4, _POSITIONS: 4, _NECK: 4, _DECODER_MLP: 2, _IOU: 2}
 
 Sizes = Mapping[str, Sequence[int]]
@@ -123,6 +156,11 @@ Sizes = Mapping[str, Sequence[int]]
 def is_sam(sizes: Sizes) -> bool:
     """Whether tensors are those of a SAM, complete or not, by the name of the first."""
     return PATCHES in sizes
+
+
+def is_hq(sizes: Sizes) -> bool:
+    """Whether tensors are those of a SAM with SAM-HQ's mask decoder, complete or not, by the name of its token."""
+    return is_sam(sizes) and _HQ_TOKEN in sizes
 
 
 def tokens_side(sizes: Sizes) -> int | None:

@@ -1,7 +1,7 @@
 """SAM and MedSAM: segment-anything's `ImageEncoderViT`, alone or inside a full `Sam`."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,7 +15,8 @@ from .._support.errors import CheckpointError, MedcorePruneError, MedcorePruneWa
 from .families import register_family, untrained
 from .family import Block, Geometry, block_of, no_decoder
 from .pairs import differences, summary
-from .sam_shape import SHAPES, SamShape, Sizes, global_side, is_sam, kind_of, read_shape, require_kind
+from .sam_hq.network import HqEncoder
+from .sam_shape import SHAPES, SamShape, Sizes, global_side, is_hq, is_sam, kind_of, read_shape, require_kind
 from .sdpa import Attention, SdpaAttention
 
 from segment_anything.modeling import (  # isort: skip
@@ -82,20 +83,28 @@ def score_boxes(model: Sam, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, 
 
 def _decoded(model: Sam, embeddings: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """What the decoder makes of its tokens, and the logits."""
+    decoder = model.mask_decoder
+    state, source = attended(model, embeddings, boxes, [decoder.iou_token, decoder.mask_tokens])
+    upscaled = decoder.output_upscaling(source)
+    weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
+    return state, torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+
+
+def attended(
+    model: Sam, embeddings: Tensor, boxes: Tensor, own_tokens: Sequence[nn.Embedding]
+) -> tuple[Tensor, Tensor]:
+    """Run the decoder's transformer: its tokens after it, own ones first, (B, n, C), and the image (B, C, h, w)."""
     decoder, prompts = model.mask_decoder, model.prompt_encoder
     with _single_precision(prompts.pe_layer):
         sparse, dense = prompts(points=None, boxes=boxes, masks=None)
         dense_position = prompts.get_dense_pe()
-    fixed = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    fixed = torch.cat([tokens.weight for tokens in own_tokens])
     # not len(boxes): an exporter would take that number for a constant
     count = boxes.shape[0]
     tokens = torch.cat([fixed.expand(count, -1, -1), sparse], dim=1)
     position = dense_position.expand(count, -1, -1, -1)
     state, source = decoder.transformer(embeddings + dense, position, tokens)
-    source = source.transpose(1, 2).reshape(embeddings.shape)
-    upscaled = decoder.output_upscaling(source)
-    weights = decoder.output_hypernetworks_mlps[0](state[:, 1])
-    return state, torch.einsum("bc,bchw->bhw", weights, upscaled)[:, None]
+    return state, source.transpose(1, 2).reshape(embeddings.shape)
 
 
 @contextmanager
@@ -112,9 +121,9 @@ def _single_precision(positions: Any) -> Iterator[None]:
         positions.positional_encoding_gaussian_matrix = own
 
 
-def _modules(shape: SamShape) -> Sam:
-    side = shape.image_size // shape.patch_size
-    encoder = ImageEncoderViT(
+def vit_of(shape: SamShape, kind: type[ImageEncoderViT] = ImageEncoderViT) -> ImageEncoderViT:
+    """Build the image encoder of a shape, of segment-anything's class or one derived from it."""
+    return kind(
         img_size=shape.image_size,
         patch_size=shape.patch_size,
         embed_dim=shape.embed_dim,
@@ -128,14 +137,17 @@ def _modules(shape: SamShape) -> Sam:
         window_size=shape.window,
         global_attn_indexes=shape.global_blocks,
     )
-    return sam_around(encoder, shape, side)
+
+
+def _modules(shape: SamShape) -> Sam:
+    return sam_around(vit_of(shape), shape, shape.image_size // shape.patch_size)
 
 
 LARGEST_IMAGE_SIZE = 1 << 16
 """Side in pixels up to which a SAM is built; the largest that is known takes 1024."""
 
 
-def _resized(shape: SamShape, image_size: int) -> SamShape:
+def resized(shape: SamShape, image_size: int) -> SamShape:
     """The shape with another input side, if its patches tile that."""
     if image_size < shape.patch_size or image_size % shape.patch_size:
         raise MedcorePruneError(
@@ -165,7 +177,7 @@ def build_sam(
     """
     shape = kind if isinstance(kind, SamShape) else require_kind(kind)
     if image_size is not None:
-        shape = _resized(shape, image_size)
+        shape = resized(shape, image_size)
     return cast(Sam, untrained(lambda: _modules(shape), device, seed))
 
 
@@ -180,7 +192,8 @@ class SegmentAnythingFamily:
     attentions: Mapping[str, type[nn.Module]] = {"segment-anything": Attention, "sdpa": SdpaAttention}
 
     def matches(self, model: nn.Module) -> bool:
-        return isinstance(self.encoder(model), ImageEncoderViT)
+        encoder = self.encoder(model)
+        return isinstance(encoder, ImageEncoderViT) and not isinstance(encoder, HqEncoder)
 
     def encoder(self, model: nn.Module) -> nn.Module:
         return model.image_encoder if isinstance(model, Sam) else model
@@ -222,14 +235,14 @@ class SegmentAnythingFamily:
 
     def build(self, settings: Mapping[str, Any]) -> Sam:
         shape = SamShape(**{**settings, "global_blocks": tuple(settings["global_blocks"])})
-        return _modules(_resized(shape, shape.image_size))
+        return _modules(resized(shape, shape.image_size))
 
     def settings(self, model: nn.Module) -> Mapping[str, Any]:
         return asdict(shape_of(model))
 
     def load(self, state: Mapping[str, Tensor], image_size: int | None = None) -> Sam | None:
         sizes = {name: tuple(value.shape) for name, value in state.items()}
-        if not is_sam(sizes):
+        if not is_sam(sizes) or is_hq(sizes):
             return None
         shape = read_shape(sizes)
         model = build_sam(shape, image_size=image_size)

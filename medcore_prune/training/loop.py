@@ -19,7 +19,7 @@ from .._support.progress import track
 from .._support.torch_file import read_torch_file
 from ..models.losses import plain_loss
 from ..models.precision import autocast, products_in, training_precision
-from ..models.protocol import decode, embed, input_logits
+from ..models.protocol import decode, embed, input_logits, of_neck
 from ..models.switches import set_training
 from .follow import OnStep, told
 from .pool import Batch
@@ -154,7 +154,7 @@ SAVE_AFTER_S = 60.0
 class Outputs:
     """What a model says about a batch.
 
-    `features` are the image encoder's, (B, C, h, w); `logits` float32 at the input grid, (B * k, 1, S, S) for k prompts
+    `features` are the neck's, (B, C, h, w); `logits` float32 at the input grid, (B * k, 1, S, S) for k prompts
     an image.
     """
 
@@ -170,7 +170,7 @@ def outputs_of(model: nn.Module, batch: Batch, precision: str | None = "fp32") -
         embeddings = embed(model, batch.images)
         prompts = len(batch.boxes) // len(batch.images)
         logits = decode(model, embeddings.repeat_interleave(prompts, dim=0), batch.boxes)
-    return Outputs(embeddings, input_logits(logits.float(), batch.images.shape[-1]))
+    return Outputs(of_neck(model, embeddings), input_logits(logits.float(), batch.images.shape[-1]))
 
 
 def batch_loss(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Tensor:

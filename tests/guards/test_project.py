@@ -1,10 +1,12 @@
 import configparser
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+from medcore_prune._support.version import __version__
 from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.commands.cli import cli as prune
 
@@ -37,6 +39,30 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 @pytest.mark.parametrize(("name", "command"), list(commands()), ids=lambda value: str(value))
-def test_every_command_has_help_and_stands_in_the_readme(name: str, command: click.Command) -> None:
+def test_every_command_has_help_and_stands_in_the_page_of_the_tool(name: str, command: click.Command) -> None:
     assert (command.help or "").strip()
-    assert f"`{name}`" in (ROOT / "README.md").read_text()
+    assert f"| `{name}` |" in (ROOT / "docs" / "tool.md").read_text()
+
+
+def test_the_readme_is_short_and_cites_this_version() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 190
+    assert f"version = {{{__version__}}}" in text
+
+
+# a heading or another place of a page that a link leads to
+LINK = re.compile(r"\]\(([\w./-]*)(?:#([\w-]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    found = LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(found) > 20
+    for place, anchor in found:
+        page = ROOT / (place or "README.md")
+        assert page.exists(), place
+        assert not anchor or anchor in anchors(page), f"{place}#{anchor}"

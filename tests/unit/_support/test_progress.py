@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import rich.console
 
-from medcore_prune._support import progress
 from medcore_prune._support.progress import track
 
 COUNTS = """
@@ -107,11 +107,64 @@ def test_a_log_file_gets_no_line_within_seconds(
     assert len(_logged(capsys, monkeypatch, 100, 1.0)) == 3
 
 
-@pytest.mark.parametrize("widgets", [True, False])
-def test_a_notebook_gets_a_bar_where_it_can_show_one(monkeypatch: pytest.MonkeyPatch, widgets: bool) -> None:
+class _Outputs:
+    """What a notebook would show: the states of each output of a cell."""
+
+    def __init__(self) -> None:
+        self.states: list[list[dict[str, str]]] = []
+
+    def display(self, state: dict[str, str], *, raw: bool, display_id: bool) -> "_Outputs":
+        assert raw
+        assert display_id
+        self.states.append([state])
+        return self
+
+    def update(self, state: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.states[-1].append(state)
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> _Outputs:
+    outputs = _Outputs()
+    shell = types.ModuleType("IPython.display")
+    shell.display = outputs.display  # type: ignore[attr-defined]
     monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
-    monkeypatch.setattr(progress, "find_spec", lambda name: object() if widgets else None)
-    assert progress._shows_bars() is widgets
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", shell)
+    return outputs
+
+
+def test_a_notebook_gets_one_output_that_is_replaced(
+    notebook: _Outputs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    for _ in track(range(4), "a < b", total=6, done=2):
+        clock.now_s += 10.0
+    (states,) = notebook.states
+    words = [state["text/plain"] for state in states]
+    assert words[:2] == ["a < b: 2 of 6", "a < b: 3 of 6, about 30 s left"]
+    assert words[-1] == "a < b: 6 of 6, took 40 s"
+    assert states[-1]["text/html"] == '<progress max="6" value="6"></progress> a &lt; b: 6 of 6, took 40 s'
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_does_not_count_what_failed(notebook: _Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    work = track(range(4), "work", total=4)
+    next(work)
+    next(work)
+    clock.now_s += 3.0
+    work.close()
+    assert notebook.states[0][-1]["text/plain"] == "work: 1 of 4, took 3 s"
+
+
+def test_a_notebook_gets_few_messages_of_quick_work(notebook: _Outputs) -> None:
+    for _ in track(range(100_000), "quick", total=100_000):
+        pass
+    assert len(notebook.states[0]) < 50
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:

@@ -1,6 +1,7 @@
 import importlib.metadata
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,35 @@ def test_register_hands_back_what_it_decorates(toys: Registry[object]) -> None:
 def test_a_taken_name_is_the_newcomers_error(toys: Registry[object]) -> None:
     with pytest.raises(RegistryError, match=r"toy name 'ball' is taken \(built-in\): .* taken are ball, kite"):
         toys.register("ball")(int)
+
+
+def _cell(name: str, says: int) -> Callable[[], int]:
+    """What a notebook's cell defines."""
+
+    def declared() -> int:
+        return says
+
+    declared.__module__, declared.__qualname__ = "__main__", name
+    return declared
+
+
+def test_a_cell_that_is_run_again_counts_in_place_of_the_first(
+    toys: Registry[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    toys.register("top", source="before")(_cell("spin", 1))
+    newer = toys.register("top", source="after")(_cell("spin", 2))
+    assert (toys.get("top"), toys.info("top").source) == (newer, "after")
+    with pytest.raises(RegistryError, match=r"'top' is taken \(user\)"):
+        toys.register("top")(_cell("another", 3))
+    with pytest.raises(RegistryError, match=r"'ball' is taken \(built-in\)"):
+        toys.register("ball")(_cell("ball", 3))
+    # a script that registers one name twice has two definitions of it
+    notebook.__file__ = "script.py"
+    with pytest.raises(RegistryError, match=r"'top' is taken \(user\)"):
+        toys.register("top")(_cell("spin", 4))
+    assert toys.get("top") is newer
 
 
 @pytest.mark.parametrize("name", ["Ball", "1st", "two words", "", "naïve", None, "x\n"])

@@ -248,7 +248,7 @@ def test_lora_with_a_stated_alpha_is_merged(content: Any, tmp_path: Path) -> Non
             "blocks.0.MLP_Adapter.D_fc1.weight",
         ),
         (STATE | {f"{QKV}.linear_a_q.weight": torch.ones(4, 24)}, f"{QKV}.linear_a_q.weight is of an adapter"),
-        (STATE | {"mask_decoder.hf_token.weight": torch.ones(1, 16)}, "mask_decoder.hf_token.weight is of SAM-HQ"),
+        (STATE | {"mask_decoder.hq_token.weight": torch.ones(1, 16)}, "mask_decoder.hq_token.weight is of SAM-HQ"),
         (
             STATE | {"mask_decoder.mask_tokens.weight": torch.ones(9, 16)},
             "mask_decoder.mask_tokens.weight has 9 mask tokens, SAM's decoder 4",

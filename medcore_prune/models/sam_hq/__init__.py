@@ -1,0 +1,1 @@
+"""SAM-HQ: `family`, over `network`."""
