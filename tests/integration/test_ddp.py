@@ -134,7 +134,7 @@ class Said(NamedTuple):
     err: list[str]
 
 
-def environment(rank: int, count: int, port: int) -> Mapping[str, str]:
+def environment(rank: int, count: int, port: int, attempt: int) -> Mapping[str, str]:
     """What `torchrun` tells its processes."""
     known = {
         "RANK": rank,
@@ -145,19 +145,25 @@ def environment(rank: int, count: int, port: int) -> Mapping[str, str]:
         "MASTER_PORT": port,
         "TORCHELASTIC_RUN_ID": "test",
         "TORCHELASTIC_USE_AGENT_STORE": True,
-        "TORCHELASTIC_RESTART_COUNT": 0,
+        "TORCHELASTIC_RESTART_COUNT": attempt,
         "OMP_NUM_THREADS": 1,
     }
     return {**os.environ, **{name: str(value) for name, value in known.items()}}
 
 
 class Launched:
-    """Processes as `torchrun` starts them, which would import torch in each of them anew."""
+    """Processes as `torchrun` starts them, which would import torch in each of them anew.
 
-    def __init__(self, count: int, source: str, *words: str, cwd: Path | None = None) -> None:
-        self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    With `--max-restarts` it does so `after` others have ended, by the same store.
+    """
+
+    def __init__(
+        self, count: int, source: str, *words: str, cwd: Path | None = None, after: "Launched | None" = None
+    ) -> None:
+        self._store = after._store if after else dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        attempt = 1 if after else 0
         self.processes = [
-            Script(source, *words, cwd=cwd, environment=environment(rank, count, self._store.port))
+            Script(source, *words, cwd=cwd, environment=environment(rank, count, self._store.port, attempt))
             for rank in range(count)
         ]
 
@@ -231,8 +237,8 @@ def test_killed_processes_go_on_to_the_same_bits(victim: int, count: int, halves
     assert done.codes == [[-signal.SIGKILL, 1], [1, -signal.SIGKILL]][victim]
     said = "error: another process of this training has ended: give the same command again"
     assert "".join(done.err).count(said) == "".join(done.err).count("\n") == 1
-    # with another number of processes too
-    done = train(tmp_path, count, 2)
+    # with another number of processes too, or restarted by torchrun
+    done = train(tmp_path, 1, 2) if count == 1 else Launched(2, TRAIN, str(tmp_path), "2", after=run).wait()
     assert done.codes == [0] * count, done.err
     # the first alone is heard
     assert done.out == ["done\n", ""][:count]

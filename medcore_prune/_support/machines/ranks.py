@@ -156,7 +156,9 @@ def _join(device: str) -> Ranks:
 def _meeting() -> tuple[dist.Store, int, int]:
     """The store of `torchrun`, by which its processes find each other, with rank and number; it outlives them."""
     store, rank, count = next(dist.rendezvous("env://"))
-    return store, rank, count
+    # with `--max-restarts` it still holds what those before said, where they were, and that they ended
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"medcore-prune/{attempt}", store), rank, count
 
 
 @contextmanager
@@ -181,7 +183,7 @@ def _naming_the_lost() -> Iterator[None]:
 def speaks() -> bool:
     """Whether this process is the first that has an error to tell: what follows in the others follows from it."""
     try:
-        return _meeting()[0].add("medcore-prune/spoken", 1) == 1
+        return _meeting()[0].add("spoken", 1) == 1
     except (RuntimeError, ValueError):
         # torchrun itself is gone, and nobody else can know
         return True
