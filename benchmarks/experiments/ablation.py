@@ -6,7 +6,7 @@ from typing import Any
 
 from ...scoring.recipes import get_baseline
 from ...training.cascade import Cascaded, cascade, second_pass
-from ...training.settings import RecoverySettings
+from ...training.settings import RecoverySettings, deciding
 from ..commands.ablation import FIRST, FULL, SECOND
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
@@ -107,7 +107,7 @@ def sequential_items(methods: Sequence[Method], maker: Maker) -> list[Item]:
         def make() -> Cascaded:
             return second_pass(cascade(model, FIRST, **options), SECOND, **options)
 
-        recipe = {"method": method.fingerprint, "recovery": asdict(recovery), "first": str(FIRST)}
+        recipe = {"method": method.fingerprint, "recovery": deciding(asdict(recovery)), "first": str(FIRST)}
         return Item("sequential", method.name, str(SECOND), make, recipe, 2 * recovery.steps, 2)
 
     return [item(method) for method in methods]

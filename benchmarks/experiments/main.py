@@ -16,7 +16,7 @@ from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from ...pruning.level import Level
 from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
 from ...training.record import outcome
-from ...training.settings import RecoverySettings
+from ...training.settings import RecoverySettings, deciding
 from ..report.answer import answer, answer_grid
 from ..report.comparison import comparison_frame
 from ..report.page import Page, Picture, Section
@@ -189,7 +189,8 @@ class Main(Experiment):
         return recovery_settings(self.settings, self.steps)
 
     def identity(self) -> dict[str, Any]:
-        return {"recovery": asdict(self.recovery()), "schedule": self.schedule, **self._unlike_the_paper}
+        recovery = deciding(asdict(self.recovery()))
+        return {"recovery": recovery, "schedule": self.schedule, **self._unlike_the_paper}
 
     @property
     def _unlike_the_paper(self) -> dict[str, int]:
@@ -209,7 +210,9 @@ class Main(Experiment):
             plain = unpruned(model)
             return replace(plain, stages=(Stage("recovery", plain.plan, history, history.seconds),))
 
-        return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, {"recovery": asdict(recovery)}, recovery.steps, 1)
+        return Item(
+            "any", UNPRUNED_RECOVERED, NO_LEVEL, make, {"recovery": deciding(asdict(recovery))}, recovery.steps, 1
+        )
 
     def _corrector(self) -> Correct:
         samples = self.settings.counts.correction
@@ -246,7 +249,7 @@ class Main(Experiment):
         """What of the options tells one model from another; the correction by what it reads."""
         plain = {name: value for name, value in options.items() if name != "correct"}
         recovery = plain.get("recovery")
-        plain["recovery"] = None if recovery is None else asdict(recovery)
+        plain["recovery"] = None if recovery is None else deciding(asdict(recovery))
         plain["correction"] = self.settings.counts.correction if "correct" in options else 0
         return {**plain, "method": self.methods[0].fingerprint}
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ...data.splits.split import Split
 from ...pruning.level import Level
 from ...training.cascade import Cascaded, Stage, cascade
-from ...training.settings import RecoverySettings
+from ...training.settings import RecoverySettings, deciding
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
 from ..report.plots.recovery import loss_curves
@@ -109,7 +109,7 @@ class Transfer(Experiment):
         return recovery_settings(self.settings, self.steps)
 
     def identity(self) -> dict[str, Any]:
-        return {"recovery": asdict(self.recovery())}
+        return {"recovery": deciding(asdict(self.recovery()))}
 
     def items(self) -> list[Item]:
         names = list(self.inputs.sets)
@@ -136,7 +136,7 @@ class Transfer(Experiment):
             return self._recovered(unpruned(copy.deepcopy(self.inputs.adapted)), name)
 
         recovery = self.recovery()
-        recipe = {"recovery": asdict(recovery)}
+        recipe = {"recovery": deciding(asdict(recovery))}
         return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, recipe, recovery.steps, 1, (name,))
 
     def _cut(self, level: Level, data: Split) -> Cascaded:
@@ -161,7 +161,10 @@ class Transfer(Experiment):
             yield self._item("own", level, own, (name,), steps)
 
     def _item(self, mode: str, level: Level, make: Any, datasets: tuple[str, ...], steps: int = 0) -> Item:
-        recipe = {"method": self.methods[0].fingerprint, "recovery": asdict(self.recovery()) if steps else None}
+        recipe = {
+            "method": self.methods[0].fingerprint,
+            "recovery": deciding(asdict(self.recovery())) if steps else None,
+        }
         return Item(mode, self.method, str(level), make, recipe, steps, int(bool(steps)), datasets)
 
     @staticmethod

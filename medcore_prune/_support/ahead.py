@@ -31,12 +31,12 @@ def ahead(items: Iterable[T], most: int = 1) -> Iterator[T]:
 class StepsAhead(Generic[T]):
     """A function of a step's number, called for one step after the other, that makes the next one meanwhile.
 
-    `stop` is the first step that nobody asks for. Steps may be asked for in any order; what was made for another one is
-    given up.
+    `stop` is the first step that nobody asks for, and `by` how far the next one is. Steps may be asked for in any
+    order; what was made for another one is given up.
     """
 
-    def __init__(self, make: Callable[[int], T], stop: int) -> None:
-        self._make, self._stop = make, stop
+    def __init__(self, make: Callable[[int], T], stop: int, by: int = 1) -> None:
+        self._make, self._stop, self._by = make, stop, by
         self._thread = ThreadPoolExecutor(1, "steps-ahead")
         self._next: tuple[int, Future[T]] | None = None
 
@@ -44,6 +44,7 @@ class StepsAhead(Generic[T]):
         known, self._next = self._next, None
         made = known[1] if known is not None and known[0] == step else self._thread.submit(self._make, step)
         found = made.result()
-        if step + 1 < self._stop:
-            self._next = step + 1, self._thread.submit(self._make, step + 1)
+        following = step + self._by
+        if following < self._stop:
+            self._next = following, self._thread.submit(self._make, following)
         return found

@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from ..training.settings import AUGMENTATION_NAMES, AdaptSettings
-from .group import Command
+from .group import Shared
 from .options import (
     FILE,
     TRAINED,
     Whole,
+    accumulate_option,
     batch_size_option,
     data_option,
     device_option,
@@ -28,7 +29,7 @@ from .options import (
 from .values import Shares
 
 
-@click.command(name="adapt", cls=Command)
+@click.command(name="adapt", cls=Shared)
 @model_argument()
 @data_option(required=True)
 @steps_option(AdaptSettings.steps)
@@ -45,6 +46,7 @@ from .values import Shares
 )
 @more("--split-seed", type=Whole(), default=0, help="Seed of that split.")
 @batch_size_option(AdaptSettings.batch_size)
+@accumulate_option
 @learning_rate_option(AdaptSettings.learning_rate)
 @seed_option("Seed of the order of images and of their augmentation.")
 @more(

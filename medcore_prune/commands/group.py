@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .._support.errors import MedcorePruneError, MedcorePruneWarning, UnreadableError, is_out_of_memory
+from .._support.machines.launched import processes
 from .._support.progress import remembered
 
 REFUSED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -34,6 +35,7 @@ def run(command: click.Command) -> None:
 
     0 is success, 1 what this package or the file system refuses, 2 wrong usage, 130 an interrupt. Any other error is a
     fault of the program and keeps its traceback. A reader that closes the pipe (`| head`) ends the command quietly.
+    Of several processes, the first that has to end says why.
     """
     warnings.showwarning = _show_warning
     try:
@@ -41,14 +43,30 @@ def run(command: click.Command) -> None:
             # click returns the code of an early exit, such as that of --help; commands themselves return nothing
             sys.exit(command(standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        if _speaks():
+            error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("stopped: no file is left half-written; what can go on does when the command is repeated", err=True)
+        if _speaks():
+            click.echo(_STOPPED, err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        click.echo(f"error: {_said(error)}", err=True)
+        said = _said(error)
+        if _speaks():
+            click.echo(f"error: {said}", err=True)
         sys.exit(WRONG_USAGE if isinstance(error, UnreadableError) else REFUSED)
+
+
+_STOPPED = "stopped: no file is left half-written; what can go on does when the command is repeated"
+
+
+def _speaks() -> bool:
+    """Whether no other process has said before why all of them end."""
+    if processes() == 1:
+        return True
+    from .._support.machines.ranks import speaks
+
+    return speaks()
 
 
 def _said(error: Exception) -> str:
@@ -106,6 +124,12 @@ class Command(click.Command):
                 with formatter.section(heading):
                     formatter.write_dl(records)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do the work, unless several processes are at it that do not share it."""
+        if processes() > 1 and not isinstance(self, Shared):
+            raise click.UsageError(f"{ctx.info_name} works in one process: give it without torchrun", ctx)
+        return super().invoke(ctx)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read what was given; for an option of an earlier version, say what to give instead."""
         try:
@@ -114,6 +138,10 @@ class Command(click.Command):
             if error.option_name not in self.gone:
                 raise
             raise click.UsageError(f"{error.option_name} is gone: {self.gone[error.option_name]}", ctx) from None
+
+
+class Shared(Command):
+    """A command on which processes of `torchrun` work together; any other would do its work several times."""
 
 
 class Listed(NamedTuple):

@@ -166,6 +166,17 @@ def batch_size_option(default: int) -> Callable[[F], F]:
     return more("--batch-size", type=Whole(1), default=default, metavar="N", help="Images a step.")
 
 
+def accumulate_option(command: F) -> F:
+    """Add `--accumulate`."""
+    return more(
+        "--accumulate",
+        type=Whole(1),
+        metavar="N",
+        help="Compute a batch in N equal slices, one after the other, in less memory; processes of torchrun share "
+        "them.  [default: one for each process]",
+    )(command)
+
+
 def learning_rate_option(default: float) -> Callable[[F], F]:
     """Return a decorator that adds `--learning-rate` with this default."""
     return more(

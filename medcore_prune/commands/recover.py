@@ -6,13 +6,14 @@ from typing import Any
 import click
 
 from ..training.settings import RecoverySettings
-from .group import Command
+from .group import Shared
 from .options import (
     FILE,
     MODEL,
     MODEL_FILE,
     TRAINED,
     Whole,
+    accumulate_option,
     batch_size_option,
     data_option,
     device_option,
@@ -30,7 +31,7 @@ from .options import (
 )
 
 
-@click.command(name="recover", cls=Command)
+@click.command(name="recover", cls=Shared)
 @model_argument("pruned.safetensors", "FILE")
 @click.option(
     "--teacher",
@@ -44,6 +45,7 @@ from .options import (
 @precision_option(default=TRAINED)
 @click.option("--out", type=FILE, default=Path("recovered.safetensors"), help="The recovered model, .safetensors.")
 @batch_size_option(RecoverySettings.batch_size)
+@accumulate_option
 @learning_rate_option(RecoverySettings.learning_rate)
 @more(
     "--validate-every",

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from torch import nn
 
 from .._support.errors import MedcorePruneError
+from .._support.machines.launched import processes_here
 from .._support.progress import duration
 from ..models.calls.call import on_models
 from ..models.families import blocks_of, family_of, geometry_of
@@ -39,8 +40,8 @@ def available_bytes(device: str | torch.device = "cpu") -> int | None:
     """Bytes that may still be taken on a device, or None where the system does not tell.
 
     On a processor the least of what the machine has available and of what each control group (a container) above this
-    process allows; files in the page cache count as free. On a CUDA device its free memory and what PyTorch holds in
-    reserve.
+    process allows, shared among processes that train together; files in the page cache count as free. On a CUDA device
+    its free memory and what PyTorch holds in reserve.
     """
     place = torch.device(device)
     if place.type == "cuda":
@@ -48,7 +49,8 @@ def available_bytes(device: str | torch.device = "cpu") -> int | None:
         return int(torch.cuda.mem_get_info(place)[0]) + reserve
     if place.type != "cpu":
         return None
-    return min((left for left in (_of_machine(), *_of_cgroups()) if left is not None), default=None)
+    bounds = [left // processes_here() for left in (_of_machine(), *_of_cgroups()) if left is not None]
+    return min(bounds, default=None)
 
 
 def _of_machine() -> int | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .._support.ahead import StepsAhead, ahead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError
+from .._support.machines.ranks import ranks
 from ..data.samples import SampleSet, places_by_image
 from ..models.calls.call import on_models
 from ..models.families import geometry_of
@@ -52,9 +53,16 @@ def adapt_pool(
 
     device = next(model.parameters()).device
 
-    def batches(step: int) -> Batch:
+    def slices(number: int) -> Batch:
+        step, place = divmod(number, settings.accumulate)
         return pool.batch(
-            step, seed=settings.seed, count=settings.batch_size, frame=frame, prompts=settings.prompts, augment=augment
+            step,
+            seed=settings.seed,
+            count=settings.batch_size,
+            frame=frame,
+            prompts=settings.prompts,
+            augment=augment,
+            part=(place, settings.accumulate),
         ).pinned_for(device)
 
     training = TrainSettings(
@@ -63,6 +71,7 @@ def adapt_pool(
         warmup=max(1, min(150, settings.steps // 10)),
         validate_every=settings.validate_every if validation is not None else 0,
         precision=settings.precision,
+        accumulate=settings.accumulate,
     )
 
     def validate(trained: nn.Module) -> Scores:
@@ -76,7 +85,7 @@ def adapt_pool(
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return train(
         model,
-        StepsAhead(batches, settings.steps),
+        StepsAhead(slices, settings.steps * settings.accumulate, ranks().count),
         training,
         state_path,
         validate=None if validation is None else validate,
@@ -84,6 +93,7 @@ def adapt_pool(
         identity=identity,
         at_a_time=at_a_time,
         on_step=on_step,
+        ranks=ranks(),
     )
 
 
@@ -170,7 +180,9 @@ def adapt(
     start = {name: value.detach().clone() for name, value in model.state_dict().items()} if judge else {}
     record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time, on_step=on_step)
     if judge:
+        me = ranks()
         with kept_stems():
-            record.averages = average_with(model, start, judge)
+            record.averages = me.told(average_with(model, start, judge) if me.first else [])
+        me.share(model)
     remember_training(model, places_by_image(train))
     return record

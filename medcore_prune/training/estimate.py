@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from .._support.machines.ranks import ranks
 from ..evaluation.estimates import (
     Estimate,
     PredictionStep,
@@ -22,7 +23,7 @@ from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
 from .adapt import pool_size
 from .loop import Loss, train
-from .objective import RecoveryObjective
+from .objective import RecoveryLoss
 from .pool import POOL_BYTES, Batch
 from .record import Scores
 from .settings import DEFAULT_RECOVERY, RecoverySettings
@@ -48,19 +49,22 @@ class _Steps:
     def __call__(self, model: nn.Module, teacher: nn.Module) -> None:
         settings = self.settings
         set_checkpointing(model, self.recomputes)
-        real = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.precision)
+        real = RecoveryLoss(teacher, settings.weights, settings.lambda_b, settings.precision)
         now = 0
 
-        def batch_of(step: int) -> Batch:
+        # a second slice meets the gradients of the first, and a third no more than that
+        slices = min(2, settings.accumulate)
+
+        def slice_of(number: int) -> Batch:
             nonlocal now
-            now = step
-            return Batch(*blank_batch(model, settings.batch_size))
+            now = number // slices
+            return Batch(*blank_batch(model, settings.batch_size // settings.accumulate))
 
         train(
             model,
-            batch_of,
-            replace(settings.training(), steps=2, validate_every=2 if self.validates else 0),
-            objective=lambda trained, batch: (real if now else _slight)(trained, batch),
+            slice_of,
+            replace(settings.training(), steps=2, validate_every=2 if self.validates else 0, accumulate=slices),
+            loss_of=lambda trained, batch: (real if now else _slight)(trained, batch),
             validate=self._look if self.validates else None,
             validate_start=True,
             at_a_time=self.at_a_time,
@@ -109,7 +113,8 @@ def recovery_estimate(
     )
     # AdamW's two moments, the gradients, and the best weights so far
     optimiser = (4 if validates else 3) * trained
-    together = min(settings.batch_size, at_a_time or settings.batch_size)
+    sliced = settings.batch_size // settings.accumulate
+    together = min(sliced, at_a_time or sliced)
     look = PredictionStep(min(BATCH_SIZE, at_a_time or BATCH_SIZE, validation_images)) if validates else None
     whole = work = peak_bytes(_Steps(settings, validates, look, recomputes, together), model, teacher) - optimiser
     if validates and at_a_time is None:
@@ -118,16 +123,19 @@ def recovery_estimate(
     seconds = None
     if trial:
         own = seconds_per_image(model)
-        seconds = (steps * (4 if recomputes else 3) + checks) * own + steps * seconds_per_image(teacher)
+        each = steps / ranks().count
+        seconds = (each * (4 if recomputes else 3) + checks) * own + each * seconds_per_image(teacher)
     return Estimate(
         work="recovery",
         passes=steps + checks,
         batch_size=together,
         fixed={
             "optimiser": optimiser,
-            "images": _images(model, images, validation_images if validates else 0, settings.batch_size),
+            "images": _images(model, images, validation_images if validates else 0, sliced),
             "masks": held_masks(model, validation_images if validates else 0),
             "validation": whole - work,
+            # gradients on their way to other processes
+            **({"processes": trained} if ranks().count > 1 else {}),
         },
         per_image={"work": shared(work, together)},
         # a state holds weights, moments and best weights

@@ -2,19 +2,20 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import torch
 from torch import Tensor, nn
 
 from .._support.devices import require_default_dtype
-from .._support.errors import MedcorePruneError
+from .._support.errors import MedcorePruneError, UnreadableError
 from .._support.files import atomic_write
+from .._support.machines.ranks import Ranks
 from .._support.progress import track
 from .._support.torch_file import read_torch_file
 from ..models.losses import plain_loss
@@ -24,7 +25,7 @@ from ..models.switches import set_training
 from .follow import OnStep, told
 from .pool import Batch
 from .record import Scores, TrainRecord
-from .settings import TrainSettings
+from .settings import TrainSettings, deciding
 
 Validate = Callable[[nn.Module], Scores]
 """What validation images say of a model."""
@@ -125,6 +126,16 @@ class TrainState:
             self.best_score, self.record.best_step, self.best_images = score, self.step, scores.of_images
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
+    @torch.no_grad()
+    def sums(self) -> tuple[int, float, float]:
+        """Steps done, and the sums of all magnitudes among weights and moments, which tell a state from most others."""
+        moments = [value for each in self.optimiser.state.values() for value in each.values()]
+        weights = list(self.model.state_dict().values())
+        of_weights, of_moments = (
+            float(sum(part.double().abs().sum().cpu() for part in parts)) for parts in (weights, moments)
+        )
+        return self.step, of_weights, of_moments
+
     @property
     def last_good(self) -> str:
         """Words that say where the last weights before a failure are."""
@@ -136,16 +147,35 @@ class TrainState:
 BatchMaker = Callable[[int], Batch]
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """The loss of a batch: the scalar to go down, and its parts by name, scalars that are only recorded."""
 
     total: Tensor
-    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    terms: Mapping[str, Tensor] = {}
 
 
-Objective = Callable[[nn.Module, Batch], Loss]
+LossOf = Callable[[nn.Module, Batch], Loss]
+"""What a model loses on a batch."""
 
+
+class Objective(nn.Module):
+    """A model with what it is trained for, whose forward returns the loss of a batch.
+
+    `DistributedDataParallel` wraps one module and what its forward returns. What `loss_of` holds besides, a teacher, is
+    no part of it.
+    """
+
+    def __init__(self, model: nn.Module, loss_of: LossOf) -> None:
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self, batch: Batch) -> Loss:
+        """Return the loss of a batch on the model's device."""
+        return self.loss_of(self.model, batch)
+
+
+ALONE = Ranks()
+"""One process, which does everything."""
 SAVE_AFTER_S = 60.0
 """A state is saved at the latest when the last one is this old, so that slow steps are not lost by the hundred."""
 
@@ -203,7 +233,7 @@ def train(
     settings: TrainSettings,
     state_path: str | Path | None = None,
     *,
-    objective: Objective | None = None,
+    loss_of: LossOf | None = None,
     validate: Validate | None = None,
     validate_start: bool = False,
     patience: int = 0,
@@ -212,34 +242,46 @@ def train(
     at_a_time: int | None = None,
     progress: bool = True,
     on_step: OnStep | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainRecord:
     """Train a model in place; the prompt encoder is frozen and stays so, and what was frozen before stays frozen.
 
-    `batches` makes the batch of a step from its number alone. An existing state of the same settings and identity is
-    gone on with; another one, of other images, objective or start, is refused. `validate` is asked every
-    `validate_every` steps and after the last, with `validate_start` before the first too: its first score, higher is
-    better, chooses the weights; after `patience` looks that show a decline (`record.declined`) the training stops, 0
-    for never. At most `at_a_time` images go through the model together; the gradients of the parts are summed, so that
-    results change by rounding alone. Running statistics of batch norms stay as they are. `on_step` is told of each
-    step.
+    `batches` makes a slice of a batch from its number alone: `settings.accumulate` slices a step are numbered through,
+    and the mean of their gradients is taken in order. An existing state of the same settings and identity is gone on
+    with; another one, of other images, loss or start, is refused. `validate` is asked every `validate_every` steps and
+    after the last, with `validate_start` before the first too: its first score, higher is better, chooses the weights;
+    after `patience` looks that show a decline (`record.declined`) the training stops, 0 for never. At most `at_a_time`
+    images go through the model together; the gradients of the parts are summed, so that results change by rounding
+    alone. Running statistics of batch norms stay as they are. `on_step` is told of each step. `ranks` are processes
+    that share the slices of each step and come to the bits of one; the first alone writes, validates, shows progress
+    and tells `on_step`.
 
     The model ends in evaluation mode with the best validated weights, or the last ones. A loss or gradient that is not
-    finite ends the training with an error; the last saved state stays.
+    finite ends the training with an error in all processes; the last saved state stays.
     """
     require_default_dtype()
     model.get_submodule("prompt_encoder").requires_grad_(False)
+    if settings.accumulate % ranks.count:
+        raise UnreadableError(
+            f"accumulate is {settings.accumulate}: expected a multiple of the {ranks.count} processes"
+        )
     place = None if state_path is None else Path(state_path)
     device = next(model.parameters()).device
     # as it is computed, so that a state is gone on with in the same
     settings = replace(settings, precision=training_precision(settings.precision, device))
-    state = TrainState(model, _optimiser(model, settings), asdict(settings), identity, place)
-    objective = objective or (lambda trained, batch: Loss(batch_loss(trained, batch, settings.precision)))
+    state = TrainState(model, _optimiser(model, settings), deciding(asdict(settings)), identity, place)
+    if ranks.count > 1:
+        ranks.require_same((identity, state.settings, state.sums()), "images, models, settings or a state")
+    objective = ranks.joined(
+        Objective(model, loss_of or (lambda trained, batch: Loss(batch_loss(trained, batch, settings.precision))))
+    )
     every = settings.validate_every if validate else 0
+    progress, on_step = progress and ranks.first, on_step if ranks.first else None
     if progress and state.step:
         click.echo(f"{label}: going on after step {state.step} of {settings.steps}", err=True)
     with _training(model, state.optimiser), products_in(settings.precision, device):
         if validate and every and validate_start and not state.record.validations:
-            state.judge(validate)
+            _judge(state, validate, ranks)
             if on_step:
                 on_step(0, told(state.record, 0, None))
         for step in track(
@@ -249,19 +291,31 @@ def train(
                 state.record.stopped_early = True
                 break
             start = time.perf_counter()
-            _take_step(state, objective, batches(step), settings, at_a_time)
+            numbers = range(step * settings.accumulate, (step + 1) * settings.accumulate)[ranks.rank :: ranks.count]
+            _take_step(state, objective, map(batches, numbers), settings, at_a_time, ranks)
             state.record.seconds += time.perf_counter() - start
             last = state.step == settings.steps
             judged = bool(every) and (state.step % every == 0 or last)
             if validate and judged:
-                state.judge(validate)
-            if state.step % settings.save_every == 0 or judged or last or state.unsaved_seconds > SAVE_AFTER_S:
+                _judge(state, validate, ranks)
+            due = state.step % settings.save_every == 0 or judged or last
+            if due and ranks.count > 1:
+                ranks.require_same(state.sums(), f"weights after step {state.step}")
+            if ranks.first and (due or state.unsaved_seconds > SAVE_AFTER_S):
                 state.save()
             if on_step:
                 on_step(state.step, told(state.record, state.step, learning_rate_at(step, settings)))
     if state.best is not None:
         model.load_state_dict(state.best)
+    ranks.share(model)
     return state.record
+
+
+def _judge(state: TrainState, validate: Validate, ranks: Ranks) -> None:
+    """Let the first process look at the validation images, and tell the others what it saw."""
+    if ranks.first:
+        state.judge(validate)
+    state.record = ranks.told(state.record)
 
 
 @contextmanager
@@ -278,36 +332,63 @@ def _training(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[No
 
 
 def _take_step(
-    state: TrainState, objective: Objective, batch: Batch, settings: TrainSettings, at_a_time: int | None
+    state: TrainState,
+    objective: nn.Module,
+    slices: Iterable[Batch],
+    settings: TrainSettings,
+    at_a_time: int | None,
+    ranks: Ranks,
 ) -> None:
-    model, device = state.model, next(state.model.parameters()).device
+    model = state.model
     # within another block, one's own leaves the weights of the last step behind
     torch.clear_autocast_cache()
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate_at(state.step, settings)
     state.optimiser.zero_grad(set_to_none=True)
-    seen, shares, names = list[Tensor](), list[float](), list[str]()
-    for part in batch.parts(at_a_time):
+    seen, shares, names = list[Tensor](), list[list[float]](), list[str]()
+    for batch in slices:
+        if shares and not ranks.first:
+            # the sum over the slices before is brought in by the first
+            state.optimiser.zero_grad(set_to_none=True)
+        parts = list(batch.parts(at_a_time))
         # a loss is a mean over images, and so a weighted mean of those of its parts
-        shares.append(len(part.images) / len(batch.images))
-        loss = objective(model, part.to(device))
-        names = list(loss.terms)
-        seen.append(torch.stack([loss.total.detach(), *(term.detach() for term in loss.terms.values())]))
-        (shares[-1] * loss.total).backward()
+        shares.append([len(part.images) / len(batch.images) / settings.accumulate for part in parts])
+        for place, part in enumerate(parts):
+            with nullcontext() if part is parts[-1] else ranks.by_itself(objective):
+                loss = _backward(objective, part, shares[-1][place])
+            names = list(loss.terms)
+            seen.append(torch.stack([loss.total.detach(), *(term.detach() for term in loss.terms.values())]))
     norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], settings.clip_norm)
     # the one place of a step where the device is waited for
     *losses, length = torch.cat([*seen, norm.detach().reshape(1).to(seen[0])]).tolist()
-    if not all(map(math.isfinite, losses)):
+    everyones = ranks.gathered((shares, losses))
+    if not all(math.isfinite(loss) for _, theirs in everyones for loss in theirs):
         raise _not_finite("loss", state)
     # a gradient that is not finite would spoil every weight, and the state saved next with them
     if not math.isfinite(length):
         raise _not_finite("gradient", state)
     state.optimiser.step()
     state.step += 1
-    values = [0.0] * (1 + len(names))
-    for place, value in enumerate(losses):
-        values[place % len(values)] += shares[place // len(values)] * value
-    state.record.add(values[0], dict(zip(names, values[1:], strict=True)))
+    total, *terms = _means(everyones, 1 + len(names))
+    state.record.add(total, dict(zip(names, terms, strict=True)))
+
+
+def _backward(objective: nn.Module, part: Batch, share: float) -> Loss:
+    loss: Loss = objective(part.to(next(objective.parameters()).device))
+    (share * loss.total).backward()
+    return loss
+
+
+def _means(everyones: Sequence[tuple[Sequence[Sequence[float]], Sequence[float]]], count: int) -> list[float]:
+    """The loss of a batch and its terms, `count` numbers, of what each process saw: shares by slice, and losses."""
+    rows = [iter([losses[place : place + count] for place in range(0, len(losses), count)]) for _, losses in everyones]
+    values = [0.0] * count
+    # slices go round: the first of every process, the second of every process
+    for turn in zip(*(shares for shares, _ in everyones), strict=True):
+        for mine, theirs in zip(rows, turn, strict=True):
+            for share in theirs:
+                values = [value + share * each for value, each in zip(values, next(mine), strict=True)]
+    return values
 
 
 def _not_finite(what: str, state: TrainState) -> MedcorePruneError:

@@ -131,7 +131,7 @@ TERMS: dict[str, Term] = {
 """The terms by the names of their weights."""
 
 
-class RecoveryObjective:
+class RecoveryLoss:
     """Eq. 14 as a loss for `training.train`, averaged over a batch; losses are float32 in any precision.
 
     The teacher, on the device of the model that is trained, sees the batch that the model sees, augmentation and all,

@@ -176,29 +176,40 @@ class Pool:
         return cls([1] * len(places), read, kept_bytes)
 
     def batch(
-        self, step: int, *, seed: int, count: int, frame: Frame, prompts: int = 1, augment: Augmentation | None = None
+        self,
+        step: int,
+        *,
+        seed: int,
+        count: int,
+        frame: Frame,
+        prompts: int = 1,
+        augment: Augmentation | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> Batch:
         """Draw the batch of a step, which with the seed determines it: `count` images, in a model's `frame`.
 
         Each has `prompts` boxes and masks, drawn with replacement from its masks. Every draw is augmented by itself, so
-        that no two share what the encoder sees, even of one image.
+        that no two share what the encoder sees, even of one image. Of `part`, the place of a slice and in how many
+        equal ones the batch is cut, only the images of that slice are read and warped.
         """
         rng = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
         chosen = torch.randint(len(self), (count,), generator=rng).tolist()
         picks = [torch.randint(self._masks[index], (prompts,), generator=rng) for index in chosen]
-        scenes = [self.scene(index) for index in chosen]
-        stack = _stack([(scene, scene.masks[pick]) for scene, pick in zip(scenes, picks, strict=True)])
-        warped = _warp(stack, frame.size, augment, rng)
-        images = _recolour(warped[:, :3].clamp(0, 1), augment, rng)
+        size = count // part[1]
+        draws = _Draws(rng, count, slice(part[0] * size, (part[0] + 1) * size))
+        scenes = [self.scene(index) for index in chosen[draws.rows]]
+        stack = _stack([(scene, scene.masks[pick]) for scene, pick in zip(scenes, picks[draws.rows], strict=True)])
+        warped = _warp(stack, frame.size, augment, draws)
+        images = _recolour(warped[:, :3].clamp(0, 1), augment, draws)
         images, masks = _placed(images, warped[:, 3:].clamp(0, 1), scenes, frame)
         masks = masks.reshape(-1, 1, frame.size, frame.size)
-        return Batch(images, _boxes(masks, rng if augment else None), masks)
+        return Batch(images, _boxes(masks, draws if augment else None), masks)
 
     def in_order(self, start: int, stop: int, frame: Frame) -> Batch:
         """Return images `start` to `stop` as they are, with the first mask of each."""
         scenes = [self.scene(index) for index in range(start, stop)]
-        stack = _warp(_stack([(scene, scene.masks[:1]) for scene in scenes]), frame.size, None, torch.Generator())
-        images = _recolour(stack[:, :3].clamp(0, 1), None, torch.Generator())
+        stack = _warp(_stack([(scene, scene.masks[:1]) for scene in scenes]), frame.size)
+        images = _recolour(stack[:, :3].clamp(0, 1))
         images, targets = _placed(images, stack[:, 3:].clamp(0, 1), scenes, frame)
         return Batch(images, _boxes(targets, None), targets)
 
@@ -224,25 +235,40 @@ def _square(pixels: Tensor, size: int) -> Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def _uniform(rng: torch.Generator, shape: Sequence[int], low: float, high: float) -> Tensor:
-    return torch.rand(tuple(shape), generator=rng) * (high - low) + low
+@dataclass(frozen=True)
+class _Draws:
+    """Random numbers for the rows of a batch that are made: those that they have in the whole batch of `count`."""
+
+    rng: torch.Generator
+    count: int
+    rows: slice
+
+    def uniform(self, shape: Sequence[int], low: float, high: float) -> Tensor:
+        return self.shares(*shape) * (high - low) + low
+
+    def shares(self, *shape: int) -> Tensor:
+        """A number in [0, 1) for each entry, (rows, *shape)."""
+        return torch.rand((self.count, *shape), generator=self.rng)[self.rows]
+
+    def signs(self, *shape: int) -> Tensor:
+        return torch.randint(0, 2, (self.count, *shape), generator=self.rng)[self.rows] * 2.0 - 1.0
 
 
-def _warp(stack: Tensor, size: int, augment: Augmentation | None, rng: torch.Generator) -> Tensor:
-    if augment is None or not augment.resamples:
+def _warp(stack: Tensor, size: int, augment: Augmentation | None = None, draws: _Draws | None = None) -> Tensor:
+    if augment is None or draws is None or not augment.resamples:
         resized = F.interpolate(stack, (size, size), mode="bilinear", align_corners=False, antialias=True)
-        return resized if augment is None else _flipped(resized, rng)
+        return resized if augment is None or draws is None else _flipped(resized, draws)
     count = len(stack)
-    angle = torch.deg2rad(_uniform(rng, (count,), -augment.rotate_degrees, augment.rotate_degrees))
-    scale = torch.exp(_uniform(rng, (count,), -1, 1) * float(np.log(augment.zoom)))
+    angle = torch.deg2rad(draws.uniform((), -augment.rotate_degrees, augment.rotate_degrees))
+    scale = torch.exp(draws.uniform((), -1, 1) * float(np.log(augment.zoom)))
     turn = (
         torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2) * scale[:, None, None]
     )
-    flips = torch.randint(0, 2, (count, 2), generator=rng) * 2.0 - 1.0
+    flips = draws.signs(2)
     turn = turn * flips[:, None, :]
-    transposed = torch.rand(count, generator=rng) < 0.5
+    transposed = draws.shares() < 0.5
     turn[transposed] = turn[transposed].flip(2)
-    shift = _uniform(rng, (count, 2, 1), -2 * augment.shift_fraction, 2 * augment.shift_fraction)
+    shift = draws.uniform((2, 1), -2 * augment.shift_fraction, 2 * augment.shift_fraction)
     # a mask that would leave the image is a useless prompt: such an image is only flipped
     for _ in range(2):
         grid = F.affine_grid(torch.cat([turn, shift], dim=2), [count, stack.shape[1], size, size], align_corners=False)
@@ -254,25 +280,25 @@ def _warp(stack: Tensor, size: int, augment: Augmentation | None, rng: torch.Gen
     return warped
 
 
-def _flipped(stack: Tensor, rng: torch.Generator) -> Tensor:
+def _flipped(stack: Tensor, draws: _Draws) -> Tensor:
     """Flip along either axis and transpose, each in half of the images."""
     for change in (lambda part: part.flip(-1), lambda part: part.flip(-2), lambda part: part.transpose(-1, -2)):
-        chosen = torch.rand(len(stack), generator=rng) < 0.5
+        chosen = draws.shares() < 0.5
         stack = torch.where(chosen[:, None, None, None], change(stack), stack)
     return stack
 
 
-def _recolour(images: Tensor, augment: Augmentation | None, rng: torch.Generator) -> Tensor:
-    if augment is not None:
-        gains = _uniform(rng, (len(images), 3, 1, 1), 1 - augment.gain, 1 + augment.gain)
-        gammas = torch.exp(_uniform(rng, (len(images), 1, 1, 1), -1, 1) * float(np.log(augment.gamma)))
+def _recolour(images: Tensor, augment: Augmentation | None = None, draws: _Draws | None = None) -> Tensor:
+    if augment is not None and draws is not None:
+        gains = draws.uniform((3, 1, 1), 1 - augment.gain, 1 + augment.gain)
+        gammas = torch.exp(draws.uniform((1, 1, 1), -1, 1) * float(np.log(augment.gamma)))
         images = (images.clamp(min=1e-4) ** gammas * gains).clamp(0, 1)
     low = images.amin((1, 2, 3), keepdim=True)
     high = images.amax((1, 2, 3), keepdim=True)
     return (images - low) / (high - low).clamp(min=1e-8)
 
 
-def _boxes(masks: Tensor, rng: torch.Generator | None) -> Tensor:
+def _boxes(masks: Tensor, draws: _Draws | None) -> Tensor:
     size = masks.shape[-1]
     # the half-covered pixel decides; a mask thinner than a pixel falls back to whatever it touches
     inside = masks[:, 0] > 0.5
@@ -288,7 +314,8 @@ def _boxes(masks: Tensor, rng: torch.Generator | None) -> Tensor:
     x0, x1, y0, y1 = boxes
     found = torch.stack([x0, y0, x1, y1], dim=1)
     found[~inside.flatten(1).any(1)] = torch.tensor([0.0, 0.0, size - 1.0, size - 1.0])
-    if rng is not None:
+    if draws is not None:
         outward = torch.tensor([-1.0, -1.0, 1.0, 1.0]) * BOX_JITTER_FRACTION * size
-        found = (found + torch.rand(found.shape, generator=rng) * outward).clamp(0, size - 1)
+        shares = draws.shares(len(found) // len(range(draws.count)[draws.rows]), 4).reshape(-1, 4)
+        found = (found + shares * outward).clamp(0, size - 1)
     return found

@@ -19,6 +19,7 @@ from torch import nn
 from .._support.ahead import StepsAhead
 from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
+from .._support.machines.ranks import ranks
 from .._support.records import Flag, Number, Record, Whole, content_hash
 from ..data.samples import SampleSet, Subset, places_by_image, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
@@ -34,10 +35,10 @@ from .follow import OnStep
 from .judge import SCORES, Judge
 from .loop import learning_rate_at, train
 from .lost import warn_of_lost
-from .objective import RecoveryObjective
+from .objective import RecoveryLoss
 from .pool import AUGMENTATIONS, Batch, Pool
 from .record import TrainRecord, outcome
-from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings
+from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings, deciding
 
 
 @dataclass(frozen=True)
@@ -200,10 +201,10 @@ def recover(
     with evaluating(teacher), kept_stems():
         record = train(
             model,
-            StepsAhead(_batches(pool, model, settings), settings.steps),
+            StepsAhead(_slices(pool, model, settings), settings.steps * settings.accumulate, ranks().count),
             training,
             state_path,
-            objective=RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.precision),
+            loss_of=RecoveryLoss(teacher, settings.weights, settings.lambda_b, settings.precision),
             validate=judge if judge.sets else None,
             validate_start=True,
             patience=settings.patience,
@@ -212,6 +213,7 @@ def recover(
             at_a_time=at_a_time,
             progress=progress,
             on_step=on_step,
+            ranks=ranks(),
         )
     remember_training(model, places_by_image(parts.train))
     return RecoveryHistory.of(record, training)
@@ -234,7 +236,7 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
         "trained": trained,
         "train": [subset_hash(samples) for samples in roles.train.values()],
         "validation": [subset_hash(samples) for samples in roles.validation.values()],
-        "settings": {**asdict(settings), "precision": training_precision(settings.precision, device)},
+        "settings": {**deciding(asdict(settings)), "precision": training_precision(settings.precision, device)},
     }
     return content_hash(parts)
 
@@ -257,26 +259,29 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
     few = {name: Subset(each, tuple(range(min(4, len(each)))), name) for name, each in train_sets.items() if len(each)}
     trial = copy.deepcopy(model)
     pool = _pool(trial, few)
-    objective = RecoveryObjective(teacher, settings.weights, settings.lambda_b, settings.precision)
+    loss_of = RecoveryLoss(teacher, settings.weights, settings.lambda_b, settings.precision)
     two = replace(settings.training(), steps=2, validate_every=0)
     moments: list[float] = []
-    make = StepsAhead(_batches(pool, trial, settings), two.steps)
+    make = StepsAhead(_slices(pool, trial, settings), two.steps * two.accumulate)
 
-    def timed(step: int) -> Batch:
+    def timed(number: int) -> Batch:
         moments.append(time.perf_counter())
-        return make(step)
+        return make(number)
 
     with evaluating(teacher), kept_stems():
-        train(trial, timed, two, objective=objective, progress=False)
-    return time.perf_counter() - moments[-1]
+        train(trial, timed, two, loss_of=loss_of, progress=False)
+    return time.perf_counter() - moments[-two.accumulate]
 
 
-def _batches(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:
+def _slices(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:
+    """What makes the slices of all batches, numbered through."""
     frame, augment = geometry_of(model).frame, AUGMENTATIONS[settings.augmentation]
     device = next(model.parameters()).device
 
-    def make(step: int) -> Batch:
-        drawn = pool.batch(step, seed=settings.seed, count=settings.batch_size, frame=frame, augment=augment)
+    def make(number: int) -> Batch:
+        step, place = divmod(number, settings.accumulate)
+        part = place, settings.accumulate
+        drawn = pool.batch(step, seed=settings.seed, count=settings.batch_size, frame=frame, augment=augment, part=part)
         return drawn.pinned_for(device)
 
     return make

@@ -2,10 +2,24 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from .._support.errors import MedcorePruneError, require_known
+from .._support.errors import MedcorePruneError, UnreadableError, require_known
 from ..defaults import DEFAULTS
+
+
+def deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a result among settings by name: `accumulate` where it is more than 1, and all others."""
+    return {name: value for name, value in values.items() if (name, value) != ("accumulate", 1)}
+
+
+def _check_slices(what: str, accumulate: int, batch_size: int) -> None:
+    if accumulate < 1 or batch_size % accumulate:
+        raise UnreadableError(
+            f"{what}: accumulate is {accumulate}: expected a divisor of the batch size, which is {batch_size}"
+        )
 
 
 @dataclass(frozen=True)
@@ -20,6 +34,7 @@ class TrainSettings:
     save_every: int = 100
     validate_every: int = 0
     precision: str | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -42,12 +57,13 @@ class AdaptSettings:
         seed: Of batches and augmentation.
         validate_every: Steps between looks at the validation images.
         precision: As of `RecoverySettings`.
+        accumulate: As of `RecoverySettings`.
         augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in both.
         average: Whether the weights kept are averaged with those of the start, in the share that has the best Boundary
             F1 on the validation images (`training.average`).
 
     Raises:
-        MedcorePruneError: Another augmentation.
+        MedcorePruneError: Another augmentation, or a number of slices that does not divide the batch.
     """
 
     steps: int = 1500
@@ -57,11 +73,14 @@ class AdaptSettings:
     seed: int = 0
     validate_every: int = 250
     precision: str | None = None
+    # at 1 it changes no bit, and so no identity
+    accumulate: int = field(default=1, repr=False)
     augmentation: str = "full"
     average: bool = False
 
     def __post_init__(self) -> None:
         require_known("augmentation", self.augmentation, AUGMENTATION_NAMES, MedcorePruneError)
+        _check_slices("adaptation", self.accumulate, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,7 @@ _SAVE_EVERY = 25
 _LEAST = {
     "steps": 1,
     "batch_size": 1,
+    "accumulate": 1,
     "warmup_fraction": 0,
     "weight_decay": 0,
     "lambda_b": 0,
@@ -131,6 +151,8 @@ class RecoverySettings:
             stop (`record.declined`); 0 for never. The best weights are kept anyway.
         precision: `"fp32"`, `"tf32"` or `"bf16"` (`mp.computing`), for forward and backward passes; losses, gradients
             and weights are float32 in any. None is `bf16` where the hardware has it, else what torch is set to.
+        accumulate: Equal slices of a batch that are made and computed one after the other, for less memory, their
+            gradients summed in order; processes of `torchrun` share them. A divisor of `batch_size`.
 
     Raises:
         MedcorePruneError: A value out of range.
@@ -149,6 +171,7 @@ class RecoverySettings:
     validate_every: int = 25
     patience: int = 0
     precision: str | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         for name, low in _LEAST.items():
@@ -161,6 +184,7 @@ class RecoverySettings:
         for name in ("learning_rate", "clip_norm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise MedcorePruneError(f"recovery: {name} is {getattr(self, name)}: expected a number above 0")
+        _check_slices("recovery", self.accumulate, self.batch_size)
 
     def shortened(self, fraction: float) -> "RecoverySettings":
         """Return the same with that fraction of the steps, at least one."""
@@ -177,6 +201,7 @@ class RecoverySettings:
             save_every=_SAVE_EVERY,
             validate_every=self.validate_every,
             precision=self.precision,
+            accumulate=self.accumulate,
         )
 
 

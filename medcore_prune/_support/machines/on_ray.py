@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from ..errors import MedcorePruneError
 from ..registry import load_plugin
-from ..version import __version__
+from .versions import versions
 
 Context = TypeVar("Context")
 Job = TypeVar("Job")
@@ -36,16 +35,6 @@ _AHEAD = 2
 
 _CONTEXT: dict[str, Any] = {}
 """In a worker, the last context by the digest of its bytes."""
-
-
-def versions() -> dict[str, str]:
-    """What must be the same on all machines, for results to be the same to the bit."""
-    return {
-        "medcore-prune": __version__,
-        "torch": torch.__version__,
-        "Python": platform.python_version(),
-        "instructions of the processor (ATEN_CPU_CAPABILITY)": torch.backends.cpu.get_cpu_capability(),
-    }
 
 
 def _work(head: Mapping[str, Any], context: bytes, job: bytes) -> list[Any]:

@@ -1,6 +1,7 @@
 """What `medcore-prune adapt` does: split the images, train on them, and write a checkpoint with its record."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from ..._support.files import exclusive, require_writable, together, write_json_atomic
+from ..._support.machines.ranks import ranks
 from ...checkpoints.sam import save_training_checkpoint
 from ...data.folders.reading import Reading
 from ...data.samples import SampleSet
@@ -23,7 +25,7 @@ from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
 from ...training.record import TrainRecord
-from ...training.settings import AdaptSettings, RecoverySettings
+from ...training.settings import AdaptSettings, RecoverySettings, deciding
 from ...zoo import is_word
 from .inputs import (
     ImageOptions,
@@ -52,7 +54,10 @@ def _at_a_time(model: nn.Module, roles: Split, settings: AdaptSettings) -> int:
     """Images of a step that go through the model together; what a recovery of it takes is more than adapting does."""
     training, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
     likewise = RecoverySettings(
-        steps=settings.steps, batch_size=settings.batch_size, validate_every=settings.validate_every
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        validate_every=settings.validate_every,
+        accumulate=settings.accumulate,
     )
 
     def estimate(count: int) -> Estimate:
@@ -61,7 +66,7 @@ def _at_a_time(model: nn.Module, roles: Split, settings: AdaptSettings) -> int:
         )
         return replace(found, work="adaptation")
 
-    return fit(estimate, settings.batch_size, [model], trained=True)
+    return fit(estimate, settings.batch_size // settings.accumulate, [model], trained=True)
 
 
 def _say_roles(roles: Split) -> None:
@@ -87,7 +92,7 @@ def _record(roles: Split, settings: AdaptSettings, done: TrainRecord) -> dict[st
     return {
         "split_seed": roles.seed,
         "fractions": list(roles.fractions),
-        "settings": asdict(settings),
+        "settings": deciding(asdict(settings)),
         "losses": done.losses,
         "validations": done.validations,
         "best_step": done.best_step,
@@ -157,13 +162,15 @@ def run(
     resume: bool,
     overwrite: bool,
     tensorboard: Path | None = None,
+    accumulate: int | None = None,
     **given: Any,
 ) -> None:
     """Check everything, split the images, train, and write checkpoint, split and record together.
 
     Among `given`, `average` of None is to average where there are validation images.
     """
-    given["precision"] = precision
+    me = ranks()
+    given |= {"precision": precision, "accumulate": accumulate or me.count}
     require_writable(tensorboard)
     on_step = TensorBoardLog(tensorboard) if tensorboard else None
     images = ImageOptions(data, split_seed, reading)
@@ -180,16 +187,25 @@ def run(
     settings = AdaptSettings(**given)
     trained = read_model(model, "reference", device=device, image_size=image_size)
     at_a_time = _at_a_time(trained, roles, settings)
-    with exclusive(out):
-        told = {"split": [split_seed, fractions], "settings": given, "image_size": image_size, "device": device}
-        if results.done(command="adapt", read=(model, *images.files()), images=data_record(roles), **told):
+    with exclusive(out) if me.first else nullcontext():
+        told = {
+            "split": [split_seed, fractions],
+            "settings": deciding(given),
+            "image_size": image_size,
+            "device": device,
+        }
+        done = me.first and results.done(
+            command="adapt", read=(model, *images.files()), images=data_record(roles), **told
+        )
+        if me.first and (done or not resume):
             state.unlink(missing_ok=True)
+        if me.told(done):
             return
-        if not resume:
-            state.unlink(missing_ok=True)
         _say_roles(roles)
         _warn_of_one_group(roles)
         record = adapt(trained, roles.train, roles.validation, settings, state, at_a_time=at_a_time, on_step=on_step)
+        if not me.first:
+            return
         dependence = image_dependence(trained, _some_images(roles.train, trained))
         judged = judge({out.name: trained}, roles.validation, at_a_time)
         with results.writing(), together():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import click
 from torch import nn
 
+from ..._support.machines.ranks import ranks
 from ..._support.progress import duration
 from ...evaluation.estimates import Estimate, available_bytes, evaluation_estimate, require_memory
 from ...models.families import family_of
@@ -19,10 +20,12 @@ def fit(estimate: Callable[[int], Estimate], most: int, models: Sequence[nn.Modu
 
     Where memory is short, attention is computed by fused kernels, then fewer images at a time than `most`, and where
     that is not enough blocks are computed twice in backward passes. None of it changes a result but by rounding.
-    `estimate` says what so many images at a time take, the models being as they are.
+    `estimate` says what so many images at a time take, the models being as they are. Of several processes, all take
+    the way of the one with the least memory.
     """
     found = estimate(most)
-    limit = available_bytes(found.device)
+    limits = ranks().gathered(available_bytes(found.device))
+    limit = min((each for each in limits if each is not None), default=None)
     if limit is not None and found.memory_bytes > limit:
         for model in models:
             if "sdpa" in getattr(family_of(model), "attentions", {}):

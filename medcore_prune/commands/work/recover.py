@@ -1,6 +1,7 @@
 """What `medcore-prune recover` does: fine-tune a pruned model towards its teacher, and draw how it went."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import nn
 
 from ..._support.errors import CheckpointError
 from ..._support.files import atomic_write, exclusive, require_writable, together, write_text_atomic
+from ..._support.machines.ranks import ranks
 from ..._support.progress import duration
 from ...checkpoints.pruned import save
 from ...data.folders.reading import Reading
@@ -22,7 +24,7 @@ from ...pruning.surgery import lineage_of
 from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
 from ...training.recover import RecoveryHistory, recover
-from ...training.settings import RecoverySettings
+from ...training.settings import RecoverySettings, deciding
 from .inputs import (
     PHANTOM_COUNTS,
     POCKET,
@@ -56,10 +58,12 @@ def run(
     overwrite: bool,
     out: Path,
     tensorboard: Path | None = None,
+    accumulate: int | None = None,
     **given: Any,
 ) -> None:
     """Check everything, fine-tune, and write the model with its curves and its history."""
-    given["precision"] = precision
+    me = ranks()
+    given |= {"precision": precision, "accumulate": accumulate or me.count}
     require_writable(tensorboard)
     on_step = TensorBoardLog(tensorboard) if tensorboard else None
     require_suffix(out, ".safetensors")
@@ -82,17 +86,21 @@ def run(
         lambda count: recovery_estimate(
             small, whole, settings, images=train, validation_images=validation, at_a_time=count
         ),
-        settings.batch_size,
+        settings.batch_size // settings.accumulate,
         (small, whole),
         trained=True,
     )
-    with exclusive(out):
-        if results.done(command="recover", read=read, images=data_record(roles), settings=given, device=device):
+    with exclusive(out) if me.first else nullcontext():
+        done = me.first and results.done(
+            command="recover", read=read, images=data_record(roles), settings=deciding(given), device=device
+        )
+        if me.first and (done or not resume):
             state.unlink(missing_ok=True)
+        if me.told(done):
             return
-        if not resume:
-            state.unlink(missing_ok=True)
         history = recover(small, whole, roles, settings, state_path=state, at_a_time=at_a_time, on_step=on_step)
+        if not me.first:
+            return
         provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, settings, history)}
         with results.writing(), together():
             if not images.is_phantom:
@@ -145,7 +153,7 @@ def _record(
         "from": start,
         "teacher": model_hash(teacher),
         "data": data_record(roles),
-        "settings": asdict(settings),
+        "settings": deciding(asdict(settings)),
         "steps": len(history.frame),
         "best_step": history.best_step,
         "validation_before": dict(history.start),

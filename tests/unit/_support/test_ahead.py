@@ -63,6 +63,7 @@ def test_steps_are_made_ahead_up_to_the_last() -> None:
     steps = StepsAhead(make, stop=3)
     assert [steps(step) for step in range(3)] == [0, 1, 4]
     assert made == [0, 1, 2]
+    assert [StepsAhead(int, stop=9, by=4)(step) for step in (1, 5)] == [1, 5]
     # gone on with elsewhere
     assert StepsAhead(make, stop=10)(2) == 4
     with pytest.raises(ValueError, match="three"):

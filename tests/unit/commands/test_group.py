@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from torch_free import output_without_torch
 
 from medcore_prune._support.errors import MedcorePruneError
@@ -119,3 +120,16 @@ def test_a_fault_of_the_program_keeps_its_traceback(program: str, ended: Callabl
 )
 def test_help_does_not_wait_for_torch(module: str, words: list[str]) -> None:
     assert output_without_torch(module, *words)
+
+
+def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    for group, name in ((prune, "inspect"), (bench, "list")):
+        result = CliRunner().invoke(group, [name])
+        assert result.exit_code == 2
+        assert result.output.splitlines()[-1] == f"Error: {name} works in one process: give it without torchrun"
+    # help is help, and one process is as none
+    assert CliRunner().invoke(prune, ["inspect", "--help"]).exit_code == 0
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert CliRunner().invoke(bench, ["list"]).exit_code == 0

@@ -26,19 +26,20 @@ def split(train: int, validation: int) -> Split:
 
 
 @pytest.mark.parametrize(
-    ("attention", "recompute", "batch_size", "at_a_time", "validation"),
+    ("attention", "recompute", "batch_size", "at_a_time", "validation", "accumulate"),
     [
-        ("segment-anything", False, 1, None, 0),
-        ("segment-anything", True, 3, None, 4),
-        ("sdpa", False, 3, 2, 4),
-        ("sdpa", True, 3, 1, 0),
+        ("segment-anything", False, 1, None, 0, 1),
+        ("segment-anything", True, 3, None, 4, 1),
+        ("segment-anything", False, 6, None, 0, 3),
+        ("sdpa", False, 3, 2, 4, 1),
+        ("sdpa", True, 3, 1, 0, 1),
     ],
 )
 def test_memory_is_that_of_the_real_recovery(
-    attention: str, recompute: bool, batch_size: int, at_a_time: int | None, validation: int
+    attention: str, recompute: bool, batch_size: int, at_a_time: int | None, validation: int, accumulate: int
 ) -> None:
     model, teacher = pair(attention)
-    settings = RecoverySettings(steps=2, batch_size=batch_size, validate_every=1)
+    settings = RecoverySettings(steps=2, batch_size=batch_size, validate_every=1, accumulate=accumulate)
     estimate = recovery_estimate(
         model,
         teacher,

@@ -13,10 +13,11 @@ from tiny import tiny_sam
 from tiny_samples import TinySamples
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medcore_prune._support.errors import DataError, MedcorePruneError
+from medcore_prune._support.errors import DataError, MedcorePruneError, UnreadableError
+from medcore_prune._support.machines.ranks import Ranks
 from medcore_prune.data.frame import Frame
-from medcore_prune.training.loop import TrainState, learning_rate_at, train
-from medcore_prune.training.pool import AUGMENTATIONS, Augmentation, Batch, Pool
+from medcore_prune.training.loop import Loss, Objective, TrainState, batch_loss, learning_rate_at, train
+from medcore_prune.training.pool import AUGMENTATIONS, Augmentation, Batch, Pool, Scene
 from medcore_prune.training.record import Scores
 from medcore_prune.training.settings import TrainSettings
 
@@ -55,6 +56,26 @@ def test_shapes_and_ranges_of_a_batch() -> None:
     for values in (batch.images, batch.masks):
         assert float(values.min()) >= 0
         assert float(values.max()) <= 1
+
+
+@pytest.mark.parametrize("augment", [None, *AUGMENTATIONS.values()])
+def test_slices_of_a_batch_are_made_by_themselves_and_are_those_of_the_whole(augment: Augmentation | None) -> None:
+    read: list[int] = []
+    whole = small_pool()
+
+    def scene(index: int) -> Scene:
+        read.append(index)
+        return whole.scene(index)
+
+    pool = Pool([2] * len(whole), scene, kept_bytes=0)
+    drawn = functools.partial(pool.batch, 3, seed=1, count=6, frame=Frame(48), prompts=2, augment=augment)
+    expected = drawn()
+    assert len(read) == 6
+    slices = [drawn(part=(place, 3)) for place in range(3)]
+    # each reads its own images alone
+    assert read[6:] == read[:6]
+    for name in ("images", "boxes", "masks"):
+        assert torch.equal(torch.cat([getattr(each, name) for each in slices]), getattr(expected, name))
 
 
 def test_boxes_enclose_their_masks_and_reach_outward_at_most_as_medsam_does() -> None:
@@ -297,6 +318,45 @@ def test_a_batch_in_parts_trains_alike(at_a_time: int) -> None:
     assert (weights - expected).norm() < 1e-3 * (
         expected - torch.cat([*map(torch.flatten, tiny_sam().parameters())])
     ).norm()
+
+
+def test_slices_train_as_the_whole_batch_but_by_rounding(tmp_path: Path) -> None:
+    def trained(slices: int) -> tuple[list[float], torch.Tensor]:
+        model = tiny_sam()
+
+        def make(number: int) -> Batch:
+            step, place = divmod(number, slices)
+            return small_pool().batch(step, seed=0, count=4, frame=Frame(48), prompts=2, part=(place, slices))
+
+        settings = replace(SETTINGS, steps=2, precision="fp32", accumulate=slices)
+        losses = train(model, make, settings, tmp_path / f"{slices}.pt", progress=False).losses
+        return losses, torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    (losses, weights), (whole, expected), (halves, _) = trained(4), trained(1), trained(2)
+    assert losses == pytest.approx(whole, rel=1e-5)
+    assert halves == pytest.approx(whole, rel=1e-5)
+    start = torch.cat([p.detach().flatten() for p in tiny_sam().parameters()])
+    assert (weights - expected).norm() < 1e-3 * (expected - start).norm()
+    # a state of slices is another's, and one without is as it ever was
+    assert "accumulate" not in torch.load(tmp_path / "1.pt", weights_only=True)["belongs_to"]["settings"]
+    with pytest.raises(MedcorePruneError, match=r"another training \(accumulate 4, not 2\)"):
+        train(tiny_sam(), batches, replace(SETTINGS, steps=2, precision="fp32", accumulate=2), tmp_path / "4.pt")
+
+
+def test_an_objective_is_its_model_and_nothing_else() -> None:
+    model, teacher = tiny_sam(), tiny_sam(1)
+    objective = Objective(model, lambda trained, batch: Loss(batch_loss(trained, batch) + batch_loss(teacher, batch)))
+    assert [id(each) for each in objective.parameters()] == [id(each) for each in model.parameters()]
+    loss = objective(batches(0))
+    loss.total.backward()
+    assert model.image_encoder.pos_embed.grad is not None
+    # what a loss does not read stays without a gradient
+    assert all(each.grad is None for each in model.mask_decoder.iou_prediction_head.parameters())
+
+
+def test_processes_that_do_not_divide_the_slices_are_refused() -> None:
+    with pytest.raises(UnreadableError, match="accumulate is 3: expected a multiple of the 2 processes"):
+        train(tiny_sam(), batches, replace(SETTINGS, accumulate=3), ranks=Ranks(1, 2))
 
 
 def test_a_state_that_contains_itself_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.data.frame import Frame
 from medcore_prune.models.families import geometry_of
 from medcore_prune.training import objective
-from medcore_prune.training.objective import TERMS, RecoveryObjective
+from medcore_prune.training.objective import TERMS, RecoveryLoss
 from medcore_prune.training.pool import Augmentation, Batch, Pool
 from medcore_prune.training.settings import RecoveryWeights
 
@@ -29,7 +29,7 @@ def test_there_is_a_term_for_every_weight() -> None:
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
-    loss = RecoveryObjective(tiny_sam(1), ALL, 5.0, "fp32")(tiny_sam(0), batch())
+    loss = RecoveryLoss(tiny_sam(1), ALL, 5.0, "fp32")(tiny_sam(0), batch())
     assert list(loss.terms) == list(TERMS)
     expected = sum(getattr(ALL, name) * float(term) for name, term in loss.terms.items())
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
@@ -38,13 +38,13 @@ def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
 
 def test_gradients_reach_the_model_and_never_the_teacher() -> None:
     model, teacher = tiny_sam(0), tiny_sam(1)
-    RecoveryObjective(teacher, ALL, 5.0, "fp32")(model, batch()).total.backward()
+    RecoveryLoss(teacher, ALL, 5.0, "fp32")(model, batch()).total.backward()
     assert model.image_encoder.patch_embed.proj.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
 def test_a_model_equal_to_its_teacher_has_nothing_to_learn_from_it() -> None:
-    terms = RecoveryObjective(tiny_sam(0), ALL, 5.0, "fp32")(tiny_sam(0), batch()).terms
+    terms = RecoveryLoss(tiny_sam(0), ALL, 5.0, "fp32")(tiny_sam(0), batch()).terms
     assert float(terms["feature"]) == 0
     assert float(terms["boundary_logit"]) == 0
     assert float(terms["dice"]) > 0
@@ -57,7 +57,7 @@ def test_a_weight_of_zero_leaves_the_computation_out(name: str) -> None:
 
     weights = dataclasses.replace(ALL, **{name: 0.0})
     with patch.dict(objective.TERMS, {name: dataclasses.replace(TERMS[name], of=never)}):
-        terms = RecoveryObjective(tiny_sam(1), weights, 5.0, "fp32")(tiny_sam(0), batch()).terms
+        terms = RecoveryLoss(tiny_sam(1), weights, 5.0, "fp32")(tiny_sam(0), batch()).terms
     assert set(terms) == set(TERMS) - {name}
 
 
@@ -67,7 +67,7 @@ def test_a_weight_of_zero_leaves_the_computation_out(name: str) -> None:
 def test_the_teacher_runs_only_where_a_term_reads_it(weights: RecoveryWeights, runs: int) -> None:
     teacher, seen = tiny_sam(1), []
     teacher.image_encoder.register_forward_hook(lambda *_: seen.append(1))
-    RecoveryObjective(teacher, weights, 5.0, "fp32")(tiny_sam(0), batch())
+    RecoveryLoss(teacher, weights, 5.0, "fp32")(tiny_sam(0), batch())
     assert len(seen) == runs
 
 
@@ -95,5 +95,5 @@ def test_the_boundary_bce_does_not_dominate_dice_at_the_start(level: str) -> Non
     drawn = pool.batch(0, seed=0, count=6, frame=Frame(size), augment=Augmentation())
     weights = RecoveryWeights(dice=1, boundary_bce=1, feature=0, boundary_logit=0, high_frequency=0)
     with torch.no_grad():
-        terms = RecoveryObjective(teacher, weights, 5.0, "fp32")(model, drawn).terms
+        terms = RecoveryLoss(teacher, weights, 5.0, "fp32")(model, drawn).terms
     assert 1 / 3 < float(terms["boundary_bce"]) / float(terms["dice"]) < 3

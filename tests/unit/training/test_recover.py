@@ -1,7 +1,7 @@
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from medcore_prune.training import recover as recovering
 from medcore_prune.training.pool import AUGMENTATIONS
 from medcore_prune.training.record import Scores
 from medcore_prune.training.recover import RecoveryHistory, recover, recovery_key, seconds_per_step
-from medcore_prune.training.settings import AUGMENTATION_NAMES, RecoverySettings, RecoveryWeights
+from medcore_prune.training.settings import AUGMENTATION_NAMES, RecoverySettings, RecoveryWeights, deciding
 
 SETTINGS = RecoverySettings(steps=6, batch_size=2, learning_rate=2e-3, validate_every=2)
 
@@ -358,6 +358,8 @@ def test_training_images_that_are_validation_or_test_images_are_refused() -> Non
         ({"augmentation": "mirrors"}, "unknown augmentation 'mirrors': expected one of full, flips"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: expected a number above 0"),
         ({"clip_norm": float("inf")}, "clip_norm is inf"),
+        ({"accumulate": 0}, "accumulate is 0: expected at least 1"),
+        ({"accumulate": 3}, "accumulate is 3: expected a divisor of the batch size, which is 16"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
@@ -432,6 +434,9 @@ def test_a_key_knows_models_images_settings_and_what_is_frozen() -> None:
     # neither test images nor the prompt encoder's flag, which every training clears, have a say
     model.prompt_encoder.requires_grad_(False)
     assert recovery_key(model, teacher, without(data, test={}), SETTINGS) == key
+    # slices change the bits; one slice is what there was before there were any
+    assert recovery_key(model, teacher, data, replace(SETTINGS, accumulate=2)) not in keys
+    assert "accumulate" not in deciding(asdict(SETTINGS))
 
 
 def test_the_time_of_a_step_is_measured_without_touching_the_models() -> None:
