@@ -19,6 +19,7 @@ from ...data.samples import SampleSet, Subset
 from ...evaluation.evaluate import Masks, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.images import KEPT_BYTES, EvaluationSet
+from ...models.precision import Precision
 from ...models.protocol import Postprocess
 from ...pruning.cost import Cost, count
 from ...pruning.plan import Plan
@@ -28,6 +29,8 @@ from .jobs import EXPERIMENT, Group, Job, built, grouped
 from .settings import Settings
 from .store import NO_LEVEL, UNPRUNED, Cell, CellResult, Evaluation, ResultStore, evaluation_key
 
+OFFERED: tuple[Precision, ...] = ("fp32", "tf32")
+"""What experiments compute in: in bf16 models would differ by its rounding."""
 POSTPROCESS: Postprocess = "medsam"
 FLOOR_NAMES = {name: f"floor_{name}" for name in FLOORS}
 """Floors of `evaluation` to the names of their rows."""

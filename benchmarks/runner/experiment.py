@@ -24,23 +24,20 @@ from ...commands.work.memory import images_at_a_time
 from ...data.splits.split import training_samples
 from ...defaults import DEFAULTS
 from ...evaluation.memory import measured
-from ...models.precision import Precision, computing
+from ...models.precision import computing
 from ...models.tiny_vit.stems import kept_stems
 from ...pruning.level import Level
 from ...training.settings import RecoverySettings
 from ..commands.words import Setting, Words
 from ..report.page import Page, write_results
 from .apart import Order
-from .evaluate import Evaluator, digest, notice
+from .evaluate import OFFERED, Evaluator, digest, notice
 from .inputs import Inputs, load_inputs
 from .jobs import Job
 from .methods import Method, choose_methods, require_reference
 from .recover import Item, Maker, recovery_settings
 from .settings import Settings
 from .store import ResultStore
-
-OFFERED: tuple[Precision, ...] = ("fp32", "tf32")
-"""What experiments compute in: in bf16 models would differ by its rounding."""
 
 
 @dataclass

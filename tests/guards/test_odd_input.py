@@ -71,7 +71,8 @@ WRONG = {
     "shares that are no numbers": "adapt pocket --data a=set --steps 1 --fractions nan,0,1 --out x.pth",
     "shares that do not sum to one": "adapt pocket --data a=set --steps 1 --fractions 1,1,1 --out x.pth",
     "a learning rate that is no number": "adapt pocket --data a=set --steps 1 --learning-rate nan --out x.pth",
-    "slices of a batch": "recover small.safetensors --teacher whole.safetensors --data a=set --accumulate 3 --out x.safetensors",
+    "slices of a batch": "recover small.safetensors --teacher whole.safetensors --data a=set --accumulate 3 "
+    "--out x.safetensors",
     "a command": "purne whole.safetensors",
     "methods of a comparison": "bench baselines --quick --methods medcor --out results",
     "levels of a comparison": "bench baselines --quick --levels h50 --out results",

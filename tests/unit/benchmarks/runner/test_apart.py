@@ -2,27 +2,36 @@
 
 import pickle
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pocket_pair import write_pair
 
 from medcore_prune._support.errors import DataError
-from medcore_prune.benchmarks.commands.main import WORDS
+from medcore_prune.benchmarks.experiments.main import Main
 from medcore_prune.benchmarks.runner.apart import Order, make
-from medcore_prune.benchmarks.runner.experiment import Experiment, experiments
 from medcore_prune.benchmarks.runner.inputs import load_inputs
+from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.benchmarks.runner.store import ResultStore
+from medcore_prune.pruning.level import Level
 
 
-def experiment(place: Path) -> Experiment:
-    few = {"images": 2, "calibration": 2, "correction": 2, "schedule": "one-shot", "validation": 2, "recovery_batch": 2}
-    words = [*write_pair(place), "--quick", "--one-time", "h50_m70", "--no-sequential", "--steps", "1"]
-    words += [word for name, value in few.items() for word in ("--set", f"{name}={value}")]
-    given = WORDS.command().make_context("main", [*words, "--out", str(place / "out")]).params
-    settings, own = WORDS._settings(given)
-    made = experiments.get("main")(settings, **own)
+def experiment(place: Path) -> Main:
+    write_pair(place)
+    models = {"adapted": str(place / "adapted.pth"), "reference": str(place / "reference.pth")}
+    counts = replace(COUNTS["quick"], phantom_images=2, calibration=2, correction=2, training=4)
+    few: dict[str, Any] = {
+        "counts": counts,
+        "validation": 2,
+        "recovery_batch": 2,
+        "methods": ("medcore",),
+        "gallery": False,
+    }
+    settings = Settings(place / "out", **few, **models)
+    made = Main(settings, "medcore", (Level.parse("h50_m70"),), (), True, 1, schedule="one-shot", starts="all")
     made.methods, made.inputs, made.store = made.choose(), load_inputs(settings), ResultStore(place / "out")
     return made
 
@@ -45,6 +54,6 @@ def test_it_is_the_model_that_is_made_here(tmp_path: Path, monkeypatch: pytest.M
 def test_other_inputs_at_the_same_place_are_refused(tmp_path: Path) -> None:
     here = experiment(tmp_path)
     order = Order.of(here)
-    other = Order(order.experiment, order.settings, order.own, (*order.hashes[1:], ("adapted", "another")))
+    other = Order(order.kind, order.settings, order.own, (*order.hashes[1:], ("adapted", "another")))
     with pytest.raises(DataError, match="is not what the command reads"):
         next(make(other, here.items()[0].name))
