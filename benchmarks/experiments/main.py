@@ -29,9 +29,9 @@ from ..runner.recover import Item, records, recovery_settings, unpruned
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
 
 UNPRUNED_RECOVERED = "unpruned_recovered"
-_LEAD = (
-    "Encoder heads and MLP neurons removed and the model fine-tuned against the unpruned one. The unpruned model after "
-    "the same recovery stands beside them: what it gains is fine-tuning's, not pruning's."
+_LEAD = "Encoder heads and MLP neurons removed and the model fine-tuned against the unpruned one."
+_BESIDE = (
+    "The unpruned model after the same recovery stands beside them: what it gains is fine-tuning's, not pruning's."
 )
 
 
@@ -308,7 +308,9 @@ class Main(Experiment):
             Section("Recoveries", figures=curves, grids=[recoveries(made)]),
         ]
         protect = store.run.get("identity", {}).get("protect")
-        lead = [_LEAD, *([] if protect is None else [f"One-time levels leave the {protect} deepest blocks whole."])]
+        beside = [_BESIDE] if summary.row(trained) else []
+        spared = [] if protect is None else [f"One-time levels leave the {protect} deepest blocks whole."]
+        lead = [" ".join([_LEAD, *beside]), *spared]
         frames = {"comparison": comparison_frame(summary), "against_unpruned": against_unpruned(summary)}
         return Page("Compression with recovery", lead, sections, shown, frames)
 

@@ -200,7 +200,7 @@ def test_a_kind_that_contradicts_the_tensors_is_refused_with_both_names(pocket: 
 
 def test_tensors_of_no_known_kind_need_a_shape(tmp_path: Path) -> None:
     torch.save(tiny_sam().state_dict(), tmp_path / "own.pth")
-    with pytest.raises(CheckpointError, match=r"own\.pth: its tensors are a SAM of no known kind .*: give the sizes"):
+    with pytest.raises(CheckpointError, match=r"own\.pth: its tensors are a SAM of no known kind: .*: give the sizes"):
         load_sam(tmp_path / "own.pth")
     with pytest.raises(CheckpointError, match=r"does not fit pocket: .*is missing; and \d+ more"):
         load_sam("pocket", tmp_path / "own.pth")
