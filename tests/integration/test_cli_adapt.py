@@ -13,6 +13,7 @@ from skimage.io import imsave
 import medcore_prune as mp
 from medcore_prune.checkpoints.sam import load_sam
 from medcore_prune.commands.cli import cli
+from medcore_prune.commands.work.adapt import _start_of
 from medcore_prune.zoo import pocket
 
 
@@ -65,6 +66,15 @@ def test_adapt_from_the_pocket_pair_then_from_the_result(images: Path, tmp_path:
 
 def _encoder_weight(checkpoint: Path) -> torch.Tensor:
     return load_sam("pocket", checkpoint, image_size=48).state_dict()["image_encoder.blocks.3.mlp.lin1.weight"]
+
+
+def test_the_record_names_what_was_started_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = [_start_of(model) for model in ("pocket", "lite_medsam", "own.pth")]
+    assert named == ["pocket pair, reference", "lite_medsam", "own.pth"]
+    # a file of that name is a file
+    (tmp_path / "pocket").write_bytes(b"")
+    assert _start_of("pocket") == "pocket"
 
 
 def test_a_training_that_ruins_the_model_keeps_the_start(images: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ...training.record import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings, deciding
 from ...zoo import is_word
 from .inputs import (
+    POCKET,
     ImageOptions,
     check_outputs,
     check_split,
@@ -99,6 +100,11 @@ def _record(roles: Split, settings: AdaptSettings, done: TrainRecord) -> dict[st
         "averages": done.averages,
         "torch": torch.__version__,
     }
+
+
+def _start_of(model: str) -> str:
+    """What a training started from, for its record: a file, or a built-in model."""
+    return "pocket pair, reference" if model == POCKET and is_word(model) else model
 
 
 def _say_training(record: TrainRecord) -> None:
@@ -214,7 +220,7 @@ def run(
                 out.with_suffix(".json"),
                 {
                     "model": model_kind(trained),
-                    "reference": str(reference) if reference else "pocket pair, reference",
+                    "reference": _start_of(model),
                     "data": list(data),
                     "image_dependence": dependence,
                     "judged": None if judged is None else judged.record(),
