@@ -146,7 +146,7 @@ def test_a_recovery_that_gained_names_its_own_file(here: Path, monkeypatch: pyte
     def judge(*_: object) -> Scores:
         return Scores({"bf1": next(looks), "dice": 0.8}, {"0": torch.zeros(2)}, {"0": ["a", "b"]})
 
-    monkeypatch.setattr("medcore_prune.training.recover._Judge.__call__", judge)
+    monkeypatch.setattr("medcore_prune.training.judge.Judge.__call__", judge)
     result = run("--steps", "2", "--validate-every", "1", "--verbose", "--out", "out.safetensors")
     assert "BF1 0.4000 -> 0.5000" in result.output
     assert "gained on the validation images by step 1, whose weights are kept: use out.safetensors" in result.output

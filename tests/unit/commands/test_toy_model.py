@@ -65,7 +65,7 @@ def test_comparisons_take_the_built_in_model_by_its_name(here: Path) -> None:
     from medcore_prune.benchmarks.runner.inputs import load_models
     from medcore_prune.benchmarks.runner.settings import Settings
 
-    named = load_models(Settings(here / "out", adapted=Path("pocket"), data=("own=set",)))
+    named = load_models(Settings(here / "out", adapted="pocket", data=("own=set",)))
     plain = load_models(Settings(here / "out"))
     assert [model_hash(model) for model in named] == [model_hash(model) for model in plain]
 
