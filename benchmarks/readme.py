@@ -120,7 +120,8 @@ def _second_pair(results: Path) -> str:
     return (
         "Not every model loses so little: a second one, fine-tuned with more care and better (Boundary F1 "
         f"{whole['bf1']:.3f} on other test images), changes by {change('corrected')} when {cut['params_removed']:.0%} "
-        f"of it go and the rest is corrected, and by {change('corrected_recovered')} when it is trained besides "
+        f"of it goes and the rest is corrected, and by {change('corrected_recovered')} after training besides"
+        f"{', which gained nothing' if change('corrected_recovered') == change('corrected') else ''} "
         "([report](docs/results/lite_medsam/main/report.md))."
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..._support.registry import failures_named
 from ...calibration.statistics import Statistics
 from ...correction.search.plan import searched_plan
-from ...evaluation.memory import Measured, measured
+from ...evaluation.memory import measured
 from ...models.groups import FAMILY_NAMES
 from ...pruning.budget import Budget
 from ...pruning.cost import count
@@ -16,7 +16,7 @@ from ...pruning.planning import make_plan, planner
 from ...pruning.target import REMOVED, Target
 from ...scoring.recipes import Baseline
 from ..runner.inputs import Inputs, sample_hash
-from ..runner.jobs import EXPERIMENT, Job, Treatment, plan_path, scored_by, scores_of
+from ..runner.jobs import EXPERIMENT, Job, Treatment, scored_by, scores_of, stored_plan
 from ..runner.methods import Method
 from ..runner.settings import SEARCHED, Settings
 from ..runner.store import Cell, ResultStore
@@ -72,23 +72,13 @@ def searched_jobs(
         origin = hashlib.sha256(what.encode()).hexdigest()
         for level in settings.levels:
             cell = Cell(EXPERIMENT, SEARCHED, method.name, str(level), next(iter(inputs.sets)), seed)
-            found = _stored(cell, origin, store)
+            found = stored_plan(cell, origin, store)
             if found is None:
                 with measured() as searching, failures_named(method.name):
                     read = statistics.get(0) if method.needs else None
                     plan = _searched(inputs, settings, method.recipe, read, level, settings.generations, seed)
                 found = plan, searching
             yield Job(method.name, SEARCHED, str(level), seed, *found, origin, treatment=treatment)
-
-
-def _stored(cell: Cell, origin: str, store: ResultStore) -> tuple[Plan, Measured] | None:
-    """The plan of an earlier run and what searching it took, if its result is there and of the same origin."""
-    result = store.read(cell) if store.has(cell) else None
-    if result is None or result.settings.get("method") != origin:
-        return None
-    path = plan_path(store, result.plan)
-    taken = Measured(result.seconds.get("scoring", 0.0), result.peak_bytes)
-    return (Plan.load(path), taken) if path.is_file() else None
 
 
 def _searched(

@@ -160,25 +160,29 @@ def plan_path(store: ResultStore, plan_hash: str) -> Path:
     return store.root / "plans" / f"{plan_hash[:24]}.json"
 
 
+def stored_plan(cell: Cell, origin: str, store: ResultStore) -> tuple[Plan, Measured] | None:
+    """The plan of an earlier result and what it took to make, if the result is there and of the same origin."""
+    result = store.read(cell) if store.has(cell) else None
+    if result is None or result.settings.get("method") != origin:
+        return None
+    path = plan_path(store, result.plan)
+    taken = Measured(result.seconds.get("scoring", 0.0), result.peak_bytes)
+    return (Plan.load(path), taken) if path.is_file() else None
+
+
 def _stored(
     method: Method, seed: int, inputs: Inputs, settings: Settings, store: ResultStore, modes: Sequence[Mode]
 ) -> list[Job]:
     """The jobs of an earlier run, if all of them are there."""
+    origin = scored_by(method, seed, inputs, settings)
     jobs = []
     for mode in modes:
         for level in map(str, settings.levels):
             cell = Cell(EXPERIMENT, mode, method.name, level, next(iter(inputs.sets)), seed)
-            if not store.has(cell):
+            found = stored_plan(cell, origin, store)
+            if found is None:
                 return []
-            result = store.read(cell)
-            if result.settings.get("method") != scored_by(method, seed, inputs, settings):
-                return []
-            path = plan_path(store, result.plan)
-            if not path.is_file():
-                return []
-            plan = Plan.load(path)
-            scoring = Measured(result.seconds.get("scoring", 0.0), result.peak_bytes)
-            jobs.append(Job(method.name, mode, level, seed, plan, scoring, result.settings["method"]))
+            jobs.append(Job(method.name, mode, level, seed, *found, origin))
     return jobs
 
 

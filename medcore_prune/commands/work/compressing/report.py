@@ -18,6 +18,7 @@ from ....evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ....evaluation.metrics import TITLES
 from ....pruning.cost import count
 from ..evaluate import Measured
+from ..outputs.judged import FLOOR_TITLES
 from ..outputs.measured import evaluate_all, milliseconds
 from ..table import Table
 
@@ -73,7 +74,8 @@ def _contours(tables: Mapping[str, pd.DataFrame]) -> list[list[str]]:
         few = f", {lost.groups} groups" if lost.groups < INDICATIVE_BELOW else ""
         rows.append([title, *cells, interval + few])
     for floor in (name for name in tables if name.startswith("floor: ")):
-        rows.append([f"BF1 of the {floor.removeprefix('floor: ')} in the box", "", f"{means[floor]['bf1']:.4f}", ""])
+        title = FLOOR_TITLES[floor.removeprefix("floor: ")]
+        rows.append([f"BF1 of {title}", "", f"{means[floor]['bf1']:.4f}", ""])
     return rows
 
 

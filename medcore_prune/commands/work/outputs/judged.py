@@ -17,8 +17,9 @@ from .measured import evaluate_all
 METRICS = ("dice", "bf1")
 GRID, TOLERANCE_PX = 256, 2.0
 """What `medcore-prune evaluate` compares masks on by default."""
-_FLOORS = {"ellipse": "the ellipse in the box", "box": "the filled box"}
-assert set(_FLOORS) == set(FLOORS)
+FLOOR_TITLES = {"ellipse": "the ellipse in the box", "box": "the filled box"}
+"""What commands call the floors, by their names."""
+assert set(FLOOR_TITLES) == set(FLOORS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Judged:
 
     def table(self) -> Table:
         """Models and floors, a row each."""
-        rows = {**self.means, **{_FLOORS[name]: self.floors[name] for name in _FLOORS}}
+        rows = {**self.means, **{FLOOR_TITLES[name]: self.floors[name] for name in FLOOR_TITLES}}
         cells = [[name, *(f"{values[metric]:.4f}" for metric in METRICS)] for name, values in rows.items()]
         return Table([self.what, *(TITLES[metric] for metric in METRICS)], cells)
 
@@ -56,10 +57,10 @@ class Judged:
         """Say in which figures a model is no better than a floor, and than which; "" where it is in all."""
         said = []
         for metric in METRICS:
-            best = max(_FLOORS, key=lambda name: self.floors[name][metric])
+            best = max(FLOOR_TITLES, key=lambda name: self.floors[name][metric])
             # NaN is above nothing
             if not self.means[model][metric] > self.floors[best][metric]:
-                said.append(f"{TITLES[metric]}: {_FLOORS[best]}")
+                said.append(f"{TITLES[metric]}: {FLOOR_TITLES[best]}")
         return "; ".join(said)
 
     def record(self) -> dict[str, Any]:
