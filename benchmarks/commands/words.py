@@ -59,6 +59,9 @@ RECOVERY: Mapping[str, Setting] = {
     ),
     "recovery_batch": Setting(Whole(1), f"images a step of a recovery ({RecoverySettings.batch_size})"),
     "recovery_rate": Setting(Finite(0, min_open=True), f"its peak learning rate ({RecoverySettings.learning_rate})"),
+    "recovery_average": Setting(
+        click.BOOL, "what it trained averaged with its start, as validation images choose (false)"
+    ),
 }
 """What an experiment that recovers models may `--set` besides."""
 _COUNTED = {"calibration": "calibration", "correction": "correction", "images": "phantom_images"}

@@ -67,7 +67,11 @@ def table(summary: Summary, made: Mapping[str, Mapping[str, Any]]) -> Grid:
 def _outcome(record: Mapping[str, Any]) -> str:
     """What came back from the last recovery of a model, in words."""
     recovered = [stage for stage in record.get("stages", ()) if "best_step" in stage]
-    return outcome(recovered[-1]["best_step"]) if recovered else "–"
+    return _kept(recovered[-1]) if recovered else "–"
+
+
+def _kept(stage: Mapping[str, Any]) -> str:
+    return outcome(stage["best_step"], stage.get("share"))
 
 
 def _latency(latency: Mapping[str, Any] | None) -> list[str]:
@@ -144,7 +148,7 @@ def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
             if losses:
                 tenth = max(1, len(losses) // 10)
                 start, end = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
-                kept = outcome(stage["best_step"]) + (", stopped early" if stage["stopped_early"] else "")
+                kept = _kept(stage) + (", stopped early" if stage["stopped_early"] else "")
                 name = " ".join(filter(None, record["place"])).replace("_", " ")
                 cells = [str(len(losses)), kept, f"{start:.3f}", f"{end:.3f}", f"{stage['seconds']:.0f}"]
                 rows.append([name, stage["name"], *cells])

@@ -178,6 +178,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
             "validations": [list(map(float, row)) for row in history.validations.to_numpy()],
             "best_step": history.best_step,
             "stopped_early": history.stopped_early,
+            "share": history.share,
         }
     return record
 
@@ -187,6 +188,7 @@ def recovery_settings(settings: Settings, steps: int | None = None) -> RecoveryS
     steps = steps or settings.counts.recovery_steps
     given = {"batch_size": settings.recovery_batch, "learning_rate": settings.recovery_rate}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    changed["average"] = settings.recovery_average
     return RecoverySettings(steps=steps, validate_every=max(1, steps // _VALIDATIONS), **changed)
 
 

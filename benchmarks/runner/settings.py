@@ -99,6 +99,7 @@ class Settings:
             many drawn ones as `counts` says.
         recovery_batch: Images a step of a recovery; None for the default of `RecoverySettings`.
         recovery_rate: Its learning rate; None for the default.
+        recovery_average: Whether what it trained is averaged with what it started from.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
         search: Whether budgets are searched too, for every method and level.
@@ -130,6 +131,7 @@ class Settings:
     validation: int | None = None
     recovery_batch: int | None = None
     recovery_rate: float | None = None
+    recovery_average: bool = False
     gallery: bool = True
     correct: bool = True
     search: bool = False

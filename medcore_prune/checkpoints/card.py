@@ -147,7 +147,7 @@ def _recovered(provenance: Mapping[str, Any]) -> str:
     found = provenance.get("recovered")
     if not isinstance(found, Mapping):
         return _said(provenance, "recovered")
-    return f"yes, the weights after step {found.get('best_step', _UNKNOWN)}"
+    return f"yes, {found.get('outcome', _UNKNOWN)}"
 
 
 def _images(header: PrunedHeader) -> Iterator[str]:

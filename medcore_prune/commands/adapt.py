@@ -11,6 +11,7 @@ from .options import (
     TRAINED,
     Whole,
     accumulate_option,
+    average_option,
     batch_size_option,
     data_option,
     device_option,
@@ -55,11 +56,7 @@ from .values import Shares
     default=AdaptSettings.augmentation,
     help="Training images are flipped, turned, zoomed, shifted and coloured, or flipped alone.",
 )
-@click.option(
-    "--average",
-    is_flag=True,
-    help="Average with the weights of the start, in the share that has the best Boundary F1 on validation images.",
-)
+@average_option
 @tensorboard_option
 @resume_option
 @overwrite_option

@@ -177,6 +177,13 @@ def accumulate_option(command: F) -> F:
     )(command)
 
 
+average_option = click.option(
+    "--average",
+    is_flag=True,
+    help="Average with the weights of the start, in the share that has the best Boundary F1 on validation images.",
+)
+
+
 def learning_rate_option(default: float) -> Callable[[F], F]:
     """Return a decorator that adds `--learning-rate` with this default."""
     return more(

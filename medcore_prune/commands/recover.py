@@ -14,6 +14,7 @@ from .options import (
     TRAINED,
     Whole,
     accumulate_option,
+    average_option,
     batch_size_option,
     data_option,
     device_option,
@@ -61,6 +62,7 @@ from .options import (
     metavar="N",
     help="Stop once so many looks in a row show a decline beyond the noise; 0 for never.",
 )
+@average_option
 @seed_option("Seed of the order of images and of their augmentation.")
 @split_seed_option
 @tensorboard_option

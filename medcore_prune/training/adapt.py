@@ -18,8 +18,7 @@ from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import remember_training
 from ..models.protocol import embed
-from ..models.tiny_vit.stems import kept_stems
-from .average import average_with
+from .average import Averaging
 from .follow import OnStep
 from .judge import Judge
 from .loop import batch_loss, train
@@ -166,23 +165,16 @@ def adapt(
         )
     size = pool_size(model)
     held = [images for images in validation.values() if len(images)]
-    if settings.average and not held:
-        raise DataError(
-            "the share of an average is chosen on validation images, and there are none: give them a share, or do not "
-            "average"
-        )
+    average = None
+    if settings.average:
+        average = Averaging(model, Judge(validation, geometry_of(model).frame, at_a_time), sum(map(len, held)))
     trained = Pool.of_sets(train.values(), size)
     warn_of_lost(train.values(), trained, "training")
     judged = Pool.of_sets(held, size) if held else None
     if judged is not None:
         warn_of_lost(held, judged, "validation")
-    judge = Judge(validation, geometry_of(model).frame, at_a_time) if settings.average else None
-    start = {name: value.detach().clone() for name, value in model.state_dict().items()} if judge else {}
     record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time, on_step=on_step)
-    if judge:
-        me = ranks()
-        with kept_stems():
-            record.averages = me.told(average_with(model, start, judge) if me.first else [])
-        me.share(model)
+    if average:
+        average(model, record)
     remember_training(model, places_by_image(train))
     return record

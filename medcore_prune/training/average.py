@@ -10,23 +10,49 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .record import Scores
+from .._support.errors import DataError
+from .._support.machines.ranks import ranks
+from ..models.tiny_vit.stems import kept_stems
+from .record import Scores, TrainRecord
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the trained weights that are tried; 0 is the start, 1 what the training kept."""
 
 
+Judging = Callable[[nn.Module], Scores]
+"""Scores of a model on validation images, higher is better; the first of them chooses."""
+
+
+class Averaging:
+    """A model's weights before its training, to average those after it with."""
+
+    def __init__(self, model: nn.Module, judge: Judging, images: int) -> None:
+        """Keep a copy of the weights; refuse (`DataError`) without a validation image to choose a share on."""
+        if not images:
+            raise DataError(
+                "the share of an average is chosen on validation images, and there are none: give them a share, or do "
+                "not average"
+            )
+        self._start = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self._judge = judge
+
+    def __call__(self, model: nn.Module, record: TrainRecord) -> None:
+        """Average the trained model in place, in all processes alike, and record what was tried."""
+        me = ranks()
+        with kept_stems():
+            record.averages = me.told(average_with(model, self._start, self._judge) if me.first else [])
+        me.share(model)
+
+
 @torch.no_grad()
-def average_with(
-    model: nn.Module, start: Mapping[str, Tensor], judge: Callable[[nn.Module], Scores]
-) -> list[dict[str, float]]:
+def average_with(model: nn.Module, start: Mapping[str, Tensor], judge: Judging) -> list[dict[str, float]]:
     """Give a trained model, in place, the average with its start that is best on validation images.
 
     Args:
         model: The trained model, in evaluation mode; ends with the best average of `SHARES`, the larger share where
             two are alike.
         start: Its `state_dict` from before the training, on its device.
-        judge: Scores of a model; the first of them, higher is better, chooses.
+        judge: What chooses.
 
     Returns:
         For each of `SHARES` `share` and the scores by name, the chosen one's first.

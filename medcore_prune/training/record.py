@@ -11,13 +11,19 @@ NOISES = 2.0
 """Standard errors of a paired difference that a decline must be larger than."""
 
 
-def outcome(best_step: int | None) -> str:
-    """What a training gives back, in words, by the steps behind the best weights; None where no validation chose."""
-    if best_step is None:
-        return "the last weights are returned"
-    if best_step == 0:
+def outcome(best_step: int | None, share: float | None = None) -> str:
+    """What a training gives back, in words.
+
+    Args:
+        best_step: Steps behind the trained weights that were kept; None where no look at validation images chose them.
+        share: Their share in an average with the start that was chosen on validation images; None without averages.
+    """
+    if best_step == 0 or share == 0:
         return "nothing gained: the input model is returned"
-    return f"the weights after step {best_step} are returned"
+    trained = "the last weights" if best_step is None else f"the weights after step {best_step}"
+    if share is None or share == 1:
+        return f"{trained} are returned"
+    return f"the average of {share:.0%} of {trained} with the input model is returned"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from ..models.precision import training_precision
 from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
+from .average import Averaging
 from .follow import OnStep
 from .judge import SCORES, Judge
 from .loop import learning_rate_at, train
@@ -64,6 +65,7 @@ class _StoredHistory(Record):
     stopped_early: Flag
     seconds: Number
     outcome: str = ""
+    averages: tuple[Mapping[str, Number], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class RecoveryHistory:
         best_step: Steps behind the weights that were kept; None where no validation images chose and the last were.
         stopped_early: Whether a decline on the validation images ended it.
         seconds: Time of the steps, without validations.
+        averages: Where the trained weights were averaged with the start's, for each `share` of them that was tried
+            `bf1` and `dice`, those of the model that was kept first; empty otherwise.
     """
 
     frame: pd.DataFrame = field(repr=False)
@@ -85,6 +89,7 @@ class RecoveryHistory:
     best_step: int | None
     stopped_early: bool
     seconds: float
+    averages: tuple[Mapping[str, float], ...] = ()
 
     @classmethod
     def of(cls, record: TrainRecord, settings: TrainSettings) -> "RecoveryHistory":
@@ -96,37 +101,53 @@ class RecoveryHistory:
             "loss": record.losses,
             **record.terms,
         }
-        looks = pd.DataFrame(record.validations, columns=["step", *SCORES, "noise"]).astype({"step": int})
-        return cls(pd.DataFrame(columns), looks, record.best_step, record.stopped_early, record.seconds)
+        seen = record.validations
+        if seen and record.averages:
+            # what was looked at after the steps
+            start = next(look for look in record.averages if look["share"] == 0)
+            seen = [{"step": 0, **{name: start[name] for name in SCORES}, "noise": 1.0}, *seen]
+        looks = pd.DataFrame(seen, columns=["step", *SCORES, "noise"]).astype({"step": int})
+        ends = record.best_step, record.stopped_early, record.seconds, tuple(record.averages)
+        return cls(pd.DataFrame(columns), looks, *ends)
 
     @property
     def start(self) -> Mapping[str, float]:
         """`bf1` and `dice` on validation images before the first step; empty without validations."""
-        return self._scores_at(0)
+        return self._scores_of(0.0) if self.averages else self._scores_at(0)
 
     @property
     def best(self) -> Mapping[str, float]:
         """`bf1` and `dice` on validation images of the weights that were kept; empty without validations."""
-        return self._scores_at(self.best_step)
+        return self._scores_of(self.share) if self.averages else self._scores_at(self.best_step)
+
+    @property
+    def share(self) -> float | None:
+        """Share of the trained weights in the average that was kept; None without averages."""
+        return self.averages[0]["share"] if self.averages else None
 
     @property
     def gained(self) -> bool | None:
-        """Whether a step was better than the start on validation images; None where none chose."""
-        return None if self.best_step is None else self.best_step > 0
+        """Whether what was kept is better than the start on validation images; None where none chose."""
+        chosen = self.best_step if self.share is None else self.share
+        return None if chosen is None else chosen > 0
 
     @property
     def outcome(self) -> str:
         """What came back, in words."""
-        return outcome(self.best_step)
+        return outcome(self.best_step, self.share)
 
     def _scores_at(self, step: int | None) -> dict[str, float]:
         rows = self.validations[self.validations["step"] == step]
         return {} if rows.empty else {name: float(rows.iloc[0][name]) for name in SCORES}
 
+    def _scores_of(self, share: float | None) -> dict[str, float]:
+        return next({name: look[name] for name in SCORES} for look in self.averages if look["share"] == share)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values from which `from_dict` makes the history again, to the last digit."""
         tables = _StoredTable.of_frame(self.frame), _StoredTable.of_frame(self.validations)
-        return _StoredHistory(*tables, self.best_step, self.stopped_early, self.seconds, self.outcome).values()
+        ends = self.best_step, self.stopped_early, self.seconds, self.outcome, self.averages
+        return _StoredHistory(*tables, *ends).values()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RecoveryHistory":
@@ -137,7 +158,7 @@ class RecoveryHistory:
         """
         stored = _StoredHistory.of(values, "the history")
         tables = stored.frame.frame(), stored.validations.frame()
-        return cls(*tables, stored.best_step, stored.stopped_early, stored.seconds)
+        return cls(*tables, stored.best_step, stored.stopped_early, stored.seconds, stored.averages)
 
 
 METHOD_VERSION = 2
@@ -184,7 +205,8 @@ def recover(
         Losses, validations, and what was kept.
 
     Raises:
-        DataError: No training image; or an image, or a group, in two roles.
+        DataError: No training image; no validation image to choose an average on; or an image, or a group, in two
+            roles.
         SurgeryError: The model cannot have been cut from its teacher, as where the two are given in the other order.
         MedcorePruneError: A model that is not float32 or has nothing to train, a teacher on another device, a loss
             that stops being finite (names the step and the last good state), a state file of another recovery, or
@@ -195,6 +217,9 @@ def recover(
     check_roles(parts.roles())
     pool = _pool(model, parts.train)
     judge = Judge(parts.validation, geometry_of(model).frame, at_a_time)
+    average = None
+    if settings.average:
+        average = Averaging(model, judge, sum(len(each) for each in judge.sets))
     training = settings.training()
     identity = "" if state_path is None else recovery_key(model, teacher, parts, settings)
     # the teacher's stem is the student's, and validation images come again at every look
@@ -206,7 +231,8 @@ def recover(
             state_path,
             loss_of=RecoveryLoss(teacher, settings.weights, settings.lambda_b, settings.precision),
             validate=judge if judge.sets else None,
-            validate_start=True,
+            # an average has the start among its shares
+            validate_start=not average,
             patience=settings.patience,
             label="recovery",
             identity=identity,
@@ -215,6 +241,8 @@ def recover(
             on_step=on_step,
             ranks=ranks(),
         )
+        if average:
+            average(model, record)
     remember_training(model, places_by_image(parts.train))
     return RecoveryHistory.of(record, training)
 

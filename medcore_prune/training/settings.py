@@ -11,8 +11,9 @@ from ..defaults import DEFAULTS
 
 
 def deciding(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a result among settings by name: `accumulate` where it is more than 1, and all others."""
-    return {name: value for name, value in values.items() if (name, value) != ("accumulate", 1)}
+    """What decides a result among settings by name: `accumulate` and `average` where they change it, and all others."""
+    plain = {"accumulate": 1, "average": False}
+    return {name: value for name, value in values.items() if name not in plain or value != plain[name]}
 
 
 def _check_slices(what: str, accumulate: int, batch_size: int) -> None:
@@ -153,6 +154,8 @@ class RecoverySettings:
             and weights are float32 in any. None is `bf16` where the hardware has it, else what torch is set to.
         accumulate: Equal slices of a batch that are made and computed one after the other, for less memory, their
             gradients summed in order; processes of `torchrun` share them. A divisor of `batch_size`.
+        average: Whether the trained weights are averaged with those of the start, as of `AdaptSettings`. The trained
+            ones are the best of all looks at the validation images but that before the first step, or the last.
 
     Raises:
         MedcorePruneError: A value out of range.
@@ -172,6 +175,7 @@ class RecoverySettings:
     patience: int = 0
     precision: str | None = None
     accumulate: int = 1
+    average: bool = False
 
     def __post_init__(self) -> None:
         for name, low in _LEAST.items():

@@ -160,6 +160,7 @@ def _record(
         "validation_after": dict(history.best),
         "outcome": history.outcome,
         # the whole curve, so that a figure of it can be drawn from the file
+        **({"averages": list(map(dict, history.averages))} if history.averages else {}),
         "validations": {name: history.validations[name].tolist() for name in history.validations},
     }
 
@@ -187,7 +188,7 @@ def _verdict(history: RecoveryHistory, model: str, out: Path) -> str:
         return f"not judged: no validation images chose, so {out} holds the last weights, better or not"
     if not history.gained:
         return f"nothing gained: use the input file, {model}; {out} holds the same weights"
-    return f"gained on the validation images by step {history.best_step}, whose weights are kept: use {out}"
+    return f"gained on the validation images: {history.outcome}; use {out}"
 
 
 def _curves(out: Path) -> tuple[Path, ...]:
@@ -215,6 +216,7 @@ def write_history(history: RecoveryHistory, out: Path) -> None:
         if history.best:
             kept = history.validations[history.validations["step"] == history.best_step]
             other.plot(kept["step"], kept["bf1"], color="#3b7dd8", marker="o", markersize=11, fillstyle="none")
-            axis.set_title("Recovery (ringed: the step that was kept)", loc="left", fontsize=11)
+            what = "the step that was kept" if history.share is None else "the step that was averaged with the start"
+            axis.set_title(f"Recovery (ringed: {what})", loc="left", fontsize=11)
     with atomic_write(picture) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -137,6 +137,51 @@ def test_the_weights_with_the_best_boundary_f1_are_kept(monkeypatch: pytest.Monk
     assert not same(weights(model), seen[3])
 
 
+def test_an_average_is_of_the_best_looked_at_weights_and_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    # looks after steps 2, 4 and 6, then shares 0, 1/4, 1/2, 3/4 and 1 of what step 4 had
+    seen = scripted(monkeypatch, [0.1, 0.3, 0.2, 0.4, 0.5, 0.6, 0.55, 0.3])
+    model, teacher = pair()
+    start = weights(model)
+    history = recover(model, teacher, images(), replace(SETTINGS, average=True), progress=False)
+    half = {name: (start[name] + seen[1][name]) / 2 for name in start}
+    assert all(torch.allclose(value, half[name], atol=1e-6) for name, value in model.state_dict().items())
+    assert same(seen[3], start)
+    assert same(seen[7], seen[1])
+    assert (history.best_step, history.share, history.gained) == (4, 0.5, True)
+    assert history.validations[["step", "bf1"]].to_numpy().tolist() == [[0, 0.4], [2, 0.1], [4, 0.3], [6, 0.2]]
+    assert (history.start["bf1"], history.best["bf1"]) == (0.4, 0.6)
+    assert history.outcome == "the average of 50% of the weights after step 4 with the input model is returned"
+    again = RecoveryHistory.from_dict(json.loads(json.dumps(history.to_dict())))
+    assert (again.averages, again.outcome, again.best) == (history.averages, history.outcome, history.best)
+
+
+def test_an_average_in_which_nothing_gains_is_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.9, 0.9, 0.9, 0.4, 0.3, 0.3, 0.3, 0.3])
+    model, teacher = pair()
+    before = weights(model)
+    history = recover(model, teacher, images(), replace(SETTINGS, average=True), progress=False)
+    assert same(weights(model), before)
+    assert (history.share, history.gained) == (0.0, False)
+    assert history.outcome == "nothing gained: the input model is returned"
+
+
+def test_an_average_of_the_last_weights_where_no_step_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.4, 0.5, 0.6, 0.55, 0.7])
+    model, teacher = pair()
+    history = recover(model, teacher, images(), replace(SETTINGS, average=True, validate_every=0), progress=False)
+    assert (history.best_step, history.share, history.gained) == (None, 1.0, True)
+    assert history.validations.empty
+    assert (history.start["bf1"], history.best["bf1"]) == (0.4, 0.7)
+
+
+def test_an_average_needs_validation_images_and_has_a_key_of_its_own() -> None:
+    model, teacher = pair()
+    averaged = replace(SETTINGS, average=True)
+    assert recovery_key(model, teacher, images(), averaged) != recovery_key(model, teacher, images(), SETTINGS)
+    with pytest.raises(DataError, match="chosen on validation images, and there are none"):
+        recover(model, teacher, without(images(), validation={}), averaged, progress=False)
+
+
 def test_a_recovery_that_only_harms_leaves_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [0.5, 0.4, 0.3, 0.2])
     model, teacher = pair()

@@ -199,7 +199,8 @@ class Steps:
                 **self._trained,
             )
         history = lineage_of(read_model(str(place))).provenance["recovered"]
-        return place if history["best_step"] else small
+        averages = history.get("averages")
+        return place if (averages[0]["share"] if averages else history["best_step"]) else small
 
     def exported(self, final: Path) -> list[Path]:
         """Write the encoder as ONNX in float and int8, where the extra is installed."""

@@ -124,6 +124,7 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     assert "generations" not in words.rare or settings.generations == 1
     if words.rare.keys() >= RECOVERY.keys():
         assert (settings.validation, settings.recovery_batch, settings.recovery_rate) == (1, 1, 1.0)
+        assert settings.recovery_average is True
     made(settings, **own)
 
 
@@ -134,9 +135,9 @@ def test_a_recovery_is_as_it_is_set(monkeypatch: pytest.MonkeyPatch, name: str) 
     settings, own = called(monkeypatch, words, "--steps", "24")
     usual = made(settings, **own).recovery()
     assert usual == RecoverySettings(steps=24, validate_every=2)
-    given = ("--set", "recovery_batch=4", "--set", "recovery_rate=3e-4")
+    given = ("--set", "recovery_batch=4", "--set", "recovery_rate=3e-4", "--set", "recovery_average=true")
     settings, own = called(monkeypatch, words, "--steps", "24", *given)
-    assert made(settings, **own).recovery() == replace(usual, batch_size=4, learning_rate=3e-4)
+    assert made(settings, **own).recovery() == replace(usual, batch_size=4, learning_rate=3e-4, average=True)
 
 
 @pytest.mark.parametrize(
