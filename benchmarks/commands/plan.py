@@ -7,7 +7,6 @@ import click
 
 from ...commands.options import convention_option
 from ...commands.values import ModelKind, OneLevel, Whole
-from ...models.sam_shape import SHAPES
 from ...pruning.level import ONE_TIME_LEVELS, SEQUENTIAL_FIRST, SEQUENTIAL_LEVELS
 from .options import LevelList, joined
 from .words import BenchCommand, Setting, rarely
@@ -27,7 +26,7 @@ RARE = {
     "--model",
     "kind",
     type=ModelKind(),
-    metavar="|".join(SHAPES),
+    metavar="|".join(ModelKind.words),
     default="vit_b",
     help="Which SAM; pocket is the small one that is built in.",
 )

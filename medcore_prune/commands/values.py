@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from .._support.errors import BudgetError, MedcorePruneError
 from ..models.sam_shape import SHAPES
+from ..models.tiny_vit.shape import KINDS
 from ..pruning.level import ONE_TIME_LEVELS, Level
 from ..pruning.target import Target
 
@@ -237,11 +238,11 @@ class ModelKind(Completed):
     """The name of a model that can be built without a file, of a plug-in's family too."""
 
     name = "model"
-    words = tuple(SHAPES)
+    words = (*SHAPES, *KINDS)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Look the name up, or end with a usage error that names the nearest."""
-        if value not in SHAPES:
+        if value not in self.words:
             # which imports torch: help and completion do without
             from ..models.families import family_of_kind
 
