@@ -3,9 +3,10 @@
 import click
 
 from ...commands.options import ray_option
+from ...commands.values import Whole
 from ...pruning.level import Level
 from .options import method_option, steps_option
-from .words import RECOVERY, Words
+from .words import RECOVERY, Setting, Words
 
 SETS = ("phantom_polyp_a", "phantom_ultrasound", "phantom_skin")
 LEVELS = tuple(map(Level.parse, ("h50_m70", "h70_m70", "h70_m95", "h80_m95")))
@@ -33,7 +34,13 @@ WORDS = Words(
     ),
     levels=LEVELS,
     default_data="drawn polyp, ultrasound and skin images",
-    rare=RECOVERY,
+    rare={
+        **RECOVERY,
+        "starts": Setting(
+            click.Choice(["corrected", "cut"]), "whether what was cut is corrected before it is recovered (corrected)"
+        ),
+        "protect": Setting(Whole(), "deepest blocks that are left whole (depth / 6)"),
+    },
     fixed={"phantom_sets": SETS, "gallery": False},
 )
 command = WORDS.command()

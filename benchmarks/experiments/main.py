@@ -7,14 +7,11 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
-from torch import nn
 
 from ..._support.errors import BudgetError
-from ...correction.correct import correct
-from ...data.splits.split import Split
 from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from ...pruning.level import Level
-from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Correct, Stage, cascade, second_pass
+from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Stage, cascade, second_pass
 from ...training.record import outcome
 from ...training.settings import RecoverySettings, deciding
 from ..report.answer import answer, answer_grid
@@ -25,7 +22,7 @@ from ..report.plots.recovery import loss_curves, size_against_contour, validatio
 from ..report.summary import Place, Row, Summary, summarise
 from ..report.tables import Grid, estimate, footer, in_blocks, label, metric_cells, size_cells
 from ..runner.experiment import Experiment, register_experiment
-from ..runner.recover import Item, records, recovery_settings, unpruned
+from ..runner.recover import Item, corrector, records, recovery_settings, unpruned
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
 
 UNPRUNED_RECOVERED = "unpruned_recovered"
@@ -218,22 +215,14 @@ class Main(Experiment):
             "any", UNPRUNED_RECOVERED, NO_LEVEL, make, {"recovery": deciding(asdict(recovery))}, recovery.steps, 1
         )
 
-    def _corrector(self) -> Correct:
-        samples = self.settings.counts.correction
-
-        def apply(model: nn.Module, teacher: nn.Module, data: Split) -> None:
-            correct(model, teacher, data, samples=samples, progress=False)
-
-        return apply
-
     def _one_time(self) -> Iterator[Item]:
         recovery = self.recovery()
         ways: Mapping[str, tuple[dict[str, Any], int, int]] = {
             "cut": ({"schedule": "one-shot", "recovery": None}, 0, 0),
-            "corrected": ({"schedule": "one-shot", "recovery": None, "correct": self._corrector()}, 0, 0),
+            "corrected": ({"schedule": "one-shot", "recovery": None, "correct": corrector(self.settings)}, 0, 0),
             "one_time": ({"schedule": self.schedule, "recovery": recovery}, *self._work(recovery)),
             "corrected_recovered": (
-                {"schedule": self.schedule, "recovery": recovery, "correct": self._corrector()},
+                {"schedule": self.schedule, "recovery": recovery, "correct": corrector(self.settings)},
                 *self._work(recovery),
             ),
         }

@@ -19,13 +19,14 @@ from ..report.plots.style import OTHER_COLOUR, SUBJECT_COLOUR, Theme, ends_of, p
 from ..report.summary import Row, Summary, summarise
 from ..report.tables import BELOW_FLOOR, Grid, estimate, in_blocks, label, metric_cells, size_cells
 from ..runner.experiment import Experiment, register_experiment
-from ..runner.recover import Item, records, recovery_settings, unpruned
+from ..runner.recover import Item, corrector, records, recovery_settings, unpruned
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
 from .main import UNPRUNED_RECOVERED, recoveries
 
 MODES = {
     "joint": "one plan for all modalities, recovered on each",
     "own": "a plan for each modality, recovered on it",
+    "joint_corrected": "one plan for all modalities, corrected, no recovery",
     "joint_cut": "one plan for all modalities, no recovery",
 }
 _METRICS = ("dice", "bf1", "hd95_px")
@@ -33,6 +34,7 @@ _LEAD = (
     "One plan a level, calibrated over all modalities together, then recovered and evaluated on each of them. Beside "
     "it a plan of each modality's own. The unpruned model is shown after the same recovery too."
 )
+_CORRECTED = "What is recovered was corrected before: by a plan's own images, of all modalities or of one."
 
 
 def table(of_sets: dict[str, Summary]) -> Grid:
@@ -74,7 +76,7 @@ def shared(of_sets: dict[str, Summary]) -> Grid:
 def modalities(of_sets: dict[str, Summary], theme: Theme) -> Figure:
     """Draw BF1 at each level, a panel a modality and a line a mode."""
     figure, (axes,) = panels((3.6 * len(of_sets) + 0.6, 3.6), 1, len(of_sets))
-    colours = dict(zip(MODES, (SUBJECT_COLOUR, OTHER_COLOUR, "#8d99a6"), strict=True))
+    colours = dict(zip(MODES, (SUBJECT_COLOUR, OTHER_COLOUR, "#4a9d7c", "#8d99a6"), strict=True))
     for axis, (name, summary) in zip(axes, of_sets.items(), strict=True):
         for place, (mode, title) in enumerate(MODES.items()):
             rows = {row.level: row.metrics["bf1"] for row in summary.of_mode(mode)}
@@ -104,12 +106,15 @@ class Transfer(Experiment):
     method: str
     steps: int | None
     own_plans: bool
+    starts: str = "corrected"
+    protect: int | None = None
 
     def recovery(self) -> RecoverySettings:
         return recovery_settings(self.settings, self.steps)
 
     def identity(self) -> dict[str, Any]:
-        return {"recovery": deciding(asdict(self.recovery()))}
+        protect = {} if self.protect is None else {"protect": self.protect}
+        return {"recovery": deciding(asdict(self.recovery())), "starts": self.starts, **protect}
 
     def items(self) -> list[Item]:
         names = list(self.inputs.sets)
@@ -139,31 +144,38 @@ class Transfer(Experiment):
         recipe = {"recovery": deciding(asdict(recovery))}
         return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, recipe, recovery.steps, 1, (name,))
 
-    def _cut(self, level: Level, data: Split) -> Cascaded:
-        options = {**self.maker.options, "data": data, "schedule": "one-shot", "recovery": None}
+    def _cut(self, level: Level, data: Split, corrected: bool) -> Cascaded:
+        protect = {} if self.protect is None else {"protect": self.protect}
+        correct = {"correct": corrector(self.settings)} if corrected else {}
+        options = {**self.maker.options, "data": data, "schedule": "one-shot", "recovery": None, **protect, **correct}
         return cascade(self.inputs.adapted, level, self.method, **options)
 
     def _of_level(self, level: Level, names: Sequence[str]) -> Iterator[Item]:
-        steps = self.recovery().steps
+        steps, corrected = self.recovery().steps, self.starts == "corrected"
 
         @cache
-        def joint() -> Cascaded:
-            return self._cut(level, self.inputs.roles)
+        def joint(corrected: bool) -> Cascaded:
+            return self._cut(level, self.inputs.roles, corrected)
 
-        yield self._item("joint_cut", level, joint, ())
+        yield self._item("joint_cut", level, lambda: joint(False), ())
+        if corrected:
+            yield self._item("joint_corrected", level, lambda: joint(True), ())
         for name in names:
-            yield self._item("joint", level, lambda name=name: self._recovered(joint(), name), (name,), steps)
+            yield self._item("joint", level, lambda name=name: self._recovered(joint(corrected), name), (name,), steps)
         for name in names if self.own_plans else ():
 
             def own(name: str = name) -> Cascaded:
-                return self._recovered(self._cut(level, self._split(name)), name)
+                return self._recovered(self._cut(level, self._split(name), corrected), name)
 
             yield self._item("own", level, own, (name,), steps)
 
     def _item(self, mode: str, level: Level, make: Any, datasets: tuple[str, ...], steps: int = 0) -> Item:
+        corrected = self.starts == "corrected" and mode != "joint_cut"
         recipe = {
             "method": self.methods[0].fingerprint,
             "recovery": deciding(asdict(self.recovery())) if steps else None,
+            "protect": self.protect,
+            "correction": self.settings.counts.correction if corrected else 0,
         }
         return Item(mode, self.method, str(level), make, recipe, steps, int(bool(steps)), datasets)
 
@@ -190,7 +202,8 @@ class Transfer(Experiment):
             Section("What a shared plan costs", grids=[shared(of_sets)]),
             Section("Recoveries", figures=curves, grids=[recoveries(made)]),
         ]
-        return Page("The same pipeline on other modalities", [_LEAD], sections, sections[0].grids[:1])
+        lead = [_LEAD, _CORRECTED] if store.run["identity"].get("starts") == "corrected" else [_LEAD]
+        return Page("The same pipeline on other modalities", lead, sections, sections[0].grids[:1])
 
 
 command = Transfer.command()

@@ -13,13 +13,14 @@ import click
 from torch import nn
 
 from ..._support.machines.executor import executor, here
+from ...correction.correct import correct
 from ...data.splits.split import Split
 from ...evaluation.latency import compare_latency
 from ...evaluation.memory import Measured
 from ...models.fingerprint import model_hash
 from ...pruning.plan import Plan
 from ...pruning.planning import make_plan
-from ...training.cascade import Cascaded, Stage
+from ...training.cascade import Cascaded, Correct, Stage
 from ...training.recover import seconds_per_step
 from ...training.settings import RecoverySettings
 from ...training.store import RecoveryStore
@@ -181,6 +182,16 @@ def _stage(stage: Stage) -> dict[str, Any]:
             "share": history.share,
         }
     return record
+
+
+def corrector(settings: Settings) -> Correct:
+    """The correction of a run: what it refits a cut model with, towards the whole one."""
+    samples = settings.counts.correction
+
+    def apply(model: nn.Module, teacher: nn.Module, data: Split) -> None:
+        correct(model, teacher, data, samples=samples, progress=False)
+
+    return apply
 
 
 def recovery_settings(settings: Settings, steps: int | None = None) -> RecoverySettings:

@@ -141,10 +141,15 @@ def test_transfer_recovers_one_plan_on_each_modality(results: Path) -> None:
     cells = [c for c in store.cells() if c.cell.level == "h70_m95"]
     sets = {"phantom_polyp_a", "phantom_ultrasound", "phantom_skin"}
     assert {(c.cell.mode, c.cell.dataset) for c in cells} == {
-        (m, d) for m in ("joint", "own", "joint_cut") for d in sets
+        (m, d) for m in ("joint", "own", "joint_corrected", "joint_cut") for d in sets
     }
-    joint = [c for c in cells if c.cell.mode in ("joint", "joint_cut")]
+    joint = [c for c in cells if c.cell.mode != "own"]
     assert len({c.plan for c in joint}) == 1
+    cut, corrected = (
+        {c.cell.dataset: c.evaluation for c in joint if c.cell.mode == mode}
+        for mode in ("joint_cut", "joint_corrected")
+    )
+    assert all(cut[name] != corrected[name] for name in sets)
     recovered = {c.cell.dataset: c.evaluation for c in joint if c.cell.mode == "joint"}
     assert recovered.keys() == sets
     assert "shared − own plan" in (store.root / "report.md").read_text()

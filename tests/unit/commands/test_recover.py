@@ -149,7 +149,9 @@ def test_a_recovery_that_gained_names_its_own_file(here: Path, monkeypatch: pyte
     monkeypatch.setattr("medcore_prune.training.judge.Judge.__call__", judge)
     result = run("--steps", "2", "--validate-every", "1", "--verbose", "--out", "out.safetensors")
     assert "BF1 0.4000 -> 0.5000" in result.output
-    assert "gained on the validation images: the weights after step 1 are returned; use out.safetensors" in result.output
+    assert (
+        "gained on the validation images: the weights after step 1 are returned; use out.safetensors" in result.output
+    )
     assert "passes" in result.output
     assert "means of the first and the last" in result.output
 

@@ -116,7 +116,7 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     assert made(settings, **own).settings.out == Path("medcore-results", name)
     named = {"schedule": "one-shot", "starts": "corrected"}
     rare = [word for key in words.rare for word in ("--set", f"{key}={named.get(key, 1)}")]
-    alone = ["--no-sequential"] if "protect" in words.rare else []
+    alone = ["--no-sequential"] if name == "main" else []
     settings, own = called(monkeypatch, words, *rare, *alone)
     # what experiments share is the settings', the rest the experiment's
     shared = {*RECOVERY, "generations"}

@@ -173,11 +173,12 @@ def test_the_validation_curves_are_drawn_from_what_is_stored() -> None:
 def test_table_2_stands_by_data_set(tmp_path: Path) -> None:
     store = of_experiment(tmp_path, "transfer", transfer.MODES, ["medcore"], "medcore")
     add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.95)
-    for mode, quality in (("joint_cut", 0.5), ("joint", 0.8), ("own", 0.85)):
+    for mode, quality in (("joint_cut", 0.5), ("joint_corrected", 0.7), ("joint", 0.8), ("own", 0.85)):
         add(store, mode, "h50_m70", "medcore", quality=quality)
     write_results(store, transfer.Transfer.page(store))
     text = (tmp_path / "report.md").read_text()
     assert "| set_a |" in text
     assert "| set_b |" in text
     assert "shared − own plan" in text
+    assert "| h50_m70 | one plan for all modalities, corrected, no recovery |" in text
     assert "The paper's Table 2" in text
