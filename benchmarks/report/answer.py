@@ -152,8 +152,8 @@ def _others(one: Choice, kind: str) -> list[str]:
     if one.alike is None or not one.others:
         return []
     if not one.alike:
-        return [f"It is ahead of all {one.others} other {kind} there."]
-    return [f"{one.alike} of {one.others} other {kind} cannot be told from it there."]
+        return [f"It is ahead of all {one.others} other {kind} there, each pair by itself."]
+    return [f"{one.alike} of {one.others} other {kind} cannot be told from it there, each pair by itself."]
 
 
 def _subject(summary: Summary, one: Choice) -> list[str]:
@@ -179,7 +179,8 @@ def _trust(summary: Summary) -> str:
             f"Indicative only: {', '.join(few)} {have} fewer than {INDICATIVE_BELOW} groups, and no verdict is given. "
             f"{picked}"
         )
-    return f"Intervals are paired, for each difference by itself. {picked}"
+    corrected = " (those of the table of differences are corrected besides)" if summary.differences else ""
+    return f"Intervals are paired, for each difference by itself{corrected}. {picked}"
 
 
 def answer_grid(summary: Summary, ways: Sequence[str] = ()) -> Grid | None:
@@ -212,7 +213,8 @@ def answer_grid(summary: Summary, ways: Sequence[str] = ()) -> Grid | None:
         rows,
         [
             "Minus unpruned: with its paired 95 % interval. Alike: others of the level whose difference from it "
-            "holds 0, each for itself. ▼ worse than a floor: the filled box, or the ellipse in it.",
+            "holds 0. Both are of each pair by itself, not corrected for several comparisons. ▼ worse than a floor: "
+            "the filled box, or the ellipse in it.",
         ],
         left=2,
         methods=[one.row.method for one in found],
