@@ -173,8 +173,8 @@ _LEAD = (
     "70 % of the neurons."
 )
 _GALLERY = (
-    "Images of each data set, from the best to the worst contour of the unpruned model; own quotas, first seed. "
-    "Contours are shown on the part around the box."
+    "Images of each data set, from the best to the worst contour of the unpruned model; own quotas, not "
+    "corrected, first seed. Contours are shown on the part around the box."
 )
 
 
