@@ -179,7 +179,7 @@ def _trust(summary: Summary) -> str:
             f"Indicative only: {', '.join(few)} {have} fewer than {INDICATIVE_BELOW} groups, and no verdict is given. "
             f"{picked}"
         )
-    corrected = " (those of the table of differences are corrected besides)" if summary.differences else ""
+    corrected = " (in the table of differences p is corrected for their number)" if summary.differences else ""
     return f"Intervals are paired, for each difference by itself{corrected}. {picked}"
 
 
@@ -222,12 +222,18 @@ def answer_grid(summary: Summary, ways: Sequence[str] = ()) -> Grid | None:
     )
 
 
-def shown_methods(summary: Summary, count: int = 3) -> list[str]:
-    """The methods that a plot shows strongly: the best few over all levels, and the compared one."""
+def best_over_levels(summary: Summary) -> list[str]:
+    """Methods by their mean Boundary F1 over all levels, the best first; without those that miss a level."""
     mode, means = mode_of(summary), {}
     for method in summary.methods:
         values = [row.metrics[_METRIC].value for row in summary.of_mode(mode) if row.method == method]
         if len(values) == len(summary.levels):
             means[method] = sum(values) / len(values)
-    best = sorted(means, key=lambda name: -means[name])[:count]
-    return best if summary.subject in best or summary.subject not in means else [*best, summary.subject]
+    return sorted(means, key=lambda name: -means[name])
+
+
+def shown_methods(summary: Summary, count: int = 3) -> list[str]:
+    """The methods that a plot shows strongly: the best few over all levels, and the compared one."""
+    ordered = best_over_levels(summary)
+    best = ordered[:count]
+    return best if summary.subject in best or summary.subject not in ordered else [*best, summary.subject]

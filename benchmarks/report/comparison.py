@@ -240,7 +240,7 @@ def _sections(store: ResultStore, summary: Summary, best: Sequence[Grid], galler
     beside = f", and {summary.subject}" if summary.subject in summary.methods else ""
     best_few = (
         f"{modes[mode_of(summary)].capitalize()}; macro averages. Strong: the best few over all levels{beside}; the "
-        f"band is the 95 % interval of the best. Dashed: floors that use no network. {summary.notice}"
+        f"band is the 95 % interval of the best. Dashed: floors that use no network."
     )
     curves = Picture(best_few, lambda theme: plots.compression(summary, theme))
     yield Section("What to take", answer(summary), best, {"compression": curves})
