@@ -88,8 +88,8 @@ def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amo
     # a correction runs the dense and the cut encoder, and the cut one again after each layer that it solves
     passes += 4 * work.corrected * counts.correction
     seen = work.searched * evaluator.settings.generations * CANDIDATES * IMAGES
-    passes = passes * len(evaluator.inputs.sets) + models * exact_runs(methods, evaluator.inputs)
-    return seconds_an_image(evaluator) * (work.predictions + seen + passes)
+    exact = models * exact_runs(methods, evaluator.inputs)
+    return seconds_an_image(evaluator) * (work.predictions + seen + passes * len(evaluator.inputs.sets) + exact)
 
 
 def exact_runs(methods: Sequence[Method], inputs: Inputs) -> float:

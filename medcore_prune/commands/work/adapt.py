@@ -205,7 +205,7 @@ def run(
     trained = read_model(model, "reference", device=device, image_size=image_size)
     at_a_time = _at_a_time(trained, roles, settings)
     with exclusive(out) if me.first else nullcontext():
-        told = {"split": [split_seed, fractions], "settings": deciding(given)}
+        told: dict[str, Any] = {"split": [split_seed, fractions], "settings": deciding(given)}
         told |= {"image_size": image_size, "device": device}
         done = me.first and results.done(
             command="adapt", read=(model, *images.files()), images=data_record(roles), **told
