@@ -13,10 +13,10 @@ from .calibration.estimate import calibration_estimate as calibration_estimate
 from .calibration.sensitivity import block_sensitivity as block_sensitivity
 from .calibration.statistics import Statistics as Statistics
 from .checkpoints.card import model_card as model_card
-from .checkpoints.int8 import Int8Recipe as Int8Recipe
-from .checkpoints.int8 import quantise_onnx as quantise_onnx
-from .checkpoints.onnx import export_onnx as export_onnx
-from .checkpoints.onnx_model import OnnxModel as OnnxModel
+from .checkpoints.onnx.export import export_onnx as export_onnx
+from .checkpoints.onnx.int8 import Int8Recipe as Int8Recipe
+from .checkpoints.onnx.int8 import quantise_onnx as quantise_onnx
+from .checkpoints.onnx.model import OnnxModel as OnnxModel
 from .checkpoints.pruned import load as load
 from .checkpoints.pruned import save as save
 from .checkpoints.push import push as push

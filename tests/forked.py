@@ -14,7 +14,12 @@ from pathlib import Path
 
 TESTS = str(Path(__file__).resolve().parent)
 # what a script would wait for; the server computes nothing, which torch would not allow its children after that
-_IMPORTED = ["torch", "medcore_prune.training.cascade", "medcore_prune.checkpoints.onnx", "medcore_prune.commands.cli"]
+_IMPORTED = [
+    "torch",
+    "medcore_prune.training.cascade",
+    "medcore_prune.checkpoints.onnx.export",
+    "medcore_prune.commands.cli",
+]
 
 
 def _run(script: str, arguments: tuple[str, ...], cwd: str, environment: dict[str, str], said: tuple[str, str]) -> None:

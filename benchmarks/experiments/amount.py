@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ...correction.search.settings import CANDIDATES, IMAGES
+from ...models.groups import groups_of
 from ..runner.evaluate import FLOOR_NAMES, Evaluator, notice, seconds_an_image
 from ..runner.inputs import Inputs
 from ..runner.jobs import EXPERIMENT
@@ -77,7 +78,8 @@ def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amo
     """Estimate the whole run from the time of one image.
 
     A calibration sample takes a forward pass and two backward passes of twice its length in each model; the exact
-    interventions run a sample once for each unit and intervention.
+    interventions that scores are held against run a sample once for each unit and intervention, and so does a method
+    that is made of them, of all units.
     """
     counts, models = evaluator.settings.counts, 1 if evaluator.inputs.reference is None else 2
     calibrated = any(method.needs for method in methods)
@@ -86,7 +88,19 @@ def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amo
     # a correction runs the dense and the cut encoder, and the cut one again after each layer that it solves
     passes += 4 * work.corrected * counts.correction
     seen = work.searched * evaluator.settings.generations * CANDIDATES * IMAGES
-    return seconds_an_image(evaluator) * (work.predictions + seen + passes * len(evaluator.inputs.sets))
+    exact = models * exact_runs(methods, evaluator.inputs)
+    return seconds_an_image(evaluator) * (work.predictions + seen + passes * len(evaluator.inputs.sets) + exact)
+
+
+def exact_runs(methods: Sequence[Method], inputs: Inputs) -> float:
+    """Passes that methods which run the network for each unit take an intervention; each begins at the unit's block."""
+    rounds = sum(len(method.seeds) for method in methods if method.recipe.cost == "slow" and method.recipe.reads_images)
+    if not rounds:
+        return 0.0
+    groups = groups_of(inputs.adapted)
+    blocks = 1 + max(group.block for group in groups)
+    units = sum(group.n_units * (1 - group.block / blocks) for group in groups)
+    return rounds * units * sum(map(len, inputs.calibration(0).values()))
 
 
 def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work: Amount) -> list[str]:

@@ -152,8 +152,8 @@ def _others(one: Choice, kind: str) -> list[str]:
     if one.alike is None or not one.others:
         return []
     if not one.alike:
-        return [f"It is ahead of all {one.others} other {kind} there."]
-    return [f"{one.alike} of {one.others} other {kind} cannot be told from it there."]
+        return [f"It is ahead of all {one.others} other {kind} there, each pair by itself."]
+    return [f"{one.alike} of {one.others} other {kind} cannot be told from it there, each pair by itself."]
 
 
 def _subject(summary: Summary, one: Choice) -> list[str]:
@@ -179,7 +179,8 @@ def _trust(summary: Summary) -> str:
             f"Indicative only: {', '.join(few)} {have} fewer than {INDICATIVE_BELOW} groups, and no verdict is given. "
             f"{picked}"
         )
-    return f"Intervals are paired, for each difference by itself. {picked}"
+    corrected = " (in the table of differences p is corrected for their number)" if summary.differences else ""
+    return f"Intervals are paired, for each difference by itself{corrected}. {picked}"
 
 
 def answer_grid(summary: Summary, ways: Sequence[str] = ()) -> Grid | None:
@@ -212,7 +213,8 @@ def answer_grid(summary: Summary, ways: Sequence[str] = ()) -> Grid | None:
         rows,
         [
             "Minus unpruned: with its paired 95 % interval. Alike: others of the level whose difference from it "
-            "holds 0, each for itself. ▼ worse than a floor: the filled box, or the ellipse in it.",
+            "holds 0. Both are of each pair by itself, not corrected for several comparisons. ▼ worse than a floor: "
+            "the filled box, or the ellipse in it.",
         ],
         left=2,
         methods=[one.row.method for one in found],
@@ -220,12 +222,18 @@ def answer_grid(summary: Summary, ways: Sequence[str] = ()) -> Grid | None:
     )
 
 
-def shown_methods(summary: Summary, count: int = 3) -> list[str]:
-    """The methods that a plot shows strongly: the best few over all levels, and the compared one."""
+def best_over_levels(summary: Summary) -> list[str]:
+    """Methods by their mean Boundary F1 over all levels, the best first; without those that miss a level."""
     mode, means = mode_of(summary), {}
     for method in summary.methods:
         values = [row.metrics[_METRIC].value for row in summary.of_mode(mode) if row.method == method]
         if len(values) == len(summary.levels):
             means[method] = sum(values) / len(values)
-    best = sorted(means, key=lambda name: -means[name])[:count]
-    return best if summary.subject in best or summary.subject not in means else [*best, summary.subject]
+    return sorted(means, key=lambda name: -means[name])
+
+
+def shown_methods(summary: Summary, count: int = 3) -> list[str]:
+    """The methods that a plot shows strongly: the best few over all levels, and the compared one."""
+    ordered = best_over_levels(summary)
+    best = ordered[:count]
+    return best if summary.subject in best or summary.subject not in ordered else [*best, summary.subject]

@@ -10,7 +10,7 @@ from ...evaluation.metrics import HIGHER_IS_BETTER
 from ...models.groups import FAMILY_NAMES
 from ..runner.store import NO_LEVEL, ResultStore
 from . import tables
-from .answer import answer, answer_grid, mode_of
+from .answer import answer, answer_grid, best_over_levels, mode_of
 from .budgets import budgets
 from .gallery import shown
 from .hurt import ANALYSIS as HURT
@@ -173,8 +173,8 @@ _LEAD = (
     "70 % of the neurons."
 )
 _GALLERY = (
-    "Images of each data set, from the best to the worst contour of the unpruned model; own quotas, first seed. "
-    "Contours are shown on the part around the box."
+    "Images of each data set, from the best to the worst contour of the unpruned model; own quotas, not "
+    "corrected, first seed. Contours are shown on the part around the box."
 )
 
 
@@ -187,9 +187,10 @@ _HURT = (
 def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None) -> Page:
     """Lay the comparison out, with pictures of the images where the run kept some.
 
-    `subject`, the method that is compared with each other one, is by default the run's own.
+    `subject`, the method that is compared with each other one, is by default the run's own; where it has no results,
+    the best method over all levels takes its place, and the page says so.
     """
-    summary = summarise(store, subject)
+    summary, instead = _summarised(store, subject)
     if not summary.rows:
         raise ResultsError(f"{store.root} holds no finished row yet: run the comparison again to go on")
     run = store.run
@@ -202,7 +203,7 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
     both = [grid] if (grid := budgets(summary)) else []
     return Page(
         "Comparison of pruning methods",
-        [_LEAD, models],
+        [_LEAD, models, *instead],
         list(_sections(store, summary, best, gallery)),
         [
             *(tables.comparison(summary, mode, intervals=_TERMINAL_INTERVALS) for mode in summary.modes),
@@ -221,12 +222,25 @@ def page(store: ResultStore, *, gallery: bool = True, subject: str | None = None
     )
 
 
+def _summarised(store: ResultStore, subject: str | None) -> tuple[Summary, list[str]]:
+    """Work the tables out, and say which method stands in for a subject that did not take part."""
+    summary = summarise(store, subject)
+    if summary.ranks or not (best := best_over_levels(summary)):
+        return summary, []
+    said = (
+        f"{summary.subject} did not take part. In its place {best[0]} is compared with each other method: it has the "
+        "best Boundary F1 over all levels. It was picked on these very images, so that its lead looks a little larger "
+        "than it is."
+    )
+    return summarise(store, best[0]), [said]
+
+
 def _sections(store: ResultStore, summary: Summary, best: Sequence[Grid], gallery: bool) -> Iterator[Section]:
     order, modes = summary.methods, summary.modes
     beside = f", and {summary.subject}" if summary.subject in summary.methods else ""
     best_few = (
         f"{modes[mode_of(summary)].capitalize()}; macro averages. Strong: the best few over all levels{beside}; the "
-        f"band is the 95 % interval of the best. Dashed: floors that use no network. {summary.notice}"
+        f"band is the 95 % interval of the best. Dashed: floors that use no network."
     )
     curves = Picture(best_few, lambda theme: plots.compression(summary, theme))
     yield Section("What to take", answer(summary), best, {"compression": curves})
@@ -234,8 +248,8 @@ def _sections(store: ResultStore, summary: Summary, best: Sequence[Grid], galler
         yield Section("Where it hurts most", [_HURT], html=hurt)
     marks = (
         "Macro average over data sets; small: 95 % interval. Underlined: the best of its level and what cannot be told "
-        "from it, each pair for itself, corrected models apart; nothing where no difference shows, groups are too few, "
-        "or all lie below a floor. ▼: worse than a floor."
+        "from it, each pair by itself and not corrected for several comparisons, corrected models apart; nothing where "
+        "no difference shows, groups are too few, or all lie below a floor. ▼: worse than a floor."
     )
     yield Section("Table", [marks], [tables.comparison(summary, mode) for mode in modes], tabs=list(modes.values()))
     if both := budgets(summary):
@@ -270,7 +284,8 @@ def _differences(summary: Summary) -> Section:
     subject = summary.subject
     caption = (
         f"{subject} minus each method, own quotas, with paired 95 % intervals. Filled and coloured: {subject} is "
-        "better; filled and dark: worse; hollow: not significant. HD95: negative is better."
+        "better; filled and dark: worse; hollow: not significant, p being corrected by Holm over the methods of a "
+        "level. HD95: negative is better."
     )
     drawn = Picture(caption, lambda theme: plots.forest(summary, theme))
     grids = [tables.differences(summary, mode) for mode in summary.modes]

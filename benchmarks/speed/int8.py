@@ -19,9 +19,10 @@ import click
 import numpy as np
 
 from ..._support.files import write_json_atomic
-from ...checkpoints.int8 import METRICS, Int8Recipe, quantise_layers, quantise_onnx
-from ...checkpoints.onnx import export_onnx, require_onnx, versions
-from ...checkpoints.onnx_model import open_session
+from ...checkpoints.onnx.export import export_onnx
+from ...checkpoints.onnx.extra import require_onnx, versions
+from ...checkpoints.onnx.int8 import METRICS, Int8Recipe, quantise_layers, quantise_onnx
+from ...checkpoints.onnx.model import open_session
 from ...commands.options import data_option
 from ...commands.work.inputs import ImageOptions, phantom_split, phantoms_tell, read_model
 from ...data.folders.reading import Reading

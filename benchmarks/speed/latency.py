@@ -32,9 +32,10 @@ from ..._support.files import (
     write_text_atomic,
 )
 from ..._support.progress import track
-from ...checkpoints.int8 import Int8Recipe, quantise_onnx, saturates
-from ...checkpoints.onnx import export_onnx, require_onnx, versions
-from ...checkpoints.onnx_model import OnnxModel
+from ...checkpoints.onnx.export import export_onnx
+from ...checkpoints.onnx.extra import require_onnx, versions
+from ...checkpoints.onnx.int8 import Int8Recipe, quantise_onnx, saturates
+from ...checkpoints.onnx.model import OnnxModel
 from ...commands.work.inputs import read_model
 from ...commands.work.outputs.existing import refuse_existing
 from ...commands.work.table import Table

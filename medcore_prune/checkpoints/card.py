@@ -96,14 +96,19 @@ def _front(name: str, header: PrunedHeader, figures: Figures | None, license: st
     if license:
         front["license"] = license
     if figures is not None:
-        on = {"type": "phantoms" if figures.phantoms else "private", "name": ", ".join(figures.images)}
+        on = {"type": "synthetic" if figures.phantoms else "private", "name": ", ".join(figures.images)}
         metrics = [
-            {"type": metric, "name": f"{_TITLES[metric]} ({figures.role} images)", "value": round(each.value, 6)}
+            {"type": metric, "name": f"{_TITLES[metric]} ({_what(figures)})", "value": round(each.value, 6)}
             for metric, each in figures.metrics.items()
         ]
         result = {"task": {"type": "image-segmentation"}, "dataset": on, "metrics": metrics}
         front["model-index"] = [{"name": name, "results": [result]}]
     return front
+
+
+def _what(figures: Figures) -> str:
+    """Which images it was measured on, in words."""
+    return f"{'synthetic ' if figures.phantoms else ''}{figures.role} images"
 
 
 def _list(rows: Mapping[str, Any]) -> str:
@@ -153,7 +158,8 @@ def _recovered(provenance: Mapping[str, Any]) -> str:
 def _images(header: PrunedHeader) -> Iterator[str]:
     roles = header.provenance.get("data")
     rows = [
-        f"| {role} | {name} | {of.get('images', _UNKNOWN)} | `{str(of.get('sha256', _UNKNOWN))[:16]}` |"
+        f"| {role} | {name}{', synthetic' if of.get('synthetic') else ''} | {of.get('images', _UNKNOWN)} | "
+        f"`{str(of.get('sha256', _UNKNOWN))[:16]}` |"
         for role, sets in (roles.items() if isinstance(roles, Mapping) else ())
         for name, of in (sets.items() if isinstance(sets, Mapping) else ())
     ]
@@ -176,7 +182,7 @@ def _figures(header: PrunedHeader, figures: Figures | None) -> Iterator[str]:
         yield f"Masks: {_NOT_MEASURED}."
         return
     floors = list(figures.floors)
-    titles = [f"{figures.role} images", "this model", "95 % interval", *(f"floor: {floor}" for floor in floors)]
+    titles = [_what(figures), "this model", "95 % interval", *(f"floor: {floor}" for floor in floors)]
     yield f"| {' | '.join(titles)} |"
     yield "|---" * (3 + len(floors)) + "|"
     for metric, title in _TITLES.items():
@@ -201,7 +207,7 @@ def _limits(header: PrunedHeader, figures: Figures | None) -> Iterator[str]:
         yield "How good its masks are was not measured: evaluate it on images of yours first."
     else:
         if figures.phantoms:
-            yield "It was measured on drawn images (phantoms), which say nothing of real ones."
+            yield "It was measured on synthetic images (drawn phantoms), which say nothing of real ones."
         if figures.role != "test":
             yield f"It was measured on {figures.role} images, on which choices may have been made: no test."
         if few := [name for name, of in figures.images.items() if of.groups < INDICATIVE_BELOW]:

@@ -87,7 +87,8 @@ def command(**given: Any) -> None:
         return
     from .work.export import run
 
-    run(**given, out=out)
+    part = given.pop("part")
+    run(**given, parts=ONNX_PARTS if part == "all" else (part,), out=out)
 
 
 def _refuse_onnx_options() -> None:

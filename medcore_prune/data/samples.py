@@ -49,7 +49,7 @@ class SampleSet(Protocol):
     Items are asked for by one thread at a time, not always the one that made the set. A set may also have
     `image_keys()`, a word for each sample's image that is equal where samples show one image: then each image is
     encoded once, wherever its samples stand. One that has a split of its own may say so: `roles`, a sequence of
-    `"train"`, `"validation"` or `"test"`, one each.
+    `"train"`, `"validation"` or `"test"`, one each; and one of drawn images: `synthetic`, True.
     """
 
     @property
@@ -329,6 +329,11 @@ class Subset:
         """The part of a published split that each sample is in, in order; None where there is none."""
         found = own_roles(self.parent)
         return None if found is None else self._pick(found)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether images of the whole set are drawn."""
+        return bool(getattr(self.parent, "synthetic", False))
 
     def _pick(self, values: Sequence[T]) -> list[T]:
         return [values[index] for index in self.indices]

@@ -46,7 +46,7 @@ class Figures(Record, format=_FORMAT):
         role: Which images of the split: `test`, `validation`, `train` or `all`.
         grid: Side of the grid that masks were compared on, or `original`.
         tolerance_px: Of Boundary F1, in pixels of the 256 grid.
-        phantoms: Whether the images were drawn by this package.
+        phantoms: Whether images among them were drawn by this package.
         images: Data set to its images.
         metrics: Name in `metrics.TITLES` to what was measured.
         floors: Name of a floor, an answer without a model, to its averages on the same images.

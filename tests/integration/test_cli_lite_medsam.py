@@ -84,7 +84,7 @@ def test_it_segments_a_photo(small: Path, folder: Path) -> None:
 def test_it_runs_under_onnx_runtime(small: Path, folder: Path) -> None:
     pytest.importorskip("onnxruntime")
     asked("export {folder}/adapted.pth --part encoder --int8 --data own={folder}/own --out {folder}/onnx", folder)
-    from medcore_prune.checkpoints.onnx import read_facts
+    from medcore_prune.checkpoints.onnx.facts import read_facts
 
     facts = read_facts(folder / "onnx/encoder_int8.onnx")
     assert facts["protocol"]["name"] == "lite_medsam"

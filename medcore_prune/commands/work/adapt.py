@@ -154,6 +154,21 @@ def _warn_if_blind(dependence: float) -> None:
         )
 
 
+def _say(record: TrainRecord, dependence: float, judged: Judged | None, out: Path) -> None:
+    _say_training(record)
+    _say_average(record)
+    _warn_if_blind(dependence)
+    _say_judged(judged, out.name)
+    click.echo(f"written: {out}, {out.with_suffix('.json').name} and {split_file(out).name} beside it")
+
+
+def _settled(given: Mapping[str, Any], roles: Split) -> dict[str, Any]:
+    """Settings as given; an `average` of None is to average where there are validation images."""
+    if given.get("average", False) is not None:
+        return dict(given)
+    return {**given, "average": any(len(part) for part in roles.validation.values())}
+
+
 @training_in_precision
 def run(
     model: str | None,
@@ -171,10 +186,7 @@ def run(
     accumulate: int | None = None,
     **given: Any,
 ) -> None:
-    """Check everything, split the images, train, and write checkpoint, split and record together.
-
-    Among `given`, `average` of None is to average where there are validation images.
-    """
+    """Check everything, split the images, train, and write checkpoint, split and record together."""
     me = ranks()
     given |= {"precision": precision, "accumulate": accumulate or me.count}
     require_writable(tensorboard)
@@ -188,18 +200,13 @@ def run(
     results = check_outputs(read, overwrite, out, out.with_suffix(".json"), state=state, resume=resume)
     roles = after(split(images.sets(), seed=split_seed, fractions=fractions), reference)
     check_split(roles, out, results.overwrite)
-    if given.get("average", False) is None:
-        given["average"] = any(len(part) for part in roles.validation.values())
+    given = _settled(given, roles)
     settings = AdaptSettings(**given)
     trained = read_model(model, "reference", device=device, image_size=image_size)
     at_a_time = _at_a_time(trained, roles, settings)
     with exclusive(out) if me.first else nullcontext():
-        told = {
-            "split": [split_seed, fractions],
-            "settings": deciding(given),
-            "image_size": image_size,
-            "device": device,
-        }
+        told: dict[str, Any] = {"split": [split_seed, fractions], "settings": deciding(given)}
+        told |= {"image_size": image_size, "device": device}
         done = me.first and results.done(
             command="adapt", read=(model, *images.files()), images=data_record(roles), **told
         )
@@ -214,23 +221,17 @@ def run(
             return
         dependence = image_dependence(trained, _some_images(roles.train, trained))
         judged = judge({out.name: trained}, roles.validation, at_a_time)
+        about = {
+            "model": model_kind(trained),
+            "reference": _start_of(model),
+            "data": list(data),
+            "image_dependence": dependence,
+            "judged": None if judged is None else judged.record(),
+            **_record(roles, settings, record),
+        }
         with results.writing(), together():
             roles.save(split_file(out))
-            write_json_atomic(
-                out.with_suffix(".json"),
-                {
-                    "model": model_kind(trained),
-                    "reference": _start_of(model),
-                    "data": list(data),
-                    "image_dependence": dependence,
-                    "judged": None if judged is None else judged.record(),
-                    **_record(roles, settings, record),
-                },
-            )
+            write_json_atomic(out.with_suffix(".json"), about)
             save_training_checkpoint(out, trained, step=settings.steps)
         state.unlink(missing_ok=True)
-    _say_training(record)
-    _say_average(record)
-    _warn_if_blind(dependence)
-    _say_judged(judged, out.name)
-    click.echo(f"written: {out}, {out.with_suffix('.json').name} and {split_file(out).name} beside it")
+    _say(record, dependence, judged, out)

@@ -15,6 +15,7 @@ from ...checkpoints.header import is_pruned_file
 from ...checkpoints.pruned import read_header
 from ...data.csv_table import csv_text
 from ...data.folders.reading import Reading
+from ...data.phantoms.marked import is_synthetic
 from ...data.samples import subset_hash
 from ...evaluation.estimates import Estimate, evaluation_estimate
 from ...evaluation.evaluate import macro_average
@@ -94,7 +95,7 @@ def run(
             # what is measured of a machine is said and not kept: the same command gives the same files
             _write([summary(tables, sizes), by_set(tables)], tables, against, notes, *files[:2])
             hashes = {name: subset_hash(part) for name, part in sets.items()}
-            measured = Measured(role, eval_size, tolerance_px, source.is_phantom, hashes)
+            measured = Measured(role, eval_size, tolerance_px, any(map(is_synthetic, sets.values())), hashes)
             found = [measured.of(_hash_of(name, loaded[name]), tables, name) for name in names]
             write_json_atomic(files[2], figures_json(found))
         click.echo(f"written: {', '.join(map(str, files))}")

@@ -1,6 +1,6 @@
 """What `medcore-prune export` does: write ONNX files, hold them against PyTorch, and judge int8 by the contour."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from torch import nn
 
 from ..._support.files import require_writable, write_json_atomic
 from ..._support.journal import Journal
-from ...checkpoints.int8 import Int8Report, quantise_onnx
-from ...checkpoints.onnx import PARTS, OnnxReport, export_onnx, require_onnx
-from ...checkpoints.onnx_folder import README, SEGMENT, refuse_others, write_beside
+from ...checkpoints.onnx.export import OnnxReport, export_onnx
+from ...checkpoints.onnx.extra import require_onnx
+from ...checkpoints.onnx.folder import README, SEGMENT, refuse_others, write_beside
+from ...checkpoints.onnx.int8 import Int8Report, quantise_onnx
 from ...data.folders.reading import Reading
 from ...data.samples import Sample, SampleSet, image_hash, subset_hash
 from ...evaluation.intervals import INDICATIVE_BELOW, verdict
@@ -26,7 +27,7 @@ _ENCODER, _INT8 = "encoder", "encoder_int8"
 
 def run(
     model: str | None,
-    part: str,
+    parts: Sequence[str],
     int8: bool,
     data: tuple[str, ...],
     split_seed: int,
@@ -37,7 +38,6 @@ def run(
     out: Path,
 ) -> None:
     """Write each part, prove it, and keep the differences; then the encoder in int8, and what that does to masks."""
-    parts = [*PARTS] if part == "all" else [part]
     if int8 and _ENCODER not in parts:
         raise click.UsageError("--int8 is of the encoder: give --part encoder or all")
     require_onnx()
@@ -60,7 +60,7 @@ def run(
         samples += each
     images_of = {"compared": [image_hash(each.image) for each in samples]}
     images_of |= {name: [subset_hash(part)] for name, part in validation.items()}
-    if results.done(command="export", read=[model], images=images_of, settings=[part, int8, exporter]):
+    if results.done(command="export", read=[model], images=images_of, settings=[parts, int8, exporter]):
         return
     with results.writing():
         reports = [

@@ -16,6 +16,7 @@ from ...checkpoints.pruned import SAM
 from ...checkpoints.sam import load_checkpoint
 from ...data import phantoms
 from ...data.folders.reading import AS_IT_IS, Reading
+from ...data.phantoms.marked import is_synthetic
 from ...data.samples import SampleSet, at_most, own_roles, subset_hash
 from ...data.splits.beside import refuse_seen, split_beside, split_file
 from ...data.splits.split import Split
@@ -182,11 +183,13 @@ def say_notice(images: ImageOptions) -> None:
 
 
 def data_record(split: Split) -> dict[str, Any]:
-    """One hash for each role's images of each data set, as JSON."""
-    return {
-        role: {name: {"images": len(part), "sha256": subset_hash(part)} for name, part in sets.items()}
-        for role, sets in split.roles().items()
-    }
+    """One hash for each role's images of each data set, as JSON, and which are drawn."""
+
+    def about(part: SampleSet) -> dict[str, Any]:
+        drawn = {"synthetic": True} if is_synthetic(part) else {}
+        return {"images": len(part), "sha256": subset_hash(part), **drawn}
+
+    return {role: {name: about(part) for name, part in sets.items()} for role, sets in split.roles().items()}
 
 
 _MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image
 
 from ..._support.errors import DataError
 from ..._support.files import atomic_write, require_writable
 from ..._support.progress import track
 from ...data import phantoms
+from ...data.phantoms.marked import save_drawn
 
 
 def run(name: str, count: int, size: int, seed: int, out: Path) -> None:
@@ -23,7 +23,7 @@ def run(name: str, count: int, size: int, seed: int, out: Path) -> None:
         pictures = {"images": sample.image, "masks": sample.mask.astype(np.uint8) * 255}
         for kind, pixels in pictures.items():
             with atomic_write(out / kind / f"{sample.name}.png") as temporary:
-                Image.fromarray(pixels).save(temporary)
+                save_drawn(pixels, temporary)
         rows.append(",".join([sample.name, *(f"{corner:g}" for corner in sample.box)]))
     with atomic_write(out / "boxes.csv") as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")

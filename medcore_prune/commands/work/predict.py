@@ -1,5 +1,6 @@
 """What `medcore-prune predict` does: pair images with boxes, segment, write masks and pictures."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def run(
     """Check images and boxes, then segment them one after the other."""
     require_writable(out)
     areas.require_own(out)
-    jobs, without = _jobs(image, box, boxes)
+    jobs, without = _jobs(image, box, boxes, out)
     way = _Way(out, form, drawn)
     FORMATS[form].require(*(job.image for job in jobs))
     _refuse_replacing(jobs, way)
@@ -105,12 +106,12 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> tuple[list[Job], int]:
+def _jobs(image: Path, box: Sequence[Box], boxes: Path | None, out: Path) -> tuple[list[Job], int]:
     """Pair images with boxes, and check all of it before any is segmented; also return how many have no box."""
     if image.is_dir():
         if box or boxes is None:
             raise DataError(f"{image} is a folder: give --boxes FILE.csv with the columns name,x0,y0,x1,y1")
-        return _folder_jobs(image, all_boxes_from_csv(boxes))
+        return _folder_jobs(image, all_boxes_from_csv(boxes), out)
     if not image.is_file():
         raise DataError(f"{image}: no such file or folder; expected an image, or a folder of images")
     if boxes is not None or not box:
@@ -119,7 +120,7 @@ def _jobs(image: Path, box: Sequence[Box], boxes: Path | None) -> tuple[list[Job
     return [Job(image.stem, image, tuple(box))], 0
 
 
-def _folder_jobs(folder: Path, boxes: Mapping[str, tuple[Box, ...]]) -> tuple[list[Job], int]:
+def _folder_jobs(folder: Path, boxes: Mapping[str, tuple[Box, ...]], out: Path) -> tuple[list[Job], int]:
     images: dict[str, Path] = {}
     twice = []
     for path in sorted(folder.iterdir()):
@@ -137,6 +138,8 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, tuple[Box, ...]]) -> tuple[li
         inner = sorted(place.name for place in folder.iterdir() if place.is_dir())
         hint = f"; did you mean a folder in it ({few_of(inner)})?" if inner else ""
         raise DataError(f"{folder}: holds no image; expected files such as .png, .jpg or .tif{hint}")
+    if within := _within(folder, out):
+        click.echo(f"note: images in folders within {folder} are not read: {few_of(within)}", err=True)
     problems = {
         "two images of one name": twice,
         "row without an image": [name for name in named if name not in images],
@@ -151,6 +154,14 @@ def _folder_jobs(folder: Path, boxes: Mapping[str, tuple[Box, ...]]) -> tuple[li
         # a detector that found nothing: all of them are named
         click.echo(f"note: no box in --boxes, so no mask: {', '.join(without)}", err=True)
     return [Job(name, path, named[name]) for name, path in images.items() if name in named], len(without)
+
+
+def _within(folder: Path, out: Path) -> list[str]:
+    """Folders within a folder that hold images, by their paths there, each with how many; but for that of the masks."""
+    deeper = (place for place in sorted(folder.rglob("*")) if place.parent != folder and is_image_file(place))
+    others = (place for place in deeper if not place.resolve().is_relative_to(out.resolve()))
+    counts = Counter(place.parent.relative_to(folder).as_posix() for place in others)
+    return [f"{name}/ ({count})" for name, count in counts.items()]
 
 
 def _refuse_replacing(jobs: Sequence[Job], way: _Way) -> None:

@@ -17,6 +17,7 @@ from ...checkpoints.pruned import save
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
 from ...data.splits.split import Split
+from ...evaluation.intervals import NOT_SIGNIFICANT, TOO_FEW_GROUPS, Difference, verdict
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.precision import Precision
@@ -39,6 +40,7 @@ from .inputs import (
     say_notice,
 )
 from .memory import fit
+from .outputs.judged import judge
 from .outputs.said import detail
 from .precision import training_in_precision
 
@@ -101,14 +103,16 @@ def run(
         history = recover(small, whole, roles, settings, state_path=state, at_a_time=at_a_time, on_step=on_step)
         if not me.first:
             return
-        provenance = {**lineage_of(small).provenance, "recovered": _record(start, whole, roles, settings, history)}
+        gain = _gain(model, small, roles, at_a_time) if history.gained else None
+        record = _record(start, whole, roles, settings, history, gain)
+        provenance = {**lineage_of(small).provenance, "recovered": record}
         with results.writing(), together():
             if not images.is_phantom:
                 roles.save(split_file(out))
             write_history(history, out)
             save(small, out, provenance=provenance)
         state.unlink(missing_ok=True)
-    _say(history, model, out)
+    _say(history, gain, model, out)
     say_notice(images)
     click.echo(f"written: {out}, and beside it {', '.join(path.name for path in _curves(out))}")
 
@@ -146,8 +150,20 @@ def _say_another_teacher(model: nn.Module, teacher: nn.Module, pruned: str) -> N
         click.echo(f"note: {pruned} was not cut from this --teacher, whose weights are others", err=True)
 
 
+def _gain(model: str, recovered: nn.Module, roles: Split, at_a_time: int) -> Difference | None:
+    """Boundary F1 of the recovered model minus that of its input on the validation images, as `evaluate` compares."""
+    before = read_model(model, device=str(next(recovered.parameters()).device))
+    judged = judge({"before": before, "after": recovered}, roles.validation, at_a_time)
+    return None if judged is None else judged.gain("after", "before")
+
+
 def _record(
-    start: str, teacher: nn.Module, roles: Split, settings: RecoverySettings, history: RecoveryHistory
+    start: str,
+    teacher: nn.Module,
+    roles: Split,
+    settings: RecoverySettings,
+    history: RecoveryHistory,
+    gain: Difference | None,
 ) -> dict[str, Any]:
     return {
         "from": start,
@@ -159,13 +175,14 @@ def _record(
         "validation_before": dict(history.start),
         "validation_after": dict(history.best),
         "outcome": history.outcome,
+        "gain": None if gain is None else asdict(gain),
         # the whole curve, so that a figure of it can be drawn from the file
         **({"averages": list(map(dict, history.averages))} if history.averages else {}),
         "validations": {name: history.validations[name].tolist() for name in history.validations},
     }
 
 
-def _say(history: RecoveryHistory, model: str, out: Path) -> None:
+def _say(history: RecoveryHistory, gain: Difference | None, model: str, out: Path) -> None:
     """Say what the validation images say of it, and which file is the better one."""
     losses = history.frame["loss"]
     count = max(1, min(_AVERAGED, len(losses) // 2))
@@ -180,15 +197,29 @@ def _say(history: RecoveryHistory, model: str, out: Path) -> None:
             f"validation images: BF1 {before['bf1']:.4f} -> {after['bf1']:.4f}, Dice {before['dice']:.4f} -> "
             f"{after['dice']:.4f}"
         )
-    click.echo(_verdict(history, model, out))
+    click.echo(_verdict(history, gain, model, out))
 
 
-def _verdict(history: RecoveryHistory, model: str, out: Path) -> str:
+def _verdict(history: RecoveryHistory, gain: Difference | None, model: str, out: Path) -> str:
+    """Which file is the better one; a rise counts as a gain where it is more than its noise."""
     if history.gained is None:
         return f"not judged: no validation images chose, so {out} holds the last weights, better or not"
     if not history.gained:
         return f"nothing gained: use the input file, {model}; {out} holds the same weights"
-    return f"gained on the validation images: {history.outcome}; use {out}"
+    assert gain is not None
+    said = verdict(gain.low, gain.high, gain.groups, higher_is_better=True)
+    change = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    if said == "better":
+        return (
+            f"gained: BF1 {change} (95 % interval) on the validation images, the best of what was looked at: "
+            f"{history.outcome}; use {out}"
+        )
+    few = f"of {gain.groups} groups of images, too few to tell"
+    why = {TOO_FEW_GROUPS: few, NOT_SIGNIFICANT: "within its noise"}.get(said, said)
+    return (
+        f"no gain that is sure: BF1 {change} on the validation images, {why}: {history.outcome} as {out}, and {model} "
+        "may be as good"
+    )
 
 
 def _curves(out: Path) -> tuple[Path, ...]:

@@ -151,7 +151,7 @@ def check_files(listing: Listing, objects: Objects, looks: Looks) -> Listing:
         try:
             shape = image_shape(entry.image)
             if index % every == 0 and no_photograph(read_image(entry.image)):
-                looks.add_drawn(entry)
+                looks.add_mask(entry)
             found, tiny, mask_shape = _samples_of(entry, objects, looks)
         except _SizesDifferError as error:
             problems[index] = (SIZES_DIFFER, str(error))

@@ -46,6 +46,7 @@ class FolderSet:
         notes: What was left out on purpose, with counts.
         boxes: Boxes that replace those of the masks, by sample name.
         mask_threshold: How masks are cut into object and background, see `read_mask`.
+        synthetic: Whether images among them are drawn by this package.
     """
 
     name: str
@@ -54,6 +55,7 @@ class FolderSet:
     notes: tuple[str, ...] = ()
     boxes: Mapping[str, Box] = field(default_factory=dict)
     mask_threshold: MaskThreshold = None
+    synthetic: bool = False
 
     def __repr__(self) -> str:
         return f"FolderSet({self.name!r}, {len(self)} samples of {str(self.root)!r})"
@@ -195,8 +197,16 @@ def folder(
             "numbered images without groups: if they are frames of videos, neighbours may fall on both sides of a "
             "split; a manifest.csv with the columns name,group keeps each video together"
         )
+    if drawn := looks.synthetic:
+        checked.notes.append(
+            f"{drawn} image{'s are' if drawn > 1 else ' is'} synthetic, drawn by this package: what is measured on "
+            "them says nothing of real ones"
+        )
     used = {entry.name: given[entry.name] for entry in checked.entries if entry.name in given}
-    return FolderSet(name or root.resolve().name, root, tuple(checked.entries), tuple(checked.notes), used, threshold)
+    found_name = name or root.resolve().name
+    return FolderSet(
+        found_name, root, tuple(checked.entries), tuple(checked.notes), used, threshold, looks.synthetic > 0
+    )
 
 
 def _may_be_frames(entries: Sequence[Entry]) -> bool:

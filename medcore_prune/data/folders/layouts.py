@@ -11,9 +11,8 @@ from pathlib import Path
 
 from ..._support.errors import DataError, WordsError
 from ..._support.registry import BUILT_IN, Registry, failures_named, unknown_name
-from ..._support.words import lines_of
+from ..._support.words import few_of, lines_of
 from ..masks import MaskThreshold
-from ..splits.manifest import abridged
 from .listing import Entry, Listing, child, files_of, pair
 from .names import role_of
 from .two_folders import IMAGES, MASKS
@@ -122,8 +121,8 @@ def scan_folder(root: Path, layout: str) -> tuple[Layout, Listing]:
 def detect(root: Path) -> str:
     """Return the name of the first layout that a folder looks like.
 
-    Where none does the error names a sub-folder that would, as archives often hold one folder, and lists the likeliest
-    layouts, a line each, with what they lack.
+    Where none does the error names a folder that would: one within it, as archives often hold one, or that above, where
+    the images' or the masks' own was given. It lists the likeliest layouts, a line each, with what they lack.
     """
     found = _first_match(root)
     if found is not None:
@@ -132,9 +131,12 @@ def detect(root: Path) -> str:
     if not there:
         titles = {name: layout.title for name, layout in LAYOUTS.items()}
         raise DataError(f"{root}: the folder is empty; known layouts are{lines_of(titles)}")
-    inner = next((place for place in sorted(root.iterdir()) if place.is_dir() and _first_match(place)), None)
-    hint = f"did you mean {inner}? " if inner else ""
-    raise DataError(f"{root}: recognised no layout in {abridged(there)}; {hint}{_likeliest(root)}")
+    others = [place for place in sorted(root.iterdir()) if place.is_dir()]
+    if root.resolve().name.lower() in (*IMAGES, *MASKS):
+        others.append(root.resolve().parent)
+    meant = next((place for place in others if _first_match(place)), None)
+    hint = f"did you mean {meant}? " if meant else ""
+    raise DataError(f"{root}: recognised no layout in {few_of(there)}; {hint}{_likeliest(root)}")
 
 
 def _likeliest(root: Path) -> str:

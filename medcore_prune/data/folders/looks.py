@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..._support.words import few_of
 from ..box_check import Pair, misreading, uncovering
+from ..phantoms.marked import is_drawn
 from ..prompts import Box, box_from_mask
 from ..stored import orientation
 from .listing import Entry, Listing
@@ -33,7 +34,8 @@ class Looks:
         self._around: dict[str, float] = {}
         self._names: set[str] = set()
         self._turned: dict[str, int] = {}
-        self._drawn: set[str] = set()
+        self._masks: set[str] = set()
+        self._synthetic: set[Path] = set()
 
     def add(self, entry: Entry, mask: npt.NDArray[np.bool_]) -> None:
         """Look at the mask of a sample, (H, W), with a pixel inside."""
@@ -43,13 +45,20 @@ class Looks:
         self._names.add(entry.name)
         if (how := turned(entry)) != 1:
             self._turned[entry.name] = how
+        if is_drawn(entry.image):
+            self._synthetic.add(entry.image)
         box = self._boxes.get(entry.name)
         if box is not None:
             self._pairs[entry.name] = Pair.of(box, box_from_mask(mask), mask)
 
-    def add_drawn(self, entry: Entry) -> None:
+    def add_mask(self, entry: Entry) -> None:
         """Note an image that is a mask by its values."""
-        self._drawn.add(entry.name)
+        self._masks.add(entry.name)
+
+    @property
+    def synthetic(self) -> int:
+        """How many of the images are drawn by this package."""
+        return len(self._synthetic)
 
     def report(self, listing: Listing) -> list[str]:
         """Add what must be mended to a listing, and return what one should know."""
@@ -59,7 +68,7 @@ class Looks:
         return [note for note in said if note]
 
     def _images(self) -> str:
-        names = sorted(self._drawn)
+        names = sorted(self._masks)
         if not names:
             return ""
         return (

@@ -85,6 +85,9 @@ class PhantomSet:
     so another library's rounding changes a pixel only if it lies within about 1e-13 of the next grey level.
     """
 
+    synthetic = True
+    """Its images are drawn."""
+
     def __init__(self, set_name: str, *, seed: int, count: int, size: int) -> None:
         _check(set_name, size)
         if count < 1:

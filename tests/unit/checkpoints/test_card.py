@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from tiny import tiny_sam
 
 import medcore_prune as mp
@@ -68,7 +69,12 @@ def test_figures_are_those_that_were_measured(small: Path) -> None:
 def test_limits_follow_from_what_was_measured(small: Path) -> None:
     drawn = replace(figures(small, groups=3), phantoms=True, role="validation")
     card = mp.model_card(small, drawn)
-    for said in ("drawn images (phantoms)", "validation images, on which choices", "indicative only"):
+    for said in (
+        "synthetic images (drawn phantoms)",
+        "| synthetic validation images |",
+        "validation images, on which choices",
+        "indicative only",
+    ):
         assert said in card
 
 
@@ -131,8 +137,17 @@ def test_compress_writes_the_card_of_what_it_made(small: Path, monkeypatch: pyte
     monkeypatch.setenv("MEDCORE_PRUNE_CACHE", "cache")
     run("phantoms --count 20 --size 48 --out set")
     mp.save(tiny_sam(), "model.safetensors")
-    run("compress model.safetensors --data own=set --level h50_m50 --images 2 --recover 0 --no-onnx --out made")
+    words = "compress model.safetensors --level h50_m50 --images 2 --recover 0 --no-onnx"
+    assert "own: 20 images are synthetic" in run(f"{words} --data own=set --out made")
     card = Path("made/small.card.md").read_text()
+    assert "It was measured on synthetic images" in card
+    assert "| test | own, synthetic | " in card
+    assert "test images are synthetic" in Path("made/report.md").read_text()
+    # the same pixels under no such mark are taken as real
+    for picture in Path("set/images").iterdir():
+        Image.open(picture).copy().save(picture)
+    run(f"{words} --data own=set --out real")
+    assert not any("synthetic" in path.read_text() for path in Path("real").rglob("*.md"))
     row = next(line for line in Path("made/report.md").read_text().splitlines() if line.startswith("| BF1 |"))
     value = next(line for line in card.splitlines() if line.startswith("| Boundary F1 |")).split("|")[2].strip()
     assert value in row

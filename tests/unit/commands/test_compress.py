@@ -1,11 +1,14 @@
 """`medcore-prune compress`: how much goes, what is kept of a stopped run, and what the report says."""
 
 import json
+import runpy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from tiny import tiny_sam
 
 import medcore_prune as mp
@@ -120,6 +123,21 @@ def test_what_is_adapted_first_is_the_average_that_validation_images_choose(here
     assert float(table["BF1"]["before"]) == pytest.approx(scored["bf1"].mean(), abs=1e-4)
 
 
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs the extra onnx")
+def test_what_it_exports_makes_masks_without_this_package(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = SHORT.replace("--recover 1", "--recover 0").replace("--no-onnx", "")
+    done = run(f"compress model.safetensors --data own=set {words} --out made")
+    assert done.exit_code == 0, (done.output, done.exception)
+    monkeypatch.setattr("sys.argv", ["segment.py"])
+    script = runpy.run_path("made/onnx/segment.py")
+    sample = mp.data.folder("set")[0]
+    mask = script["segment"](script["open_model"]("made/onnx"), Image.fromarray(sample.image), sample.box)
+    expected = mp.Predictor(mp.load("made/small.safetensors")).set_image(sample.image).predict(sample.box)
+    assert (mask == expected).mean() > 0.99
+    assert "encoder_int8.onnx, MB" in done.output
+    assert "exported first" not in (here / "made/onnx/README.md").read_text()
+
+
 def test_a_folder_of_other_files_is_left_alone(here: Path) -> None:
     (here / "made").mkdir()
     (here / "made" / "thesis.txt").write_text("mine")
@@ -127,6 +145,30 @@ def test_a_folder_of_other_files_is_left_alone(here: Path) -> None:
     assert done.exit_code == 1
     assert "holds other files" in str(done.exception)
     assert [path.name for path in (here / "made").glob("[!.]*")] == ["thesis.txt"]
+
+
+def test_fresh_leaves_alone_what_no_compression_wrote(here: Path) -> None:
+    words = f"compress model.safetensors --data own=set {SHORT.replace('--recover 1', '--recover 0')} --fresh --out"
+    # another program's folder, which happens to hold a file of that name
+    for content in ('{"asked": {"format": "mine"}}', "[]", "{"):
+        theirs = here / "theirs"
+        (theirs / "candidates").mkdir(parents=True, exist_ok=True)
+        (theirs / "compress.json").write_text(content)
+        (theirs / "candidates" / "thesis.safetensors").write_text("three years")
+        for how in ("--fresh", "--resume"):
+            done = run(f"{words.replace('--fresh', how)} theirs")
+            assert done.exit_code == 1
+            assert "holds other files" in str(done.exception)
+        assert (theirs / "candidates" / "thesis.safetensors").read_text() == "three years"
+    # a compression's own folder, into which somebody put something
+    assert run(f"{words} made").exit_code == 0
+    notes = [here / "made" / name for name in ("candidates/notes.txt", "small.notes.txt")]
+    for path in notes:
+        path.write_text("mine")
+    again = run(f"{words} made --seed 1")
+    assert again.exit_code == 0, (again.output, again.exception)
+    assert all(path.read_text() == "mine" for path in notes)
+    assert json.loads((here / "made" / "compress.json").read_text())["asked"]["seed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from medcore_prune.checkpoints.onnx import EXPORTERS, PARTS
+from medcore_prune.checkpoints.onnx.parts import EXPORTERS, PARTS
 from medcore_prune.commands.cli import COMMANDS, cli
 from medcore_prune.commands.group import GONE, Command
 from medcore_prune.commands.options import (

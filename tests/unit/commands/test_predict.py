@@ -105,6 +105,21 @@ def test_a_folder_of_folders_says_what_is_in_it(here: Path) -> None:
     assert "did you mean a folder in it (set)?" in str(result.exception)
 
 
+def test_images_in_folders_within_are_said_not_to_be_read(here: Path) -> None:
+    (here / "set/nested/deeper").mkdir(parents=True)
+    for name in ("a.PNG", "b.png", "notes.txt", ".hidden.png"):
+        (here / "set/nested/deeper" / name).write_bytes((here / "set/i0.png").read_bytes())
+    (here / "boxes.csv").write_text("name,x0,y0,x1,y1\ni0,1,1,20,20\ni1,1,1,20,20\n")
+    result = run("set", "--boxes", "boxes.csv", "--out", "out", "--no-overlay")
+    assert result.exit_code == 0, result.output
+    assert "note: images in folders within set are not read: nested/deeper/ (2)\n" in result.output
+    # masks that an earlier run left within are none of them
+    for _ in range(2):
+        result = run("set", "--boxes", "boxes.csv", "--out", "set/out", "--no-overlay")
+        assert result.exit_code == 0, result.output
+        assert "not read: nested/deeper/ (2)\n" in result.output
+
+
 def test_a_box_that_is_none_is_a_usage_error(here: Path) -> None:
     result = run("set/i0.png", "--box", "1,2,3")
     assert result.exit_code == 2

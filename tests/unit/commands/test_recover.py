@@ -12,6 +12,7 @@ from medcore_prune._support.progress import track
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.commands.cli import cli
 from medcore_prune.data.splits.beside import split_file
+from medcore_prune.evaluation.intervals import Difference, paired_difference
 from medcore_prune.models.fingerprint import model_hash
 from medcore_prune.pruning.surgery import lineage_of
 from medcore_prune.training.record import Scores
@@ -49,7 +50,7 @@ def test_a_recovered_file_keeps_its_plan_and_says_how_it_came_about(here: Path) 
     assert found["recovered"]["from"] == model_hash(before)
     assert "passes" not in result.output
     assert "loss" not in result.output.replace("out.loss", "")
-    said = {0: "nothing gained: use the input file, small.safetensors", 2: "gained", 3: "gained"}
+    said = {0: "nothing gained: use the input file, small.safetensors", 2: "too few to tell", 3: "too few to tell"}
     assert said[found["recovered"]["best_step"]] in result.output
     assert found["recovered"]["validations"]["step"] == [0, 2, 3] == list(pd.read_csv("out.validation.csv")["step"])
     assert found["recovered"]["validations"]["bf1"][0] == found["recovered"]["validation_before"]["bf1"]
@@ -140,20 +141,54 @@ def test_a_recovery_that_gained_nothing_says_so(here: Path, monkeypatch: pytest.
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_a_recovery_that_gained_names_its_own_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (Difference(0.02, 0.01, 0.03, 10), "gained: BF1 +0.0200 [+0.0100, +0.0300] (95 % interval) on the validation"),
+        (
+            Difference(0.002, -0.001, 0.005, 10),
+            "no gain that is sure: BF1 +0.0020 [-0.0010, +0.0050] on the",
+        ),
+        (Difference(0.002, -0.001, 0.005, 10), "within its noise; out.safetensors holds the weights after step 1"),
+        (Difference(0.02, 0.01, 0.03, 9), "of 9 groups of images, too few to tell; out.safetensors holds"),
+    ],
+)
+def test_a_rise_is_a_gain_where_it_is_more_than_its_noise(
+    here: Path, monkeypatch: pytest.MonkeyPatch, gain: Difference, said: str
+) -> None:
     looks = iter([0.4, 0.5, 0.2])
 
     def judge(*_: object) -> Scores:
         return Scores({"bf1": next(looks), "dice": 0.8}, {"0": torch.zeros(2)}, {"0": ["a", "b"]})
 
     monkeypatch.setattr("medcore_prune.training.judge.Judge.__call__", judge)
+    monkeypatch.setattr("medcore_prune.commands.work.outputs.judged.Judged.gain", lambda *_: gain)
     result = run("--steps", "2", "--validate-every", "1", "--verbose", "--out", "out.safetensors")
     assert "BF1 0.4000 -> 0.5000" in result.output
-    assert (
-        "gained on the validation images: the weights after step 1 are returned; use out.safetensors" in result.output
-    )
+    assert said in result.output
+    found = read_header("out.safetensors").provenance["recovered"]
+    # which weights are kept does not depend on it
+    assert (found["best_step"], found["gain"]) == (1, vars(gain))
     assert "passes" in result.output
     assert "means of the first and the last" in result.output
+
+
+def test_the_gain_is_the_paired_difference_of_both_files_on_validation_images(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([0.4, 0.5])
+
+    def judge(*_: object) -> Scores:
+        return Scores({"bf1": next(looks), "dice": 0.8}, {"0": torch.zeros(2)}, {"0": ["a", "b"]})
+
+    monkeypatch.setattr("medcore_prune.training.judge.Judge.__call__", judge)
+    result = run("--steps", "1", "--validate-every", "1", "--learning-rate", "0.01", "--out", "out.safetensors")
+    assert result.exit_code == 0, result.output
+    sets = {"own": mp.data.folder("set", name="own")}
+    validation = mp.data.Split.load(split_file("out.safetensors"), sets).validation
+    tables = [mp.evaluate(mp.load(f"{name}.safetensors"), validation, progress=False) for name in ("out", "small")]
+    expected = paired_difference(*tables, "bf1")
+    assert read_header("out.safetensors").provenance["recovered"]["gain"] == pytest.approx(vars(expected))
 
 
 def test_a_recovery_that_nothing_judged_does_not_say_that_it_gained(here: Path) -> None:

@@ -11,6 +11,7 @@ from ...._support.errors import DataError
 from ...._support.files import write_json_atomic, write_text_atomic
 from ....checkpoints.card import model_card
 from ....checkpoints.pruned import read_header
+from ....data.phantoms.marked import is_synthetic
 from ....data.samples import subset_hash
 from ....data.splits.split import Split
 from ....evaluation.evaluate import macro_average
@@ -36,11 +37,15 @@ class Final:
             raise DataError("there is no test image to compare on: give that part a larger share")
         self._at_a_time = dict.fromkeys(self._models, at_a_time)
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether test images are drawn."""
+        return any(map(is_synthetic, self._test.values()))
+
     def card(self, final: Path) -> str:
         """The card of the small file, with its figures on the test images; after `measured`."""
         hashes = {name: subset_hash(samples) for name, samples in self._test.items()}
-        # --data names folders alone
-        measured = Measured("test", _GRID, _TOLERANCE_PX, phantoms=False, hashes=hashes)
+        measured = Measured("test", _GRID, _TOLERANCE_PX, self.synthetic, hashes)
         return model_card(final, measured.of(read_header(final).model_hash, self._tables, _SMALL))
 
     def measured(self, files: Sequence[Path]) -> Table:
@@ -79,12 +84,13 @@ def _contours(tables: Mapping[str, pd.DataFrame]) -> list[list[str]]:
     return rows
 
 
-def write_report(out: Path, asked: Mapping[str, Any], whole: Path, final: Path, table: Table) -> None:
-    """Write the figures for reading and for machines."""
+def write_report(out: Path, asked: Mapping[str, Any], whole: Path, final: Path, table: Table, synthetic: bool) -> None:
+    """Write the figures for reading and for machines; `synthetic` is whether the test images are drawn."""
     lines = [
         f"# {final.name}",
         "",
         f"Made from {whole.name}, asked for: {asked['goal']}. Research use; not a clinical result.",
+        *(["", "The test images are synthetic (phantoms): the figures say nothing of real ones."] if synthetic else []),
         "",
         table.markdown(),
         "",

@@ -1,6 +1,7 @@
 """The steps of a compression, one after the other, each of which leaves its files and is not done twice."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from ...._support.files import (
     write_json_atomic,
     write_text_atomic,
 )
+from ....checkpoints.onnx.folder import README, SEGMENT
 from ....data.folders.reading import Reading
 from ....data.samples import subset_hash
 from ....data.splits.beside import split_file
@@ -45,10 +47,17 @@ from .report import Final, write_report
 _METHOD = "residual"
 """Which units go: it reads no labels and no reference, and its least squares are those of the correction."""
 _MOST_IMAGES = 8
+_EXPORTED = ("encoder", "decoder")
+"""Parts that a mask takes."""
 _COMPARED = 3
 """Images that PyTorch and ONNX Runtime are compared on."""
 _LONGEST_BETWEEN_LOOKS = 25
 FORMAT = "medcore_prune.compress/1"
+_SUFFIXES = (
+    *(".pth", ".safetensors", ".json", ".split.json", ".state.pt", ".card.md"),
+    *(".loss.csv", ".loss.png", ".validation.csv"),
+)
+"""Of the models of a compression, and of what lies beside them."""
 
 
 @in_precision("fp32", "tf32")
@@ -88,7 +97,7 @@ def run(
             comparison = Final(whole, left, roles, _MOST_IMAGES)
             table = comparison.measured(made)
         write_text_atomic(card_file(final), comparison.card(final))
-        write_report(out, asked, Path(place), final, table)
+        write_report(out, asked, Path(place), final, table, comparison.synthetic)
     click.echo(table.text())
     click.echo(f"written: {final.name}{', onnx/' if made else ''}, {card_file(final).name} and report.md in {out}")
 
@@ -96,22 +105,47 @@ def run(
 def _begin(out: Path, asked: dict[str, Any], resume: bool) -> None:
     """Say in the folder what it is of; one of another compression is refused, or with `resume` off made anew."""
     place = out / "compress.json"
-    if place.is_file() and resume:
-        stored = read_json_file(place)
-        if stored.get("asked") != asked:
-            other = [name for name, value in asked.items() if stored.get("asked", {}).get(name) != value]
+    stored = _asked(place)
+    if stored is None and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise WriteError(f"{out} holds other files: choose an empty or a new folder")
+    if stored is not None and resume:
+        if stored != asked:
+            other = [name for name, value in asked.items() if stored.get(name) != value]
             raise WriteError(
                 f"{out} is of another compression (other {', '.join(other)}): choose another folder, or start over"
             )
         return
-    if place.is_file():
-        for name in ("candidates", "onnx"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for path in (*out.glob("adapted.*"), *out.glob("small.*"), *out.glob("recovered.*")):
-            path.unlink()
-    elif any(not path.name.startswith(".") for path in out.iterdir()):
-        raise WriteError(f"{out} holds other files: choose an empty or a new folder")
+    if stored is not None:
+        _remove_written(out)
     write_json_atomic(place, {"asked": asked})
+
+
+def _asked(place: Path) -> dict[str, Any] | None:
+    """What the compression was asked for that a folder is of; None where no compression made it."""
+    try:
+        found = read_json_file(place) if place.is_file() else None
+    except (OSError, ValueError):
+        return None
+    asked = found.get("asked") if isinstance(found, dict) else None
+    return asked if isinstance(asked, dict) and asked.get("format") == FORMAT else None
+
+
+_WRITTEN = {
+    "": [f"{stem}{suffix}" for stem in ("adapted", "small", "recovered") for suffix in _SUFFIXES],
+    "candidates": ["*.safetensors", "*.validation.csv"],
+    "onnx": ["encoder.onnx", "decoder.onnx", "encoder_int8.onnx", "comparison.json", README, SEGMENT],
+}
+"""Files that a compression leaves, by the folder within its own."""
+
+
+def _remove_written(out: Path) -> None:
+    """Remove what an earlier compression wrote, and the folders that are empty then; what others put there stays."""
+    for name, patterns in _WRITTEN.items():
+        for path in [path for pattern in patterns for path in (out / name).glob(pattern)]:
+            path.unlink()
+        if name:
+            with suppress(OSError):
+                (out / name).rmdir()
 
 
 @dataclass(frozen=True)
@@ -203,7 +237,7 @@ class Steps:
         return place if (averages[0]["share"] if averages else history["best_step"]) else small
 
     def exported(self, final: Path) -> list[Path]:
-        """Write the encoder as ONNX in float and int8, where the extra is installed."""
+        """Write what makes masks under ONNX Runtime, the encoder in int8 too, where the extra is installed."""
         folder = self.out / "onnx"
         if find_spec("onnxruntime") is None or find_spec("onnx") is None:
             click.echo('note: no ONNX files: they need the extra onnx (pip install "medcore-prune[onnx]")', err=True)
@@ -211,7 +245,7 @@ class Steps:
         if not (folder / "comparison.json").is_file():
             exporting.run(
                 str(final),
-                "encoder",
+                _EXPORTED,
                 int8=True,
                 images=_COMPARED,
                 exporter="torchscript",
@@ -219,4 +253,4 @@ class Steps:
                 out=folder,
                 **self._read,
             )
-        return [folder / "encoder.onnx", folder / "encoder_int8.onnx"]
+        return [folder / f"{name}.onnx" for name in (*_EXPORTED, "encoder_int8")]

@@ -1,7 +1,7 @@
 """How good what a command made is: on validation images, beside answers that use no model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,7 @@ from torch import nn
 from ....data.samples import SampleSet, at_most
 from ....evaluation.evaluate import macro_average
 from ....evaluation.floors import FLOORS
+from ....evaluation.intervals import Difference, paired_difference
 from ....evaluation.metrics import TITLES
 from ..table import Table
 from .measured import evaluate_all
@@ -32,6 +33,7 @@ class Judged:
         means: Name of a model to `METRICS`.
         floors: Name in `FLOORS` to `METRICS`.
         notes: What is to be said of the images.
+        tables: Name of a model to its figures image by image.
     """
 
     images: Mapping[str, int]
@@ -39,6 +41,7 @@ class Judged:
     means: Mapping[str, Mapping[str, float]]
     floors: Mapping[str, Mapping[str, float]]
     notes: tuple[str, ...]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @property
     def what(self) -> str:
@@ -62,6 +65,10 @@ class Judged:
             if not self.means[model][metric] > self.floors[best][metric]:
                 said.append(f"{TITLES[metric]}: {FLOOR_TITLES[best]}")
         return "; ".join(said)
+
+    def gain(self, model: str, before: str) -> Difference:
+        """Boundary F1 of a model minus that of another one on the same images."""
+        return paired_difference(self.tables[model], self.tables[before], "bf1")
 
     def record(self) -> dict[str, Any]:
         """All of it, as JSON."""
@@ -89,7 +96,8 @@ def judge(
     tables = evaluate_all(models, chosen, GRID, TOLERANCE_PX, dict.fromkeys(models, at_a_time), notes)
     floors = {name: _means(tables[f"floor: {name}"]) for name in FLOORS}
     means = {name: _means(tables[name]) for name in models}
-    return Judged(_counts(chosen), _counts(sets), means, floors, tuple(notes))
+    of_models = {name: tables[name] for name in models}
+    return Judged(_counts(chosen), _counts(sets), means, floors, tuple(notes), of_models)
 
 
 def _counts(sets: Mapping[str, SampleSet]) -> dict[str, int]:

@@ -2,13 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
-from medcore_prune.benchmarks.experiments.amount import amount, places
+import pytest
+
+from medcore_prune.benchmarks.experiments.amount import amount, estimated_seconds, exact_runs, places
+from medcore_prune.benchmarks.runner.evaluate import Evaluator
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.runner.methods import choose_methods
 from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.data import phantoms
 from medcore_prune.data.splits.split import FRACTIONS, Split
+from medcore_prune.models.groups import groups_of
 from medcore_prune.models.segment_anything import build_sam
 
 
@@ -39,3 +45,21 @@ def test_the_work_is_counted_before_it_starts() -> None:
     work = amount(chosen, inputs, searched, [])
     assert work.cells == 4 * 7 * 2 + 4 * 3 + 4 * 3 + 3
     assert (work.searched, work.corrected) == (12, 24)
+
+
+def test_a_method_that_runs_the_network_for_every_unit_is_in_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(Path("unused"), methods=("exact", "magnitude"), correct=False)
+    sets = {"phantom_skin": phantoms.make("phantom_skin", count=3)}
+    model = build_sam("pocket", device="meta")
+    inputs = Inputs(model, None, sets, lambda _: sets, True, True, Split({}, {}, dict(sets), 0, FRACTIONS))
+    chosen = choose_methods(settings)
+    quick = [method for method in chosen if method.name != "exact"]
+    blocks = len(groups_of(model)) // 2
+    # each unit of block b runs the blocks from b on, on each of three images
+    runs = sum((blocks - group.block) / blocks for group in groups_of(model) for _ in range(group.n_units)) * 3
+    assert exact_runs(chosen, inputs) == pytest.approx(runs)
+    assert exact_runs(quick, inputs) == 0
+    monkeypatch.setattr("medcore_prune.benchmarks.experiments.amount.seconds_an_image", lambda _: 0.5)
+    evaluator = cast(Evaluator, SimpleNamespace(inputs=inputs, settings=settings))
+    seconds = [estimated_seconds(evaluator, each, amount(chosen, inputs, settings, [])) for each in (chosen, quick)]
+    assert seconds[0] - seconds[1] == pytest.approx(0.5 * runs)

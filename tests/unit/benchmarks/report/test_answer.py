@@ -31,7 +31,8 @@ def test_the_best_of_each_level_and_what_it_costs(tmp_path: Path) -> None:
     assert recommended(found) is None
     text = " ".join(answer(summary))
     assert text.startswith("No level keeps the contour within 0.01 of Boundary F1. Nearest comes medcore at ")
-    assert "It is ahead of all 2 other methods there." in text
+    assert "It is ahead of all 2 other methods there, each pair by itself." in text
+    assert "in the table of differences p is corrected for their number" in text
 
 
 def test_what_keeps_the_contour_is_taken_and_the_compared_method_is_placed(tmp_path: Path) -> None:

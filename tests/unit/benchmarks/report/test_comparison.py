@@ -105,8 +105,15 @@ def test_the_subject_can_be_another_one(tmp_path: Path) -> None:
     assert "2 of 3" in text
 
 
-def test_an_absent_subject_is_said(tmp_path: Path) -> None:
-    assert "reset did not take part" in render(build(tmp_path), subject="reset").read_text()
+def test_the_best_method_stands_in_for_an_absent_subject_and_the_page_says_so_at_its_top(tmp_path: Path) -> None:
+    text = render(build(tmp_path), subject="reset").read_text()
+    top, rest = text.split("<nav>")
+    # of the best quality in these results
+    assert "reset did not take part. In its place medcore is compared with each other method" in top
+    assert "picked on these very images" in top
+    assert "Where medcore stands" in rest
+    assert "medcore minus each method" in rest
+    assert "did not take part" not in render(build(tmp_path / "own")).read_text()
 
 
 def test_the_map_fills_what_goes() -> None:

@@ -9,8 +9,8 @@ from tiny import tiny_sam
 
 from medcore_prune.benchmarks.speed import int8
 from medcore_prune.benchmarks.speed.int8 import FLOAT, RECIPES, command, measure
-from medcore_prune.checkpoints.int8 import Int8Recipe
-from medcore_prune.checkpoints.onnx import export_onnx
+from medcore_prune.checkpoints.onnx.export import export_onnx
+from medcore_prune.checkpoints.onnx.int8 import Int8Recipe
 from medcore_prune.commands.work.phantoms import run as draw
 from medcore_prune.models.families import build_model
 

@@ -176,6 +176,21 @@ def test_a_folder_within_a_folder_is_suggested(fill):
         folder(root)
 
 
+@pytest.mark.parametrize("given", ["Images", "masks"])
+def test_the_folder_above_is_suggested_where_that_of_images_or_of_masks_is_given(fill, given):
+    root = fill([f"set/Images/{name}.png" for name in "abcdefgh"], [f"set/masks/{name}.png" for name in "abcdefgh"])
+    with pytest.raises(DataError) as caught:
+        folder(root / "set" / given)
+    first = str(caught.value).splitlines()[0]
+    assert f"recognised no layout in a.png, b.png, c.png and 5 more; did you mean {root / 'set'}?" in first
+    # a name says nothing where there is nothing above
+    (root / "masks").mkdir()
+    (root / "masks" / "a.png").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        folder(root / "masks")
+    assert "did you mean" not in str(caught.value)
+
+
 @pytest.mark.parametrize("layout", ["plain", "cvc_clinicdb", "medsam_npy"])
 def test_a_layout_that_does_not_fit_says_which_folders_it_needs(tmp_path, layout):
     with pytest.raises(DataError, match="expected the folders"):

@@ -7,13 +7,14 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MedcorePruneError
-from ..models.calls.call import on_models
-from ..models.families import family_of, geometry_of, register_family
-from ..models.family import Block, Geometry
-from ..models.fingerprint import model_hash
-from ..models.protocol import decode_scored
-from .onnx import read_facts, saying_why
+from ..._support.errors import MedcorePruneError
+from ...models.calls.call import on_models
+from ...models.families import family_of, geometry_of, register_family
+from ...models.family import Block, Geometry
+from ...models.fingerprint import model_hash
+from ...models.protocol import decode_scored
+from .extra import saying_why
+from .facts import read_facts
 
 _ADVICE = "export it anew with the version of onnxruntime that is installed here"
 

@@ -14,8 +14,9 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import WriteError
-from medcore_prune.checkpoints.onnx import PARTS, read_facts
-from medcore_prune.checkpoints.onnx_folder import README, SEGMENT, refuse_others, write_beside
+from medcore_prune.checkpoints.onnx.facts import read_facts
+from medcore_prune.checkpoints.onnx.folder import README, SEGMENT, refuse_others, write_beside
+from medcore_prune.checkpoints.onnx.parts import PARTS
 
 pytest.importorskip("onnxruntime")
 MODELS = {"medsam": lambda: mp.zoo.pocket("adapted"), "small": tiny_sam, "lite_medsam": tiny_lite}
@@ -101,7 +102,10 @@ def test_files_of_two_models_are_not_mixed(exported: tuple[nn.Module, Path], tmp
     mp.export_onnx(other, tmp_path / "decoder.onnx", "decoder")
     (tmp_path / "encoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes())
     write_beside(tmp_path, "decoder")
-    assert "`encoder.onnx`:" not in (tmp_path / README).read_text()
+    text = (tmp_path / README).read_text()
+    assert "`encoder.onnx`:" not in text
+    assert "`decoder.onnx` beside it, of which `encoder.onnx` is to be exported first." in " ".join(text.split())
+    assert "exported first" not in (folder / README).read_text()
     with pytest.raises(SystemExit, match="are of two models"):
         script(tmp_path)["open_model"](str(tmp_path))
 
@@ -116,5 +120,5 @@ def test_what_somebody_else_wrote_is_not_replaced(exported: tuple[nn.Module, Pat
 
 
 def test_the_documentation_shows_the_script_itself(exported: tuple[nn.Module, Path]) -> None:
-    page = Path(__file__).resolve().parents[3] / "docs/share.md"
+    page = Path(__file__).resolve().parents[4] / "docs/share.md"
     assert f"```python\n{(exported[1] / SEGMENT).read_text()}```" in page.read_text()

@@ -15,8 +15,8 @@ import medcore_prune as mp
 from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.checkpoints import int8
 from medcore_prune.checkpoints import onnx as onnx_export
-from medcore_prune.checkpoints.int8 import METRICS, saturates
-from medcore_prune.checkpoints.onnx import read_facts
+from medcore_prune.checkpoints.onnx.facts import read_facts
+from medcore_prune.checkpoints.onnx.int8 import METRICS, saturates
 from medcore_prune.data import phantoms
 from medcore_prune.data.frame import Frame
 from medcore_prune.evaluation.intervals import paired_difference

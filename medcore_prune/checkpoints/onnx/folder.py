@@ -1,11 +1,13 @@
 """What lies beside exported ONNX files for whoever has no medcore-prune: what goes in and comes out, and a script."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from .._support.errors import WriteError
-from .._support.files import write_text_atomic
-from .onnx import PARTS, read_facts
+from ..._support.errors import WriteError
+from ..._support.files import write_text_atomic
+from .facts import read_facts
+from .parts import PARTS
 
 README, SEGMENT = "README.md", "segment.py"
 _SCRIPT = Path(__file__).with_name("segment.py.txt")
@@ -19,9 +21,9 @@ python {script} IMAGE X0 Y0 X1 Y1 MASK.png
 ```
 
 The box is the first and last column and row of the object, in pixels of the image; the mask is as large as the image.
-`{script}` reads `encoder.onnx` and `decoder.onnx` beside it. An image that is asked for several boxes needs the encoder
-once. `whole.onnx`, where it is here, is the two in one, and `encoder_int8.onnx` is a smaller `encoder.onnx`, to run one
-image at a time.
+`{script}` reads `encoder.onnx` and `decoder.onnx` beside it{missing}. An image that is asked for several boxes needs
+the encoder once. `whole.onnx`, where it is here, is the two in one, and `encoder_int8.onnx` is a smaller
+`encoder.onnx`, to run one image at a time.
 
 ## How an image becomes a mask
 
@@ -64,6 +66,7 @@ def write_beside(folder: str | Path, part: str) -> None:
     same = {name: each for name, each in found.items() if each["model_hash"] == facts["model_hash"]}
     text = _TEXT.format(
         script=SEGMENT,
+        missing=_missing(same),
         **{name: facts["protocol"][name] for name in ("resize", "scale", "prompt", "mask")},
         files="\n".join(_described(name, each) for name, each in same.items()),
         version=facts["versions"]["medcore-prune"],
@@ -72,6 +75,12 @@ def write_beside(folder: str | Path, part: str) -> None:
     )
     write_text_atomic(place / README, text)
     write_text_atomic(place / SEGMENT, _SCRIPT.read_text(encoding="utf-8"))
+
+
+def _missing(found: Collection[str]) -> str:
+    """Say which of the files that the script reads is not there."""
+    names = " and ".join(f"`{name}.onnx`" for name in ("encoder", "decoder") if name not in found)
+    return f", of which {names} {'are' if ' and ' in names else 'is'} to be exported first" if names else ""
 
 
 def _described(name: str, facts: dict[str, Any]) -> str:

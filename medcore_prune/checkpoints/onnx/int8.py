@@ -21,18 +21,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._support.alone import alone
-from .._support.errors import MedcorePruneError, require_known
-from .._support.files import atomic_write
-from ..data import phantoms
-from ..data.samples import Sample, SampleSet
-from ..evaluation.evaluate import evaluate, macro_average
-from ..evaluation.intervals import paired_difference
-from ..models.calls.call import on_models
-from ..models.families import geometry_of
-from ..models.protocol import batch_of
-from .onnx import read_facts, saying_why, versions, write_facts
-from .onnx_model import OnnxModel, open_session
+from ..._support.alone import alone
+from ..._support.errors import MedcorePruneError, require_known
+from ..._support.files import atomic_write
+from ...data import phantoms
+from ...data.samples import Sample, SampleSet
+from ...evaluation.evaluate import evaluate, macro_average
+from ...evaluation.intervals import paired_difference
+from ...models.calls.call import on_models
+from ...models.families import geometry_of
+from ...models.protocol import batch_of
+from .extra import saying_why, versions
+from .facts import read_facts, write_facts
+from .model import OnnxModel, open_session
 
 LARGEST_RMS = 0.2
 """Root mean square of the difference to the float file, relative to its output, above which an int8 file is not kept.

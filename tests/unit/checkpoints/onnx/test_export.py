@@ -11,7 +11,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
-from medcore_prune.checkpoints import onnx as onnx_export
+from medcore_prune.checkpoints.onnx import extra, parts
 from medcore_prune.data.frame import Frame
 from medcore_prune.models.families import build_model
 from medcore_prune.models.protocol import batch_of, low_res_logits
@@ -33,12 +33,12 @@ def samples() -> list[mp.data.Sample]:
 def test_the_extra_is_named_where_it_is_missing(
     small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
     with pytest.raises(MedcorePruneError, match=r'needs onnx, onnxscript, onnxruntime: pip install "medcore-prune\['):
         mp.export_onnx(small, tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize("part", list(onnx_export.PARTS))
+@pytest.mark.parametrize("part", list(parts.PARTS))
 def test_onnx_runtime_gives_what_pytorch_gives(small: nn.Module, part: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
@@ -61,7 +61,7 @@ def test_onnx_runtime_gives_what_pytorch_gives(small: nn.Module, part: str, tmp_
     assert facts["protocol"]["name"] == "medsam"
 
 
-@pytest.mark.parametrize("part", list(onnx_export.PARTS))
+@pytest.mark.parametrize("part", list(parts.PARTS))
 def test_windows_that_overhang_are_exported(part: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     # 48, 24 and 12 tokens a side in windows of 7 and 14
@@ -84,10 +84,10 @@ def test_a_file_that_gives_something_else_is_not_kept(
     pytest.importorskip("onnxruntime")
 
     def another(_module: nn.Module, *rest: object) -> None:
-        other = onnx_export.PARTS["encoder"].make(tiny_sam(5)).eval()
-        onnx_export._torchscript(other, *rest)  # type: ignore[arg-type]
+        other = parts.PARTS["encoder"].make(tiny_sam(5)).eval()
+        parts._torchscript(other, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setitem(onnx_export.EXPORTERS, "torchscript", another)
+    monkeypatch.setitem(parts.EXPORTERS, "torchscript", another)
     with pytest.raises(MedcorePruneError, match=r"embedding by .* differ from PyTorch's.*nothing was written"):
         mp.export_onnx(small, tmp_path / "a.onnx", "encoder", samples=samples())
     assert not list(tmp_path.iterdir())
@@ -100,12 +100,12 @@ def test_a_file_that_onnx_refuses_is_said_in_one_line(
     onnx = pytest.importorskip("onnx")
 
     def broken(*arguments: Any) -> None:
-        onnx_export._torchscript(*arguments)
+        parts._torchscript(*arguments)
         content = onnx.load(str(arguments[-1]))
         content.graph.node[0].op_type = "NoSuchOperator"
         onnx.save(content, str(arguments[-1]))
 
-    monkeypatch.setitem(onnx_export.EXPORTERS, "torchscript", broken)
+    monkeypatch.setitem(parts.EXPORTERS, "torchscript", broken)
     with pytest.raises(MedcorePruneError, match=r"does not run .*No Op registered for NoSuchOp.*nothing was") as caught:
         mp.export_onnx(small, tmp_path / "a.onnx", "encoder", samples=samples())
     assert "\n" not in str(caught.value)
