@@ -5,15 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-PRUNES = [
-    "medcore_prune.commands.cli",
-    "prune",
-    "--calibration",
-    "1",
-    "--method",
-    "medcore",
-    "--correct",
-]
+from pocket_pair import write_pair
+
+PRUNES = ["medcore_prune.commands.cli", "prune", "adapted.pth", "--reference", "reference.pth"]
+HOW = ["--calibration", "1", "--method", "medcore", "--correct", "--cache", "cache", "--out", "small.safetensors"]
 PLANS = ["medcore_prune.benchmarks.cli", "plan", "--model", "pocket"]
 PROGRAM = """
 import json, sys
@@ -30,8 +25,8 @@ for words in json.loads(sys.argv[1]):
 
 
 def test_commands_end_without_a_warning(tmp_path: Path) -> None:
-    commands = [PLANS, [*PRUNES, "--cache", str(tmp_path), "--out", str(tmp_path / "small.safetensors")]]
-    program = [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(commands)]
+    write_pair(tmp_path)
+    program = [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps([PLANS, [*PRUNES, *HOW]])]
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Warning" not in done.stderr
