@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# a process a core; a file goes to one of them, which prepares what its tests share, in the order of their names: the
+# long ones of tests/integration begin early, so that no core ends long before the others
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint types docs unit oldest format readme wheel clean
 
@@ -25,11 +28,11 @@ docs: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -E -d build/doctrees docs build/docs
 
 unit: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # the tests with the oldest versions of what the package needs, in an environment of its own
 oldest: $(VENV)-oldest/.installed
-	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest $(SIDE_BY_SIDE)
 
 $(VENV)-oldest/.installed: setup.cfg constraints-oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest

@@ -23,15 +23,15 @@ TINY = SamShape(
 )
 
 
-def tiny_sam(seed: int = 0) -> nn.Module:
+def tiny_sam(seed: int = 0, shape: SamShape = TINY) -> nn.Module:
     """A tiny `Sam` whose relative positions, positions, biases and norms are as non-zero as trained ones."""
-    model = build_sam(TINY, seed=seed)
+    model = build_sam(shape, seed=seed)
     rng = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in encoder_of(model).named_parameters():
             if "rel_pos" in name or "pos_embed" in name or name.endswith("bias"):
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=rng))
-    assert len(blocks_of(model)) == TINY.depth
+    assert len(blocks_of(model)) == shape.depth
     return model
 
 

@@ -45,6 +45,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return write_pair(tmp_path_factory.mktemp("pair"))
 
 
+@pytest.fixture(scope="module")
+def alone(pair: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The same with one data set in place of three, where that is not what is looked at."""
+    return [*pair, "--data", f"own={_folder(tmp_path_factory.mktemp('own') / 'set')}"]
+
+
 def _arguments(pair: list[str], out: Path, *more: str) -> list[str]:
     few = ["--quick", "--set", "images=2", "--set", "calibration=2", "--set", "eval_size=32", "--levels", "h50_m70"]
     return ["baselines", *pair, *few, "--no-correct", "--out", str(out), *more]
@@ -114,7 +120,8 @@ def test_a_distinct_plan_is_evaluated_once(whole: tuple[Path, str]) -> None:
 
 
 def test_a_corrected_row_stands_beside_each_method(pair: list[str], tmp_path: Path) -> None:
-    result = _run(_arguments(pair, tmp_path / "out", "--methods", "random,medcore", "--correct"))
+    asked = _arguments(pair, tmp_path / "out", "--methods", "random,medcore", "--correct", "--no-gallery")
+    result = _run(asked)
     assert result.exit_code == 0, result.output
     cells = ResultStore.open(tmp_path / "out").cells()
     own = {(c.cell.method, c.cell.seed, c.cell.dataset): c for c in cells if c.cell.mode == "own"}
@@ -133,14 +140,14 @@ def test_a_corrected_row_stands_beside_each_method(pair: list[str], tmp_path: Pa
     assert places == sorted(places)
     table = result.output[places[0] : places[1]]
     assert table.index("medcore  ") < table.index("medcore, corrected")
-    again = _run(_arguments(pair, tmp_path / "out", "--methods", "random,medcore", "--correct"))
+    again = _run(asked)
     assert again.exit_code == 0
     assert "correction" not in again.output
 
 
-def test_a_searched_budget_keeps_the_order_of_each_score(pair: list[str], tmp_path: Path) -> None:
+def test_a_searched_budget_keeps_the_order_of_each_score(alone: list[str], tmp_path: Path) -> None:
     few = ["--methods", "random,magnitude", "--search", "--set", "generations=1", "--no-gallery", "--correct"]
-    arguments = [*_arguments(pair, tmp_path / "out"), *few]
+    arguments = [*_arguments(alone, tmp_path / "out"), *few]
     done = _run(arguments)
     assert done.exit_code == 0, done.output
     store = ResultStore.open(tmp_path / "out")
@@ -263,10 +270,10 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
         criteria.unregister("my_weights")
 
 
-def test_a_registered_criterion_appears_in_table_and_list(pair: list[str], plugin: Path, tmp_path: Path) -> None:
+def test_a_registered_criterion_appears_in_table_and_list(alone: list[str], plugin: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--methods", "my_weights,magnitude", "--plugin", str(plugin), "--compare", "my_weights", "--no-gallery"]
-    result = _run(_arguments(pair, out, *options))
+    result = _run(_arguments(alone, out, *options))
     assert result.exit_code == 0, result.output
     assert "Rank of my_weights" in result.output
     table = pd.read_csv(out / "comparison.csv")
@@ -278,7 +285,7 @@ def test_a_registered_criterion_appears_in_table_and_list(pair: list[str], plugi
     before = _numbers(out)
     plugin.write_text(PLUGIN.replace(".abs()", ".neg()"))
     criteria.unregister("my_weights")
-    again = _run(_arguments(pair, out, *options))
+    again = _run(_arguments(alone, out, *options))
     assert again.exit_code == 0, again.output
     changed = [path for path, numbers in _numbers(out).items() if numbers != before[path]]
     assert changed
@@ -324,17 +331,18 @@ def test_a_reference_is_asked_for(pair: list[str], tmp_path: Path) -> None:
     assert "medcore compares with the checkpoint before adaptation: give --reference FILE" in str(result.exception)
 
 
-def test_a_damaged_result_is_named(whole: tuple[Path, str], pair: list[str], tmp_path: Path) -> None:
+def test_a_damaged_result_is_named(alone: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert _run(_arguments(pair, out, "--methods", "magnitude")).exit_code == 0
+    asked = _arguments(alone, out, "--methods", "magnitude", "--no-gallery")
+    assert _run(asked).exit_code == 0
     victim = next(out.glob("cells/own/magnitude/*.json"))
     victim.write_text(victim.read_text()[:50])
-    for arguments in (_arguments(pair, out, "--methods", "magnitude"), ["report", str(out)]):
+    for arguments in (asked, ["report", str(out)]):
         result = _run(arguments)
         assert isinstance(result.exception, MedcorePruneError)
         assert f"{victim} is damaged" in str(result.exception)
     victim.unlink()
-    assert _run(_arguments(pair, out, "--methods", "magnitude")).exit_code == 0
+    assert _run(asked).exit_code == 0
     assert victim.exists()
 
 
@@ -398,11 +406,11 @@ def test_a_folder_goes_through_adaptation_and_comparison_with_one_split(phantom_
     assert "was trained on other/" in str(refused.exception)
 
 
-def test_going_on_with_fewer_methods_keeps_what_was_analysed(pair: list[str], tmp_path: Path) -> None:
+def test_going_on_with_fewer_methods_keeps_what_was_analysed(alone: list[str], tmp_path: Path) -> None:
     both, one = ("zero_fisher,vanilla_fisher", "zero_fisher")
-    assert _run(_arguments(pair, tmp_path, "--methods", both, "--compare", "zero_fisher")).exit_code == 0
+    assert _run(_arguments(alone, tmp_path, "--methods", both, "--compare", "zero_fisher")).exit_code == 0
     seconds = json.loads((tmp_path / "analysis" / "calibration.json").read_text())["seconds"]
-    assert _run(_arguments(pair, tmp_path, "--methods", one, "--compare", "zero_fisher")).exit_code == 0
+    assert _run(_arguments(alone, tmp_path, "--methods", one, "--compare", "zero_fisher")).exit_code == 0
     for name in ("agreement", "stability"):
         assert set(json.loads((tmp_path / "analysis" / f"{name}.json").read_text())["methods"]) == set(both.split(","))
     predicted = json.loads((tmp_path / "analysis" / "gallery.json").read_text())["pictures"][0]["predicted"]
@@ -410,7 +418,7 @@ def test_going_on_with_fewer_methods_keeps_what_was_analysed(pair: list[str], tm
     assert json.loads((tmp_path / "analysis" / "calibration.json").read_text())["seconds"] >= seconds
 
 
-def _folder(place: Path, bad: int) -> Path:
+def _folder(place: Path, bad: int = 0) -> Path:
     drawn = CliRunner().invoke(medcore_prune_cli, ["phantoms", "--count", "12", "--size", "48", "--out", str(place)])
     assert drawn.exit_code == 0, drawn.output
     for image in sorted((place / "images").iterdir())[:bad]:
@@ -486,12 +494,12 @@ def test_sums_go_once_the_scores_are_kept_and_are_not_needed_again(pair: list[st
     assert not _sums(out)
 
 
-def test_sums_that_code_of_ones_own_reads_stay(pair: list[str], tmp_path: Path) -> None:
+def test_sums_that_code_of_ones_own_reads_stay(alone: list[str], tmp_path: Path) -> None:
     plugin, out = tmp_path / "reads.py", tmp_path / "out"
     plugin.write_text(PLUGIN.replace("my_weights", "my_reader").replace("(group)", "(group, statistics)"))
     try:
         asked = ["--methods", "my_reader", "--compare", "my_reader", "--plugin", str(plugin), "--no-gallery"]
-        result = _run(_arguments(pair, out, *asked))
+        result = _run(_arguments(alone, out, *asked))
     finally:
         criteria.unregister("my_reader")
     assert result.exit_code == 0, result.output

@@ -13,6 +13,7 @@ from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.pruning.plan import Plan
 
 FEW = ["--quick", "--set", "images=2", "--set", "calibration=2", "--set", "eval_size=32"]
+RECOVERED = [*FEW, "--steps", "1", "--set", "validation=1", "--set", "recovery_batch=2"]
 GRID = ["h50_m70", "h70_m70", "h30_m80"]
 
 
@@ -41,8 +42,8 @@ def _evaluated(store: ResultStore) -> dict[str, tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def main_run(pair: list[str], results: Path) -> tuple[list[str], Result]:
-    levels = ["--one-time", "h70_m95", "--sequential", "h84_m95", "--steps", "1"]
-    arguments = ["main", *pair, *FEW, *levels, "--out", str(results / "main")]
+    levels = ["--one-time", "h70_m95", "--sequential", "h84_m95"]
+    arguments = ["main", *pair, *RECOVERED, *levels, "--out", str(results / "main")]
     return arguments, _run(*arguments)
 
 
@@ -97,8 +98,8 @@ def test_main_goes_on_with_what_is_stored(main_run: tuple[list[str], Result], re
 
 @pytest.mark.usefixtures("main_run")
 def test_main_leaves_the_recovered_cut_out_where_it_is_told_to(pair: list[str], results: Path) -> None:
-    words = ["--one-time", "h70_m95", "--no-sequential", "--steps", "1", "--set", "starts=corrected"]
-    output = _run("main", *pair, *FEW, *words, "--out", str(results / "main_corrected")).output
+    words = ["--one-time", "h70_m95", "--no-sequential", "--set", "starts=corrected"]
+    output = _run("main", *pair, *RECOVERED, *words, "--out", str(results / "main_corrected")).output
     assert "4 models, 0 stored already; 3 recoveries to make" in output
     # the same recoveries as those of the other run, so that nothing is trained
     assert "recovery:" not in output
@@ -111,11 +112,11 @@ def test_main_leaves_the_recovered_cut_out_where_it_is_told_to(pair: list[str], 
 
 
 def test_main_protects_as_many_blocks_as_it_is_told(pair: list[str], results: Path) -> None:
-    words = ["--one-time", "h70_m95", "--steps", "1", "--set", "starts=corrected", "--set", "protect=0"]
-    refused = CliRunner().invoke(cli, ["main", *pair, *FEW, *words, "--out", str(results / "never")])
+    words = ["--one-time", "h70_m95", "--set", "starts=corrected", "--set", "protect=0"]
+    refused = CliRunner().invoke(cli, ["main", *pair, *RECOVERED, *words, "--out", str(results / "never")])
     assert "sequential levels prune the blocks that the paper's policy protects" in str(refused.exception)
     assert not (results / "never").exists()
-    _run("main", *pair, *FEW, *words, "--no-sequential", "--out", str(results / "main_open"))
+    _run("main", *pair, *RECOVERED, *words, "--no-sequential", "--out", str(results / "main_open"))
     store = ResultStore.open(results / "main_open")
     cut = {cell.plan for cell in store.cells() if cell.cell.level == "h70_m95"}
     plans = [Plan.load(store.root / "plans" / f"{plan[:24]}.json") for plan in cut]
@@ -124,15 +125,16 @@ def test_main_protects_as_many_blocks_as_it_is_told(pair: list[str], results: Pa
     assert all(len(block.keep_heads) < 12 for plan in plans for block in plan.blocks)
     assert "One-time levels leave the 0 deepest blocks whole." in (store.root / "report.md").read_text()
     # another policy's results do not go into the same folder
-    other = CliRunner().invoke(cli, ["main", *pair, *FEW, *words[:-2], "--no-sequential", "--out", str(store.root)])
+    other = CliRunner().invoke(
+        cli, ["main", *pair, *RECOVERED, *words[:-2], "--no-sequential", "--out", str(store.root)]
+    )
     assert "protect" in str(other.exception)
     shutil.rmtree(store.root)
 
 
 @pytest.fixture(scope="module")
 def transfer_run(pair: list[str], results: Path) -> Result:
-    levels = ["--levels", "h70_m95", "--steps", "1"]
-    return _run("transfer", *pair, *FEW, *levels, "--out", str(results / "transfer"))
+    return _run("transfer", *pair, *RECOVERED, "--levels", "h70_m95", "--out", str(results / "transfer"))
 
 
 @pytest.mark.usefixtures("transfer_run")
@@ -157,8 +159,8 @@ def test_transfer_recovers_one_plan_on_each_modality(results: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ablation_run(pair: list[str], results: Path) -> Result:
-    levels = ["--levels", "h50_m70", "--sequential", "--steps", "1"]
-    return _run("ablation", *pair, *FEW, *levels, "--out", str(results / "ablation"))
+    levels = ["--levels", "h50_m70", "--sequential"]
+    return _run("ablation", *pair, *RECOVERED, *levels, "--out", str(results / "ablation"))
 
 
 def test_ablation_compares_four_variants(ablation_run: Result, results: Path) -> None:

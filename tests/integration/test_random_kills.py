@@ -26,6 +26,7 @@ from tiny import tiny_sam
 import medcore_prune as mp
 from medcore_prune.benchmarks.experiments import baselines
 from medcore_prune.benchmarks.cli import cli
+from medcore_prune.commands.cli import cli as medcore_prune
 from medcore_prune.data.splits.split import FRACTIONS
 
 place, kind, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -45,9 +46,12 @@ def recover(folder):
     mp.RecoveryStore(folder).recover(small, teacher, data, settings, progress=False)
 
 
+medcore_prune(["phantoms", "--count", "12", "--size", "48", "--out", str(place / "set")], standalone_mode=False)
+
+
 def compare(folder):
-    cli(["baselines", *pair, "--quick", "--set", "images=1", "--set", "eval_size=32", "--levels", "h50_m70",
-         "--methods",
+    few = ["--set", "images=1", "--set", "calibration=1", "--set", "eval_size=32"]
+    cli(["baselines", *pair, "--data", f"own={place / 'set'}", "--quick", *few, "--levels", "h50_m70", "--methods",
          "random,magnitude", "--no-gallery", "--no-correct", "--out", str(folder)], standalone_mode=False)
 
 

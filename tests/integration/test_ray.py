@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import run_script
+from pocket_pair import write_pair
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -23,9 +25,11 @@ BIN = Path(sys.executable).parent
 # a worker or a link that is lost in the middle of a job: the script says when one is at work
 CALIBRATE = """
 import sys
+import torch
 import medcore_prune as mp
 from medcore_prune._support.machines.executor import machines
 from tiny import tiny_sam
+torch.set_num_threads(1)
 images = {name: mp.data.phantoms.make(name, seed=7, count=48, size=48) for name in ("phantom_skin", "phantom_polyp_a")}
 with machines(sys.argv[2] if len(sys.argv) > 2 else None):
     mp.calibrate(tiny_sam(0), tiny_sam(1), images, samples=48, cache_dir=sys.argv[1], batch_size=1, progress=False)
@@ -111,7 +115,8 @@ def wait_for_work(*above: int) -> int:
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     place = tmp_path_factory.mktemp("serial")
-    finish(calibrate(str(place)))
+    done = run_script(CALIBRATE, str(place), environment=environment())
+    assert done.returncode == 0, done.stderr
     found = contents(place, ".safetensors")
     assert len(found) == 5
     return found
@@ -135,6 +140,14 @@ def ray(*words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def wait_for_nodes(count: int, place: Path) -> None:
+    """Until so many nodes listen: machines of a test share the folder of their sockets."""
+    until = time.monotonic() + 60
+    while len(list(place.glob("session_latest/sockets/raylet*"))) < count:
+        assert time.monotonic() < until, "a node did not begin"
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -181,9 +194,9 @@ def test_a_lost_machine_changes_no_bit(
     head = ray(*words.split(), f"--temp-dir={place}", within=here)
     nodes, process = [head], None
     try:
-        time.sleep(6)
+        wait_for_nodes(1, place)
         nodes.append(ray("--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", "--num-cpus=1", within=there))
-        time.sleep(6)
+        wait_for_nodes(2, place)
         process = calibrate(str(tmp_path), "10.77.0.1:6399", within=here)
         wait_for_work(nodes[1].pid)
         stop(nodes[1])
@@ -198,14 +211,19 @@ def test_a_lost_machine_changes_no_bit(
     assert contents(tmp_path, ".safetensors") == serial
 
 
-def baselines(out: Path, *more: str) -> subprocess.Popen[str]:
-    return bench("baselines --quick --methods magnitude,taylor --levels h50_m70 --no-gallery", out, *more)
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name an adapted model and its reference."""
+    return write_pair(tmp_path_factory.mktemp("pair"))
 
 
-def bench(words: str, out: Path, *more: str) -> subprocess.Popen[str]:
-    words += " --set images=2"
+BASELINES = "baselines --quick --methods magnitude,taylor --levels h50_m70 --no-gallery"
+FEW = ["--set", "images=2", "--set", "calibration=2", "--set", "eval_size=32"]
+
+
+def bench(words: str, pair: list[str], out: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [str(BIN / "medcore-bench"), *words.split(), "--set", "calibration=2", "--out", str(out), *more],
+        [str(BIN / "medcore-bench"), *words.split(), *pair, *FEW, "--out", str(out), *more],
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -213,26 +231,33 @@ def bench(words: str, out: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(tmp_path: Path) -> None:
-    finish(baselines(tmp_path / "serial"))
-    killed = baselines(tmp_path / "ray", "--ray", "auto")
+def bench_here(words: str, pair: list[str], out: Path) -> None:
+    """The same without machines, and without another import of torch."""
+    code = "import torch; torch.set_num_threads(1); from medcore_prune.benchmarks.cli import main; main()"
+    done = run_script(code, *words.split(), *pair, *FEW, "--out", str(out), environment=environment())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(pair: list[str], tmp_path: Path) -> None:
+    bench_here(BASELINES, pair, tmp_path / "serial")
+    killed = bench(BASELINES, pair, tmp_path / "ray", "--ray", "auto")
     until = time.monotonic() + 60
     while not list((tmp_path / "ray" / "cells" / "own").glob("**/*.json")) and time.monotonic() < until:
         time.sleep(0.02)
     killed.kill()
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
-    finish(baselines(tmp_path / "ray", "--ray", "auto"))
+    finish(bench(BASELINES, pair, tmp_path / "ray", "--ray", "auto"))
     # what JSON files hold besides are seconds
     found, expected = (contents(tmp_path / name, ".safetensors", ".csv") for name in ("ray", "serial"))
     assert found == expected
     assert len(expected) > 20
 
 
-def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(tmp_path: Path) -> None:
+def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(pair: list[str], tmp_path: Path) -> None:
     words = "main --quick --one-time h50_m70 --no-sequential --steps 1 --set starts=corrected --set schedule=one-shot"
-    for name, more in (("serial", ()), ("ray", ("--ray", "auto"))):
-        finish(bench(words, tmp_path / name / "main", *more))
+    bench_here(words, pair, tmp_path / "serial" / "main")
+    finish(bench(words, pair, tmp_path / "ray" / "main", "--ray", "auto"))
     found, expected = (contents(tmp_path / name / "main", ".csv") for name in ("ray", "serial"))
     assert found == expected
     assert len(expected) > 10

@@ -50,20 +50,21 @@ def test_the_only_top_level_name_is_ours(wheel: Path) -> None:
 def test_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     fresh, empty = tmp_path / "fresh", tmp_path / "empty"
     empty.mkdir()
-    venv.create(fresh, with_pip=True)
+    venv.create(fresh)
     python = fresh / "bin" / "python"
     # the dependencies of the running environment, without what is installed there for editing
     inside = _run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], empty).strip()
     Path(inside, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    _run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], empty)
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    _run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], empty)
     where = _run([str(python), "-c", "import medcore_prune.benchmarks as b; print(b.__file__)"], empty)
     assert Path(where.strip()).is_relative_to(fresh)
     few = [
         "--quick",
         "--set",
-        "images=2",
+        "images=1",
         "--set",
-        "calibration=2",
+        "calibration=1",
         "--levels",
         "h50_m70",
         "--methods",
