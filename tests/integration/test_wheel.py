@@ -64,7 +64,7 @@ def test_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
         "--set",
         "images=1",
         "--set",
-        "calibration=1",
+        "calibration=2",
         "--levels",
         "h50_m70",
         "--methods",
