@@ -110,10 +110,22 @@ def open_data(sets: Mapping[str, Named], reading: Reading = AS_IT_IS) -> dict[st
             continue
         opened[name] = found
         for note in found.notes:
-            click.echo(f"{name}: {note}", err=True)
+            _say_once(f"{name}: {note}")
         if each.boxes is not None and each.boxes == _beside(each.place):
-            click.echo(f"{name}: boxes from {each.boxes}, which lies beside it", err=True)
+            _say_once(f"{name}: boxes from {each.boxes}, which lies beside it")
     if problems:
         wrong_words = all(isinstance(problem, UnreadableError) for problem in problems)
         raise (WordsError if wrong_words else DataError)("\n".join(map(str, problems)))
     return opened
+
+
+_SAID = "medcore_prune.noticed"
+
+
+def _say_once(text: str) -> None:
+    """Say on standard error what was noticed of a folder; a command of several steps opens it more than once."""
+    context = click.get_current_context(silent=True)
+    said: set[str] = set() if context is None else context.meta.setdefault(_SAID, set())
+    if text not in said:
+        click.echo(text, err=True)
+    said.add(text)

@@ -81,6 +81,18 @@ def test_one_line_makes_a_smaller_model_and_its_report(here: Path) -> None:
     table = {row["test images"]: row for row in stored["table"]}
     report = (made / "report.md").read_text()
     assert all(name in report for name in table)
+    # what is no better than a box is said, as by the other commands
+    floors = {name: float(row["after"]) for name, row in table.items() if name.startswith("BF1 of ")}
+    best = max(floors, key=lambda name: floors[name]).removeprefix("BF1 of ")
+    assert float(table["BF1"]["after"]) <= max(floors.values())
+    said = next(
+        line for line in report.splitlines() if line.startswith("after: no better than answers without a model")
+    )
+    assert f"BF1: {best}" in said
+    assert said in done.output
+    assert "(indicative: 2 groups of images)" in done.output
+    # and what was noticed of the folder is said once, by however many steps it is opened
+    assert done.output.count("20 images are synthetic") == 1
     # the figures are those of the test images of the split that lies beside the model
     split = json.loads((made / "small.split.json").read_text())
     sets = {"own": mp.data.folder("set")}

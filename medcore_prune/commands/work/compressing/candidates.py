@@ -15,7 +15,7 @@ from ....data.csv_table import csv_text, read_written
 from ....data.splits.split import Split
 from ....evaluation.evaluate import macro_average, predict, score
 from ....evaluation.images import EvaluationSet
-from ....evaluation.intervals import Difference, paired_difference
+from ....evaluation.intervals import INDICATIVE_BELOW, Difference, paired_difference
 from ....evaluation.metrics import TEXTS
 from ....models.families import geometry_of
 from ....pruning.cost import count
@@ -107,6 +107,8 @@ class Candidates:
         cost, dense = count(found.model), count(self._whole)
         bf1 = macro_average(found.table, ("bf1",))["bf1"]
         lost = f"{found.lost.value:+.4f} [{found.lost.low:+.4f}, {found.lost.high:+.4f}] to the whole model"
+        if found.lost.groups < INDICATIVE_BELOW:
+            lost += f" (indicative: {found.lost.groups} group{'s' * (found.lost.groups != 1)} of images)"
         gone = f"{cost.params_removed(dense):.0%} of the encoder's parameters gone"
         click.echo(f"{found.name}: {gone}, Boundary F1 {bf1:.4f} on validation images, {lost}")
 

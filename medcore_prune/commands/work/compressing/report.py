@@ -19,8 +19,8 @@ from ....evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from ....evaluation.metrics import TITLES
 from ....pruning.cost import count
 from ..evaluate import Measured
-from ..outputs.judged import FLOOR_TITLES
-from ..outputs.measured import evaluate_all, milliseconds
+from ..outputs.judged import FLOOR_TITLES, judged_by
+from ..outputs.measured import Tables, evaluate_all, milliseconds
 from ..table import Table
 
 _WHOLE, _SMALL = "before", "after"
@@ -36,6 +36,8 @@ class Final:
         if not self._test:
             raise DataError("there is no test image to compare on: give that part a larger share")
         self._at_a_time = dict.fromkeys(self._models, at_a_time)
+        self.said: list[str] = []
+        """What is to be said of the figures; after `measured`."""
 
     @property
     def synthetic(self) -> bool:
@@ -59,8 +61,24 @@ class Final:
             _share("encoder, ms an image, PyTorch", whole_ms, small_ms, "{:.1f}"),
         ]
         rows += [[f"{path.name}, MB", "", f"{path.stat().st_size / 1e6:.1f}", ""] for path in files if path.is_file()]
-        self._tables = tables = evaluate_all(self._models, self._test, _GRID, _TOLERANCE_PX, self._at_a_time)
+        notes: list[str] = []
+        self._tables = tables = evaluate_all(self._models, self._test, _GRID, _TOLERANCE_PX, self._at_a_time, notes)
+        drawn = ["The test images are synthetic (phantoms): the figures say nothing of real ones."]
+        self.said = [*(drawn if self.synthetic else []), *(f"{note}." for note in notes), *_below(tables)]
         return Table(["test images", _WHOLE, _SMALL, "difference, 95 % interval"], [*rows, *_contours(tables)])
+
+
+def _below(tables: Tables) -> list[str]:
+    """Say where what was made is no better than answers without a model, and what may help."""
+    judged = judged_by(tables, {}, {}, ())
+    if not (below := judged.below(_SMALL)):
+        return []
+    do = (
+        "nor was the whole model: adapt it first (--adapt STEPS)"
+        if judged.below(_WHOLE)
+        else "cut less, or train it longer"
+    )
+    return [f"{_SMALL}: no better than answers without a model ({below}); {do}."]
 
 
 def _share(what: str, before: float, after: float, form: str) -> list[str]:
@@ -84,16 +102,18 @@ def _contours(tables: Mapping[str, pd.DataFrame]) -> list[list[str]]:
     return rows
 
 
-def write_report(out: Path, asked: Mapping[str, Any], whole: Path, final: Path, table: Table, synthetic: bool) -> None:
-    """Write the figures for reading and for machines; `synthetic` is whether the test images are drawn."""
+def write_report(
+    out: Path, asked: Mapping[str, Any], whole: Path, final: Path, table: Table, comparison: Final
+) -> None:
+    """Write the figures for reading and for machines."""
     lines = [
         f"# {final.name}",
         "",
         f"Made from {whole.name}, asked for: {asked['goal']}. Research use; not a clinical result.",
-        *(["", "The test images are synthetic (phantoms): the figures say nothing of real ones."] if synthetic else []),
         "",
         table.markdown(),
         "",
+        *(line for said in comparison.said for line in (said, "")),
         "Means over data sets of test images, which no step has seen; differences are paired, their intervals "
         "bootstrapped over groups of images and not corrected for several comparisons"
         f"; with fewer than {INDICATIVE_BELOW} groups they are indicative only. BF1 within 2 px of the 256 grid.",

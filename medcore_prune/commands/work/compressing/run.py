@@ -97,8 +97,8 @@ def run(
             comparison = Final(whole, left, roles, _MOST_IMAGES)
             table = comparison.measured(made)
         write_text_atomic(card_file(final), comparison.card(final))
-        write_report(out, asked, Path(place), final, table, comparison.synthetic)
-    click.echo(table.text())
+        write_report(out, asked, Path(place), final, table, comparison)
+    click.echo("\n".join([table.text(), *comparison.said]))
     click.echo(f"written: {final.name}{', onnx/' if made else ''}, {card_file(final).name} and report.md in {out}")
 
 

@@ -1,6 +1,6 @@
 """How good what a command made is: on validation images, beside answers that use no model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from ....evaluation.floors import FLOORS
 from ....evaluation.intervals import Difference, paired_difference
 from ....evaluation.metrics import TITLES
 from ..table import Table
-from .measured import evaluate_all
+from .measured import Tables, evaluate_all
 
 METRICS = ("dice", "bf1")
 GRID, TOLERANCE_PX = 256, 2.0
@@ -94,10 +94,15 @@ def judge(
     chosen = {name: samples if most is None else at_most(samples, most) for name, samples in sets.items()}
     notes: list[str] = []
     tables = evaluate_all(models, chosen, GRID, TOLERANCE_PX, dict.fromkeys(models, at_a_time), notes)
+    return judged_by(tables, _counts(chosen), _counts(sets), notes)
+
+
+def judged_by(tables: Tables, images: Mapping[str, int], of: Mapping[str, int], notes: Sequence[str]) -> Judged:
+    """Judge by tables of `evaluate_all`; `images` of each data set, `of` so many, and what is to be said of them."""
     floors = {name: _means(tables[f"floor: {name}"]) for name in FLOORS}
-    means = {name: _means(tables[name]) for name in models}
-    of_models = {name: tables[name] for name in models}
-    return Judged(_counts(chosen), _counts(sets), means, floors, tuple(notes), of_models)
+    models = {name: table for name, table in tables.items() if not name.startswith("floor: ")}
+    means = {name: _means(table) for name, table in models.items()}
+    return Judged(images, of, means, floors, tuple(notes), models)
 
 
 def _counts(sets: Mapping[str, SampleSet]) -> dict[str, int]:
