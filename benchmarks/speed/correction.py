@@ -42,7 +42,7 @@ def measure(teacher: nn.Module, models: int = TOGETHER, images: int = 16, repeat
     """Time both ways in turn.
 
     `<way>_ms` and `<way>_teacher_runs`, how often each of the teacher's blocks runs, an image and model;
-    `together_over_alone` for the time, `largest_difference` of any weight relative to the largest of its parameter.
+    `together_over_alone` and `alone_over_together` for the time, `largest_difference` of any weight relative to the largest of its parameter.
     """
     data = {"phantoms": phantoms.make("phantom_polyp_a", count=images)}
     corrector = Corrector(teacher, data, CorrectionSettings(), images, progress=False, keep=True)
@@ -68,7 +68,7 @@ def measure(teacher: nn.Module, models: int = TOGETHER, images: int = 16, repeat
     for name, way in ways.items():
         runs = _runs_of(teacher, partial(way, [prune(teacher, plan) for plan in plans]))
         result[f"{name}_teacher_runs"] = round(runs / (images * models), 3)
-    result |= ratios(rounds, ("together", "alone"))
+    result |= ratios(rounds, ("together", "alone"), ("alone", "together"))
     result["largest_difference"] = max(map(_difference, made["alone"], made["together"]))
     return result
 

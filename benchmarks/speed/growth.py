@@ -49,7 +49,7 @@ class Axis:
     """What is counted, and the work at a count.
 
     Attributes:
-        unit: One of what is counted.
+        unit: What is counted, in the plural.
         counts: The counts that are timed.
         run: Does the work at a count; it may write into the folder that it is given.
     """
@@ -87,7 +87,7 @@ def measure(model: nn.Module, shape: SamShape, repeats: int = 3, most: int | Non
     batch = random_batch(geometry_of(model).image_size, 1, first.device)
     with tempfile.TemporaryDirectory() as folder:
         axes = axes_of(model, shape, Path(folder))
-        counts = {name: axis.counts[:most] for name, axis in axes.items()}
+        counts = {name: list(axis.counts[:most]) for name, axis in axes.items()}
 
         def take() -> Round:
             taken = {_PASS: seconds(partial(plain_backward, model, batch), first)}
@@ -137,7 +137,7 @@ def axes_of(model: nn.Module, shape: SamShape, folder: Path) -> dict[str, Axis]:
     few = _first(data, IMAGES)
     needs = frozenset[Need]().union(*(get_baseline(method).needs for method in METHODS))
     kept = calibrate(model, data=few, needs=needs, cache_dir=folder, progress=False)
-    sample = data["phantoms"][0]
+    sample, levels = data["phantoms"][0], COMPARISON_LEVELS
 
     def compared(methods: Sequence[str], levels: Sequence[Level]) -> None:
         """Score, plan, cut, correct and evaluate, as a comparison does."""
@@ -155,15 +155,15 @@ def axes_of(model: nn.Module, shape: SamShape, folder: Path) -> dict[str, Axis]:
     depths = {depth: build_sam(_as_deep(shape, depth), device) for depth in (shape.depth // 4, shape.depth // 2)}
     depths[shape.depth] = model
     return {
-        "calibration": Axis("image", (2, 4, 8, 16), calibrated),
-        "evaluation": Axis("image", (2, 4, 8, 16), lambda n, _: evaluate(model, _first(data, n), progress=False)),
+        "calibration": Axis("images", (2, 4, 8, 16), calibrated),
+        "evaluation": Axis("images", (2, 4, 8, 16), lambda n, _: evaluate(model, _first(data, n), progress=False)),
         "prediction": Axis(
-            "box", (1, 2, 4, 8), lambda n, _: Predictor(model).set_image(sample.image).predict([sample.box] * n)
+            "boxes", (1, 2, 4, 8), lambda n, _: Predictor(model).set_image(sample.image).predict([sample.box] * n)
         ),
-        "comparison at one level": Axis("method", (1, 2, 4), lambda n, _: compared(METHODS[:n], COMPARISON_LEVELS[:1])),
-        "comparison of one method": Axis("level", (1, 2, 4), lambda n, _: compared(METHODS[:1], COMPARISON_LEVELS[:n])),
+        "comparison at one level": Axis("methods", (1, 2, 4), lambda n, _: compared(METHODS[:n], levels[:1])),
+        "comparison of one method": Axis("levels", (1, 2, 4), lambda n, _: compared(METHODS[:1], levels[:n])),
         f"calibration on {IMAGES} images": Axis(
-            "block", tuple(depths), lambda n, at: calibrated(IMAGES, at, depths[n])
+            "blocks", tuple(depths), lambda n, at: calibrated(IMAGES, at, depths[n])
         ),
     }
 

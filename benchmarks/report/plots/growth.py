@@ -27,7 +27,7 @@ def draw_growth(axes: Mapping[str, Mapping[str, Any]]) -> Figure:
             counts, times, yerr=[below, above], fmt="o", color=SUBJECT_COLOUR, markersize=4.5, linewidth=1, zorder=3
         )
         place.set_title(name, fontsize=9)
-        place.set_xlabel(f"{axis['unit']}s", fontsize=8.5)
+        place.set_xlabel(axis["unit"], fontsize=8.5)
         place.set_xticks(counts)
         place.set_xlim(left=0)
         place.set_ylim(bottom=0)

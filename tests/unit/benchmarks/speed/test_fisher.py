@@ -33,6 +33,7 @@ def test_batch_and_loop_sum_the_same_squares() -> None:
 def test_opacus_sums_the_same_squares_and_leaves_the_model() -> None:
     pytest.importorskip(OPACUS)
     model = tiny_sam()
+    before = [parameter.requires_grad for parameter in model.parameters()]
     batch = random_batch(geometry_of(model).image_size, 3)
     run = opacus_fisher(model)
     first, again, loop = run(batch), run(batch), loop_fisher(model, batch)
@@ -40,7 +41,9 @@ def test_opacus_sums_the_same_squares_and_leaves_the_model() -> None:
     for name, square in loop.items():
         torch.testing.assert_close(first[name], square, rtol=1e-4, atol=1e-6 * float(square.max()))
         assert torch.equal(first[name], again[name])
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert [parameter.requires_grad for parameter in model.parameters()] == before
+    assert all(parameter.grad is None for parameter in model.parameters())
+    # no hook of Opacus's is left behind
     batched_fisher(model, batch, ("plain",))
 
 

@@ -53,18 +53,18 @@ def test_models_of_fewer_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_is_told_of_an_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ran = tiny_sam(), list[int]()
     before = computation_hash(model)
-    axis = Axis("thing", (1, 2, 4), lambda count, _: ran.append(count))
+    axis = Axis("things", (1, 2, 4), lambda count, _: ran.append(count))
     monkeypatch.setattr(growth, "axes_of", lambda *_: {"things": axis})
     found = measure(model, TINY, repeats=1)
     assert ran == [1, 2, 4] * 2
     assert found["pass_ms"] > 0
     told = found["axes"]["things"]
-    assert (told["unit"], told["counts"], len(told["times"]), len(told["spread"])) == ("thing", [1, 2, 4], 3, 3)
+    assert (told["unit"], told["counts"], len(told["times"]), len(told["spread"])) == ("things", [1, 2, 4], 3, 3)
     assert computation_hash(model) == before
 
 
 def test_the_command_draws_what_it_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    line = {"unit": "image", "counts": [1, 2], "times": [3.0, 5.0], "spread": [[2.0, 4.0], [5.0, 5.0]]}
+    line = {"unit": "images", "counts": [1, 2], "times": [3.0, 5.0], "spread": [[2.0, 4.0], [5.0, 5.0]]}
     axes = {name: {**line, "each": 2.0, "fixed": 1.0, "off": 0.0} for name in ("first", "second")}
     monkeypatch.setattr(growth, "measure", lambda *_: {"pass_ms": 1.0, "axes": axes})
     out = tmp_path / "growth.json"

@@ -29,7 +29,7 @@ def test_both_sides_make_the_same_and_the_model_is_left() -> None:
 
 def test_the_cut_takes_what_the_level_says_and_differences_are_seen() -> None:
     small = cut(tiny_sam())
-    assert [(block.heads, block.neurons) for block in blocks_of(small)] == [(2, 48)] * 4
+    assert [(block.num_heads, block.neurons) for block in blocks_of(small)] == [(2, 48)] * 4
     other = cut_by_torch_pruning(tiny_sam())
     assert differences(small, other) == 0
     with torch.no_grad():
