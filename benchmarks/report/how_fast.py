@@ -115,8 +115,19 @@ def steps(timings: Path) -> Grid:
         "with what is paid once in the seconds.",
         "Medians of ratios within a round, lowest to highest in brackets. *Beside the usual*: how many times our time "
         "the other takes; above 1 ours is quicker, below 1 the other is.",
+        _the_same(read(timings / "usual_pocket.json")),
     ]
     return Grid("Each step", ["step", "beside forward + backward", "the usual, beside ours", "device"], rows, told)
+
+
+def _the_same(run: Record) -> str:
+    """How far what both sides made is the same."""
+    counts = [key.removesuffix("_pixels") for key in run if key.endswith("_pixels")]
+    pixels, other = (sum(run[f"{count}_{of}"] for count in counts) for of in ("pixels", "differences"))
+    return (
+        f"torch-pruning's pruner and ours make models of which {run['cut_differences']} tensors differ. `SamPredictor` "
+        f"was given an image that both prepare alike: {other} of {pixels:,} pixels of the masks differ."
+    )
 
 
 def growth(timings: Path) -> Grid:
@@ -182,15 +193,11 @@ def full(timings: Path) -> Grid:
     corrected = counted["correction_together"]["over_training"] * unit
     slower, quicker = _slower_than_counted(counted, run), _quicker_when_cut(run)
     blocks = counted["streams"]["blocks"]
+    fisher, evaluated = seconds["fisher, both losses"], seconds["evaluation"]
     parts = [
-        ("calibrate", work["calibrated_samples"], seconds["fisher, both losses"], (seconds["fisher, both losses"],)),
+        ("calibrate", work["calibrated_samples"], fisher, (fisher,)),
         ("correct", work["corrected_images"], seconds["correction"], (corrected, corrected * slower)),
-        (
-            "evaluate",
-            work["evaluated_images"],
-            seconds["evaluation"],
-            (seconds["evaluation"] - quicker, seconds["evaluation"]),
-        ),
+        ("evaluate", work["evaluated_images"], evaluated, (evaluated - quicker, evaluated)),
         ("exact interventions", work["interventions"], forward, (forward * (blocks + 1) / (2 * blocks),)),
     ]
     rows = [
@@ -207,8 +214,8 @@ def full(timings: Path) -> Grid:
         "A correction now is its counted operations at the speed of a forward and backward pass, up to "
         f"{slower:.1f} times that, which is how much longer than counted steps took there that are as they were. "
         "An evaluation is that of the whole model, or, its encoder cut to the levels of the comparison, quicker by "
-        f"{1e3 * quicker:.0f} ms in the mean, at the stored times of these or of the next milder cuts. Scores, reading, "
-        "and what TF32 saves are not in it.",
+        f"{1e3 * quicker:.0f} ms in the mean, at the stored times of these or of the next milder cuts. Scores, "
+        "reading, and what TF32 saves are not in it.",
     ]
     return Grid("A full comparison on one GPU, on paper", heads, rows, told)
 

@@ -42,7 +42,8 @@ def measure(teacher: nn.Module, models: int = TOGETHER, images: int = 16, repeat
     """Time both ways in turn.
 
     `<way>_ms` and `<way>_teacher_runs`, how often each of the teacher's blocks runs, an image and model;
-    `together_over_alone` and `alone_over_together` for the time, `largest_difference` of any weight relative to the largest of its parameter.
+    `together_over_alone` and `alone_over_together` for the time, with the lowest and highest of each;
+    `largest_difference` of any weight relative to the largest of its parameter.
     """
     data = {"phantoms": phantoms.make("phantom_polyp_a", count=images)}
     corrector = Corrector(teacher, data, CorrectionSettings(), images, progress=False, keep=True)

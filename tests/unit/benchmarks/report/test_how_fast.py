@@ -40,7 +40,13 @@ def timings(tmp_path: Path) -> Path:
     of_gpu = {"training": 1, "evaluation": 0.6, "recovery": 2, "directional, both losses": 1.5}
     of_gpu |= {"fisher, both losses": 4, "correction": 5}
     steps_of = {name: {"seconds": ratio / 10, "ratio": ratio} for name, ratio in of_gpu.items()}
-    put("workflow_vit_b_h100", GPU, **run, steps=steps_of, latency_ms={"whole": 50.0, "h40_m30": 40.0, "h50_m70": 30.0, "h70_m95": 20.0})
+    put(
+        "workflow_vit_b_h100",
+        GPU,
+        **run,
+        steps=steps_of,
+        latency_ms={"whole": 50.0, "h40_m30": 40.0, "h50_m70": 30.0, "h70_m95": 20.0},
+    )
     for row in ROWS:
         for usual in (*row.usual, *row.on_gpu):
             path = tmp_path / f"{usual.file}.json"
@@ -48,6 +54,9 @@ def timings(tmp_path: Path) -> Path:
             found = record.setdefault("models", {}).setdefault(usual.model, {}) if usual.model else record
             found |= {usual.ratio: 1.5, f"{usual.ratio}_spread": [1.25, 1.75]}
             path.write_text(json.dumps(record))
+    usual = json.loads((tmp_path / "usual_pocket.json").read_text())
+    both = {"predict_1_pixels": 1000, "predict_1_differences": 1, "predict_5_pixels": 5000, "predict_5_differences": 2}
+    put("usual_pocket", usual, cut_differences=0, **both)
     encoding = json.loads((tmp_path / "encoding_pocket.json").read_text())
     put("encoding_pocket", encoding, boxes_an_image=5)
     each, fixed = fitted([1, 2], [4.0, 6.0])
@@ -87,6 +96,8 @@ def test_each_step_beside_a_pass_and_beside_the_usual(timings: Path) -> None:
     assert by["evaluate, an image", "GPU"] == ["0.60 x", "–"]
     assert "pocket at 96 px, on a processor, 1 thread, torch 9.9, 2026-01-02, beside other work" in table.footer[0]
     assert "takes 100 ms" in table.footer[0]
+    assert "0 tensors differ" in table.footer[2]
+    assert "3 of 6,000 pixels" in table.footer[2]
 
 
 def test_what_was_not_installed_has_no_number(timings: Path) -> None:
