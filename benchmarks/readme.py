@@ -15,6 +15,7 @@ from ..evaluation.evaluate import macro_average
 from ..evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from .cli import COMMANDS as BENCH
 from .experiments.claims import CLAIMS
+from .report import how_fast
 from .report.listing import criteria, methods
 from .report.tables import Grid
 from .runner.store import UNPRUNED
@@ -23,6 +24,7 @@ from .speed.int8 import FLOAT, RECIPES
 PAGES: Mapping[str, tuple[str, ...]] = {
     "README.md": ("before_after", "claims"),
     "docs/compress.md": ("workflow",),
+    "docs/how_fast.md": ("steps", "growth", "since", "full", "records"),
     "docs/laptop.md": ("int8",),
     "docs/lite_medsam.md": ("lite_medsam",),
     "docs/methods.md": ("methods",),
@@ -161,13 +163,14 @@ def lite_medsam(results: Path) -> Grid:
 
 def workflow(results: Path) -> Iterable[Grid]:
     """What each step took where `speed.workflow` was run, and how much quicker the pruned encoders were."""
-    runs = [_read(path) for path in sorted((results / "speed").glob("workflow_*.json"))]
+    found = map(_read, sorted((results / "speed").glob("workflow_*.json")))
+    runs = [run for run in found if run["device"] != "cpu"]
     runs.sort(key=lambda run: run["batch_size"])
     first = runs[0]
     heads = [f"{run['attention']}, batch of {run['batch_size']}" for run in runs]
     steps = sorted(first["steps"], key=lambda step: float(first["steps"][step]["seconds"]))
     rows = [[step, *(_cost(run["steps"][step]) for run in runs)] for step in steps]
-    where = f"{first['model']} at {first['image_size']} px on {first['device']}, torch {first['torch']}"
+    where = f"{first['model']} at {first['image_size']} px on {first['device']}, torch {first['versions']['torch']}"
     told = [f"{where}. Seconds an image, how many times a training step's that is, and the peak of memory."]
     yield Grid("Each step on a GPU", ["step", *heads], rows, told)
     times = [[level, *(_time(run, level) for run in runs)] for level in first["latency_ms"] if level != "whole"]
@@ -233,6 +236,11 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "lite_medsam": lambda results: lite_medsam(results).markdown(),
     "methods": lambda _: f"{methods().markdown().strip()}\n\n{criteria().markdown()}",
     "workflow": lambda results: "\n\n".join(grid.markdown().strip() for grid in workflow(results)),
+    "steps": lambda results: how_fast.steps(results / "speed").markdown(),
+    "growth": lambda results: how_fast.growth(results / "speed").markdown(),
+    "since": lambda results: how_fast.since(results / "speed").markdown(),
+    "full": lambda results: how_fast.full(results / "speed").markdown(),
+    "records": lambda results: how_fast.sources(results / "speed").markdown(),
     "int8": lambda results: "\n\n".join(grid.markdown().strip() for grid in int8(results)),
 }
 """What makes the text of each block, of the folder of results."""

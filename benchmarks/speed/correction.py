@@ -6,10 +6,10 @@ weights are the same; how often the teacher runs its blocks is counted. The rati
 machine and its load.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import click
 import torch
@@ -22,7 +22,7 @@ from ...models.families import blocks_of
 from ...pruning.planning import make_plan
 from ...pruning.surgery import prune
 from ...zoo import pocket
-from .timed import REPEATS, median_ms, median_ratio, rounds_of, seconds
+from .timed import REPEATS, Run, median_ms, ratios, recorded, rounds_of, seconds
 
 LEVELS = ("h40_m30", "h50_m70", "h70_m70", "h84_m95")
 
@@ -31,17 +31,19 @@ LEVELS = ("h40_m30", "h50_m70", "h70_m70", "h84_m95")
 @REPEATS
 @click.option("--models", type=click.IntRange(1), default=TOGETHER, show_default=True, help="Models to correct.")
 @click.option("--images", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-def command(repeats: int, models: int, images: int, device: str) -> None:
+@recorded
+def command(repeats: int, models: int, images: int, run: Run) -> None:
     """Print milliseconds an image and model of both ways, how often the teacher runs, and the ratios, as JSON."""
-    click.echo(json.dumps(measure(pocket("adapted", device), models, images, repeats), indent=1))
+    about = {"model": "pocket", "models": models, "images": images, "repeats": repeats}
+    run.record("correction", about, lambda: measure(pocket("adapted", run.device), models, images, repeats))
 
 
-def measure(teacher: nn.Module, models: int = TOGETHER, images: int = 16, repeats: int = 7) -> dict[str, float]:
+def measure(teacher: nn.Module, models: int = TOGETHER, images: int = 16, repeats: int = 7) -> dict[str, Any]:
     """Time both ways in turn.
 
     `<way>_ms` and `<way>_teacher_runs`, how often each of the teacher's blocks runs, an image and model;
-    `together_over_alone` for the time, `largest_difference` of any weight relative to the largest of its parameter.
+    `together_over_alone` and `alone_over_together` for the time, with the lowest and highest of each;
+    `largest_difference` of any weight relative to the largest of its parameter.
     """
     data = {"phantoms": phantoms.make("phantom_polyp_a", count=images)}
     corrector = Corrector(teacher, data, CorrectionSettings(), images, progress=False, keep=True)
@@ -63,11 +65,11 @@ def measure(teacher: nn.Module, models: int = TOGETHER, images: int = 16, repeat
     # images are read and weighed once for both
     corrector.correct(prune(teacher, plans[0]))
     rounds = rounds_of(take, repeats)
-    result: dict[str, float] = {f"{name}_ms": median_ms(rounds, name) for name in ways}
+    result: dict[str, Any] = {f"{name}_ms": median_ms(rounds, name) for name in ways}
     for name, way in ways.items():
         runs = _runs_of(teacher, partial(way, [prune(teacher, plan) for plan in plans]))
         result[f"{name}_teacher_runs"] = round(runs / (images * models), 3)
-    result["together_over_alone"] = median_ratio(rounds, "together", "alone")
+    result |= ratios(rounds, ("together", "alone"), ("alone", "together"))
     result["largest_difference"] = max(map(_difference, made["alone"], made["together"]))
     return result
 

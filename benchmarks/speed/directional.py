@@ -5,10 +5,10 @@ the collectors of the diagonal Fisher, of the zero direction, of both directions
 losses each. The ratios are what counts: all share the machine and its load.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import click
 from torch import nn
@@ -18,7 +18,18 @@ from ...calibration.sums import Accumulator
 from ...evaluation.memory import measured
 from ...models.families import geometry_of
 from ...models.segment_anything import build_sam
-from .timed import Batch, median_ms, median_ratio, plain_backward, random_batch, rounds_of, seconds, timing_options
+from .timed import (
+    Batch,
+    Run,
+    median_ms,
+    plain_backward,
+    random_batch,
+    ratios,
+    recorded,
+    rounds_of,
+    seconds,
+    timing_options,
+)
 
 WAYS: dict[str, tuple[str, ...]] = {
     "diagonal": ("fisher",),
@@ -30,13 +41,16 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 @click.command()
 @timing_options
-def command(model: str, image_size: int | None, batch_size: int, repeats: int, device: str) -> None:
+@recorded
+def command(model: str, image_size: int | None, batch_size: int, repeats: int, run: Run) -> None:
     """Print milliseconds, peak and stored bytes of every way, and the ratios, as JSON."""
-    adapted, reference = (build_sam(model, device, image_size=image_size, seed=seed) for seed in (0, 1))
-    click.echo(json.dumps(measure(adapted, reference, batch_size, repeats), indent=1))
+    adapted, reference = (build_sam(model, run.device, image_size=image_size, seed=seed) for seed in (0, 1))
+    size = geometry_of(adapted).image_size
+    about = {"model": model, "image_size": size, "batch_size": batch_size, "repeats": repeats}
+    run.record("directional", about, lambda: measure(adapted, reference, batch_size, repeats))
 
 
-def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats: int = 7) -> dict[str, float]:
+def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats: int = 7) -> dict[str, Any]:
     """Time every way in turn; `reference` is another model of the same shape, for the reset direction.
 
     `plain_ms`; `<way>_ms`, `<way>_peak_mb` and `<way>_stored_mb` of each of `WAYS`; of each but the diagonal
@@ -44,14 +58,14 @@ def measure(model: nn.Module, reference: nn.Module, batch_size: int = 8, repeats
     """
     batch = random_batch(geometry_of(model).image_size, batch_size, next(model.parameters()).device)
     rounds = rounds_of(partial(_round, model, reference, batch), repeats)
-    result = {f"{name}_ms": median_ms(rounds, name) for name in rounds[0]}
+    result: dict[str, Any] = {f"{name}_ms": median_ms(rounds, name) for name in rounds[0]}
     peaks = {name: _peak_bytes(model, reference, batch, kinds) for name, kinds in WAYS.items()}
     stored = {name: stored_bytes(model, kinds) for name, kinds in WAYS.items()}
     for name in WAYS:
         result[f"{name}_peak_mb"] = round(peaks[name] / 1e6, 1)
         result[f"{name}_stored_mb"] = round(stored[name] / 1e6, 3)
     for name in list(WAYS)[1:]:
-        result[f"{name}_over_diagonal"] = median_ratio(rounds, name, "diagonal")
+        result |= ratios(rounds, (name, "diagonal"))
         result[f"{name}_peak_over_diagonal"] = round(peaks[name] / peaks["diagonal"], 3)
         result[f"{name}_stored_over_diagonal"] = round(stored[name] / stored["diagonal"], 5)
     return result

@@ -4,8 +4,8 @@ The same boxes on the same images through the same model, in turn, in one run. T
 machine and its load.
 """
 
-import json
 from functools import partial
+from typing import Any
 
 import click
 import numpy as np
@@ -19,7 +19,7 @@ from ...evaluation.images import EvaluationSet
 from ...models.families import geometry_of
 from ...models.protocol import batch_of, low_res_logits
 from ...models.segment_anything import build_sam
-from .timed import REPEATS, SHAPE, median_ms, median_ratio, rounds_of, seconds
+from .timed import REPEATS, SHAPE, Run, median_ms, ratios, recorded, rounds_of, seconds
 
 BOXES = 5
 
@@ -29,13 +29,15 @@ BOXES = 5
 @click.option("--images", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--boxes", type=click.IntRange(1), default=BOXES, show_default=True, help="On each image.")
 @REPEATS
-@click.option("--device", default="cpu", show_default=True)
-def command(model: str, images: int, boxes: int, repeats: int, device: str) -> None:
+@recorded
+def command(model: str, images: int, boxes: int, repeats: int, run: Run) -> None:
     """Print milliseconds of both ways, and their ratio, as JSON."""
-    click.echo(json.dumps(measure(build_sam(model, device), images, boxes, repeats), indent=1))
+    sam = build_sam(model, run.device)
+    about = {"model": model, "image_size": geometry_of(sam).image_size, "repeats": repeats}
+    run.record("encoding", about, lambda: measure(sam, images, boxes, repeats))
 
 
-def measure(model: nn.Module, images: int = 1, boxes: int = BOXES, repeats: int = 7) -> dict[str, float]:
+def measure(model: nn.Module, images: int = 1, boxes: int = BOXES, repeats: int = 7) -> dict[str, Any]:
     """Time both ways in turn, reading of images included.
 
     `once_ms`, `per_box_ms`, `per_box_over_once`, and `largest_difference` of logits, relative to the largest.
@@ -50,7 +52,7 @@ def measure(model: nn.Module, images: int = 1, boxes: int = BOXES, repeats: int 
         "images": images,
         "boxes_an_image": boxes,
         **{f"{name}_ms": median_ms(rounds, name) for name in ways},
-        "per_box_over_once": median_ratio(rounds, "per_box", "once"),
+        **ratios(rounds, ("per_box", "once")),
         "largest_difference": float(f"{float((once - per_box).abs().max() / per_box.abs().max()):.1e}"),
     }
 

@@ -6,10 +6,8 @@ models with trained weights (`pocket`, `lite_medsam`) also Dice, Boundary F1 and
 convolutions in its first stage and between stages.
 """
 
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,10 +16,9 @@ from typing import Any
 import click
 import numpy as np
 
-from ..._support.files import write_json_atomic
 from ...checkpoints.onnx.export import export_onnx
-from ...checkpoints.onnx.extra import require_onnx, versions
-from ...checkpoints.onnx.int8 import METRICS, Int8Recipe, quantise_layers, quantise_onnx
+from ...checkpoints.onnx.extra import require_onnx
+from ...checkpoints.onnx.int8 import METRICS, Int8Recipe, quantise_layers, quantise_onnx, saturates
 from ...checkpoints.onnx.model import open_session
 from ...commands.options import data_option
 from ...commands.work.inputs import ImageOptions, phantom_split, phantoms_tell, read_model
@@ -29,7 +26,7 @@ from ...data.folders.reading import Reading
 from ...evaluation.latency import interleaved
 from ...models.families import build_model, geometry_of
 from ...zoo import WORDS, is_word
-from .latency import machine
+from .timed import Run, recorded, seconds
 
 FLOAT = "float"
 RECIPES: Mapping[str, Int8Recipe] = {
@@ -47,8 +44,7 @@ RECIPES: Mapping[str, Int8Recipe] = {
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Rounds; the medians count.")
 @data_option()
 @click.option("--images", type=click.IntRange(1), default=80, show_default=True, help="Images of each set.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A JSON file to write.")
+@recorded
 def command(
     model: str,
     image_size: int | None,
@@ -56,26 +52,16 @@ def command(
     data: tuple[str, ...],
     reading: Reading,
     images: int,
-    threads: int,
-    out: Path | None,
+    run: Run,
 ) -> None:
     """Print milliseconds, ratios to float, differences and sizes of every recipe, as JSON."""
     require_onnx()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         size, contours = _exported(model, image_size, ImageOptions(data, reading=reading), images, place)
-        result = {
-            "model": model,
-            "image_size": size,
-            "threads": threads,
-            "rounds": rounds,
-            "machine": machine(),
-            "versions": versions(),
-            "recipes": measure(place, size, rounds, threads, contours),
-        }
-    if out is not None:
-        write_json_atomic(out, result)
-    click.echo(json.dumps(result, indent=1))
+        about = {"model": model, "image_size": size, "rounds": rounds, "saturates": saturates()}
+        work = partial(measure, place, size, rounds, run.threads, contours)
+        run.record("int8", about, lambda: {"recipes": work()}, "onnx", "onnxruntime")
 
 
 Contours = Callable[[str], Mapping[str, Any]]
@@ -128,9 +114,7 @@ def measure(place: Path, size: int, rounds: int, threads: int, contours: Contour
 
 
 def _timed_ms(session: Any, given: Mapping[str, Any]) -> float:
-    start = time.perf_counter()
-    session.run(None, given)
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * seconds(lambda: session.run(None, given))
 
 
 def _rms(values: np.ndarray[Any, Any]) -> float:

@@ -6,7 +6,6 @@ model under every runtime with every number of threads is a candidate; all candi
 same load. A stopped run starts over: half of its rounds would have seen another machine.
 """
 
-import os
 import platform
 import statistics
 import tempfile
@@ -23,7 +22,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..._support.devices import processor
 from ..._support.errors import MedcorePruneError
 from ..._support.files import (
     require_writable,
@@ -50,6 +48,7 @@ from ...pruning.surgery import lineage_of, prune
 from ...zoo import is_word
 from ..report.plots.latency import draw_latency
 from ..report.plots.style import THEMES, svg, themed
+from .timed import load, machine
 
 PYTORCH = "PyTorch"
 FLOAT, INT8 = "ONNX Runtime", "ONNX Runtime int8"
@@ -119,13 +118,13 @@ def run(
     files = [out / name for name in _FILES]
     refuse_existing(overwrite, *files)
     loaded = with_levels({name: _read(name, image_size) for name in models or ("pocket",)}, levels or ())
-    before = _load()
+    before = load()
     with tempfile.TemporaryDirectory() as folder:
         subjects = exported(loaded, Path(folder))
         timed = measure(subjects, threads, rounds, warmup)
         table = tabulate(subjects, timed)
     record: dict[str, Any] = {
-        "machine": {**machine(), "load_before": before, "load_after": _load()},
+        "machine": {**machine(), "saturates": saturates(), "load_before": before, "load_after": load()},
         "versions": {"python": platform.python_version(), **versions()},
         "rounds": rounds,
         "warmup": warmup,
@@ -268,22 +267,6 @@ def shown(table: pd.DataFrame) -> Table:
     ]
     heads = ["model", "encoder by", "threads", "px", "M params", "MB", "encoder ms", "prediction ms", "share"]
     return Table([*heads, "enc. / unpruned", "pred. / unpruned", "pred. / PyTorch"], rows, left=2)
-
-
-def machine() -> dict[str, Any]:
-    """What the times are of: the processor's name, its cores, and whether 8-bit sums saturate on it."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "architecture": platform.machine(),
-        "system": platform.system(),
-        "saturates": saturates(),
-    }
-
-
-def _load() -> float | None:
-    """Processes that want to run, averaged over a minute; None where the system does not say."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _attention(model: nn.Module) -> str:

@@ -4,11 +4,9 @@ The bias as a mask, as a part of longer queries and keys, and in the score funct
 on a GPU and runs as its slow reference on a CPU. Forward passes of the encoder, in turn, in one run: the ratios count.
 """
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 
 from ..._support.errors import MedcorePruneError
-from ..._support.files import write_json_atomic
 from ...evaluation.memory import measured
 from ...models.families import blocks_of, encoder_of, geometry_of
 from ...models.precision import PRECISIONS, computing
@@ -26,7 +23,7 @@ from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
 from ...pruning.planning import plan
 from ...pruning.surgery import prune
-from .timed import REPEATS, SHAPE, median_ms, median_ratio, rounds_of, seconds
+from .timed import REPEATS, SHAPE, Run, median_ms, median_ratio, recorded, rounds_of, seconds
 
 Attend = Callable[[Tensor, Tensor, Tensor, tuple[Tensor, ...], float], Tensor]
 LEVEL = "h50_m70"
@@ -83,33 +80,29 @@ def attending(model: nn.Module, way: str) -> Iterator[None]:
 @click.option("--model", type=SHAPE, default="pocket", show_default=True, help="Random weights.")
 @click.option("--image-size", type=int, help="Input side in pixels.  [default: the model's own]")
 @click.option("--batch-size", "batches", type=click.IntRange(1), multiple=True, default=(1, 8), show_default=True)
-@click.option("--device", default="cpu", show_default=True)
 @REPEATS
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A JSON file to write.")
-def command(
-    model: str, image_size: int | None, batches: tuple[int, ...], device: str, repeats: int, out: Path | None
-) -> None:
+@recorded
+def command(model: str, image_size: int | None, batches: tuple[int, ...], repeats: int, run: Run) -> None:
     """Print milliseconds, ratios to the mask and peak bytes of every way, model, batch and precision, as JSON."""
-    whole = build_sam(model, device, image_size=image_size).eval()
+    whole = build_sam(model, run.device, image_size=image_size).eval()
     models = {"dense": whole, LEVEL: prune(whole, plan(whole, LEVEL, "magnitude")).eval()}
-    on_gpu = torch.device(device).type == "cuda"
-    result: dict[str, Any] = {
+    on_gpu = torch.device(run.device).type == "cuda"
+    about = {
         "model": model,
         "image_size": geometry_of(whole).image_size,
-        "device": torch.cuda.get_device_name(device) if on_gpu else device,
         "flex": "compiled" if on_gpu else "its reference, not compiled: its time here says nothing of a GPU",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "rows": [
-            {"cut": cut, "batch": batch, "precision": precision, **measure(each, batch, precision, repeats)}
-            for cut, each in models.items()
-            for batch in batches
-            for precision in PRECISIONS
-        ],
+        "repeats": repeats,
     }
-    if out is not None:
-        write_json_atomic(out, result)
-    click.echo(json.dumps(result, indent=1))
+    run.record("relative_positions", about, lambda: {"rows": _rows(models, batches, repeats)})
+
+
+def _rows(models: Mapping[str, nn.Module], batches: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    return [
+        {"cut": cut, "batch": batch, "precision": precision, **measure(each, batch, precision, repeats)}
+        for cut, each in models.items()
+        for batch in batches
+        for precision in PRECISIONS
+    ]
 
 
 def measure(model: nn.Module, batch: int, precision: str, repeats: int) -> dict[str, Any]:
