@@ -20,6 +20,7 @@ from .options import (
     more,
     overwrite_option,
     precision_option,
+    processes_options,
     resume_option,
     seed_option,
     steps_option,
@@ -60,6 +61,7 @@ from .values import Shares
     is_flag=True,
     help="Average with the weights of the start, in the share that has the best Boundary F1 on validation images.",
 )
+@processes_options
 @tensorboard_option
 @resume_option
 @overwrite_option

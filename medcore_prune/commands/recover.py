@@ -22,6 +22,7 @@ from .options import (
     more,
     overwrite_option,
     precision_option,
+    processes_options,
     resume_option,
     seed_option,
     split_seed_option,
@@ -63,6 +64,7 @@ from .options import (
 )
 @seed_option("Seed of the order of images and of their augmentation.")
 @split_seed_option
+@processes_options
 @tensorboard_option
 @resume_option
 @overwrite_option

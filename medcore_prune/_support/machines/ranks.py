@@ -27,6 +27,10 @@ _GONE = ("gloo", "NCCL", "Connection reset by peer", "Connection closed by peer"
 """What torch's errors say when another process ended in the middle of a talk; gloo has no kind of its own for it."""
 
 
+class ProcessLostError(MedcorePruneError):
+    """Another process of a training ended while this one waited for it."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those that train one model: the first alone writes, judges and speaks.
@@ -175,7 +179,7 @@ def _naming_the_lost() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not any(word in str(error) for word in _GONE):
             raise
-        raise MedcorePruneError(
+        raise ProcessLostError(
             "another process of this training has ended: give the same command again, which goes on from the last state"
         ) from error
 
