@@ -4,11 +4,14 @@ The first is the command itself, which alone writes and speaks; the others are R
 """
 
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psutil  # which comes with Ray
 import ray
 import torch
 import torch.distributed as dist
@@ -16,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from ..errors import MedcorePruneError
 from .on_ray import cluster, settle, what_workers_share
-from .ranks import ProcessLostError
+from .ranks import GO_ON, ProcessLostError
 
 ROOM_S = 120.0
 """How long machines may take to start the processes; where there are too few cores they never do."""
@@ -54,8 +57,17 @@ def _told(store: dist.TCPStore, rank: int, count: int) -> dict[str, str]:
         "MASTER_PORT": store.port,
         "TORCHELASTIC_RUN_ID": "ray",
         "TORCHELASTIC_USE_AGENT_STORE": True,
+        **_link(),
     }
     return {name: str(value) for name, value in known.items()}
+
+
+def _link() -> dict[str, str]:
+    """The link by which gloo talks: the one that Ray found; a host's own name often stands for the machine alone."""
+    address = ray.util.get_node_ip_address()
+    names = [name for name, found in psutil.net_if_addrs().items() if any(each.address == address for each in found)]
+    wanted = os.environ.get("GLOO_SOCKET_IFNAME") or next(iter(names), None)
+    return {"GLOO_SOCKET_IFNAME": wanted} if wanted else {}
 
 
 @contextmanager
@@ -82,12 +94,16 @@ def first_of(count: int, address: str, work: Callable[[], None]) -> Iterator[Non
         ).remote
         others = [start(what_workers_share(), rank, count, host, store.port, work) for rank in range(1, count)]
         _wait_for_all(store, others, address)
+        over = threading.Event()
+        threading.Thread(target=_end_without, args=(others, over), daemon=True).start()
         with _environment(_told(store, 0, count)):
             try:
                 yield
             except ProcessLostError:
                 _raise_what_they_found(others)
                 raise
+            finally:
+                over.set()
         _raise_what_they_found(others)
 
 
@@ -122,6 +138,23 @@ def _raise_what_they_found(others: Sequence[Any]) -> None:
                 raise (error.cause or error) from None
         except RayError:
             continue
+
+
+def _end_without(others: Sequence[Any], over: threading.Event) -> None:
+    """End the command where the cluster has given a process up and this one does not notice.
+
+    A machine that is cut off says nothing, and what waits for it in torch can be stopped by the end of the process
+    alone. What is stored is whole.
+    """
+    try:
+        ray.get(list(others))
+    except RayTaskError:
+        # it has ended, as this process notices
+        return
+    except RayError:
+        if not over.wait(LAST_WORDS_S):
+            print(f"error: a machine of this training is gone: {GO_ON}", file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 @contextmanager
