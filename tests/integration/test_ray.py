@@ -32,23 +32,26 @@ PATIENCE_S = 300.0
 BIN = Path(sys.executable).parent
 # a worker or a link that is lost in the middle of a job: the test sees when one is at work
 JOBS = """
-import sys, time
+import sys
 from pathlib import Path
 import medcore_prune as mp
 from medcore_prune._support.machines.executor import machines
 from tiny import tiny_sam
-place, address, nodes = Path(sys.argv[1]), *(sys.argv[2:] or (None, 0))
+place, address = Path(sys.argv[1]), *(sys.argv[2:] or [None])
 images = {name: mp.data.phantoms.make(name, seed=7, count=32, size=48) for name in ("phantom_skin", "phantom_polyp_a")}
 with machines(address):
-    if int(nodes):
-        import ray
-        while sum(node["Alive"] for node in ray.nodes()) < int(nodes):
-            time.sleep(0.1)
     told = {"cache_dir": place, "progress": False}
     mp.calibrate(tiny_sam(0), tiny_sam(1), images, samples=32, batch_size=1, **told)
     told |= {"generations": 2, "candidates": 4, "samples": 4, "images": 4}
     plan = mp.searched_plan(tiny_sam(0), "h50_m70", "magnitude", data=images, **told)
     plan.save(place / "plan.json")
+"""
+# ends once both nodes are known
+ARRIVED = """
+import sys, time, ray
+ray.init(sys.argv[1], logging_level="error")
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.1)
 """
 TOKEN = secrets.token_hex(32)
 """Without one and the same, Ray's nodes refuse each other."""
@@ -139,7 +142,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def test_a_killed_worker_changes_no_bit(serial: dict[str, bytes], tmp_path: Path) -> None:
-    process = jobs(str(tmp_path), "auto", "1")
+    process = jobs(str(tmp_path), "auto")
     worker, *_ = wait_for(lambda: at_work(process.pid), process)
     time.sleep(0.2)
     os.kill(worker, signal.SIGKILL)
@@ -226,7 +229,9 @@ def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: tuple[in
         wait_for(lambda: listens(nodes[0], 6399))
         words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores[1]}"]
         nodes.append(ray(*words, within=there))
-        yield Nodes("10.77.0.1:6399", here, there, nodes[1])
+        arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399"]
+        subprocess.run(arrived, env=environment(), check=True, timeout=PATIENCE_S)
+        yield Nodes(address, here, there, nodes[1])
     finally:
         for node in nodes:
             stop(node)
@@ -238,7 +243,7 @@ def test_a_lost_machine_changes_no_bit(
     how: str, serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     with two_nodes(two_machines, (1, 1)) as nodes:
-        process = jobs(str(tmp_path), nodes.address, "2", within=nodes.here)
+        process = jobs(str(tmp_path), nodes.address, within=nodes.here)
         try:
             wait_for(lambda: at_work(nodes.other.pid), process)
             nodes.lose(how)

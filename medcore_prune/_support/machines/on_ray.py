@@ -129,8 +129,9 @@ def cluster(address: str) -> Iterator[OnRay]:
     """Join a cluster, or start one of this machine alone; it is left, or shut down, when the block ends."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    # by Ray's own choice of 15, workers get next to nothing of cores that others want too
-    own["_system_config"] = {"worker_niceness": 0}
+    # by Ray's own choice, workers get next to nothing of cores that others want too, and what finds no memory is
+    # started again for ever
+    own["_system_config"] = {"worker_niceness": 0, "task_oom_retries": RETRIES}
     try:
         if address == AUTO:
             ray.init("local", _node_ip_address="127.0.0.1", **own, **quiet)
