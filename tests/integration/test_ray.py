@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from pocket_pair import write_training
+from pocket_pair import SIZE, write_training
 from safetensors.torch import load_file
 
 import medcore_prune as mp
@@ -301,8 +301,12 @@ RECOVER = (
 
 
 def recover(place: Path, out: str, *more: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    return command(place, *RECOVER.split(), out, *more, within=within)
+
+
+def command(place: Path, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*within, str(BIN / "medcore-prune"), *RECOVER.split(), out, *more],
+        [*within, str(BIN / "medcore-prune"), *words],
         env=environment(),
         cwd=place,
         stdout=subprocess.PIPE,
@@ -325,6 +329,19 @@ def same(two: Path, one: Path) -> bool:
     assert read_header(two) == read_header(one)
     assert two.with_suffix(".loss.csv").read_bytes() == one.with_suffix(".loss.csv").read_bytes()
     return all(weights[name].equal(value) for name, value in expected.items())
+
+
+def test_a_model_that_was_pruned_with_a_cluster_is_the_same(one: Path) -> None:
+    words = f"prune adapted.pth --reference reference.pth --data own=own --calibration 4 --image-size {SIZE} --cache"
+    for name, more in (("here", ()), ("ray", ("--ray", "auto"))):
+        finish(command(one.parent, *words.split(), f"cache-{name}", "--out", f"{name}.safetensors", *more))
+    ours, theirs = (one.with_name(f"{name}.safetensors") for name in ("ray", "here"))
+    assert read_header(ours) == read_header(theirs)
+    weights = load_file(ours)
+    assert all(weights[name].equal(value) for name, value in load_file(theirs).items())
+    found, expected = (contents(one.parent / f"cache-{name}", ".safetensors") for name in ("ray", "here"))
+    assert found == expected
+    assert len(expected) > 1
 
 
 def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path) -> None:
