@@ -288,8 +288,9 @@ def load_plugin(plugin: str | Path) -> list[str]:
 
 
 def loaded_plugins() -> list[str]:
-    """Files, by their whole paths, and modules that were loaded as plug-ins, in order."""
-    return list(_loaded)
+    """Files, by their whole paths, and modules that are loaded as plug-ins, in order."""
+    there = set(_registered())
+    return [plugin for plugin, added in _loaded.items() if there.issuperset(added)]
 
 
 @contextmanager
