@@ -18,3 +18,14 @@ def test_a_cluster_does_not_compute_on_gpus() -> None:
         mp.machines("auto", "cuda"),
     ):
         pass
+
+
+def test_a_cluster_that_does_not_start_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def late(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(MedcorePruneError, match=r"auto: no Ray cluster there \(.*timed out during startup\.\)"):
+        mp.machines("auto").__enter__()
