@@ -3,6 +3,7 @@
 from . import data as data
 from . import zoo as zoo
 from ._support.errors import MedcorePruneError as MedcorePruneError
+from ._support.machines.executor import machines as machines
 from ._support.registry import load_plugin as load_plugin
 from .calibration.calibrate import calibrate as calibrate
 from .calibration.collector import Collector as Collector

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from skimage.io import imsave
 
+import medcore_prune as mp
 from medcore_prune.checkpoints.sam import save_training_checkpoint
 from medcore_prune.models.segment_anything import build_sam
 
@@ -20,3 +23,19 @@ def write_pair(place: Path) -> list[str]:
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     save_training_checkpoint(place / "adapted.pth", model)
     return ["--adapted", f"{place}/adapted.pth", "--reference", f"{place}/reference.pth"]
+
+
+def write_training(place: Path) -> None:
+    """Write the pair, `small.safetensors` that was cut from the adapted one, and `own`, a folder of eight images."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (place / "own" / kind).mkdir(parents=True)
+    for index in range(8):
+        mask = np.zeros((40, 56), np.uint8)
+        mask[8 + index : 30, 10:40] = 255
+        image = rng.integers(0, 120, (40, 56, 3), dtype=np.uint8) + mask[..., None] // 2
+        imsave(place / "own/images" / f"{index}.png", image)
+        imsave(place / "own/masks" / f"{index}.png", mask, check_contrast=False)
+    write_pair(place)
+    model = mp.load_sam("pocket", place / "adapted.pth", image_size=SIZE)
+    mp.save(mp.prune(model, mp.plan(model, "h50_m50", "magnitude", protect=1)), place / "small.safetensors")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 
 from ..._support.devices import require_device
-from ..._support.errors import MedcorePruneError, RegistryError
+from ..._support.errors import RegistryError
 from ..._support.files import exclusive
 from ..._support.machines.executor import machines
 from ..._support.registry import Registry
@@ -250,10 +250,8 @@ def register_experiment(name: str, *, source: str = "") -> Callable[[type[Experi
 @contextmanager
 def running(settings: Settings) -> Iterator[None]:
     """Hold the folder of results, which no other run may; an interruption ends with what to do next."""
-    if settings.ray is not None and settings.device != "cpu":
-        raise MedcorePruneError("--ray: jobs on a cluster compute on processors: leave --device or --ray out")
     try:
-        with exclusive(settings.out), machines(settings.ray, settings.plugins):
+        with exclusive(settings.out), machines(settings.ray, settings.device):
             yield
     except KeyboardInterrupt:
         stored = len(list((settings.out / "cells").glob("**/*.json")))

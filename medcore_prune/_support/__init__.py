@@ -1,4 +1,4 @@
 """Private: errors, whole files, records, memos, registries, progress, devices. It knows nothing of models or images.
 
-Offered as `mp.NAME`: load_plugin, MedcorePruneError.
+Offered as `mp.NAME`: load_plugin, machines, MedcorePruneError.
 """

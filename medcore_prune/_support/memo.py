@@ -98,6 +98,9 @@ class Ledger:
             raise ResultsError(f"{self._path} is damaged ({reason}): delete this file and run again") from error
         return stored
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
     def get_or_make(self, key: str, make: Callable[[], Any]) -> Any:
         """Return an entry, computed and written where there is none."""
         if key not in self._known:

@@ -287,6 +287,12 @@ def load_plugin(plugin: str | Path) -> list[str]:
     return [name for _, name in added]
 
 
+def loaded_plugins() -> list[str]:
+    """Files, by their whole paths, and modules that are loaded as plug-ins, in order."""
+    there = set(_registered())
+    return [plugin for plugin, added in _loaded.items() if there.issuperset(added)]
+
+
 @contextmanager
 def failures_named(method: str, kind: type[MedcorePruneError] = CriterionError) -> Iterator[None]:
     """Turn whatever a criterion or a collector raises into one line that names it and the place.

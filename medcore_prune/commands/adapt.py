@@ -21,6 +21,7 @@ from .options import (
     more,
     overwrite_option,
     precision_option,
+    processes_options,
     resume_option,
     seed_option,
     steps_option,
@@ -57,6 +58,7 @@ from .values import Shares
     help="Training images are flipped, turned, zoomed, shifted and coloured, or flipped alone.",
 )
 @average_option
+@processes_options
 @tensorboard_option
 @resume_option
 @overwrite_option

@@ -172,8 +172,8 @@ def accumulate_option(command: F) -> F:
         "--accumulate",
         type=Whole(1),
         metavar="N",
-        help="Compute a batch in N equal slices, one after the other, in less memory; processes of torchrun share "
-        "them.  [default: one for each process]",
+        help="Compute a batch in N equal slices, one after the other, in less memory; processes that train together "
+        "share them.  [default: one for each process]",
     )(command)
 
 
@@ -237,6 +237,19 @@ def ray_option(command: F) -> F:
         "--ray",
         metavar="auto|ADDRESS",
         help="Run independent jobs on a Ray cluster: HOST:PORT of one, or auto for one of this machine alone.",
+    )(command)
+
+
+def processes_options(command: F) -> F:
+    """Add `--ray` and `--processes` of a training, which go together."""
+    return all_of(
+        more(
+            "--ray",
+            metavar="auto|ADDRESS",
+            help="Train with other processes on a Ray cluster: HOST:PORT of one, or auto for one of this machine "
+            "alone; with --processes.",
+        ),
+        more("--processes", type=Whole(2), metavar="N", help="With --ray: how many train, this one among them."),
     )(command)
 
 

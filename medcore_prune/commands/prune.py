@@ -23,6 +23,7 @@ from .options import (
     overwrite_option,
     plugin_option,
     precision_option,
+    ray_option,
     seed_option,
     split_seed_option,
     verbose_option,
@@ -94,6 +95,7 @@ from .options import (
 @seed_option("Seed of which training images scores come from.")
 @split_seed_option
 @cache_option("the user's cache")
+@ray_option
 @more("--plan-out", type=FILE, help="Also write which heads and neurons were kept, as JSON.")
 @overwrite_option
 @verbose_option

@@ -23,6 +23,7 @@ from .options import (
     more,
     overwrite_option,
     precision_option,
+    processes_options,
     resume_option,
     seed_option,
     split_seed_option,
@@ -65,6 +66,7 @@ from .options import (
 @average_option
 @seed_option("Seed of the order of images and of their augmentation.")
 @split_seed_option
+@processes_options
 @tensorboard_option
 @resume_option
 @overwrite_option

@@ -11,19 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from forked import TESTS, Script
-from pocket_pair import SIZE, write_pair
+from pocket_pair import SIZE, write_training
 from safetensors.torch import load_file
-from skimage.io import imsave
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-import medcore_prune as mp
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.training.loop import train as train_alone
 from medcore_prune.training.pool import Batch
@@ -295,18 +292,7 @@ def test_a_process_that_is_not_like_the_first_is_refused(spoilt: str, what: str,
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, two checkpoints and a model that was cut from one of them."""
     place = tmp_path_factory.mktemp("commands")
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (place / "own" / kind).mkdir(parents=True)
-    for index in range(8):
-        mask = np.zeros((40, 56), np.uint8)
-        mask[8 + index : 30, 10:40] = 255
-        image = rng.integers(0, 120, (40, 56, 3), dtype=np.uint8) + mask[..., None] // 2
-        imsave(place / "own/images" / f"{index}.png", image)
-        imsave(place / "own/masks" / f"{index}.png", mask, check_contrast=False)
-    write_pair(place)
-    model = mp.load_sam("pocket", place / "adapted.pth", image_size=SIZE)
-    mp.save(mp.prune(model, mp.plan(model, "h50_m50", "magnitude", protect=1)), place / "small.safetensors")
+    write_training(place)
     return place
 
 

@@ -1,18 +1,25 @@
 """Jobs on a Ray cluster come to the bits of the serial run, whatever is killed or cut meanwhile."""
 
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from forked import run_script
-from pocket_pair import write_pair
+from pocket_pair import SIZE, write_pair, write_training
+from safetensors.torch import load_file
+
+import medcore_prune as mp
+from medcore_prune.checkpoints.pruned import read_header
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -21,28 +28,37 @@ pytestmark = [
 ]
 
 TESTS = Path(__file__).resolve().parents[1]
+PATIENCE_S = 300.0
+"""How long anything may take, on a machine that does other work."""
 BIN = Path(sys.executable).parent
-# a worker or a link that is lost in the middle of a job: the script says when one is at work
-CALIBRATE = """
+# a worker or a link that is lost in the middle of a job: the test sees when one is at work
+JOBS = """
 import sys
-import torch
+from pathlib import Path
 import medcore_prune as mp
 from medcore_prune._support.machines.executor import machines
 from tiny import tiny_sam
-torch.set_num_threads(1)
-images = {name: mp.data.phantoms.make(name, seed=7, count=48, size=48) for name in ("phantom_skin", "phantom_polyp_a")}
-with machines(sys.argv[2] if len(sys.argv) > 2 else None):
-    mp.calibrate(tiny_sam(0), tiny_sam(1), images, samples=48, cache_dir=sys.argv[1], batch_size=1, progress=False)
+place, address = Path(sys.argv[1]), *(sys.argv[2:] or [None])
+images = {name: mp.data.phantoms.make(name, seed=7, count=32, size=48) for name in ("phantom_skin", "phantom_polyp_a")}
+with machines(address):
+    told = {"cache_dir": place, "progress": False}
+    mp.calibrate(tiny_sam(0), tiny_sam(1), images, samples=32, batch_size=1, **told)
+    told |= {"generations": 2, "candidates": 4, "samples": 4, "images": 4}
+    plan = mp.searched_plan(tiny_sam(0), "h50_m70", "magnitude", data=images, **told)
+    plan.save(place / "plan.json")
+"""
+# ends once both nodes are known
+ARRIVED = """
+import sys, time, ray
+ray.init(sys.argv[1], logging_level="error")
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.1)
 """
 TOKEN = secrets.token_hex(32)
 """Without one and the same, Ray's nodes refuse each other."""
-IMPATIENT = {
-    "RAY_health_check_initial_delay_ms": "0",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
-}
-"""Ray's own patience with a machine that does not answer is half a minute."""
+PAGE = Path(mp.__file__).parents[1] / "docs" / "clusters.md"
+SETTINGS = str(re.findall(r"--system-config='(.+?)'", PAGE.read_text(encoding="utf-8"))[0])
+"""What makes a cluster notice in half a minute that a machine is gone, as the page on clusters says it."""
 
 
 def environment() -> dict[str, str]:
@@ -54,13 +70,12 @@ def environment() -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        **IMPATIENT,
     }
 
 
-def calibrate(*arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def jobs(*arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*within, sys.executable, "-c", CALIBRATE, *arguments],
+        [*within, sys.executable, "-c", JOBS, *arguments],
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
@@ -68,7 +83,7 @@ def calibrate(*arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate(timeout=400)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
 
 
@@ -103,32 +118,37 @@ def at_work(*above: int) -> list[int]:
     return found
 
 
-def wait_for_work(*above: int) -> int:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        if found := at_work(*above):
-            return found[0]
+def wait_for(what: Callable[[], Any], meanwhile: subprocess.Popen[str] | None = None) -> Any:
+    """Wait until something is so, and return it; a process that ends meanwhile says why it is not."""
+    until = time.monotonic() + PATIENCE_S
+    while not (found := what()):
+        assert meanwhile is None or meanwhile.poll() is None, meanwhile.communicate()
+        assert time.monotonic() < until, f"not within {PATIENCE_S:g} s"
         time.sleep(0.02)
-    raise AssertionError("no worker began")
+    return found
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return contents(folder, ".safetensors", ".json")
 
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     place = tmp_path_factory.mktemp("serial")
-    done = run_script(CALIBRATE, str(place), environment=environment())
-    assert done.returncode == 0, done.stderr
-    found = contents(place, ".safetensors")
-    assert len(found) == 5
+    finish(jobs(str(place)))
+    found = results(place)
+    # the reference's weights, sums of two data sets and models, what states of the search are worth, and the plan
+    assert len(found) == 5 + 2
     return found
 
 
 def test_a_killed_worker_changes_no_bit(serial: dict[str, bytes], tmp_path: Path) -> None:
-    process = calibrate(str(tmp_path), "auto")
-    worker = wait_for_work(process.pid)
+    process = jobs(str(tmp_path), "auto")
+    worker, *_ = wait_for(lambda: at_work(process.pid), process)
     time.sleep(0.2)
     os.kill(worker, signal.SIGKILL)
     finish(process)
-    assert contents(tmp_path, ".safetensors") == serial
+    assert results(tmp_path) == serial
 
 
 def ray(*words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
@@ -140,14 +160,6 @@ def ray(*words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def wait_for_nodes(count: int, place: Path) -> None:
-    """Until so many nodes listen: machines of a test share the folder of their sockets."""
-    until = time.monotonic() + 60
-    while len(list(place.glob("session_latest/sockets/raylet*"))) < count:
-        assert time.monotonic() < until, "a node did not begin"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -184,31 +196,62 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait(timeout=120)
 
 
-def test_a_lost_machine_changes_no_bit(
-    serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
-) -> None:
-    here, there = two_machines
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether something listens to a port in the network that a process is in."""
+    rows = [line.split() for line in Path(f"/proc/{process.pid}/net/tcp6").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
+class Nodes(NamedTuple):
+    """Two of a cluster, each in a network of its own: how to run something beside the first, and the second."""
+
+    address: str
+    here: tuple[str, ...]
+    there: tuple[str, ...]
+    other: subprocess.Popen[bytes]
+
+    def lose(self, how: str) -> None:
+        """Kill all of the second, or cut the link to it, which tells neither end."""
+        if how == "killed":
+            stop(self.other)
+        else:
+            subprocess.run([*self.there, "ip", "link", "set", "end", "down"], check=True)
+
+
+@contextmanager
+def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: tuple[int, int]) -> Iterator[Nodes]:
+    here, there = machines
     # short names: Ray's sockets lie within
     place = Path("/tmp") / f"mcp{os.getpid()}"
-    words = "--head --node-ip-address=10.77.0.1 --port=6399 --num-cpus=1 --include-dashboard=false"
-    head = ray(*words.split(), f"--temp-dir={place}", within=here)
-    nodes, process = [head], None
+    words = ["--head", "--node-ip-address=10.77.0.1", "--port=6399", f"--system-config={SETTINGS}"]
+    words += [f"--num-cpus={cores[0]}", "--include-dashboard=false", f"--temp-dir={place}"]
+    nodes = [ray(*words, within=here)]
     try:
-        wait_for_nodes(1, place)
-        nodes.append(ray("--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", "--num-cpus=1", within=there))
-        wait_for_nodes(2, place)
-        process = calibrate(str(tmp_path), "10.77.0.1:6399", within=here)
-        wait_for_work(nodes[1].pid)
-        stop(nodes[1])
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        wait_for(lambda: listens(nodes[0], 6399))
+        words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores[1]}"]
+        nodes.append(ray(*words, within=there))
+        arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399"]
+        subprocess.run(arrived, env=environment(), check=True, timeout=PATIENCE_S)
+        yield Nodes(address, here, there, nodes[1])
     finally:
-        if process is not None and process.poll() is None:
-            process.kill()
         for node in nodes:
             stop(node)
         shutil.rmtree(place, ignore_errors=True)
-    assert contents(tmp_path, ".safetensors") == serial
+
+
+@pytest.mark.parametrize("how", ["killed", "cut off"])
+def test_a_lost_machine_changes_no_bit(
+    how: str, serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    with two_nodes(two_machines, (1, 1)) as nodes:
+        process = jobs(str(tmp_path), nodes.address, within=nodes.here)
+        try:
+            wait_for(lambda: at_work(nodes.other.pid), process)
+            nodes.lose(how)
+            finish(process)
+        finally:
+            process.kill()
+    assert results(tmp_path) == serial
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +306,94 @@ def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(pair: list[str
     assert len(expected) > 10
     # whoever asks writes results alone
     assert not list((tmp_path / "ray").glob("**/recoveries/*"))
+
+
+RECOVER = (
+    "recover small.safetensors --teacher adapted.pth --data own=own --steps 8 --batch-size 4 --validate-every 2 --out"
+)
+
+
+def recover(place: Path, out: str, *more: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    return command(place, *RECOVER.split(), out, *more, within=within)
+
+
+def command(place: Path, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*within, str(BIN / "medcore-prune"), *words],
+        env=environment(),
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process comes to that accumulates two halves, beside all that a training reads."""
+    place = tmp_path_factory.mktemp("training")
+    write_training(place)
+    finish(recover(place, "one.safetensors", "--accumulate", "2"))
+    return place / "one.safetensors"
+
+
+def same(two: Path, one: Path) -> bool:
+    weights, expected = load_file(two), load_file(one)
+    assert read_header(two) == read_header(one)
+    assert two.with_suffix(".loss.csv").read_bytes() == one.with_suffix(".loss.csv").read_bytes()
+    return all(weights[name].equal(value) for name, value in expected.items())
+
+
+def test_a_model_that_was_pruned_with_a_cluster_is_the_same(one: Path) -> None:
+    words = f"prune adapted.pth --reference reference.pth --data own=own --calibration 4 --image-size {SIZE} --cache"
+    for name, more in (("here", ()), ("ray", ("--ray", "auto"))):
+        finish(command(one.parent, *words.split(), f"cache-{name}", "--out", f"{name}.safetensors", *more))
+    ours, theirs = (one.with_name(f"{name}.safetensors") for name in ("ray", "here"))
+    assert read_header(ours) == read_header(theirs)
+    weights = load_file(ours)
+    assert all(weights[name].equal(value) for name, value in load_file(theirs).items())
+    found, expected = (contents(one.parent / f"cache-{name}", ".safetensors") for name in ("ray", "here"))
+    assert found == expected
+    assert len(expected) > 1
+
+
+def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path) -> None:
+    more = ("--ray", "auto", "--processes", "2")
+    process = recover(one.parent, "two.safetensors", *more)
+    wait_for(one.with_name("two.state.pt").exists, process)
+    os.kill(at_work(process.pid)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "error: another process of this training has ended: give the same command again" in said
+    process = recover(one.parent, "two.safetensors", *more)
+    told, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    assert "recovery: going on after step " in said
+    # the first alone is heard
+    assert told.count("written: two.safetensors") == 1
+    assert same(one.with_name("two.safetensors"), one)
+
+
+def test_a_training_ends_where_a_machine_is_cut_off(
+    one: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    with two_nodes(two_machines, (0, 1)) as nodes:
+        more = ("--ray", nodes.address, "--processes", "2")
+        process = recover(one.parent, "far.safetensors", *more, within=nodes.here)
+        try:
+            wait_for(one.with_name("far.state.pt").exists, process)
+            nodes.lose("cut off")
+            _, said = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert "error: a machine of this training is gone: give the same command again" in said
+    finish(recover(one.parent, "far.safetensors", "--accumulate", "2"))
+    assert same(one.with_name("far.safetensors"), one)
+
+
+def test_more_processes_than_cores_are_refused_at_once(one: Path) -> None:
+    process = recover(one.parent, "many.safetensors", "--ray", "auto", "--processes", "1000")
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "cores for 999 processes of 1 threads beside this one: take fewer" in said

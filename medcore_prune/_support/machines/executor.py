@@ -1,6 +1,6 @@
 """Who runs independent jobs: this process, one after the other, unless a block of `machines` says otherwise."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -63,26 +63,35 @@ def here() -> Iterator[None]:
 
 
 @contextmanager
-def machines(address: str | None, plugins: Sequence[str] = ()) -> Iterator[None]:
+def machines(address: str | None, device: str = "cpu") -> Iterator[None]:
     """Run independent jobs on a Ray cluster while the block lasts; None is this process.
 
     Args:
         address: `auto` for a cluster of this machine alone, or `HOST:PORT` of one that runs already.
-        plugins: Files or modules that every worker loads before its first job.
+        device: Where the jobs compute.
 
     Raises:
-        MedcorePruneError: Ray is not installed, or there is no cluster at the address.
+        MedcorePruneError: Ray is not installed, there is no cluster at the address, or jobs for a GPU.
     """
     if address is None:
         yield
         return
-    try:
+    if device != "cpu":
+        raise MedcorePruneError(f"jobs on a Ray cluster compute on processors: leave it out, or the device {device}")
+    with ray_needed():
         from .on_ray import cluster
-    except ImportError as error:
-        raise MedcorePruneError("jobs on other machines need Ray: pip install 'medcore-prune[ray]'") from error
-    with cluster(address, plugins) as found:
+    with cluster(address) as found:
         token = _EXECUTOR.set(found)
         try:
             yield
         finally:
             _EXECUTOR.reset(token)
+
+
+@contextmanager
+def ray_needed() -> Iterator[None]:
+    """Say how to install Ray where an import within the block finds none."""
+    try:
+        yield
+    except ImportError as error:
+        raise MedcorePruneError("work on other machines needs Ray: pip install 'medcore-prune[ray]'") from error

@@ -4,7 +4,7 @@ import hashlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
 from ..errors import MedcorePruneError
-from ..registry import load_plugin
+from ..registry import load_plugin, loaded_plugins
 from .versions import versions
 
 Context = TypeVar("Context")
@@ -37,8 +37,18 @@ _CONTEXT: dict[str, Any] = {}
 """In a worker, the last context by the digest of its bytes."""
 
 
-def _work(head: Mapping[str, Any], context: bytes, job: bytes) -> list[Any]:
-    """Run one job in a worker."""
+def what_workers_share() -> dict[str, Any]:
+    """What is the same in all workers as in the command, for `settle`."""
+    return {
+        "versions": versions(),
+        "folder": os.getcwd(),
+        "threads": torch.get_num_threads(),
+        "plugins": loaded_plugins(),
+    }
+
+
+def settle(head: Mapping[str, Any]) -> None:
+    """Make this worker's process like that of the command, which said in `what_workers_share` what that is."""
     here = socket.gethostname()
     for what, expected in head["versions"].items():
         if (found := versions()[what]) != expected:
@@ -61,6 +71,11 @@ def _work(head: Mapping[str, Any], context: bytes, job: bytes) -> list[Any]:
 
     for plugin in head["plugins"]:
         load_plugin(plugin)
+
+
+def _work(head: Mapping[str, Any], context: bytes, job: bytes) -> list[Any]:
+    """Run one job in a worker."""
+    settle(head)
     if head["context"] not in _CONTEXT:
         _CONTEXT.clear()
         _CONTEXT[head["context"]] = cloudpickle.loads(context)
@@ -73,14 +88,6 @@ class OnRay:
 
     apart = True
 
-    def __init__(self, plugins: Sequence[str]) -> None:
-        self._head = {
-            "versions": versions(),
-            "folder": os.getcwd(),
-            "threads": torch.get_num_threads(),
-            "plugins": list(plugins),
-        }
-
     def map(
         self, function: Callable[[Context, Job], Iterable[Result]], context: Context, jobs: Mapping[str, Job]
     ) -> Iterator[Result]:
@@ -88,7 +95,7 @@ class OnRay:
         if not jobs:
             return
         packed = cloudpickle.dumps(context)
-        head = {**self._head, "context": hashlib.sha256(packed).hexdigest()}
+        head = {**what_workers_share(), "context": hashlib.sha256(packed).hexdigest()}
         shared, waiting, todo = ray.put(packed), deque[tuple[str, Any]](), iter(jobs.items())
         cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         # a job that asked for more than the largest machine has would wait for ever
@@ -118,22 +125,26 @@ def _result(name: str, reference: Any) -> list[Any]:
 
 
 @contextmanager
-def cluster(address: str, plugins: Sequence[str]) -> Iterator[OnRay]:
+def cluster(address: str) -> Iterator[OnRay]:
     """Join a cluster, or start one of this machine alone; it is left, or shut down, when the block ends."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    # by Ray's own choice, workers get next to nothing of cores that others want too, and what finds no memory is
+    # started again for ever
+    own["_system_config"] = {"worker_niceness": 0, "task_oom_retries": RETRIES}
     try:
         if address == AUTO:
             ray.init("local", _node_ip_address="127.0.0.1", **own, **quiet)
         else:
             ray.init(address, **quiet)
-    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Ray has no kind of its own for this: a start that takes longer than half a minute is a bare Exception
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MedcorePruneError(
             f"{address}: no Ray cluster there ({first:.120}): expected {AUTO}, or HOST:PORT of a machine on which "
             "Ray was started as head"
         ) from error
     try:
-        yield OnRay(plugins)
+        yield OnRay()
     finally:
         ray.shutdown()

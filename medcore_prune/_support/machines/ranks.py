@@ -23,8 +23,14 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(hours=6)
 """How long one that lives is waited for: the first looks at the validation images by itself."""
+GO_ON = "give the same command again, which goes on from the last state"
+"""What to do where a process is lost."""
 _GONE = ("gloo", "NCCL", "Connection reset by peer", "Connection closed by peer", "Broken pipe")
 """What torch's errors say when another process ended in the middle of a talk; gloo has no kind of its own for it."""
+
+
+class ProcessLostError(MedcorePruneError):
+    """Another process of a training ended while this one waited for it."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +181,7 @@ def _naming_the_lost() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not any(word in str(error) for word in _GONE):
             raise
-        raise MedcorePruneError(
-            "another process of this training has ended: give the same command again, which goes on from the last state"
-        ) from error
+        raise ProcessLostError(f"another process of this training has ended: {GO_ON}") from error
 
 
 def speaks() -> bool:

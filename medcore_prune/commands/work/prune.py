@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
+from ..._support.machines.executor import machines
 from ..._support.registry import load_plugin
 from ...checkpoints.pruned import save
 from ...correction.search.settings import GENERATIONS
@@ -128,6 +129,7 @@ def run(
     overwrite: bool,
     plan_out: Path | None,
     out: Path,
+    ray: str | None = None,
     **given: Any,
 ) -> None:
     """Check everything, prune, and write the model with its report and split together."""
@@ -157,7 +159,8 @@ def run(
         told["settings"] = asdict(settings) | {"cache": None}
         if results.done(command="prune", read=read, images=data_record(roles), **told):
             return
-        done = run_pruning(whole, base, roles, settings)
+        with machines(ray, device):
+            done = run_pruning(whole, base, roles, settings)
         files = {"adapted": Path(model).name, "reference": reference and Path(reference).name}
         models = {_BEFORE: whole, _AFTER: done.model}
         judged = judge(models, roles.validation, images_at_a_time(whole, _MOST_IMAGES), _JUDGED)

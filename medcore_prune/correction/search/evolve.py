@@ -1,7 +1,7 @@
 """An elitist search over states of one cost: mutate the best one, look at the children, keep the best of all."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..._support.progress import track
@@ -29,31 +29,34 @@ class Found:
 def evolve(
     ladders: Ladders,
     start: State,
-    fitness: Callable[[State], float],
+    fitness: Callable[[Sequence[State]], Iterable[float]],
     *,
     generations: int,
     candidates: int,
     seed: int,
     progress: bool = True,
 ) -> Found:
-    """Minimise a fitness from `start`; each distinct state is asked for once.
+    """Minimise a fitness from `start`; it is asked for all states of a generation at once, for each distinct one once.
 
     What is drawn depends on the seed, the generation and the fitness of states alone, so that a search that finds its
     earlier answers stored goes the same way.
     """
-    known = {start: fitness(start)}
+    known = dict(zip([start], fitness([start]), strict=True))
     best, history = start, [known[start]]
-    children: list[State] = []
-    steps = [(generation, child) for generation in range(generations) for child in range(candidates)]
-    for generation, child in track(steps, "searching the budget", total=len(steps), show=progress):
-        if not child:
+
+    def looks() -> Iterator[None]:
+        nonlocal best
+        for generation in range(generations):
             children = _children(ladders, best, set(known), candidates, random.Random(f"{seed}/{generation}"))
-        if child < len(children):
-            known[children[child]] = fitness(children[child])
-        if child == candidates - 1:
+            for child, worth in zip(children, fitness(children), strict=True):
+                known[child] = worth
+                yield
             # of equal ones the parent stays, then the first
             best = min((best, *children), key=known.__getitem__)
             history.append(known[best])
+
+    for _ in track(looks(), "searching the budget", total=generations * candidates, show=progress):
+        pass
     return Found(best, tuple(history), len(known))
 
 

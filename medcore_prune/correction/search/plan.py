@@ -1,7 +1,7 @@
 """`searched_plan`: how much each block keeps, found by running the refitted network (METHOD section 15)."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..._support.devices import refuse_half, require_default_dtype
 from ..._support.files import user_cache
+from ..._support.machines.executor import executor
 from ..._support.memo import Ledger
 from ..._support.records import content_hash
 from ..._support.version import __version__
@@ -19,7 +20,7 @@ from ...calibration.statistics import Statistics
 from ...data.samples import SampleSet, Subset, subset_hash
 from ...data.splits.split import Data, training_samples
 from ...models.calls.altered import refuse_hooked
-from ...models.calls.call import on_models
+from ...models.calls.call import on_models, undisturbed, working_on
 from ...models.families import geometry_of
 from ...models.fingerprint import model_hash
 from ...models.groups import groups_of
@@ -42,7 +43,7 @@ from ..streams import room_for
 from .divergence import Divergence
 from .evolve import evolve
 from .goal import Goal
-from .refits import DenseSums, Refits, shapes_of
+from .refits import DenseSums, Refits, Refitted, shapes_of
 from .settings import CANDIDATES, GENERATIONS, IMAGES, SearchSettings
 from .states import Ladders, State
 
@@ -136,12 +137,15 @@ def searched_plan(
         kept_stems(),
         _refitted(model, scores, ladders, drawn, batch_size, memory_limit_gb * _GIGABYTE, progress) as refits,
     ):
-        divergence = Divergence(model, judged, batch_size)
+        read = model, Divergence(model, judged, batch_size)
 
-        def fitness(state: State) -> float:
-            kept = ladders.kept(state)
-            key = " ".join(map(str, kept.values()))
-            return float(ledger.get_or_make(key, lambda: divergence.of(refits.build(plan(kept)))))
+        def fitness(states: Sequence[State]) -> Iterator[float]:
+            kept = {" ".join(map(str, each.values())): each for each in map(ladders.kept, states)}
+            unknown = [refits.of(plan(kept[key])) for key in kept if key not in ledger]
+            named = {f"state {number} of a searched budget": state for number, state in enumerate(unknown, 1)}
+            found = executor().map(_worth, read, named)
+            for key in kept:
+                yield float(ledger.get_or_make(key, lambda: next(found)))
 
         start = ladders.start(wanted.shares(), random.Random(f"{seed}/start"))
         found = evolve(
@@ -160,6 +164,14 @@ def searched_plan(
 
 
 _CORRECTION = CorrectionSettings()
+
+
+def _worth(read: tuple[nn.Module, Divergence], state: Refitted) -> Iterator[float]:
+    """What a state is worth; read are the dense model, and what tells how far from it one is that was cut."""
+    model, divergence = read
+    with working_on(model, refuse=None), undisturbed(), torch.no_grad():
+        worth = divergence.of(state.build(model))
+    yield worth
 
 
 def _ledger(

@@ -10,6 +10,7 @@ over the kept inputs K, which is what `correct` solves for a layer whose inputs 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,25 @@ def _parts(groups: Sequence[StructuredGroup], limit_bytes: float) -> list[list[S
     return parts
 
 
+@dataclass(frozen=True)
+class Refitted:
+    """A plan and the weights of the layers that it cuts, (out, inputs kept) by name: little, beside the whole model."""
+
+    plan: Plan
+    weights: Mapping[str, Tensor]
+
+    def build(self, model: nn.Module) -> nn.Module:
+        """Cut a model by the plan, and put the refits in."""
+        small = prune(model, self.plan)
+        for name, weight in self.weights.items():
+            small.get_submodule(name).weight.copy_(weight)  # type: ignore[operator]
+        return small
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a part of a tensor is pickled with all that it is a part of
+        return Refitted, (self.plan, {name: weight.clone() for name, weight in self.weights.items()})
+
+
 class Refits:
     """Weights of every group's layer at every count, in the room that `room_for` made for `shapes_of`.
 
@@ -136,7 +156,7 @@ class Refits:
         counts: Mapping[Key, Sequence[int]],
         room: Mapping[str, Tensor],
     ) -> None:
-        self._model, self._order, self._counts, self._room = model, order, counts, room
+        self._order, self._counts, self._room = order, counts, room
         self.groups = [group for group in groups_of(model) if _cut_counts(group, counts)]
 
     def fit(self, sums: DenseSums, settings: CorrectionSettings, progress: bool) -> None:
@@ -152,14 +172,11 @@ class Refits:
         """Weight of a group's layer that keeps so many units, (out, inputs kept)."""
         return self._room[group.name_out][self._places(group)[count]].view(group.layer_out.out_features, -1)
 
-    def build(self, plan: Plan) -> nn.Module:
-        """Cut the model by a plan of these orders and counts, and put the refits in; whole groups stay as they are."""
-        small = prune(self._model, plan)
-        for group in self.groups:
-            count = len(plan.blocks[group.block].keep(group.family))
-            if count < group.n_units:
-                small.get_submodule(group.name_out).weight.copy_(self.weight(group, count))  # type: ignore[operator]
-        return small
+    def of(self, plan: Plan) -> "Refitted":
+        """Say what becomes of the model by a plan of these orders and counts; whole groups stay as they are."""
+        kept = [(group, len(plan.blocks[group.block].keep(group.family))) for group in self.groups]
+        cut = [(group, count) for group, count in kept if count < group.n_units]
+        return Refitted(plan, {group.name_out: self.weight(group, count) for group, count in cut})
 
     def _inputs(self, group: StructuredGroup, count: int) -> Tensor:
         kept = self._order[group.block, group.family][group.n_units - count :]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medcore_prune._support.errors import CriterionError, DataError, RegistryError
-from medcore_prune._support.registry import failures_named, load_plugin
+from medcore_prune._support.registry import failures_named, load_plugin, loaded_plugins
 from medcore_prune.scoring.recipes import available_baselines, baselines
 from medcore_prune.scoring.registry import available_criteria, criteria, criterion_info
 
@@ -37,6 +37,15 @@ def test_a_file_registers_a_criterion(tmp_path: Path) -> None:
     assert load_plugin(path) == ["weight"]
     assert criterion_info("weight").origin == f"plug-in {path}"
     assert "weight" in available_baselines()
+
+
+def test_what_is_loaded_is_known_as_long_as_it_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path, WEIGHT.format(name="weight"))
+    monkeypatch.chdir(tmp_path)
+    load_plugin(path.name)
+    assert loaded_plugins()[-1] == str(path)
+    criteria.unregister("weight")
+    assert str(path) not in loaded_plugins()
 
 
 def test_the_same_file_twice_is_the_same(tmp_path: Path) -> None:

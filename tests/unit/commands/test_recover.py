@@ -195,3 +195,30 @@ def test_a_recovery_that_nothing_judged_does_not_say_that_it_gained(here: Path) 
     result = run("--steps", "1", "--validate-every", "0", "--out", "out.safetensors")
     assert "gained" not in result.output
     assert "not judged: no validation images chose, so out.safetensors holds the last weights" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--ray", "auto"), "--ray says where other processes train, --processes how many: give both"),
+        (("--processes", "2"), "give both"),
+        (("--ray", "auto", "--processes", "1"), "1 is not in the range x>=2"),
+        (("--ray", "auto", "--processes", "2", "--device", "cuda"), "--ray computes on processors"),
+    ],
+)
+def test_processes_on_a_cluster_that_cannot_be_are_wrong_usage(
+    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["recover", "small.safetensors", *words])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+def test_torchrun_and_a_cluster_do_not_both_start_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(cli, ["recover", "small.safetensors", "--ray", "auto", "--processes", "2"])
+    assert result.exit_code == 2
+    assert "--ray starts processes, and so does torchrun" in result.output

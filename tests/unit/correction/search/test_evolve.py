@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 from medcore_prune.correction.search.evolve import Found, evolve
@@ -17,11 +18,15 @@ def distance(state: State) -> float:
     return float(sum((a - b) ** 2 for a, b in zip(state, WANTED, strict=True)))
 
 
+def first_places(states: Sequence[State]) -> list[float]:
+    return [float(state[0]) for state in states]
+
+
 def search(seed: int = 0, asked: list[State] | None = None, generations: int = 20) -> Found:
-    def fitness(state: State) -> float:
+    def fitness(states: Sequence[State]) -> list[float]:
         if asked is not None:
-            asked.append(state)
-        return distance(state)
+            asked.extend(states)
+        return [distance(state) for state in states]
 
     return evolve(LADDERS, START, fitness, generations=generations, candidates=16, seed=seed, progress=False)
 
@@ -31,6 +36,17 @@ def test_fitness_never_rises_and_comes_down() -> None:
     assert len(found.history) == 21
     assert all(later <= earlier for earlier, later in pairwise(found.history))
     assert found.history[-1] == distance(found.state) < 0.2 * found.history[0]
+
+
+def test_a_generation_is_asked_for_at_once() -> None:
+    asked: list[int] = []
+
+    def fitness(states: Sequence[State]) -> list[float]:
+        asked.append(len(states))
+        return [distance(state) for state in states]
+
+    evolve(LADDERS, START, fitness, generations=3, candidates=16, seed=0, progress=False)
+    assert asked == [1, 16, 16, 16]
 
 
 def test_each_distinct_state_is_asked_for_once() -> None:
@@ -49,11 +65,11 @@ def test_the_same_seed_goes_the_same_way_and_another_one_another() -> None:
 
 def test_where_hardly_anything_is_left_to_try_it_ends() -> None:
     two = Ladders(((0, "heads"), (1, "heads")), ((1, 2), (1, 2)), ((1, 2), (1, 2)), 3)
-    found = evolve(two, (1, 0), lambda state: float(state[0]), generations=5, candidates=4, seed=0, progress=False)
+    found = evolve(two, (1, 0), first_places, generations=5, candidates=4, seed=0, progress=False)
     assert (found.state, found.seen) == ((0, 1), 2)
 
 
 def test_where_nothing_may_move_the_start_stays() -> None:
     one = Ladders(((0, "heads"),), ((4,),), ((4,),), 4)
-    found = evolve(one, (0,), lambda _: 1.0, generations=2, candidates=3, seed=0, progress=False)
+    found = evolve(one, (0,), lambda states: [1.0] * len(states), generations=2, candidates=3, seed=0, progress=False)
     assert found == Found((0,), (1.0, 1.0, 1.0), 1)

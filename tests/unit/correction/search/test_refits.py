@@ -1,6 +1,7 @@
 """Refits are what the correction solves for; a state's model is its plan with them put in."""
 
 import math
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,7 +74,7 @@ def test_a_refit_is_what_the_correction_solves(asked: dict[str, int]) -> None:
     corrected = mp.prune(model, plan(model, **asked))
     mp.correct(corrected, model, DATA, batch_size=2, values=False, progress=False)
     with refitted(model) as refits:
-        built = refits.build(plan(model, **asked))
+        built = refits.of(plan(model, **asked)).build(model)
     expected, got = (each.get_submodule(group.name_out).weight for each in (corrected, built))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(
@@ -86,7 +87,7 @@ def test_a_state_is_its_plan_with_refits_and_nothing_else_changes() -> None:
     cut = plan(model, heads0=2, neurons1=34, heads3=1, neurons3=5)
     small = mp.prune(model, cut)
     with refitted(model) as refits:
-        built = refits.build(cut)
+        built = refits.of(cut).build(model)
         changed = {g.name_out for g in groups_of(model) if len(cut.blocks[g.block].keep(g.family)) < g.n_units}
         for name, value in built.state_dict().items():
             layer = name.removesuffix(".weight")
@@ -94,12 +95,23 @@ def test_a_state_is_its_plan_with_refits_and_nothing_else_changes() -> None:
     assert len(changed) == 4
 
 
+def test_a_state_travels_with_its_own_weights_alone() -> None:
+    model = tiny_sam()
+    with refitted(model) as refits:
+        state = refits.of(plan(model, heads0=1))
+        packed = pickle.dumps(state)
+        weight = state.weights[groups_of(model)[0].name_out]
+        assert len(packed) < len(pickle.dumps(state.plan)) + weight.numel() * weight.element_size() + 2000
+        built, expected = (each.build(model).state_dict() for each in (pickle.loads(packed), state))
+        assert all(torch.equal(value, expected[name]) for name, value in built.items())
+
+
 def test_little_memory_gives_the_same_refits() -> None:
     model = tiny_sam()
     cut = plan(model, heads0=2, neurons1=34)
     with refitted(model) as one, refitted(model, limit=1.0) as other:
-        for name, value in one.build(cut).state_dict().items():
-            assert torch.equal(value, other.build(cut).state_dict()[name])
+        for name, value in one.of(cut).build(model).state_dict().items():
+            assert torch.equal(value, other.of(cut).build(model).state_dict()[name])
 
 
 def test_the_dense_state_is_worth_nothing_less_and_refits_help(family: None) -> None:
@@ -109,8 +121,8 @@ def test_the_dense_state_is_worth_nothing_less_and_refits_help(family: None) -> 
             divergence = Divergence(model, DATA, 2)
         cut = plan(model, heads0=1, neurons1=ladder(groups_of(model)[3])[6])
         with refitted(model) as refits:
-            assert divergence.of(refits.build(plan(model))) == 0.0
-            assert 0 < divergence.of(refits.build(cut)) < divergence.of(mp.prune(model, cut))
+            assert divergence.of(refits.of(plan(model)).build(model)) == 0.0
+            assert 0 < divergence.of(refits.of(cut).build(model)) < divergence.of(mp.prune(model, cut))
 
 
 def test_divergence_is_that_of_a_loop_over_pixels() -> None:

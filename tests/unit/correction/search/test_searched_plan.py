@@ -1,6 +1,8 @@
 """`searched_plan`: the same again, after a stop too, an ordinary plan, and what is refused."""
 
 import json
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from tiny_samples import TinySamples
 
 import medcore_prune as mp
 from medcore_prune._support.errors import BudgetError, DataError, MedcorePruneError, StatisticsError
+from medcore_prune._support.machines.executor import _EXECUTOR
 from medcore_prune.correction.search.divergence import Divergence
 from medcore_prune.pruning.cost import count
 from medcore_prune.pruning.planning import make_plan
@@ -83,6 +86,30 @@ def test_a_stopped_search_goes_on_to_the_same_plan(tmp_path: Path, monkeypatch: 
     assert len(asked) == 4 + 7 - 3 + 7
     (one, two) = sorted((tmp_path / "stopped" / "searches").glob("*.json"))
     assert json.loads(one.read_text())["inputs"] != json.loads(two.read_text())["inputs"]
+
+
+class Elsewhere:
+    """An executor of another process, as far as what travels goes."""
+
+    apart = True
+
+    def map(
+        self, function: Callable[[Any, Any], Iterable[Any]], context: Any, jobs: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        packed = pickle.dumps(context)
+        for job in jobs.values():
+            yield from list(function(pickle.loads(packed), pickle.loads(pickle.dumps(job))))
+
+
+def test_states_that_are_looked_at_elsewhere_give_the_same_plan(tmp_path: Path) -> None:
+    token = _EXECUTOR.set(Elsewhere())
+    try:
+        found = search(tmp_path / "elsewhere")
+    finally:
+        _EXECUTOR.reset(token)
+    assert found == search(tmp_path / "here")
+    (one,), (two,) = ((tmp_path / place / "searches").glob("*.json") for place in ("elsewhere", "here"))
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_what_a_state_is_worth_does_not_depend_on_the_way_to_it(tmp_path: Path) -> None:
