@@ -145,9 +145,15 @@ class RecoveryHistory:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values from which `from_dict` makes the history again, to the last digit."""
-        tables = _StoredTable.of_frame(self.frame), _StoredTable.of_frame(self.validations)
-        ends = self.best_step, self.stopped_early, self.seconds, self.outcome, self.averages
-        return _StoredHistory(*tables, *ends).values()
+        return _StoredHistory(
+            frame=_StoredTable.of_frame(self.frame),
+            validations=_StoredTable.of_frame(self.validations),
+            best_step=self.best_step,
+            stopped_early=self.stopped_early,
+            seconds=self.seconds,
+            outcome=self.outcome,
+            averages=self.averages,
+        ).values()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RecoveryHistory":
