@@ -7,7 +7,7 @@ others at the size that is asked for.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +21,7 @@ from ...evaluation.memory import measured
 from ...models.families import encoder_of, geometry_of
 from ...models.segment_anything import build_sam
 from ...models.switches import set_attention
-from .timed import REPEATS, SHAPE, Run, median_ms, ratios, recorded, rounds_of, seconds
+from .timed import REPEATS, SHAPE, Round, Run, median_ms, ratios, recorded, rounds_of, seconds
 
 KINDS = ("segment-anything", "sdpa")
 TRANSFORMERS = "transformers"
@@ -59,7 +59,7 @@ def measure(model: nn.Module, repeats: int = 7) -> dict[str, Any]:
         result["left_out"] = {TRANSFORMERS: "not installed"}
     for name, way in WAYS.items():
         runs = {kind: partial(_run, way, encoder, images, kind) for kind, encoder in encoders.items()}
-        rounds = rounds_of(lambda runs=runs: {kind: seconds(run, images) for kind, run in runs.items()}, repeats)
+        rounds = rounds_of(partial(_round, runs, images), repeats)
         peaks = {kind: _peak(run) for kind, run in runs.items()}
         for kind in encoders:
             result[f"{name}_{kind}_ms"] = median_ms(rounds, kind)
@@ -112,6 +112,10 @@ def _run(way: Way, encoder: nn.Module, images: torch.Tensor, kind: str) -> None:
     if kind in KINDS:
         set_attention(encoder, kind)
     way(encoder, images)
+
+
+def _round(runs: Mapping[str, Callable[[], object]], images: torch.Tensor) -> Round:
+    return {kind: seconds(run, images) for kind, run in runs.items()}
 
 
 def _peak(run: Callable[[], object]) -> int:

@@ -8,6 +8,7 @@ asks for. No time is taken: counts are the same on every machine.
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,8 +59,8 @@ def operations(model: nn.Module, images: int = 4) -> dict[str, Any]:
     few, many = (_of_steps(model, count) for count in (images, 2 * images))
     unit = few[TRAINING] / images
     steps = {name: _told(few[name], many[name], images, unit) for name in few}
-    together = [_together(model, count) / TOGETHER for count in (images, 2 * images)]
-    return {"steps": steps, "correction_together": _told(*together, images, unit), "together": TOGETHER}
+    one, two = (_together(model, count) / TOGETHER for count in (images, 2 * images))
+    return {"steps": steps, "correction_together": _told(one, two, images, unit), "together": TOGETHER}
 
 
 def _told(few: float, many: float, images: int, unit: float) -> dict[str, float]:
@@ -78,7 +79,7 @@ def _of_steps(model: nn.Module, images: int) -> dict[str, int]:
         for number, (name, step) in enumerate(steps.items()):
             if name not in _NO_FLOPS:
                 place = Path(folder) / str(number)
-                counted[name] = _flops(lambda step=step, place=place: step.run(place)) * images // step.count
+                counted[name] = _flops(partial(step.run, place)) * images // step.count
         model.zero_grad(set_to_none=True)
     return counted
 
