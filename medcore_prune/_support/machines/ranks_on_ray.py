@@ -159,10 +159,13 @@ def _end_without(others: Sequence[Any], over: threading.Event) -> None:
 
 @contextmanager
 def _environment(known: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in known}
     os.environ.update(known)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
