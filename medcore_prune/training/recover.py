@@ -145,7 +145,7 @@ class RecoveryHistory:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values from which `from_dict` makes the history again, to the last digit."""
-        return _StoredHistory(
+        stored = _StoredHistory(
             frame=_StoredTable.of_frame(self.frame),
             validations=_StoredTable.of_frame(self.validations),
             best_step=self.best_step,
@@ -154,6 +154,9 @@ class RecoveryHistory:
             outcome=self.outcome,
             averages=self.averages,
         ).values()
+        if not self.averages:
+            del stored["averages"]
+        return stored
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RecoveryHistory":
