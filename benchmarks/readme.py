@@ -108,22 +108,25 @@ def _measured_on(of: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _second_pair(results: Path) -> str:
-    """What the hardest corrected cut cost the pair that was fine-tuned with more care, and what training gave back."""
+    """What each corrected cut cost the pair that was fine-tuned with more care, and what training gave back."""
     place = results / "lite_medsam" / "main"
     models, minus = (pd.read_csv(place / f"{name}.csv") for name in ("comparison", "against_unpruned"))
-    cut = models[models["mode"] == "corrected"].sort_values("params_removed").iloc[-1]
-    lost = minus[(minus["minus"] == UNPRUNED) & (minus["level"] == cut["level"])].set_index("mode")
+    cuts = models[models["mode"] == "corrected"].sort_values("params_removed")
+    lost = minus[minus["minus"] == UNPRUNED].set_index(["mode", "level"])
     whole = models[models["method"] == UNPRUNED].iloc[0]
 
-    def change(mode: str) -> str:
-        found = lost.loc[mode]
+    def change(mode: str, level: str) -> str:
+        found = lost.loc[mode, level]
         return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
 
+    told = []
+    for _, cut in cuts.iterrows():
+        trained = ("corrected_recovered", str(cut["level"]))
+        after = f", {change(*trained)} after training besides" if trained in lost.index else ""
+        told.append(f"{change('corrected', trained[1])} with {cut['params_removed']:.0%} of it gone{after}")
     return (
         "Not every model loses so little: a second one, fine-tuned with more care and better (Boundary F1 "
-        f"{whole['bf1']:.3f} on other test images), changes by {change('corrected')} when {cut['params_removed']:.0%} "
-        f"of it goes and the rest is corrected, and by {change('corrected_recovered')} after training besides"
-        f"{', which gained nothing' if change('corrected_recovered') == change('corrected') else ''} "
+        f"{whole['bf1']:.3f} on other test images), changes, corrected, by {'; '.join(told)} "
         "([report](docs/results/lite_medsam/main/report.md))."
     )
 
