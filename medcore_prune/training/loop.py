@@ -73,7 +73,7 @@ class TrainState:
             # a state that was written before there were terms has losses alone
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
             self.best_images = dict(stored.get("best_images", {}))
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
             raise MedcorePruneError(
                 f"{path} is no training state ({type(error).__name__}): remove it to start over"
             ) from error

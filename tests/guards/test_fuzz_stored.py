@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fuzzing import Edits, edited, edits, json_values, quick, replaced_somewhere, tolerant
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -81,6 +81,7 @@ def test_an_edited_training_state(place: Path, tmp_path: Path, changes: Edits) -
     entry=st.sampled_from(["belongs_to", "model", "optimizer", "step", "losses", "record", "best_score"]),
     value=json_values,
 )
+@example(entry="step", value=float("inf"))
 def test_a_training_state_with_another_entry(place: Path, tmp_path: Path, entry: str, value: Any) -> None:
     stored = torch.load(place / "state.pt", weights_only=True)
     torch.save({**stored, entry: value}, path := tmp_path / "state.pt")
