@@ -153,6 +153,7 @@ def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
     return Grid("Recoveries", columns, rows, left=2)
 
 
+HOLLOW = "hollow: the weights that were kept, or averaged with those of the start."
 FIRST = Level.parse("h70_m95")
 """The one-time level that the sequential second pass starts from, recovered."""
 MODES = {
@@ -281,12 +282,11 @@ class Main(Experiment):
         }
         curves = {
             "steps": Picture(
-                "BF1 on validation images against the steps of each recovery; hollow: the weights that were kept.",
+                f"BF1 on validation images against the steps of each recovery; {HOLLOW}",
                 lambda theme: validation_curves(made, theme),
             ),
             "losses": Picture(
-                "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights that "
-                "were kept.",
+                f"Loss of each recovery (running mean) and, as dots, BF1 on validation images; {HOLLOW}",
                 lambda theme: loss_curves(made, theme),
             ),
         }

@@ -21,7 +21,7 @@ from ..report.tables import BELOW_FLOOR, Grid, estimate, in_blocks, label, metri
 from ..runner.experiment import Experiment, register_experiment
 from ..runner.recover import Item, corrector, records, recovery_settings, unpruned
 from ..runner.store import NO_LEVEL, UNPRUNED, ResultStore
-from .main import UNPRUNED_RECOVERED, recoveries
+from .main import HOLLOW, UNPRUNED_RECOVERED, recoveries
 
 MODES = {
     "joint": "one plan for all modalities, recovered on each",
@@ -192,8 +192,7 @@ class Transfer(Experiment):
         }
         curves = {
             "losses": Picture(
-                "Loss of each recovery (running mean) and, as dots, BF1 on validation images; hollow: the weights "
-                "kept.",
+                f"Loss of each recovery (running mean) and, as dots, BF1 on validation images; {HOLLOW}",
                 lambda theme: loss_curves(made, theme),
             )
         }
