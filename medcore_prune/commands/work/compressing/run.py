@@ -195,7 +195,7 @@ class Steps:
         if steps and not place.is_file():
             rate = AdaptSettings().learning_rate
             trained = {"steps": steps, "learning_rate": rate, "average": None, **self._trained}
-            adaptation.run(model, out=place, image_size=None, fractions=FRACTIONS, **trained)
+            adaptation.run(model=model, out=place, image_size=None, fractions=FRACTIONS, **trained)
         return str(place) if steps else model
 
     def small(self, whole: nn.Module, roles: Split, goal: Level | Target | None, loss: float) -> Path:
@@ -223,8 +223,8 @@ class Steps:
             return small
         if not place.is_file():
             recovery.run(
-                str(small),
-                whole,
+                model=str(small),
+                teacher=whole,
                 out=place,
                 steps=steps,
                 learning_rate=RecoverySettings().learning_rate,
