@@ -29,7 +29,7 @@ from medcore_prune.benchmarks.speed.latency import (
     tabulate,
     with_levels,
 )
-from medcore_prune.checkpoints import onnx as onnx_export
+from medcore_prune.checkpoints.onnx import extra
 from medcore_prune.models.families import encoder_of
 from medcore_prune.models.protocol import embed
 from medcore_prune.pruning.level import Level
@@ -186,7 +186,7 @@ def test_results_that_are_there_are_kept(done: Any) -> None:
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
     result = CliRunner().invoke(cli, ["latency"])
     assert 'pip install "medcore-prune[onnx]"' in str(result.exception)
     assert not list(tmp_path.iterdir())

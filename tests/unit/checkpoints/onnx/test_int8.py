@@ -14,7 +14,8 @@ from torch import nn
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError, MedcorePruneError
 from medcore_prune.checkpoints import int8
-from medcore_prune.checkpoints import onnx as onnx_export
+from medcore_prune.checkpoints.onnx import extra
+from medcore_prune.checkpoints.onnx.parts import EXPORTERS
 from medcore_prune.checkpoints.onnx.facts import read_facts
 from medcore_prune.checkpoints.onnx.int8 import METRICS, saturates
 from medcore_prune.data import phantoms
@@ -65,7 +66,7 @@ def test_the_pocket_encoder_is_a_third_as_large_and_near_to_float(tmp_path: Path
         assert 1e-3 < report.relative_rms < 0.08
 
 
-@pytest.mark.parametrize("exporter", list(onnx_export.EXPORTERS))
+@pytest.mark.parametrize("exporter", list(EXPORTERS))
 @pytest.mark.parametrize("convolutions", ["float", "int8"])
 def test_linear_layers_alone_are_quantised_unless_convolutions_are_asked_for(
     tiny: nn.Module, exporter: str, convolutions: Any, tmp_path: Path
@@ -218,6 +219,6 @@ def test_what_cannot_be_quantised_is_said_before_work(
     mp.quantise_onnx(tiny, encoder, place)
     with pytest.raises(MedcorePruneError, match="int8 already"):
         mp.quantise_onnx(tiny, place, tmp_path / "again.onnx")
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
     with pytest.raises(MedcorePruneError, match=r'pip install "medcore-prune\[onnx\]"'):
         mp.quantise_onnx(tiny, encoder, place)

@@ -14,7 +14,7 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import MedcorePruneError
-from medcore_prune.checkpoints import onnx as onnx_export
+from medcore_prune.checkpoints.onnx import extra
 from medcore_prune.models.protocol import embed, low_res_logits
 
 pytest.importorskip("onnxruntime")
@@ -113,6 +113,6 @@ def test_what_cuts_or_calibrates_refuses_it(small: nn.Module, encoder: Path) -> 
 def test_the_extra_is_named_where_it_is_missing(
     small: nn.Module, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
     with pytest.raises(MedcorePruneError, match=r'pip install "medcore-prune\[onnx\]"'):
         mp.OnnxModel(small, encoder)
