@@ -13,11 +13,10 @@ from torch import nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError, MedcorePruneError
-from medcore_prune.checkpoints import int8
-from medcore_prune.checkpoints.onnx import extra
-from medcore_prune.checkpoints.onnx.parts import EXPORTERS
+from medcore_prune.checkpoints.onnx import extra, int8
 from medcore_prune.checkpoints.onnx.facts import read_facts
 from medcore_prune.checkpoints.onnx.int8 import METRICS, saturates
+from medcore_prune.checkpoints.onnx.parts import EXPORTERS
 from medcore_prune.data import phantoms
 from medcore_prune.data.frame import Frame
 from medcore_prune.evaluation.intervals import paired_difference
