@@ -116,7 +116,7 @@ def _second_pair(results: Path) -> str:
     whole = models[models["method"] == UNPRUNED].iloc[0]
 
     def change(mode: str, level: str) -> str:
-        found = lost.loc[mode, level]
+        found: Any = lost.loc[(mode, level)]
         return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
 
     told = []
