@@ -113,8 +113,12 @@ class Transfer(Experiment):
         return recovery_settings(self.settings, self.steps)
 
     def identity(self) -> dict[str, Any]:
-        protect = {} if self.protect is None else {"protect": self.protect}
-        return {"recovery": deciding(asdict(self.recovery())), "starts": self.starts, **protect}
+        return {"recovery": deciding(asdict(self.recovery())), "starts": self.starts, **self._spared}
+
+    @property
+    def _spared(self) -> dict[str, int]:
+        """Where it is asked for, how many of the deepest blocks are left whole."""
+        return {} if self.protect is None else {"protect": self.protect}
 
     def items(self) -> list[Item]:
         names = list(self.inputs.sets)
@@ -145,10 +149,9 @@ class Transfer(Experiment):
         return Item("any", UNPRUNED_RECOVERED, NO_LEVEL, make, recipe, recovery.steps, 1, (name,))
 
     def _cut(self, level: Level, data: Split, corrected: bool) -> Cascaded:
-        protect = {} if self.protect is None else {"protect": self.protect}
-        correct = {"correct": corrector(self.settings)} if corrected else {}
-        options = {**self.maker.options, "data": data, "schedule": "one-shot", "recovery": None, **protect, **correct}
-        return cascade(self.inputs.adapted, level, self.method, **options)
+        correct = corrector(self.settings) if corrected else None
+        options = {**self.maker.options, "data": data, "schedule": "one-shot", "recovery": None, **self._spared}
+        return cascade(self.inputs.adapted, level, self.method, correct=correct, **options)
 
     def _of_level(self, level: Level, names: Sequence[str]) -> Iterator[Item]:
         steps, corrected = self.recovery().steps, self.starts == "corrected"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import psutil  # which comes with Ray
+import psutil
 import ray
 import torch
 import torch.distributed as dist

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from torch import nn
 
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.machines.executor import machines
@@ -173,15 +174,19 @@ def run(
                 roles.save(split_file(out))
             _write(done, record, judged, out)
     say(done)
-    # not kept: what a machine takes at one time is no property of the file
+    _say_time(done, models)
+    _say_judged(judged, model, out, images)
+    say_notice(images)
+    click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
+
+
+def _say_time(done: Pruned, models: Mapping[str, nn.Module]) -> None:
+    """Say what an image takes before and after; not kept, for what a machine takes is no property of the file."""
     if timed := done.record["latency"]:
         click.echo(target_text(timed))
     else:
         times = milliseconds(models)
-        click.echo(time_text(times[_BEFORE], times[_AFTER], machine(whole)))
-    _say_judged(judged, model, out, images)
-    say_notice(images)
-    click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
+        click.echo(time_text(times[_BEFORE], times[_AFTER], machine(models[_BEFORE])))
 
 
 def _reports(out: Path) -> tuple[Path, Path]:
