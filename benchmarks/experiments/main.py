@@ -1,9 +1,9 @@
 """`medcore-bench main`: the paper's Table 1, one-time and sequential compression with recovery."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from ..._support.errors import BudgetError
 from ...evaluation.metrics import HIGHER_IS_BETTER, TITLES
 from ...pruning.level import Level
-from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, Stage, cascade, second_pass
+from ...training.cascade import HEAD_RECOVERY_FRACTION, Cascaded, cascade, second_pass
 from ...training.record import outcome
 from ...training.settings import RecoverySettings, deciding
 from ..report.answer import answer, answer_grid
@@ -153,7 +153,7 @@ def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
     return Grid("Recoveries", columns, rows, left=2)
 
 
-HOLLOW = "hollow: the weights that were kept, or averaged with those of the start."
+HOLLOW = "hollow: what was kept, an average over the steps at the last of them."
 FIRST = Level.parse("h70_m95")
 """The one-time level that the sequential second pass starts from, recovered."""
 MODES = {
@@ -203,14 +203,10 @@ class Main(Experiment):
         return [*self._one_time(), self._unpruned(), *self._sequential()]
 
     def _unpruned(self) -> Item:
-        inputs, recovery = self.inputs, self.recovery()
+        recovery = self.recovery()
 
         def make() -> Cascaded:
-            model, history = self.maker.recoveries.recover(
-                copy.deepcopy(inputs.adapted), inputs.adapted, inputs.roles, recovery
-            )
-            plain = unpruned(model)
-            return replace(plain, stages=(Stage("recovery", plain.plan, history, history.seconds),))
+            return self.maker.recovered(unpruned(copy.deepcopy(self.inputs.adapted)), self.inputs.roles)
 
         return Item(
             "any", UNPRUNED_RECOVERED, NO_LEVEL, make, {"recovery": deciding(asdict(recovery))}, recovery.steps, 1
@@ -228,16 +224,28 @@ class Main(Experiment):
             ),
         }
         for level in self.one_time:
+
+            @cache
+            def corrected(level: Level = level) -> Cascaded:
+                return self._cascade(level, {**ways["corrected"][0], **self._unlike_the_paper})
+
             for mode, (options, steps, count) in ways.items():
                 if mode == "one_time" and self.starts == "corrected":
                     continue
-                yield self._item(mode, level, {**options, **self._unlike_the_paper}, steps, count)
+                asked = {**options, **self._unlike_the_paper}
+                make = partial(self._cascade, level, asked)
+                if mode == "corrected":
+                    make = corrected
+                elif mode == "corrected_recovered" and self.schedule == "one-shot":
+                    # as the cascade would, but for the correction, which is not made twice
+                    make = partial(self._recovered, corrected)
+                yield Item(mode, self.method, str(level), make, self._recipe(asked), steps, count)
 
-    def _item(self, mode: str, level: Level, options: dict[str, Any], steps: int, count: int) -> Item:
-        def make() -> Cascaded:
-            return cascade(self.inputs.adapted, level, self.method, **self.maker.options, **options)
+    def _cascade(self, level: Level, options: Mapping[str, Any]) -> Cascaded:
+        return cascade(self.inputs.adapted, level, self.method, **self.maker.options, **options)
 
-        return Item(mode, self.method, str(level), make, self._recipe(options), steps, count)
+    def _recovered(self, start: Callable[[], Cascaded]) -> Cascaded:
+        return self.maker.recovered(start(), self.inputs.roles)
 
     def _recipe(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What of the options tells one model from another; the correction by what it reads."""

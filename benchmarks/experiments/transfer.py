@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...data.splits.split import Split
 from ...pruning.level import Level
-from ...training.cascade import Cascaded, Stage, cascade
+from ...training.cascade import Cascaded, cascade
 from ...training.settings import RecoverySettings, deciding
 from ..report.page import Page, Picture, Section
 from ..report.paper import paper_grid
@@ -135,10 +135,7 @@ class Transfer(Experiment):
 
     def _recovered(self, start: Cascaded, name: str) -> Cascaded:
         """Fine-tune what was cut on one modality alone."""
-        adapted = self.inputs.adapted
-        model, history = self.maker.recoveries.recover(start.model, adapted, self._split(name), self.recovery())
-        stage = Stage("recovery", start.plan, history, history.seconds)
-        return replace(start, model=model, stages=(*start.stages, stage))
+        return self.maker.recovered(start, self._split(name))
 
     def _unpruned(self, name: str) -> Item:
         def make() -> Cascaded:

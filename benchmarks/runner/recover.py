@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,12 @@ class Maker:
     def recoveries(self) -> RecoveryStore:
         """Recovered models by content, shared with the experiments beside this one."""
         return RecoveryStore(self.settings.recoveries_folder)
+
+    def recovered(self, start: Cascaded, data: Split) -> Cascaded:
+        """Fine-tune what was cut before towards the unpruned model, with the images of `data`."""
+        model, history = self.recoveries.recover(start.model, self.inputs.adapted, data, self.recovery)
+        stage = Stage("recovery", start.plan, history, history.seconds)
+        return replace(start, model=model, stages=(*start.stages, stage))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -180,6 +186,8 @@ def _stage(stage: Stage) -> dict[str, Any]:
             "best_step": history.best_step,
             "stopped_early": history.stopped_early,
             "share": history.share,
+            # of an average no look tells it
+            "kept": history.best.get("bf1"),
         }
     return record
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -71,6 +70,7 @@ def adapt_pool(
         validate_every=settings.validate_every if validation is not None else 0,
         precision=settings.precision,
         accumulate=settings.accumulate,
+        average=settings.average,
     )
 
     def validate(trained: nn.Module) -> Scores:
@@ -78,9 +78,7 @@ def adapt_pool(
         loss = validation_loss(trained, validation, at_a_time)
         return Scores({"score": -loss, "loss": loss})
 
-    # averaging comes after the steps, which are the same without
-    steps = replace(settings, average=False)
-    parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(steps))
+    parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return train(
         model,

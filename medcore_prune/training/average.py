@@ -1,7 +1,9 @@
 """Averages of a model's weights before and after a fine-tuning, chosen on validation images.
 
 Fine-tuning on few images gains on them and forgets some of what the start knew. Weights between the two often have
-most of both (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903).
+most of both (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903). The trained ones
+are themselves the mean over the steps, which small batches make rough (Izmailov et al., Averaging weights leads to
+wider optima and better generalization, UAI 2018, arXiv 1803.05407).
 """
 
 import math

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from .._support.devices import require_default_dtype
 from .._support.errors import MedcorePruneError, UnreadableError
@@ -35,7 +36,8 @@ class TrainState:
     """Everything that a killed training needs to go on as if nothing had happened.
 
     Model and optimiser take over what is stored at `path`; None keeps it in memory alone. Settings, JSON values by
-    name, and identity (images, objective and start) tell this training from another one.
+    name, and identity (images, objective and start) tell this training from another one. `mean` is a model of the mean
+    weights over the steps that were taken in, where the settings ask to average.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class TrainState:
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
         self.best_images: Mapping[str, Tensor] = {}
+        self.mean = AveragedModel(model) if self.settings.get("average") else None
         self._saved_at = time.monotonic()
         if path is not None and path.exists():
             self._load(path)
@@ -70,6 +73,8 @@ class TrainState:
             self.model.load_state_dict(stored["model"])
             self.optimiser.load_state_dict(stored["optimizer"])
             self.step, self.best, self.best_score = int(stored["step"]), stored["best"], float(stored["best_score"])
+            if self.mean is not None:
+                self.mean.load_state_dict(stored["mean"])
             # a state that was written before there were terms has losses alone
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
             self.best_images = dict(stored.get("best_images", {}))
@@ -111,11 +116,13 @@ class TrainState:
             "best_score": self.best_score,
             "best_images": dict(self.best_images),
         }
+        if self.mean is not None:
+            state["mean"] = self.mean.state_dict()
         with atomic_write(self.path) as temporary:
             torch.save(state, temporary)
 
     def judge(self, validate: Validate) -> None:
-        """Look at the validation images and keep the weights if they are the best so far."""
+        """Look at the validation images and keep the weights if they are the best so far and no mean is kept."""
         self.model.eval()
         scores = validate(self.model)
         set_training(self.model)
@@ -123,8 +130,17 @@ class TrainState:
         self.record.validations.append({"step": self.step, **scores.means, **noise})
         score = next(iter(scores.means.values()))
         if score > self.best_score:
-            self.best_score, self.record.best_step, self.best_images = score, self.step, scores.of_images
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best_score, self.best_images = score, scores.of_images
+            if self.mean is None:
+                self.record.best_step = self.step
+                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def end(self) -> None:
+        """Give the model the weights that are kept: the mean's, the best of all looks, or the last as they are."""
+        if self.mean is not None and self.mean.n_averaged:
+            self.model.load_state_dict(self.mean.module.state_dict())
+        elif self.best is not None:
+            self.model.load_state_dict(self.best)
 
     @torch.no_grad()
     def sums(self) -> tuple[int, float, float]:
@@ -256,7 +272,8 @@ def train(
     that share the slices of each step and come to the bits of one; the first alone writes, validates, shows progress
     and tells `on_step`.
 
-    The model ends in evaluation mode with the best validated weights, or the last ones. A loss or gradient that is not
+    The model ends in evaluation mode with the best validated weights, or the last ones; where the settings average,
+    with the mean of those after each step beyond the warm-up. A loss or gradient that is not
     finite ends the training with an error in all processes; the last saved state stays.
     """
     require_default_dtype()
@@ -293,6 +310,8 @@ def train(
             start = time.perf_counter()
             numbers = range(step * settings.accumulate, (step + 1) * settings.accumulate)[ranks.rank :: ranks.count]
             _take_step(state, objective, map(batches, numbers), settings, at_a_time, ranks)
+            if state.mean is not None and state.step > settings.warmup:
+                state.mean.update_parameters(model)
             state.record.seconds += time.perf_counter() - start
             last = state.step == settings.steps
             judged = bool(every) and (state.step % every == 0 or last)
@@ -305,8 +324,7 @@ def train(
                 state.save()
             if on_step:
                 on_step(state.step, told(state.record, state.step, learning_rate_at(step, settings)))
-    if state.best is not None:
-        model.load_state_dict(state.best)
+    state.end()
     ranks.share(model)
     return state.record
 

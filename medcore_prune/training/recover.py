@@ -77,7 +77,8 @@ class RecoveryHistory:
         validations: A row a look at the validation images: `step`, the steps done before it, 0 being the start; `bf1`
             and `dice`, macro averages over data sets, and `noise`, the standard error of the paired difference of `bf1`
             from the best look before.
-        best_step: Steps behind the weights that were kept; None where no validation images chose and the last were.
+        best_step: Steps behind the weights that were kept; None where no validation images chose and the last were, or
+            the mean over the steps was averaged with the start.
         stopped_early: Whether a decline on the validation images ended it.
         seconds: Time of the steps, without validations.
         averages: Where the trained weights were averaged with the start's, for each `share` of them that was tried
@@ -170,7 +171,7 @@ class RecoveryHistory:
         return cls(*tables, stored.best_step, stored.stopped_early, stored.seconds, stored.averages)
 
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised whenever the same inputs would give another result, so that stored recoveries are made anew."""
 _FROZEN = "prompt_encoder."
 
@@ -191,7 +192,8 @@ def recover(
 
     Image encoder and mask decoder are trained; the prompt encoder is frozen, and so is whatever was frozen before. The
     weights kept are those with the best Boundary F1 on the validation images (macro average, 256 grid), the start
-    among them; without validation images, the last. An `autocast` block around the call has no part in it.
+    among them; without validation images, the last; with `settings.average`, an average. An `autocast` block around
+    the call has no part in it.
 
     Memory: training images as bytes at 4/3 of the input size (7.5 MB an image at 1024 px, up to 4 GB; what is beyond is
     read again when it is drawn), the teacher's weights, AdamW's two moments, the best weights so far, and the

@@ -25,7 +25,10 @@ def _check_slices(what: str, accumulate: int, batch_size: int) -> None:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What determines a training besides its data; fields as of `RecoverySettings`, and how often to save."""
+    """What determines a training besides its data; fields as of `RecoverySettings`, and how often to save.
+
+    `average` is whether the weights are averaged over the steps; averaging with those of the start comes after it.
+    """
 
     steps: int
     learning_rate: float
@@ -36,6 +39,7 @@ class TrainSettings:
     validate_every: int = 0
     precision: str | None = None
     accumulate: int = 1
+    average: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -60,8 +64,8 @@ class AdaptSettings:
         precision: As of `RecoverySettings`.
         accumulate: As of `RecoverySettings`.
         augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in both.
-        average: Whether the weights kept are averaged with those of the start, in the share that has the best Boundary
-            F1 on the validation images (`training.average`).
+        average: Whether the weights are averaged, over the steps beyond the warm-up and then with those of the start,
+            in the share that has the best Boundary F1 on the validation images (`training.average`).
 
     Raises:
         MedcorePruneError: Another augmentation, or a number of slices that does not divide the batch.
@@ -154,8 +158,7 @@ class RecoverySettings:
             and weights are float32 in any. None is `bf16` where the hardware has it, else what torch is set to.
         accumulate: Equal slices of a batch that are made and computed one after the other, for less memory, their
             gradients summed in order; processes of `torchrun` share them. A divisor of `batch_size`.
-        average: Whether the trained weights are averaged with those of the start, as of `AdaptSettings`. The trained
-            ones are the best of all looks at the validation images but that before the first step, or the last.
+        average: As of `AdaptSettings`; looks at the validation images then choose nothing but that share.
 
     Raises:
         MedcorePruneError: A value out of range.
@@ -206,6 +209,7 @@ class RecoverySettings:
             validate_every=self.validate_every,
             precision=self.precision,
             accumulate=self.accumulate,
+            average=self.average,
         )
 
 

@@ -46,7 +46,7 @@ def validation_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Fi
     A colour is a level, a line a way to it; dotted: the unpruned model before any step.
     """
     found = {
-        tuple(record["place"]): stage["validations"]
+        tuple(record["place"]): stage
         for record in made.values()
         for stage in record["stages"][-1:]
         if len(stage.get("validations", ())) > 1
@@ -57,15 +57,15 @@ def validation_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Fi
     colours = {level: look.colour for level, look in looks(levels, "").items()}
     lines = dict(zip(dict.fromkeys(place[0] for place in found), _LINES * len(found), strict=False))
     figure, ((axis,),) = panels((8.6, 4.6))
-    for place, rows in found.items():
+    for place, stage in found.items():
         mode, _method, level = place[:3]
+        rows = stage["validations"]
         name = "unpruned" if level == NO_LEVEL else f"{level}, {mode.replace('_', ' ')}"
         colour = colours.get(level, theme.text)
         steps, scores = [row[0] for row in rows], [row[1] for row in rows]
         label = " ".join([name, *place[3:]])
         axis.plot(steps, scores, color=colour, linestyle=lines[mode], marker=".", linewidth=1.4, label=label)
-        best = int(np.argmax(scores))
-        axis.plot(steps[best], scores[best], "o", markersize=9, markerfacecolor="none", color=colour)
+        axis.plot(*_kept(stage), "o", markersize=9, markerfacecolor="none", color=colour)
         if level == NO_LEVEL:
             axis.axhline(scores[0], color=theme.faint, linestyle=":", linewidth=1.1)
     axis.set_xlabel("optimiser step")
@@ -100,14 +100,20 @@ def loss_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Figure |
             steps, scores = [row[0] for row in stage["validations"]], [row[1] for row in stage["validations"]]
             right = axis.twinx()
             right.plot(steps, scores, "o-", color=SUBJECT_COLOUR, markersize=3, linewidth=0.8)
-            best = int(np.argmax(scores))
-            right.plot(steps[best], scores[best], "o", markersize=7, markerfacecolor="none", color=SUBJECT_COLOUR)
+            right.plot(*_kept(stage), "o", markersize=7, markerfacecolor="none", color=SUBJECT_COLOUR)
             right.tick_params(labelsize=7, colors=SUBJECT_COLOUR)
             right.grid(visible=False)
         axis.tick_params(labelsize=7)
     figure.supxlabel("optimiser step", fontsize=9)
     figure.tight_layout()
     return figure
+
+
+def _kept(stage: Mapping[str, Any]) -> tuple[float, float]:
+    """Step and BF1 of what came back: of a look, or, of an average over the steps, behind the last of them."""
+    looks = {row[0]: row[1] for row in stage["validations"]}
+    step = stage["best_step"]
+    return (max(looks), stage["kept"]) if step is None else (step, looks[step])
 
 
 def running_mean(values: Sequence[float], window: int = _WINDOW) -> npt.NDArray[np.float64]:

@@ -111,6 +111,8 @@ def _say_training(record: TrainRecord) -> None:
     """Say which weights are kept, and losses where details are asked for."""
     last = record.losses[-100:]
     detail(f"mean loss of the last {len(last)} steps: {sum(last) / len(last):.4f}")
+    if record.averages:
+        return
     if record.best_step is None:
         click.echo("there are no validation images, so the last weights are kept, whether or not earlier were better")
         return
@@ -140,8 +142,8 @@ def _say_average(record: TrainRecord) -> None:
     kept, *others = record.averages
     trained = next(look for look in record.averages if look["share"] == 1)
     click.echo(
-        f"average of the start and the trained weights: {kept['share']:.0%} trained is the best of {len(others) + 1} "
-        f"shares, validation Boundary F1 {kept['bf1']:.4f} (trained alone {trained['bf1']:.4f})"
+        f"average of the start and the mean weights of the steps: {kept['share']:.0%} trained is the best of "
+        f"{len(others) + 1} shares, validation Boundary F1 {kept['bf1']:.4f} (trained alone {trained['bf1']:.4f})"
     )
 
 

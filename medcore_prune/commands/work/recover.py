@@ -244,10 +244,9 @@ def write_history(history: RecoveryHistory, out: Path) -> None:
         other = axis.twinx()
         other.plot(history.validations["step"], history.validations["bf1"], color="#3b7dd8", marker="o", markersize=4)
         other.set_ylabel("validation Boundary F1", color="#3b7dd8")
-        if history.best:
+        if history.best_step is not None:
             kept = history.validations[history.validations["step"] == history.best_step]
             other.plot(kept["step"], kept["bf1"], color="#3b7dd8", marker="o", markersize=11, fillstyle="none")
-            what = "the step that was kept" if history.share is None else "the step that was averaged with the start"
-            axis.set_title(f"Recovery (ringed: {what})", loc="left", fontsize=11)
+            axis.set_title("Recovery (ringed: the step that was kept)", loc="left", fontsize=11)
     with atomic_write(picture) as temporary:
         figure.savefig(temporary, dpi=150)
