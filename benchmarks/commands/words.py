@@ -22,7 +22,7 @@ from ...commands.options import (
 from ...commands.options import set_option as rarely
 from ...commands.values import Finite, GridSize, KeyValue, Whole
 from ...pruning.level import Level
-from ...training.settings import RecoverySettings
+from ...training.settings import TOWARDS, RecoverySettings
 from ..runner.settings import COUNTS, Counts, Settings
 from .options import levels_option, pair_options
 
@@ -60,7 +60,10 @@ RECOVERY: Mapping[str, Setting] = {
     "recovery_batch": Setting(Whole(1), f"images a step of a recovery ({RecoverySettings.batch_size})"),
     "recovery_rate": Setting(Finite(0, min_open=True), f"its peak learning rate ({RecoverySettings.learning_rate})"),
     "recovery_average": Setting(
-        click.BOOL, "what it trained averaged with its start, as validation images choose (false)"
+        click.BOOL, "its weights averaged over the steps and with its start, as validation images choose (false)"
+    ),
+    "recovery_towards": Setting(
+        click.Choice(list(TOWARDS)), "the true masks and the unpruned model (all), or the latter alone (teacher)"
     ),
 }
 """What an experiment that recovers models may `--set` besides."""

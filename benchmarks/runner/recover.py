@@ -22,7 +22,7 @@ from ...pruning.plan import Plan
 from ...pruning.planning import make_plan
 from ...training.cascade import Cascaded, Correct, Stage
 from ...training.recover import seconds_per_step
-from ...training.settings import RecoverySettings
+from ...training.settings import TOWARDS, RecoverySettings
 from ...training.store import RecoveryStore
 from .apart import Made, Order, make
 from .evaluate import Evaluator, duration
@@ -31,7 +31,7 @@ from .jobs import Job, Treatment, keep_plan
 from .settings import Settings
 from .store import UNPRUNED, Cell, ResultStore
 
-_VALIDATIONS = 12
+_VALIDATIONS, _LOOKS_ON = 12, 4
 _AXES = ("step", "learning_rate")
 
 
@@ -203,12 +203,13 @@ def corrector(settings: Settings) -> Correct:
 
 
 def recovery_settings(settings: Settings, steps: int | None = None) -> RecoverySettings:
-    """The recovery of a run, validated a dozen times."""
+    """The recovery of a run, validated a dozen times, or fewer where no look chooses anything."""
     steps = steps or settings.counts.recovery_steps
     given = {"batch_size": settings.recovery_batch, "learning_rate": settings.recovery_rate}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    changed["average"] = settings.recovery_average
-    return RecoverySettings(steps=steps, validate_every=max(1, steps // _VALIDATIONS), **changed)
+    changed |= {"average": settings.recovery_average, "weights": TOWARDS[settings.recovery_towards]}
+    looks = _LOOKS_ON if settings.recovery_average else _VALIDATIONS
+    return RecoverySettings(steps=steps, validate_every=max(1, steps // looks), **changed)
 
 
 def records(store: ResultStore) -> dict[str, dict[str, Any]]:

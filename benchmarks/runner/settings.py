@@ -99,7 +99,8 @@ class Settings:
             many drawn ones as `counts` says.
         recovery_batch: Images a step of a recovery; None for the default of `RecoverySettings`.
         recovery_rate: Its learning rate; None for the default.
-        recovery_average: Whether what it trained is averaged with what it started from.
+        recovery_average: Whether its weights are averaged over the steps and with those that it started from.
+        recovery_towards: What it trains towards, of `training.settings.TOWARDS`.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
         search: Whether budgets are searched too, for every method and level.
@@ -132,6 +133,7 @@ class Settings:
     recovery_batch: int | None = None
     recovery_rate: float | None = None
     recovery_average: bool = False
+    recovery_towards: str = "all"
     gallery: bool = True
     correct: bool = True
     search: bool = False

@@ -25,7 +25,7 @@ from ...pruning.surgery import lineage_of
 from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
 from ...training.recover import RecoveryHistory, recover
-from ...training.settings import RecoverySettings, deciding
+from ...training.settings import TOWARDS, RecoverySettings, deciding
 from .inputs import (
     PHANTOM_COUNTS,
     POCKET,
@@ -61,11 +61,14 @@ def run(
     out: Path,
     tensorboard: Path | None = None,
     accumulate: int | None = None,
+    towards: str = "all",
     **given: Any,
 ) -> None:
     """Check everything, fine-tune, and write the model with its curves and its history."""
     me = ranks()
     given |= {"precision": precision, "accumulate": accumulate or me.count}
+    # as before there was a choice, so that a run that is done is known again
+    given |= {"weights": TOWARDS[towards]} if towards != "all" else {}
     require_writable(tensorboard)
     on_step = TensorBoardLog(tensorboard) if tensorboard else None
     require_suffix(out, ".safetensors")
