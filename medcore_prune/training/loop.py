@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import click
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from .._support.devices import require_default_dtype
 from .._support.errors import MedcorePruneError, UnreadableError
@@ -36,8 +35,8 @@ class TrainState:
     """Everything that a killed training needs to go on as if nothing had happened.
 
     Model and optimiser take over what is stored at `path`; None keeps it in memory alone. Settings, JSON values by
-    name, and identity (images, objective and start) tell this training from another one. `mean` is a model of the mean
-    weights over the steps that were taken in, where the settings ask to average.
+    name, and identity (images, objective and start) tell this training from another one. `mean` are the mean
+    weights over the `averaged` steps that were taken in, where the settings ask to average.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class TrainState:
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
         self.best_images: Mapping[str, Tensor] = {}
-        self.mean = AveragedModel(model) if self.settings.get("average") else None
+        self.averaged, self.mean = 0, self._weights() if self.settings.get("average") else None
         self._saved_at = time.monotonic()
         if path is not None and path.exists():
             self._load(path)
@@ -74,7 +73,10 @@ class TrainState:
             self.optimiser.load_state_dict(stored["optimizer"])
             self.step, self.best, self.best_score = int(stored["step"]), stored["best"], float(stored["best_score"])
             if self.mean is not None:
-                self.mean.load_state_dict(stored["mean"])
+                self.averaged = int(stored["averaged"])
+                # on the model's device
+                for name, value in self.mean.items():
+                    value.copy_(stored["mean"][name])
             # a state that was written before there were terms has losses alone
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
             self.best_images = dict(stored.get("best_images", {}))
@@ -117,7 +119,7 @@ class TrainState:
             "best_images": dict(self.best_images),
         }
         if self.mean is not None:
-            state["mean"] = self.mean.state_dict()
+            state |= {"mean": self.mean, "averaged": self.averaged}
         with atomic_write(self.path) as temporary:
             torch.save(state, temporary)
 
@@ -133,12 +135,25 @@ class TrainState:
             self.best_score, self.best_images = score, scores.of_images
             if self.mean is None:
                 self.record.best_step = self.step
-                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self.best = self._weights()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def take_in(self) -> None:
+        """Take the weights as they are into their mean."""
+        assert self.mean is not None
+        self.averaged += 1
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                # by a weight of 1 the first is taken to the last bit
+                self.mean[name].lerp_(value, 1 / self.averaged)
 
     def end(self) -> None:
-        """Give the model the weights that are kept: the mean's, the best of all looks, or the last as they are."""
-        if self.mean is not None and self.mean.n_averaged:
-            self.model.load_state_dict(self.mean.module.state_dict())
+        """Give the model the weights that are kept: their mean, the best of all looks, or the last as they are."""
+        if self.mean is not None and self.averaged:
+            self.model.load_state_dict(self.mean)
         elif self.best is not None:
             self.model.load_state_dict(self.best)
 
@@ -311,7 +326,7 @@ def train(
             numbers = range(step * settings.accumulate, (step + 1) * settings.accumulate)[ranks.rank :: ranks.count]
             _take_step(state, objective, map(batches, numbers), settings, at_a_time, ranks)
             if state.mean is not None and state.step > settings.warmup:
-                state.mean.update_parameters(model)
+                state.take_in()
             state.record.seconds += time.perf_counter() - start
             last = state.step == settings.steps
             judged = bool(every) and (state.step % every == 0 or last)

@@ -67,8 +67,6 @@ def run(
     """Check everything, fine-tune, and write the model with its curves and its history."""
     me = ranks()
     given |= {"precision": precision, "accumulate": accumulate or me.count}
-    # as before there was a choice, so that a run that is done is known again
-    given |= {"weights": TOWARDS[towards]} if towards != "all" else {}
     require_writable(tensorboard)
     on_step = TensorBoardLog(tensorboard) if tensorboard else None
     require_suffix(out, ".safetensors")
@@ -76,7 +74,9 @@ def run(
     images = ImageOptions(data, split_seed, reading)
     read = (model, teacher, *images.files())
     results = check_outputs(read, overwrite, out, *_curves(out), state=state, resume=resume)
-    settings = RecoverySettings(**given)
+    settings = RecoverySettings(weights=TOWARDS[towards], **given)
+    # as before there was a choice, so that what is done is known again
+    asked = given | ({"towards": towards} if towards != "all" else {})
     small = read_model(model, device=device)
     teacher = teacher or _default_teacher(small, Path(model).name, images)
     whole = read_model(teacher, device=device, image_size=geometry_of(small).image_size)
@@ -97,7 +97,7 @@ def run(
     )
     with exclusive(out) if me.first else nullcontext():
         done = me.first and results.done(
-            command="recover", read=read, images=data_record(roles), settings=deciding(given), device=device
+            command="recover", read=read, images=data_record(roles), settings=deciding(asked), device=device
         )
         if me.first and (done or not resume):
             state.unlink(missing_ok=True)
