@@ -58,7 +58,9 @@ RECOVERY: Mapping[str, Setting] = {
         f"(all of --data; {_by_amount('validation')} of drawn ones)",
     ),
     "recovery_batch": Setting(Whole(1), f"images a step of a recovery ({RecoverySettings.batch_size})"),
-    "recovery_rate": Setting(Finite(0, min_open=True), f"its peak learning rate ({RecoverySettings.learning_rate})"),
+    "recovery_rate": Setting(
+        Finite(0, min_open=True), "its peak learning rate (0.001 for the pocket pair, 0.0001 for others)"
+    ),
     "recovery_average": Setting(
         click.BOOL, "its weights averaged over the steps and with its start, as validation images choose (false)"
     ),

@@ -233,7 +233,7 @@ class Main(Experiment):
                 if mode == "one_time" and self.starts == "corrected":
                     continue
                 asked = {**options, **self._unlike_the_paper}
-                make = partial(self._cascade, level, asked)
+                make: Callable[[], Cascaded] = partial(self._cascade, level, asked)
                 if mode == "corrected":
                     make = corrected
                 elif mode == "corrected_recovered" and self.schedule == "one-shot":

@@ -135,7 +135,9 @@ def page(outcomes: Sequence[Outcome], inputs: Inputs, calibration: int) -> str:
     notice = [NOTICE] if inputs.is_phantom else []
     grids = [_level_grid(outcomes[1:], level, unpruned, notice).markdown() for level in levels]
     images = ", ".join(f"{name} ({len(samples)})" for name, samples in inputs.sets.items())
-    return _PREAMBLE.format(images=images, calibration=calibration) + "\n".join(grids)
+    shown = {outcome.variant for outcome in outcomes}
+    says = " ".join(words for variant, words in _SAYS.items() if variant in shown)
+    return _PREAMBLE.format(images=images, calibration=calibration, says=says) + "\n".join(grids)
 
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -146,12 +148,18 @@ Written by `medcore-bench correction-study`; not edited by hand.
 
 Boundary F1 (2 px on the 256 grid), averaged over sets, of *validation* images: {images}. Test images were not looked
 at. After the cut what is left of every block was fitted to the unpruned network by least squares, on {calibration}
-training images a set, without labels and without fine-tuning. "corrected" has the defaults of
-`medcore_prune.correct`; the other rows change the one thing that they name. "neither" has no weighting and keeps the
-values; "layer by layer" besides asks each layer for its own output in the unpruned network, and lets earlier errors
-stand; "blocks fitted" goes on with all weights of one block after another.
+training images a set, without labels and without fine-tuning.
+{says}
 
 """
+_SAYS = {
+    "corrected": '"corrected" has the defaults of `medcore_prune.correct`; other rows change the one thing that they '
+    "name.",
+    "neither": '"neither" has no weighting and keeps the values.',
+    "layer by layer": '"layer by layer" asks each layer for its own output in the unpruned network, and lets earlier '
+    "errors stand; it has no weighting and keeps the values.",
+    "blocks fitted": '"blocks fitted" goes on with all weights of one block after another.',
+}
 
 
 def _variants(named: str | None) -> tuple[str, ...]:

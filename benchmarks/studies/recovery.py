@@ -183,7 +183,7 @@ def stops(outcomes: Sequence[Outcome], patience: int) -> Stops:
     saved = total = 0.0
     for outcome in outcomes:
         looks = [(int(step), bf1, noise) for step, bf1, noise in outcome.validations]
-        warmup, steps = outcome.settings.training().warmup, outcome.settings.steps
+        warmup, steps = outcome.settings.warmup, outcome.settings.steps
         total += steps
         for count in range(1, len(looks)):
             if declined(looks[:count], patience, warmup):

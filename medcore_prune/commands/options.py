@@ -185,14 +185,14 @@ average_option = click.option(
 )
 
 
-def learning_rate_option(default: float) -> Callable[[F], F]:
-    """Return a decorator that adds `--learning-rate` with this default."""
+def learning_rate_option(default: float | None, says: str = "") -> Callable[[F], F]:
+    """Return a decorator that adds `--learning-rate` with this default, which `says` tells where it depends."""
     return more(
         "--learning-rate",
         type=Finite(0, min_open=True),
         default=default,
         metavar="RATE",
-        help="Highest learning rate of the run.",
+        help=f"Highest learning rate of the run.{says}",
     )
 
 

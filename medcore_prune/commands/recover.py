@@ -48,7 +48,7 @@ from .options import (
 @click.option("--out", type=FILE, default=Path("recovered.safetensors"), help="The recovered model, .safetensors.")
 @batch_size_option(RecoverySettings.batch_size)
 @accumulate_option
-@learning_rate_option(RecoverySettings.learning_rate)
+@learning_rate_option(None, "  [default: 0.001 for the built-in model, 0.0001 for others]")
 @more(
     "--validate-every",
     type=Whole(),

@@ -25,6 +25,7 @@ from .adapt import pool_size
 from .loop import Loss, train
 from .objective import RecoveryLoss
 from .pool import POOL_BYTES, Batch
+from .rate import rated
 from .record import Scores
 from .settings import DEFAULT_RECOVERY, RecoverySettings
 
@@ -104,6 +105,7 @@ def recovery_estimate(
     Returns:
         The estimate.
     """
+    settings = rated(settings, model)
     recomputes = is_checkpointing(model) if checkpointing is None else checkpointing
     validates = bool(settings.validate_every and validation_images)
     looks = 1 + settings.steps // settings.validate_every if validates else 0
@@ -111,8 +113,8 @@ def recovery_estimate(
     trained = sum(
         p.numel() * p.element_size() for name, p in model.named_parameters() if not name.startswith("prompt_encoder.")
     )
-    # AdamW's two moments, the gradients, and the best weights so far
-    optimiser = (4 if validates else 3) * trained
+    # AdamW's two moments, the gradients, and the best weights so far or the mean
+    optimiser = (4 if validates or settings.average else 3) * trained
     sliced = settings.batch_size // settings.accumulate
     together = min(sliced, at_a_time or sliced)
     look = PredictionStep(min(BATCH_SIZE, at_a_time or BATCH_SIZE, validation_images)) if validates else None
@@ -130,7 +132,8 @@ def recovery_estimate(
         passes=steps + checks,
         batch_size=together,
         fixed={
-            "optimiser": optimiser,
+            # an average keeps the start too
+            "optimiser": optimiser + (trained if settings.average else 0),
             "images": _images(model, images, validation_images if validates else 0, sliced),
             "masks": held_masks(model, validation_images if validates else 0),
             "validation": whole - work,
@@ -138,7 +141,7 @@ def recovery_estimate(
             **({"processes": trained} if ranks().count > 1 else {}),
         },
         per_image={"work": shared(work, together)},
-        # a state holds weights, moments and best weights
+        # a state holds weights, moments, and the best weights or the mean
         disk_bytes=4 * trained,
         seconds=seconds,
         device=str(next(model.parameters()).device),

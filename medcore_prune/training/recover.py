@@ -38,6 +38,7 @@ from .loop import learning_rate_at, train
 from .lost import warn_of_lost
 from .objective import RecoveryLoss
 from .pool import AUGMENTATIONS, Batch, Pool
+from .rate import rated
 from .record import TrainRecord, outcome
 from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings, deciding
 
@@ -224,6 +225,7 @@ def recover(
             torch's default dtype is not float32.
     """
     _check_models(model, teacher)
+    settings = rated(settings, model)
     parts = training_split(data, "recovery")
     check_roles(parts.roles())
     pool = _pool(model, parts.train)
@@ -265,7 +267,7 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
     Both models with their sizes, which parameters are frozen, the training and validation images with their sets in
     order, the settings, the precision that they come to here, and the version of the method.
     """
-    device = next(model.parameters()).device
+    device, settings = next(model.parameters()).device, rated(settings, model)
     trained = [name for name, value in model.named_parameters() if value.requires_grad and not _is_prompt(name)]
     roles = training_split(data, "recovery")
     parts = {
@@ -294,6 +296,7 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
         As for `recover`.
     """
     _check_models(model, teacher)
+    settings = rated(settings, model)
     train_sets = training_split(data, "recovery").train
     few = {name: Subset(each, tuple(range(min(4, len(each)))), name) for name, each in train_sets.items() if len(each)}
     trial = copy.deepcopy(model)

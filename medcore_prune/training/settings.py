@@ -151,7 +151,8 @@ class RecoverySettings:
         steps: Optimiser steps.
         batch_size: Images a step, drawn with replacement from all training images together and augmented.
         augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in both.
-        learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up.
+        learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up. None is 1e-3 for models of
+            the pocket's shape, and 1e-4 for others (`training.rate`).
         warmup_fraction: Share of the steps in which the rate rises from 0, in [0, 1].
         weight_decay: Of AdamW, on matrices alone.
         clip_norm: Gradients are scaled down to this norm.
@@ -174,7 +175,7 @@ class RecoverySettings:
     steps: int = 300
     batch_size: int = 16
     augmentation: str = "flips"
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -195,21 +196,28 @@ class RecoverySettings:
         if self.warmup_fraction > 1:
             raise MedcorePruneError(f"recovery: warmup_fraction is {self.warmup_fraction}: expected at most 1")
         require_known("augmentation", self.augmentation, AUGMENTATION_NAMES, MedcorePruneError)
-        for name in ("learning_rate", "clip_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise MedcorePruneError(f"recovery: {name} is {getattr(self, name)}: expected a number above 0")
+        for name, value in (("learning_rate", self.learning_rate), ("clip_norm", self.clip_norm)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise MedcorePruneError(f"recovery: {name} is {value}: expected a number above 0")
         _check_slices("recovery", self.accumulate, self.batch_size)
 
     def shortened(self, fraction: float) -> "RecoverySettings":
         """Return the same with that fraction of the steps, at least one."""
         return replace(self, steps=max(1, round(self.steps * fraction)))
 
+    @property
+    def warmup(self) -> int:
+        """Steps in which the rate rises."""
+        return max(bool(self.warmup_fraction), round(self.warmup_fraction * self.steps))
+
     def training(self) -> TrainSettings:
-        """Return what the training loop reads."""
+        """Return what the training loop reads; a learning rate must be named (`training.rate.rated`)."""
+        if self.learning_rate is None:
+            raise MedcorePruneError("recovery: learning_rate is None: expected the rate of a model")
         return TrainSettings(
             steps=self.steps,
             learning_rate=self.learning_rate,
-            warmup=max(bool(self.warmup_fraction), round(self.warmup_fraction * self.steps)),
+            warmup=self.warmup,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
             save_every=_SAVE_EVERY,

@@ -24,6 +24,7 @@ from ...models.precision import Precision
 from ...pruning.surgery import lineage_of
 from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
+from ...training.rate import rated
 from ...training.recover import RecoveryHistory, recover
 from ...training.settings import TOWARDS, RecoverySettings, deciding
 from .inputs import (
@@ -80,6 +81,7 @@ def run(
     small = read_model(model, device=device)
     teacher = teacher or _default_teacher(small, Path(model).name, images)
     whole = read_model(teacher, device=device, image_size=geometry_of(small).image_size)
+    settings = rated(settings, small)
     require_own_images((small, whole), images)
     _say_another_teacher(small, whole, Path(model).name)
     start = model_hash(small)

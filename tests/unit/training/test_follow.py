@@ -18,6 +18,7 @@ from medcore_prune.commands.cli import cli
 from medcore_prune.data.splits.split import Split, split
 from medcore_prune.training import follow
 from medcore_prune.training.loop import learning_rate_at
+from medcore_prune.training.rate import rated
 
 SETTINGS = mp.RecoverySettings(steps=4, batch_size=2, validate_every=2)
 
@@ -52,7 +53,7 @@ def test_every_step_is_told_as_it_is_recorded() -> None:
     )
     assert [step for step, _ in heard] == [0, 1, 2, 3, 4]
     assert not [name for name in heard[0][1] if name.startswith("train/")]
-    training = SETTINGS.training()
+    training = rated(SETTINGS, model).training()
     for step, values in heard[1:]:
         row = history.frame.iloc[step - 1]
         assert values["train/loss"] == row["loss"]

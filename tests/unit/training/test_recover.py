@@ -20,6 +20,7 @@ from medcore_prune.data.splits.split import FRACTIONS, Split, split
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.training import recover as recovering
 from medcore_prune.training.pool import AUGMENTATIONS
+from medcore_prune.training.rate import POCKET_RATE, USUAL_RATE, rated
 from medcore_prune.training.record import Scores
 from medcore_prune.training.recover import RecoveryHistory, recover, recovery_key, seconds_per_step
 from medcore_prune.training.settings import AUGMENTATION_NAMES, RecoverySettings, RecoveryWeights, deciding
@@ -158,7 +159,7 @@ def test_an_average_is_of_the_mean_over_the_steps_and_the_start(monkeypatch: pyt
     model, teacher = pair()
     start, after = weights(model), list[dict[str, torch.Tensor]]()
     settings = replace(SETTINGS, average=True)
-    warmup = settings.training().warmup
+    warmup = settings.warmup
     history = recover(
         model, teacher, images(), settings, progress=False, on_step=lambda *_: after.append(weights(model))
     )
@@ -460,10 +461,10 @@ def test_settings_out_of_range_are_refused(options: dict[str, float], message: s
 
 def test_a_shorter_recovery_warms_up_for_its_share_of_its_own_steps() -> None:
     short = RecoverySettings(steps=200, warmup_fraction=0.1).shortened(0.25)
-    assert (short.steps, short.training().warmup) == (50, 5)
+    assert (short.steps, short.warmup) == (50, 5)
     assert RecoverySettings(steps=2).shortened(0.25).steps == 1
-    assert RecoverySettings(steps=200, warmup_fraction=0.0).training().warmup == 0
-    assert RecoverySettings(steps=3, warmup_fraction=0.01).training().warmup == 1
+    assert RecoverySettings(steps=200, warmup_fraction=0.0).warmup == 0
+    assert RecoverySettings(steps=3, warmup_fraction=0.01).warmup == 1
 
 
 def test_the_rate_of_a_recovery_rises_over_its_warm_up_and_falls_to_nothing() -> None:
@@ -548,3 +549,24 @@ def test_a_history_survives_json() -> None:
     pd.testing.assert_frame_equal(again.validations, history.validations, check_exact=True)
     assert (again.best_step, again.stopped_early, again.seconds) == (history.best_step, False, history.seconds)
     assert history.to_dict()["outcome"] == history.outcome == again.outcome
+
+
+def test_a_rate_that_is_not_named_is_that_of_the_model() -> None:
+    model, teacher = pair()
+    few = replace(SETTINGS, steps=1, learning_rate=None, validate_every=0)
+    history = recover(model, teacher, images(), few, progress=False)
+    assert history.frame["learning_rate"].tolist() == [USUAL_RATE]
+    named = [replace(few, learning_rate=rate) for rate in (USUAL_RATE, POCKET_RATE)]
+    model, teacher = pair()
+    keys = [recovery_key(model, teacher, images(), settings) for settings in (few, *named)]
+    assert keys[0] == keys[1] != keys[2]
+    pocket = build_sam("pocket", image_size=64)
+    small = mp.prune(pocket, mp.plan(pocket, "h50_m50", "magnitude"))
+    assert [rated(few, each).learning_rate for each in (pocket, small, teacher)] == [
+        POCKET_RATE,
+        POCKET_RATE,
+        USUAL_RATE,
+    ]
+    assert rated(named[0], pocket) is named[0]
+    with pytest.raises(MedcorePruneError, match="learning_rate is None"):
+        few.training()

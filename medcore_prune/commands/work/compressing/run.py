@@ -32,7 +32,7 @@ from ....models.tiny_vit.stems import kept_stems
 from ....pruning.level import Level
 from ....pruning.surgery import lineage_of
 from ....pruning.target import Target
-from ....training.settings import AdaptSettings, RecoverySettings
+from ....training.settings import AdaptSettings
 from .. import adapt as adaptation
 from .. import export as exporting
 from .. import recover as recovery
@@ -227,7 +227,7 @@ class Steps:
                 teacher=whole,
                 out=place,
                 steps=steps,
-                learning_rate=RecoverySettings().learning_rate,
+                learning_rate=None,
                 validate_every=max(1, min(_LONGEST_BETWEEN_LOOKS, steps // 4)),
                 patience=0,
                 **self._trained,

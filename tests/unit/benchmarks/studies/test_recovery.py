@@ -23,7 +23,9 @@ from medcore_prune.benchmarks.studies.recovery import (
 from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.evaluation.intervals import Interval
+from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.scoring.recipes import get_baseline
+from medcore_prune.training.rate import rated
 from medcore_prune.training.settings import RecoverySettings, RecoveryWeights
 from medcore_prune.training.store import RecoveryStore
 
@@ -120,7 +122,7 @@ def test_the_defaults_are_what_the_study_on_record_settled() -> None:
     assert of_terms == {name: change["weights"] for name, change in QUESTIONS["terms"].items()}
     # whether to stop early is read off the curves
     chosen = replace(settled(asked), patience=RecoverySettings().patience)
-    assert chosen == RecoverySettings()
+    assert chosen == rated(RecoverySettings(), build_sam("pocket"))
     assert not RecoverySettings().patience or stops(asked, RecoverySettings().patience).wrong == 0
 
 
