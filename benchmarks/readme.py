@@ -52,7 +52,7 @@ def claims(results: Path) -> Grid:
     rows = [
         [
             claim.title,
-            *(str((of_claims[claim.title] or {"verdict": "not run"})["verdict"]) for of_claims in found.values()),
+            *(str((each["claims"][claim.title] or {"verdict": "not run"})["verdict"]) for each in found.values()),
         ]
         for claim in CLAIMS
     ]

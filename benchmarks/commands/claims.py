@@ -17,6 +17,13 @@ from .words import BenchCommand
     help="A folder that holds experiments' results, and a name for it; may be repeated.  [default: "
     "here=medcore-results]",
 )
+@click.option(
+    "--earlier",
+    "before",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    metavar="FILE",
+    help="The claims.json of an earlier page: what it found stands where these results have nothing newer.",
+)
 @results_option("--out", default=Path("medcore-results/claims"), says="Folder of the page and its tables.")
 def command(**given: Any) -> None:
     """Hold the paper's claims against the results of the experiments that have run.

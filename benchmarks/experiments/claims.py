@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..._support.errors import ResultsError
-from ..._support.files import write_json_atomic
+from ..._support.files import read_json_file, write_json_atomic
+from ..._support.records import Number, Record
 from ...commands.work.folders import parse_named
-from ...evaluation.intervals import INDICATIVE_BELOW
+from ...evaluation.intervals import INDICATIVE_BELOW, Interval
 from ..report.page import Page, Section, write_page
 from ..report.tables import Grid
 from ..runner.evaluate import versions
@@ -102,11 +103,71 @@ def _few(store: ResultStore) -> list[str]:
     return [name for name, about in store.run.get("data", {}).items() if about["groups"] < INDICATIVE_BELOW]
 
 
-def plain(finding: Finding) -> dict[str, Any]:
-    """A finding as plain values for a JSON file."""
-    value = finding.value
-    span = None if value is None else [value.value, value.low, value.high]
-    return {"verdict": str(finding.verdict), "measured": finding.measured, "value": span}
+@dataclass(frozen=True)
+class _StoredFinding(Record):
+    verdict: str
+    measured: str
+    value: tuple[Number, Number, Number] | None = None
+
+    @classmethod
+    def of_finding(cls, finding: Finding) -> "_StoredFinding":
+        value = finding.value
+        span = None if value is None else (value.value, value.low, value.high)
+        return cls(str(finding.verdict), finding.measured, span)
+
+    def finding(self) -> Finding:
+        return Finding(Verdict(self.verdict), self.measured, None if self.value is None else Interval(*self.value))
+
+
+@dataclass(frozen=True)
+class _StoredResults(Record):
+    notice: str
+    claims: Mapping[str, Any]
+
+
+class Found(NamedTuple):
+    """What was found about the claims, by title, in one folder of results, and what has to be said of it.
+
+    `earlier` are the titles of what was not measured now.
+    """
+
+    notice: str
+    findings: Mapping[str, Finding | None]
+    earlier: Sequence[str] = ()
+
+    def values(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        claims = {
+            title: None if one is None else _StoredFinding.of_finding(one).values()
+            for title, one in self.findings.items()
+        }
+        return _StoredResults(self.notice, claims).values()
+
+    @classmethod
+    def of(cls, values: Any, name: str) -> "Found":
+        """Read what `values` gave; claims that there are no more are left out."""
+        stored = _StoredResults.of(values, name)
+        there = {
+            claim.title: one and _StoredFinding.of(one, f"{name}, {claim.title}").finding()
+            for claim in CLAIMS
+            for one in [stored.claims.get(claim.title)]
+        }
+        return cls(stored.notice, there, [title for title, one in there.items() if one])
+
+    def since(self, earlier: "Found") -> "Found":
+        """These, and earlier ones where nothing was found since."""
+        notices = [part for notice in (earlier.notice, self.notice) for part in notice.split("; ")]
+        both = {title: one or earlier.findings[title] for title, one in self.findings.items()}
+        carried = [title for title in earlier.earlier if not self.findings[title]]
+        return Found("; ".join(dict.fromkeys(notices)), both, carried)
+
+
+def earlier(place: Path) -> dict[str, Found]:
+    """Read the `claims.json` of an earlier page: names of results to what was found in them."""
+    try:
+        return {name: Found.of(values, name) for name, values in read_json_file(place).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ResultsError(f"{place}: no claims.json of an earlier page ({error})") from error
 
 
 _LEAD = (
@@ -130,30 +191,26 @@ def stores_in(folder: Path) -> dict[str, ResultStore]:
     return found
 
 
-def run(results: tuple[str, ...], out: Path) -> None:
-    """Hold the paper's claims against the results of the experiments that have run."""
+def run(results: tuple[str, ...], before: Path | None, out: Path) -> None:
+    """Hold the paper's claims against the results of the experiments that have run, and those found before."""
     named = parse_named(results or ("here=medcore-results",), "--results")
-    stores = {name: stores_in(folder) for name, folder in named.items()}
-    found = {name: findings(of_experiments) for name, of_experiments in stores.items()}
-    notices = {name: _notice(of_experiments) for name, of_experiments in stores.items()}
-    write_json_atomic(out / "claims.json", _record(found))
+    found = {} if before is None else earlier(before)
+    for name, folder in named.items():
+        stores = stores_in(folder)
+        now = Found(_notice(stores), findings(stores))
+        found[name] = now.since(found[name]) if name in found else now
+    write_json_atomic(out / "claims.json", {name: each.values() for name, each in found.items()})
     tables = {name: measured(each, name) for name, each in found.items()}
-    sections = [Section("Verdicts", grids=[verdicts(found)])]
-    sections += [Section(f"Measured: {name}", [notices[name]], [table]) for name, table in tables.items()]
-    run = {"notice": "; ".join(dict.fromkeys(notices.values())), "results": {n: str(f) for n, f in named.items()}}
+    sections = [Section("Verdicts", grids=[verdicts({name: each.findings for name, each in found.items()})])]
+    sections += [Section(f"Measured: {name}", [found[name].notice], [table]) for name, table in tables.items()]
+    notices = dict.fromkeys(each.notice for each in found.values())
+    run = {"notice": "; ".join(notices), "results": {name: str(folder) for name, folder in named.items()}}
     page = Page("The paper's claims", [_LEAD], sections, [*sections[0].grids, *tables.values()])
     write_page(out, page, run, versions())
 
 
 def _notice(stores: Mapping[str, ResultStore]) -> str:
     return "; ".join(dict.fromkeys(str(store.run.get("notice", "")) for store in stores.values()))
-
-
-def _record(found: Mapping[str, Mapping[str, Finding | None]]) -> dict[str, object]:
-    return {
-        name: {title: None if one is None else plain(one) for title, one in each.items()}
-        for name, each in found.items()
-    }
 
 
 def verdicts(found: Mapping[str, Mapping[str, Finding | None]]) -> Grid:
@@ -166,11 +223,14 @@ def _verdict(finding: Finding | None) -> str:
     return "not run" if finding is None else str(finding.verdict)
 
 
-def measured(found: Mapping[str, Finding | None], name: str) -> Grid:
+def measured(found: Found, name: str) -> Grid:
     """What decided each claim in one folder of results."""
     rows = [
         [claim.title, claim.experiment, _verdict(one), one.measured if one else "–"]
         for claim in CLAIMS
-        for one in [found[claim.title]]
+        for one in [found.findings[claim.title]]
     ]
-    return Grid(f"Measured on {name}", ["claim", "experiment", "verdict", "measured"], rows, left=4)
+    for row in rows:
+        row[2] += " (earlier)" if row[0] in found.earlier else ""
+    notes = ["earlier: as an earlier page found it, from results that are not among these."] if found.earlier else []
+    return Grid(f"Measured on {name}", ["claim", "experiment", "verdict", "measured"], rows, notes, left=4)

@@ -136,7 +136,7 @@ def against_unpruned(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).assign(metric="bf1", notice=summary.notice)
 
 
-def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
+def recoveries(made: Mapping[str, Mapping[str, Any]], store: ResultStore) -> Grid:
     """Every recovery: steps, what came back, the loss at both ends, seconds."""
     rows = []
     for record in made.values():
@@ -150,7 +150,17 @@ def recoveries(made: Mapping[str, Mapping[str, Any]]) -> Grid:
                 cells = [str(len(losses)), kept, f"{start:.3f}", f"{end:.3f}", f"{stage['seconds']:.0f}"]
                 rows.append([name, stage["name"], *cells])
     columns = ["model", "stage", "steps", "what came back", "loss, first tenth", "last tenth", "seconds"]
-    return Grid("Recoveries", columns, rows, left=2)
+    asked = store.run.get("identity", {}).get("recovery")
+    return Grid("Recoveries", columns, rows, [_in_words(asked)] if asked else [], left=2)
+
+
+def _in_words(recovery: Mapping[str, Any]) -> str:
+    """How models were recovered."""
+    rate = recovery["learning_rate"]
+    peak = "the usual peak rate of the model" if rate is None else f"a peak rate of {rate:g}"
+    weights = "; ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in recovery["weights"].items() if value)
+    averaged = "; weights averaged over the steps and with the start's" if recovery.get("average") else ""
+    return f"Batches of {recovery['batch_size']} images, {peak}, terms by their weights: {weights}{averaged}."
 
 
 HOLLOW = "hollow: what was kept, an average over the steps at the last of them."
@@ -306,7 +316,7 @@ class Main(Experiment):
             Section("What to take", answer(summary, ways, trained), best),
             Section("Compression with recovery", figures=pictures, grids=shown),
             Section("What recovery and correction add", grids=[gains(summary)]),
-            Section("Recoveries", figures=curves, grids=[recoveries(made)]),
+            Section("Recoveries", figures=curves, grids=[recoveries(made, store)]),
         ]
         protect = store.run.get("identity", {}).get("protect")
         beside = [_BESIDE] if summary.row(trained) else []

@@ -199,7 +199,7 @@ class Transfer(Experiment):
         sections = [
             Section("Modalities", figures=pictures, grids=[table(of_sets), paper_grid(2)]),
             Section("What a shared plan costs", grids=[shared(of_sets)]),
-            Section("Recoveries", figures=curves, grids=[recoveries(made)]),
+            Section("Recoveries", figures=curves, grids=[recoveries(made, store)]),
         ]
         lead = [_LEAD, _CORRECTED] if store.run["identity"].get("starts") == "corrected" else [_LEAD]
         return Page("The same pipeline on other modalities", lead, sections, sections[0].grids[:1])

@@ -154,6 +154,38 @@ def test_results_are_found_by_experiment_and_only_once(tmp_path: Path) -> None:
         stores_in(tmp_path / "empty")
 
 
+def test_what_an_earlier_page_found_stands_where_nothing_is_newer(tmp_path: Path) -> None:
+    _ablation(tmp_path / "first" / "ablation")
+    _landscape(tmp_path / "first" / "landscape", 0.9, 0.6)
+    claims.run((f"here={tmp_path / 'first'}",), None, tmp_path / "page")
+    before = claims.earlier(tmp_path / "page" / "claims.json")["here"]
+    # the landscape again, with another answer
+    _landscape(tmp_path / "second" / "landscape", 0.5, 0.4)
+    second = (f"here={tmp_path / 'second'}", f"there={tmp_path / 'second'}")
+    claims.run(second, tmp_path / "page" / "claims.json", tmp_path / "both")
+    both = claims.earlier(tmp_path / "both" / "claims.json")
+    now = claims.findings(stores_in(tmp_path / "second"))
+    for claim in CLAIMS:
+        found = before.findings[claim.title] if claim.experiment == "ablation" else now[claim.title]
+        assert both["here"].findings[claim.title] == found
+        assert both["there"].findings[claim.title] == now[claim.title]
+    text = (tmp_path / "both" / "report.md").read_text()
+    of_ablation = sum(claim.experiment == "ablation" for claim in CLAIMS)
+    assert text.count(" (earlier)") == of_ablation
+    assert "as an earlier page found it" in text
+    assert "(earlier)" not in (tmp_path / "page" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"here": {"claims": {}}}', '{"here": {"notice": "", "claims": {"x": 1}}}']
+)
+def test_what_is_no_earlier_page_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    place = tmp_path / "claims.json"
+    place.write_text(text.replace('"x"', f'"{CLAIMS[0].title}"'))
+    with pytest.raises(ResultsError, match="of an earlier page"):
+        claims.earlier(place)
+
+
 @pytest.mark.parametrize(("worst", "verdict"), [(0.95, Verdict.HOLDS), (0.5, Verdict.DOES_NOT)])
 def test_the_worst_step_decides_about_displacements(tmp_path: Path, worst: float, verdict: Verdict) -> None:
     store = of_experiment(tmp_path, "leverage", {}, ["medcore"], "medcore")
