@@ -79,12 +79,12 @@ def _bf1(evaluator: Evaluator, masks: str, dataset: str) -> npt.NDArray[np.float
 def _of_job(
     evaluator: Evaluator, job: Job, model: Callable[[], nn.Module], places: Mapping[str, Sequence[int]]
 ) -> Iterator[dict[str, Any]]:
+    whole = evaluator.inputs.adapted
     for name, chosen in places.items():
         if not chosen:
             continue
         few, ready = few_of(evaluator, name, chosen)
         pictures = list(pictures_of(evaluator.store, few, (_FIRST_NUMBER + place for place in chosen)))
-        whole = evaluator.inputs.adapted
         for key, masks, each in (
             (UNPRUNED, UNPRUNED, lambda: whole),
             (f"{job.level}/{job.method}", job.masks, model),

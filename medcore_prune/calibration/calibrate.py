@@ -40,7 +40,7 @@ from .storage import FilePart, Header, write_part
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
 
 _FIRST_SHARD = 8
-_FEW = 16
+_FEW = 32
 """Samples, of all data sets and models, that are not timed beforehand: the trial runs up to four."""
 
 
