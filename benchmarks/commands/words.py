@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ...commands.group import GONE, Command
+from ...commands.group import GONE, Command, loading
 from ...commands.options import (
     FOLDER,
     Setting,
@@ -114,8 +114,9 @@ class Words:
         """Make the command; it runs the experiment that is registered under the name."""
 
         def run(**given: Any) -> None:
-            settings, own = self._settings(given)
-            experiment = import_module(_EXPERIMENTS).experiments.get(self.name)
+            with loading():
+                settings, own = self._settings(given)
+                experiment = import_module(_EXPERIMENTS).experiments.get(self.name)
             experiment(settings, **own).run()
 
         run.__doc__ = self.help

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from skimage import io, measure, transform
 from ..._support.files import atomic_write
 from ..._support.progress import track
 from ...data.samples import Subset
-from ...evaluation.evaluate import Masks, predict, score
+from ...evaluation.evaluate import Masks, score
 from ...evaluation.images import EvaluationSet
 from ...pruning.plan import Plan
 from ...pruning.surgery import prune
-from ..runner.evaluate import POSTPROCESS, UNPRUNED, Evaluator
+from ..runner.evaluate import UNPRUNED, Evaluator
 from ..runner.jobs import Job
 from ..runner.store import ResultStore
 from .page import environment
@@ -105,10 +106,11 @@ def _small(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _masks(
     evaluator: Evaluator, images: Mapping[str, tuple[Subset, EvaluationSet]], plans: Mapping[str, Plan | None]
 ) -> Iterator[tuple[str, str, Masks]]:
+    whole = evaluator.inputs.adapted
     for key, plan in plans.items():
-        model = evaluator.inputs.adapted if plan is None else prune(evaluator.inputs.adapted, plan)
-        for name, (_, ready) in images.items():
-            yield key, name, predict(model, ready, postprocess=POSTPROCESS)
+        model = cache(partial(prune, whole, plan) if plan else lambda: whole)
+        for name, (few, ready) in images.items():
+            yield key, name, evaluator.masks_of(plan.hash if plan else UNPRUNED, few, ready, model)
 
 
 def add_masks(pictures: Sequence[dict[str, Any]], rows: pd.DataFrame, key: str, masks: Masks) -> None:

@@ -1,6 +1,7 @@
 """Pictures of the images on which the best method of each level loses most contour."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,8 @@ import numpy.typing as npt
 from torch import nn
 
 from ..._support.progress import track
-from ...evaluation.evaluate import predict, score
-from ...evaluation.images import EvaluationSet
-from ..runner.evaluate import POSTPROCESS, UNPRUNED, Evaluator
+from ...evaluation.evaluate import score
+from ..runner.evaluate import UNPRUNED, Evaluator
 from ..runner.jobs import Job, built
 from ..runner.settings import CORRECTED
 from .answer import choices
@@ -27,7 +27,8 @@ _FIRST_NUMBER = 1000
 def make_hurt(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
     """Store what the report shows of where it hurts: the best method of each level, first seed, as it was evaluated.
 
-    Models are made once more where they were corrected. What is stored already for the same models is left as it is.
+    Models are made once more where their masks are not kept. What is stored already for the same models is left as it
+    is.
     """
     by_place = {(job.mode, job.level, job.method): job for job in reversed(jobs)}
     best = [one.row.place for one in choices(summarise(evaluator.store))]
@@ -45,12 +46,18 @@ def make_hurt(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
     evaluator.store.write_analysis(ANALYSIS, {"state": state, "pictures": pictures})
 
 
-def _models(whole: nn.Module, jobs: Sequence[Job]) -> Iterator[tuple[Job, nn.Module]]:
+def _models(whole: nn.Module, jobs: Sequence[Job]) -> Iterator[tuple[Job, Callable[[], nn.Module]]]:
+    """Each job with what makes its model, if it is asked for before the next job is."""
     made: dict[str, nn.Module] = {}
-    for place, job in enumerate(jobs):
-        if job.masks not in made:
+
+    def model(place: int) -> nn.Module:
+        nonlocal made
+        if jobs[place].masks not in made:
             made = built(whole, jobs[place:])
-        yield job, made[job.masks]
+        return made[jobs[place].masks]
+
+    for place, job in enumerate(jobs):
+        yield job, partial(model, place)
 
 
 def _worst(evaluator: Evaluator, job: Job) -> dict[str, list[int]]:
@@ -70,21 +77,19 @@ def _bf1(evaluator: Evaluator, masks: str, dataset: str) -> npt.NDArray[np.float
 
 
 def _of_job(
-    evaluator: Evaluator, job: Job, model: nn.Module, places: Mapping[str, Sequence[int]]
+    evaluator: Evaluator, job: Job, model: Callable[[], nn.Module], places: Mapping[str, Sequence[int]]
 ) -> Iterator[dict[str, Any]]:
+    whole = evaluator.inputs.adapted
     for name, chosen in places.items():
         if not chosen:
             continue
         few, ready = few_of(evaluator, name, chosen)
         pictures = list(pictures_of(evaluator.store, few, (_FIRST_NUMBER + place for place in chosen)))
-        for key, each in ((UNPRUNED, evaluator.inputs.adapted), (f"{job.level}/{job.method}", model)):
-            _predicted(evaluator, pictures, ready, key, each)
+        for key, masks, each in (
+            (UNPRUNED, UNPRUNED, lambda: whole),
+            (f"{job.level}/{job.method}", job.masks, model),
+        ):
+            found = evaluator.masks_of(masks, few, ready, each)
+            add_masks(pictures, score(found, ready, tolerance_px=evaluator.settings.tolerance_px), key, found)
         title = f"{job.method}, corrected" if job.mode == CORRECTED else job.method
         yield from ({**picture, "level": job.level, "title": title} for picture in pictures)
-
-
-def _predicted(
-    evaluator: Evaluator, pictures: Sequence[dict[str, Any]], ready: EvaluationSet, key: str, model: nn.Module
-) -> None:
-    masks = predict(model, ready, postprocess=POSTPROCESS)
-    add_masks(pictures, score(masks, ready, tolerance_px=evaluator.settings.tolerance_px), key, masks)

@@ -19,6 +19,7 @@ from ...data.samples import SampleSet, Subset
 from ...evaluation.evaluate import Masks, predict, score
 from ...evaluation.floors import FLOORS, floor_masks
 from ...evaluation.images import KEPT_BYTES, EvaluationSet
+from ...evaluation.packed import PackedMasks
 from ...models.precision import Precision
 from ...models.protocol import Postprocess
 from ...pruning.cost import Cost, count
@@ -26,6 +27,7 @@ from ...pruning.plan import Plan
 from ...zoo import NOTICE
 from .inputs import Inputs, inputs_again
 from .jobs import EXPERIMENT, Group, Job, built, grouped
+from .kept import KeptMasks
 from .settings import Settings
 from .store import NO_LEVEL, UNPRUNED, Cell, CellResult, Evaluation, ResultStore, evaluation_key
 
@@ -53,7 +55,8 @@ def digest(drawn: Mapping[str, SampleSet]) -> str:
 class Evaluator:
     """Evaluates what is not stored yet, for the command that the cells belong to.
 
-    `samples_of` is calibration draw to the hash of its samples, filled in when they are known.
+    `samples_of` is calibration draw to the hash of its samples, filled in when they are known; `kept` has the masks
+    that this process predicted.
     """
 
     inputs: Inputs
@@ -61,6 +64,7 @@ class Evaluator:
     store: ResultStore
     samples_of: dict[int, str] = field(default_factory=dict)
     experiment: str = EXPERIMENT
+    kept: KeptMasks = field(default_factory=KeptMasks)
 
     @cached_property
     def images(self) -> dict[str, EvaluationSet]:
@@ -99,13 +103,21 @@ class Evaluator:
         """Key of an evaluation."""
         return evaluation_key(**self._what(masks, dataset))
 
-    def _evaluated(self, masks: str, dataset: str, make: Callable[[EvaluationSet], Masks]) -> Evaluation:
-        images = self.images[dataset]
+    def _evaluated(self, masks: str, dataset: str, make: Callable[[EvaluationSet], PackedMasks]) -> Evaluation:
+        images, key = self.images[dataset], self.key(masks, dataset)
         start = time.perf_counter()
-        table = score(make(images), images, tolerance_px=self.settings.tolerance_px)
-        return Evaluation(self.key(masks, dataset), table, time.perf_counter() - start)
+        found = make(images)
+        table = score(found, images, tolerance_px=self.settings.tolerance_px)
+        seconds = time.perf_counter() - start
+        self.kept.keep(key, found)
+        return Evaluation(key, table, seconds)
 
-    def _evaluate(self, masks: str, dataset: str, make: Callable[[EvaluationSet], Masks]) -> None:
+    def masks_of(self, masks: str, few: Subset, ready: EvaluationSet, model: Callable[[], nn.Module]) -> Masks:
+        """Masks of a few images of a test set, the same made `ready`: as this process predicted them, or by `model`."""
+        kept = self.kept.of(self.key(masks, few.name), few.indices)
+        return predict(model(), ready, postprocess=POSTPROCESS) if kept is None else kept
+
+    def _evaluate(self, masks: str, dataset: str, make: Callable[[EvaluationSet], PackedMasks]) -> None:
         self.store.write_evaluation(self._evaluated(masks, dataset, make), self._what(masks, dataset))
 
     def evaluate_group(self, group: Group) -> Iterator[Evaluation]:
@@ -119,7 +131,7 @@ class Evaluator:
         hashes = tuple(sorted(self.inputs.hashes.items()))
         return _evaluator_again, (self.settings, hashes, self.store.root, self.experiment)
 
-    def _predict(self, model: nn.Module) -> Callable[[EvaluationSet], Masks]:
+    def _predict(self, model: nn.Module) -> Callable[[EvaluationSet], PackedMasks]:
         return partial(predict, model, postprocess=POSTPROCESS, batch_size=self.settings.batch_size)
 
     def _missing(self, masks: str, dataset: str) -> bool:
@@ -176,7 +188,17 @@ class Evaluator:
     def _dense_cost(self) -> Cost:
         return count(self.inputs.adapted)
 
+    @cached_property
+    def _costs(self) -> dict[str, dict[str, float]]:
+        """By the hash of a plan, which several data sets, and the same plan corrected, have in common."""
+        return {}
+
     def _cost(self, plan: Plan) -> dict[str, float]:
+        if plan.hash not in self._costs:
+            self._costs[plan.hash] = self._counted(plan)
+        return self._costs[plan.hash]
+
+    def _counted(self, plan: Plan) -> dict[str, float]:
         dense, left = self._dense_cost, count(self.inputs.adapted, plan)
         return {
             "params": left.params,

@@ -190,6 +190,7 @@ class ResultStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._evaluations: dict[str, tuple[list[tuple[int, ...]], Evaluation]] = {}
 
     @classmethod
     def open(cls, root: Path) -> "ResultStore":
@@ -295,11 +296,20 @@ class ResultStore:
         return [self._read(path) for path in paths if not path.name.startswith(".")]
 
     def evaluation(self, key: str) -> Evaluation | None:
-        """Read an evaluation, or None where there is none yet."""
+        """Read an evaluation, or None where there is none yet; files that are as they were are read once."""
         path = self.root / "evaluations" / f"{key}.json"
         if not path.is_file():
             return None
-        record, table = read_json(path, self.root), path.with_suffix(".csv")
+        table = path.with_suffix(".csv")
+        now = [_stamp(each) for each in (path, table)]
+        stamps, found = self._evaluations.get(key, (None, None))
+        if found is None or stamps != now:
+            found = self._evaluation(key, path, table)
+            self._evaluations[key] = now, found
+        return found
+
+    def _evaluation(self, key: str, path: Path, table: Path) -> Evaluation:
+        record = read_json(path, self.root)
         if not table.is_file() or sha256_of(table) != record.get("sha256"):
             raise ResultsError(f"{table} is missing or not as it was written: delete {path} and run again")
         return Evaluation(key, read_written(table, TEXTS), float(record.get("seconds", 0.0)))
@@ -319,6 +329,14 @@ class ResultStore:
         """Read what `write_analysis` stored, or None."""
         path = self.root / "analysis" / f"{name}.json"
         return read_json(path, self.root) if path.is_file() else None
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file from one that was written in its place."""
+    if not path.is_file():
+        return ()
+    about = path.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def _require_same(now: Mapping[str, Any], then: Mapping[str, Any], root: Path) -> None:

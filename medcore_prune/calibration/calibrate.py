@@ -40,6 +40,8 @@ from .storage import FilePart, Header, write_part
 Shards: TypeAlias = Sequence[int] | Literal["powers"] | None
 
 _FIRST_SHARD = 8
+_FEW = 32
+"""Samples, of all data sets and models, that are not timed beforehand: the trial runs up to four."""
 
 
 @on_models("model", "reference")
@@ -239,10 +241,11 @@ def _check_space(jobs: Sequence[Job], cache: Path) -> None:
 def _announce(jobs: Sequence[Job], steps: Sequence[tuple[Job, Images]], cache: Path) -> None:
     remaining = sum(len(image) for _, batch in steps for image in batch)
     total = sum(len(job.span) for job in jobs)
-    time_left = duration(remaining * _seconds_per_sample(*steps[0]))
+    many = remaining > _FEW
+    time_left = f"about {duration(remaining * _seconds_per_sample(*steps[0]))}" if many else "a few samples"
     stored = f" ({(total - remaining) / total:.0%} of it is there already)" if remaining < total else ""
     print(
-        f"calibration: about {time_left}{stored}; takes {decimal(_bytes(jobs))} in {cache}",
+        f"calibration: {time_left}{stored}; takes {decimal(_bytes(jobs))} in {cache}",
         file=sys.stderr,
         flush=True,
     )

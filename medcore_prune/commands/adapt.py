@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from ..training.settings import AUGMENTATION_NAMES, AdaptSettings
-from .group import Shared
+from .group import Shared, loading
 from .options import (
     FILE,
     TRAINED,
@@ -82,6 +82,7 @@ def command(**given: Any) -> None:
       medcore-prune adapt sam_vit_b_01ec64.pth --data kvasir=Kvasir-SEG \\
           --out medsam_kvasir.pth --device cuda
     """
-    from .work.adapt import run
+    with loading():
+        from .work.adapt import run
 
     run(**given)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .group import Command
+from .group import Command, loading
 from .options import FILE, overwrite_option
 
 
@@ -32,6 +32,7 @@ def command(**given: Any) -> None:
       medcore-prune evaluate small.safetensors --out evaluation
       medcore-prune card small.safetensors --evaluation evaluation
     """
-    from .work.card import run
+    with loading():
+        from .work.card import run
 
     run(**given)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .group import Command
+from .group import Command, loading
 from .options import (
     FOLDER,
     MODEL,
@@ -94,6 +94,7 @@ def command(**given: Any) -> None:
     asked = click.get_current_context().get_parameter_source("keep_contour")
     if chosen and asked is not click.core.ParameterSource.DEFAULT:
         raise click.UsageError(f"--keep-contour and --{chosen[0]} both say how much goes: give one")
-    from .work.compressing.run import run
+    with loading():
+        from .work.compressing.run import run
 
     run(**given)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from .group import Command
+from .group import Command, loading
 from .options import (
     FOLDER,
     MODEL,
@@ -63,6 +63,7 @@ def command(**given: Any) -> None:
     Example:
       medcore-prune evaluate small.safetensors --against pocket --images 4
     """
-    from .work.evaluate import run
+    with loading():
+        from .work.evaluate import run
 
     run(**given)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .group import Command
+from .group import Command, loading
 from .options import (
     FOLDER,
     FORMATS,
@@ -85,7 +85,8 @@ def command(**given: Any) -> None:
 
         write_folder(given["model"], out, given["overwrite"])
         return
-    from .work.export import run
+    with loading():
+        from .work.export import run
 
     part = given.pop("part")
     run(**given, parts=ONNX_PARTS if part == "all" else (part,), out=out)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from .group import Command
+from .group import Command, loading
 from .options import FILE, convention_option, model_argument, overwrite_option
 
 
@@ -25,6 +25,7 @@ def command(**given: Any) -> None:
     Example:
       medcore-prune inspect small.safetensors --out blocks.png
     """
-    from .work.inspect import run
+    with loading():
+        from .work.inspect import run
 
     run(**given)

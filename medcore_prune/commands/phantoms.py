@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .group import Command
+from .group import Command, loading
 from .options import FOLDER, PHANTOMS, more, seed_option
 
 
@@ -33,6 +33,7 @@ def command(**given: Any) -> None:
     Example:
       medcore-prune phantoms --out phantoms
     """
-    from .work.phantoms import run
+    with loading():
+        from .work.phantoms import run
 
     run(**given)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .group import Command
+from .group import Command, loading
 from .options import FILE, FOLDER, MASK_FORMATS, device_option, model_argument, more, overwrite_option, precision_option
 from .values import BoxType
 
@@ -59,6 +59,7 @@ def command(**given: Any) -> None:
         raise click.UsageError(
             f"expected a model, then an image: predict FILE {given['model']}; pocket is the built-in phantom model"
         )
-    from .work.predict import run
+    with loading():
+        from .work.predict import run
 
     run(**given)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .group import Command
+from .group import Command, loading
 from .options import (
     FILE,
     MODEL,
@@ -127,6 +127,7 @@ def command(**given: Any) -> None:
         )
     if given["fit_steps"] and not given["correct"]:
         raise click.UsageError("--fit-steps goes on from a correction: give --correct too")
-    from .work.prune import run
+    with loading():
+        from .work.prune import run
 
     run(**given)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..training.settings import TOWARDS, RecoverySettings
-from .group import Shared
+from .group import Shared, loading
 from .options import (
     FILE,
     MODEL,
@@ -92,6 +92,7 @@ def command(**given: Any) -> None:
       medcore-prune recover small.safetensors --steps 4 \\
           --out recovered.safetensors
     """
-    from .work.recover import run
+    with loading():
+        from .work.recover import run
 
     run(**given)

@@ -59,7 +59,7 @@ def predict(
     postprocess: Postprocess = "medsam",
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
-) -> Masks:
+) -> PackedMasks:
     """Predict each sample's mask on its evaluation grid by a `Sam` of the set's input size, in evaluation mode."""
     masks = PackedMasks()
     batches = predicted(model, images, batch_size)

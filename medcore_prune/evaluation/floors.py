@@ -5,7 +5,6 @@ import numpy.typing as npt
 
 from .._support.errors import DataError
 from ..data.prompts import Box
-from .evaluate import Masks
 from .images import EvaluationSet
 from .packed import PackedMasks
 
@@ -48,7 +47,7 @@ def _middle(start: float, stop: float, length: int) -> int:
 FLOORS = {"box": box_mask, "ellipse": ellipse_mask}
 
 
-def floor_masks(name: str, images: EvaluationSet) -> Masks:
+def floor_masks(name: str, images: EvaluationSet) -> PackedMasks:
     """Return a mask an image from its box prompt, by a name in `FLOORS`."""
     if name not in FLOORS:
         raise DataError(f"unknown floor {name!r}: expected one of {', '.join(FLOORS)}")

@@ -10,7 +10,7 @@
 import copy
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,12 +68,13 @@ class _TensorBytes(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         entered = time.perf_counter()
-        before = {id(tensor.untyped_storage()) for tensor in _tensors((args, *kwargs.values()))}
+        before = set(map(id, _storages(args)))
+        if kwargs:
+            before.update(map(id, _storages(kwargs.values())))
         begun = time.perf_counter()
         result = func(*args, **kwargs)
         ended = time.perf_counter()
-        for tensor in _tensors(result):
-            storage = tensor.untyped_storage()
+        for storage in _storages((result,)):
             if id(storage) not in before:
                 self._add(storage)
         self.overhead += begun - entered + time.perf_counter() - ended
@@ -102,13 +103,16 @@ class _TensorBytes(TorchDispatchMode):
                 self.alive -= gone.size
 
 
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    """Tensors among an operation's arguments or results, which are never nested in anything but tuples and lists."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
+_NESTED = (tuple, list)
+
+
+def _storages(values: Iterable[object]) -> Iterator[torch.UntypedStorage]:
+    """Storages of an operation's arguments or results, which are never nested in anything but tuples and lists."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value.untyped_storage()
+        elif isinstance(value, _NESTED):
+            yield from _storages(value)
 
 
 @contextmanager

@@ -24,6 +24,11 @@ class PackedMasks(Sequence[Mask]):
     def __len__(self) -> int:
         return len(self._packed)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed masks."""
+        return sum(len(packed) for _, packed in self._packed.values())
+
     @overload
     def __getitem__(self, place: int) -> Mask: ...
     @overload

@@ -92,7 +92,9 @@ def refuse_hooked(model: nn.Module) -> None:
 def _own_methods(part: nn.Module) -> Iterator[str]:
     """Names of methods of its class that a part has others for."""
     kind = type(part)
-    return (name for name in vars(part) if inspect.isroutine(getattr(kind, name, None)))
+    # of most names the class knows nothing, which is quicker to see than that nothing is no method
+    of_class = ((name, getattr(kind, name, None)) for name in vars(part))
+    return (name for name, value in of_class if value is not None and inspect.isroutine(value))
 
 
 def _own_hooks(part: nn.Module) -> Iterator[Any]:

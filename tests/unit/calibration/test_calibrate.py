@@ -246,3 +246,13 @@ def test_refusals(data: Any, options: dict[str, Any], says: str, tmp_path: Path)
         data = {"a": images()}
     with pytest.raises((DataError, StatisticsError), match=says):
         calibrate(tmp_path, data, **options)
+
+
+@pytest.mark.parametrize(("few", "says"), [(COUNT, "a few samples; takes "), (COUNT - 1, "about 0 s; takes ")])
+def test_a_few_samples_are_not_timed_beforehand(
+    few: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("medcore_prune.calibration.calibrate._FEW", few)
+    monkeypatch.setattr("medcore_prune.calibration.calibrate._seconds_per_sample", lambda *_: 0.1)
+    mp.calibrate(tiny_sam(), None, {"a": images()}, samples=COUNT, cache_dir=tmp_path, needs={Need.GRAM})
+    assert f"calibration: {says}" in capsys.readouterr().err

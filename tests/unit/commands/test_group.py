@@ -1,8 +1,10 @@
 """Exit codes, and what is said: nothing that was to be expected ends in a traceback."""
 
+import gc
 import sys
 import types
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -15,7 +17,7 @@ from medcore_prune.benchmarks.cli import cli as bench
 from medcore_prune.benchmarks.cli import main as bench_main
 from medcore_prune.commands.cli import cli as prune
 from medcore_prune.commands.cli import main as prune_main
-from medcore_prune.commands.group import Listed
+from medcore_prune.commands.group import Listed, loading
 
 MAINS: dict[str, tuple[Any, Callable[[], None]]] = {
     "medcore-prune": (prune, prune_main),
@@ -133,3 +135,45 @@ def test_what_processes_do_not_share_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert CliRunner().invoke(prune, ["inspect", "--help"]).exit_code == 0
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert CliRunner().invoke(bench, ["list"]).exit_code == 0
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Leave Python's search for garbage as it is."""
+    enabled = gc.isenabled()
+    yield
+    gc.unfreeze()
+    (gc.enable if enabled else gc.disable)()
+
+
+@pytest.mark.usefixtures("collector")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_looked_for_again_once_a_command_is_loaded(enabled: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    with loading():
+        assert not gc.isenabled()
+    assert gc.isenabled() is enabled
+    with pytest.raises(ImportError), loading():
+        raise ImportError
+    assert gc.isenabled() is enabled
+
+
+@pytest.mark.usefixtures("collector")
+def test_only_what_was_there_when_something_was_imported_is_never_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.unfreeze()
+    with loading():
+        pass
+    assert not gc.get_freeze_count()
+    with loading():
+        monkeypatch.setitem(sys.modules, "a_module_of_this_test", types.ModuleType("a_module_of_this_test"))
+    assert gc.get_freeze_count()
+
+    class Cycle:
+        pass
+
+    later = Cycle()
+    later.itself = later  # type: ignore[attr-defined]
+    gone = weakref.ref(later)
+    del later
+    gc.collect()
+    assert gone() is None

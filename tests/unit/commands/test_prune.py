@@ -209,7 +209,7 @@ def test_fewer_images_than_asked_for_are_said(here: Path, capsys: pytest.Capture
     run_pruning(tiny_sam(), None, tiny_split(), settings)
     said = capsys.readouterr().err
     assert "note: --calibration 40, but there are 4 training images" in said
-    assert "calibration: about" in said
+    assert "calibration: " in said
     assert "passes" not in said
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medcore_prune._support.errors import CriterionError
-from medcore_prune.criteria.residual import Residual, damped, in_rounds, residual_rise
+from medcore_prune.criteria.residual import Residual, _part, damped, in_rounds, residual_rise
 
 
 def test_independent_inputs_cost_what_they_carry() -> None:
@@ -55,6 +55,15 @@ def test_more_rounds_lose_less() -> None:
         return float(residual_rise(weight, inverse, order[None, :10]))
 
     assert lost(16) < lost(1)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["row by row", "column by column"])
+def test_a_part_of_a_matrix_is_what_its_indices_say(transposed: bool) -> None:
+    matrix = torch.arange(30.0).view(5, 6)
+    matrix = matrix.T.contiguous().T if transposed else matrix
+    part = _part(matrix, torch.tensor([3, 0]), torch.tensor([5, 1, 2]))
+    assert part.tolist() == [[23.0, 19.0, 20.0], [5.0, 1.0, 2.0]]
+    assert part.is_contiguous()
 
 
 def test_a_layer_without_inputs_loses_nothing_but_the_ridge() -> None:

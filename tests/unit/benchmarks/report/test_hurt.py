@@ -16,8 +16,11 @@ import medcore_prune as mp
 from medcore_prune.benchmarks.report import comparison, hurt
 from medcore_prune.benchmarks.report.page import write_results
 from medcore_prune.benchmarks.runner.evaluate import UNPRUNED
+from medcore_prune.benchmarks.runner.evaluate import Evaluator as Whole
 from medcore_prune.benchmarks.runner.jobs import Job
+from medcore_prune.benchmarks.runner.kept import KeptMasks
 from medcore_prune.benchmarks.runner.store import ResultStore
+from medcore_prune.evaluation.evaluate import predict
 from medcore_prune.evaluation.images import EvaluationSet
 from medcore_prune.evaluation.memory import Measured
 from medcore_prune.models.families import geometry_of
@@ -28,6 +31,8 @@ BEFORE, AFTER = [0.9, 0.8, 0.7, 0.6], [0.8, 0.3, 0.9, 0.3]
 
 class Evaluator(SimpleNamespace):
     """What is asked of an evaluator, with the scores above in place of a run."""
+
+    masks_of = Whole.masks_of
 
     def key(self, masks: str, dataset: str) -> str:
         return masks
@@ -41,7 +46,8 @@ def evaluator(tmp_path: Path) -> Evaluator:
     store, model = build(tmp_path), tiny_sam()
     store.evaluation = Evaluator().evaluation  # type: ignore[method-assign]
     inputs = SimpleNamespace(adapted=model, sets={"set_a": TinySamples("set_a", 4)}, frame=geometry_of(model).frame)
-    return Evaluator(store=store, inputs=inputs, settings=SimpleNamespace(eval_size=48, tolerance_px=2.0))
+    settings = SimpleNamespace(eval_size=48, tolerance_px=2.0)
+    return Evaluator(store=store, inputs=inputs, settings=settings, kept=KeptMasks())
 
 
 def jobs(mode: str = "own") -> list[Job]:
@@ -63,13 +69,35 @@ def test_pictures_of_the_best_method_of_each_level_are_kept(evaluator: Any, monk
     ]
     few = EvaluationSet(TinySamples("set_a", 4), evaluator.inputs.frame, 48)
     small = mp.prune(evaluator.inputs.adapted, jobs()[0].plan)
-    scores = [hurt.score(hurt.predict(model, few), few)["bf1"] for model in (evaluator.inputs.adapted, small)]
+    scores = [hurt.score(predict(model, few), few)["bf1"] for model in (evaluator.inputs.adapted, small)]
     for each, place in zip(found["pictures"], (1, 3, 1, 3), strict=True):
         said = [each["predicted"][key]["bf1"] for key in (UNPRUNED, f"{each['level']}/medcore")]
         assert said == pytest.approx([score[place] for score in scores])
     # nothing is made again for the same models
     monkeypatch.setattr(hurt, "built", None)
     hurt.make_hurt(evaluator, jobs())
+
+
+def test_masks_that_the_run_predicted_are_shown_and_no_model_is_made(
+    evaluator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = EvaluationSet(TinySamples("set_a", 4), evaluator.inputs.frame, 48)
+    job = jobs()[0]
+    small = mp.prune(evaluator.inputs.adapted, job.plan)
+    for masks, model in ((UNPRUNED, evaluator.inputs.adapted), (job.masks, small)):
+        evaluator.kept.keep(evaluator.key(masks, "set_a"), predict(model, few))
+    summarise = hurt.summarise
+    monkeypatch.setattr(hurt, "summarise", lambda store: summarise(ResultStore.open(store.root)))
+    monkeypatch.setattr(hurt, "built", None)
+    hurt.make_hurt(evaluator, jobs())
+    kept = evaluator.store.analysis(hurt.ANALYSIS)["pictures"]
+    monkeypatch.undo()
+    evaluator.store = build(evaluator.store.root.parent / "again")
+    evaluator.store.evaluation = evaluator.evaluation
+    evaluator.kept = KeptMasks()
+    monkeypatch.setattr(hurt, "summarise", lambda store: summarise(ResultStore.open(store.root)))
+    hurt.make_hurt(evaluator, jobs())
+    assert evaluator.store.analysis(hurt.ANALYSIS)["pictures"] == kept
 
 
 def test_the_page_says_whether_a_picture_is_of_a_corrected_model(tmp_path: Path) -> None:

@@ -114,6 +114,23 @@ def test_a_changed_table_is_noticed(tmp_path: Path) -> None:
         store.evaluation("k")
 
 
+def test_a_table_that_changes_after_it_was_read_is_noticed(tmp_path: Path) -> None:
+    store = ResultStore.create(tmp_path, RUN)
+    store.write_evaluation(Evaluation("k", _images(), 0.0), {})
+    assert store.evaluation("k") is store.evaluation("k")
+    store.write_evaluation(Evaluation("k", _images().assign(dice=[0.5, 0.25]), 2.0), {})
+    again = store.evaluation("k")
+    assert again is not None
+    assert (list(again.images["dice"]), again.seconds) == ([0.5, 0.25], 2.0)
+    table = tmp_path / "evaluations" / "k.csv"
+    table.write_text(table.read_text().replace("0.25", "0.75"))
+    with pytest.raises(ResultsError, match=r"k\.csv is missing or not as it was written"):
+        store.evaluation("k")
+    table.unlink()
+    with pytest.raises(ResultsError, match=r"k\.csv is missing or not as it was written"):
+        store.evaluation("k")
+
+
 def test_going_on_keeps_cells_and_fresh_removes_them(tmp_path: Path) -> None:
     ResultStore.create(tmp_path, RUN).write(_result())
     assert ResultStore.create(tmp_path, {**RUN, "title": "more methods"}).has(CELL)
