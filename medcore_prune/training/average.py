@@ -2,8 +2,8 @@
 
 Fine-tuning on few images gains on them and forgets some of what the start knew. Weights between the two often have
 most of both (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903). The trained ones
-are themselves the mean over the steps, which small batches make rough (Izmailov et al., Averaging weights leads to
-wider optima and better generalization, UAI 2018, arXiv 1803.05407).
+are the last, at which the learning rate has come down: of the looks on the way the best is often an early one, near the
+start, and the mean over the steps was worse than the last on validation images.
 """
 
 import math

@@ -35,8 +35,7 @@ class TrainState:
     """Everything that a killed training needs to go on as if nothing had happened.
 
     Model and optimiser take over what is stored at `path`; None keeps it in memory alone. Settings, JSON values by
-    name, and identity (images, objective and start) tell this training from another one. `mean` are the mean
-    weights over the `averaged` steps that were taken in, where the settings ask to average.
+    name, and identity (images, objective and start) tell this training from another one.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class TrainState:
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
         self.best_images: Mapping[str, Tensor] = {}
-        self.averaged, self.mean = 0, self._weights() if self.settings.get("average") else None
+        self._chooses = not self.settings.get("average")
         self._saved_at = time.monotonic()
         if path is not None and path.exists():
             self._load(path)
@@ -72,11 +71,6 @@ class TrainState:
             self.model.load_state_dict(stored["model"])
             self.optimiser.load_state_dict(stored["optimizer"])
             self.step, self.best, self.best_score = int(stored["step"]), stored["best"], float(stored["best_score"])
-            if self.mean is not None:
-                self.averaged = int(stored["averaged"])
-                # on the model's device
-                for name, value in self.mean.items():
-                    value.copy_(stored["mean"][name])
             # a state that was written before there were terms has losses alone
             self.record = TrainRecord(stored["losses"], **stored.get("record", {}))
             self.best_images = dict(stored.get("best_images", {}))
@@ -118,13 +112,11 @@ class TrainState:
             "best_score": self.best_score,
             "best_images": dict(self.best_images),
         }
-        if self.mean is not None:
-            state |= {"mean": self.mean, "averaged": self.averaged}
         with atomic_write(self.path) as temporary:
             torch.save(state, temporary)
 
     def judge(self, validate: Validate) -> None:
-        """Look at the validation images and keep the weights if they are the best so far and no mean is kept."""
+        """Look at the validation images and keep the weights if they are the best so far; not where an average follows."""
         self.model.eval()
         scores = validate(self.model)
         set_training(self.model)
@@ -133,29 +125,9 @@ class TrainState:
         score = next(iter(scores.means.values()))
         if score > self.best_score:
             self.best_score, self.best_images = score, scores.of_images
-            if self.mean is None:
+            if self._chooses:
                 self.record.best_step = self.step
-                self.best = self._weights()
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-
-    @torch.no_grad()
-    def take_in(self) -> None:
-        """Take the weights as they are into their mean."""
-        assert self.mean is not None
-        self.averaged += 1
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                # by a weight of 1 the first is taken to the last bit
-                self.mean[name].lerp_(value, 1 / self.averaged)
-
-    def end(self) -> None:
-        """Give the model the weights that are kept: their mean, the best of all looks, or the last as they are."""
-        if self.mean is not None and self.averaged:
-            self.model.load_state_dict(self.mean)
-        elif self.best is not None:
-            self.model.load_state_dict(self.best)
+                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     @torch.no_grad()
     def sums(self) -> tuple[int, float, float]:
@@ -287,9 +259,9 @@ def train(
     that share the slices of each step and come to the bits of one; the first alone writes, validates, shows progress
     and tells `on_step`.
 
-    The model ends in evaluation mode with the best validated weights, or the last ones; where the settings average,
-    with the mean of those after each step beyond the warm-up. A loss or gradient that is not
-    finite ends the training with an error in all processes; the last saved state stays.
+    The model ends in evaluation mode with the best validated weights, or the last ones; with the last, too, where the
+    settings say that an average follows, whose share is chosen then. A loss or gradient that is not finite ends the
+    training with an error in all processes; the last saved state stays.
     """
     require_default_dtype()
     model.get_submodule("prompt_encoder").requires_grad_(False)
@@ -325,8 +297,6 @@ def train(
             start = time.perf_counter()
             numbers = range(step * settings.accumulate, (step + 1) * settings.accumulate)[ranks.rank :: ranks.count]
             _take_step(state, objective, map(batches, numbers), settings, at_a_time, ranks)
-            if state.mean is not None and state.step > settings.warmup:
-                state.take_in()
             state.record.seconds += time.perf_counter() - start
             last = state.step == settings.steps
             judged = bool(every) and (state.step % every == 0 or last)
@@ -339,7 +309,8 @@ def train(
                 state.save()
             if on_step:
                 on_step(state.step, told(state.record, state.step, learning_rate_at(step, settings)))
-    state.end()
+    if state.best is not None:
+        model.load_state_dict(state.best)
     ranks.share(model)
     return state.record
 

@@ -15,15 +15,13 @@ def outcome(best_step: int | None, share: float | None = None) -> str:
     """What a training gives back, in words.
 
     Args:
-        best_step: Steps behind the trained weights that were kept; None where no look at validation images chose them:
-            the last, or, of an average, the mean over the steps.
+        best_step: Steps behind the trained weights that were kept; None for the last, where no look at validation images
+            chose, as in an average.
         share: Their share in an average with the start that was chosen on validation images; None without averages.
     """
     if best_step == 0 or share == 0:
         return "nothing gained: the input model is returned"
-    trained = f"the weights after step {best_step}"
-    if best_step is None:
-        trained = "the last weights" if share is None else "the mean weights of the steps"
+    trained = "the last weights" if best_step is None else f"the weights after step {best_step}"
     if share is None or share == 1:
         return f"{trained} are returned"
     return f"the average of {share:.0%} of {trained} with the input model is returned"
@@ -63,7 +61,7 @@ class TrainRecord:
         validations: For each look at the validation images `step`, the steps done before it, the scores by name, and,
             where there are scores of images, last `noise`, the standard error of the difference from the best look
             before.
-        best_step: Steps behind the weights that were kept; None where no validation chose, or they are a mean.
+        best_step: Steps behind the weights that were kept; None where no validation chose.
         stopped_early: Whether a decline on the validation images ended it.
         averages: Where the weights kept were averaged with those of the start, for each share of them that was tried
             `share` and the scores by name, that of the model that is returned first; empty otherwise.

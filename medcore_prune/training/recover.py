@@ -78,8 +78,8 @@ class RecoveryHistory:
         validations: A row a look at the validation images: `step`, the steps done before it, 0 being the start; `bf1`
             and `dice`, macro averages over data sets, and `noise`, the standard error of the paired difference of `bf1`
             from the best look before.
-        best_step: Steps behind the weights that were kept; None where no validation images chose and the last were, or
-            the mean over the steps was averaged with the start.
+        best_step: Steps behind the weights that were kept; None where no look chose and the last were, or were averaged
+            with the start.
         stopped_early: Whether a decline on the validation images ended it.
         seconds: Time of the steps, without validations.
         averages: Where the trained weights were averaged with the start's, for each `share` of them that was tried

@@ -27,7 +27,7 @@ def _check_slices(what: str, accumulate: int, batch_size: int) -> None:
 class TrainSettings:
     """What determines a training besides its data; fields as of `RecoverySettings`, and how often to save.
 
-    `average` is whether the weights are averaged over the steps; averaging with those of the start comes after it.
+    `average` is whether the weights are averaged afterwards: looks then choose none, and the last are kept.
     """
 
     steps: int
@@ -64,8 +64,8 @@ class AdaptSettings:
         precision: As of `RecoverySettings`.
         accumulate: As of `RecoverySettings`.
         augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in both.
-        average: Whether the weights are averaged, over the steps beyond the warm-up and then with those of the start,
-            in the share that has the best Boundary F1 on the validation images (`training.average`).
+        average: Whether the last weights are averaged with those of the start, in the share that has the best Boundary
+            F1 on the validation images (`training.average`).
 
     Raises:
         MedcorePruneError: Another augmentation, or a number of slices that does not divide the batch.
