@@ -62,7 +62,7 @@ RECOVERY: Mapping[str, Setting] = {
         Finite(0, min_open=True), "its peak learning rate (0.001 for the pocket pair, 0.0001 for others)"
     ),
     "recovery_average": Setting(
-        click.BOOL, "its weights averaged over the steps and with its start, as validation images choose (false)"
+        click.BOOL, "its last weights averaged with its start, as validation images choose (false)"
     ),
     "recovery_towards": Setting(
         click.Choice(list(TOWARDS)), "the true masks and the unpruned model (all), or the latter alone (teacher)"

@@ -159,11 +159,11 @@ def _in_words(recovery: Mapping[str, Any]) -> str:
     rate = recovery["learning_rate"]
     peak = "the usual peak rate of the model" if rate is None else f"a peak rate of {rate:g}"
     weights = "; ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in recovery["weights"].items() if value)
-    averaged = "; weights averaged over the steps and with the start's" if recovery.get("average") else ""
+    averaged = "; the last weights averaged with the start's" if recovery.get("average") else ""
     return f"Batches of {recovery['batch_size']} images, {peak}, terms by their weights: {weights}{averaged}."
 
 
-HOLLOW = "hollow: what was kept, an average over the steps at the last of them."
+HOLLOW = "hollow: what was kept, an average at the last step."
 FIRST = Level.parse("h70_m95")
 """The one-time level that the sequential second pass starts from, recovered."""
 MODES = {

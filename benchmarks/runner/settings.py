@@ -99,7 +99,7 @@ class Settings:
             many drawn ones as `counts` says.
         recovery_batch: Images a step of a recovery; None for the default of `RecoverySettings`.
         recovery_rate: Its learning rate; None for the default.
-        recovery_average: Whether its weights are averaged over the steps and with those that it started from.
+        recovery_average: Whether its last weights are averaged with those that it started from.
         recovery_towards: What it trains towards, of `training.settings.TOWARDS`.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.

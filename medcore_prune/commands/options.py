@@ -180,8 +180,8 @@ def accumulate_option(command: F) -> F:
 average_option = click.option(
     "--average",
     is_flag=True,
-    help="Average the weights over the steps, then with those of the start, in the share that has the best Boundary F1 "
-    "on validation images.",
+    help="Average the last weights with those of the start, in the share that has the best Boundary F1 on validation "
+    "images.",
 )
 
 

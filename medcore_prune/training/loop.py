@@ -116,7 +116,7 @@ class TrainState:
             torch.save(state, temporary)
 
     def judge(self, validate: Validate) -> None:
-        """Look at the validation images and keep the weights if they are the best so far; not where an average follows."""
+        """Look at the validation images and keep the weights if they are the best so far and no average follows."""
         self.model.eval()
         scores = validate(self.model)
         set_training(self.model)

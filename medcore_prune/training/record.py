@@ -15,8 +15,8 @@ def outcome(best_step: int | None, share: float | None = None) -> str:
     """What a training gives back, in words.
 
     Args:
-        best_step: Steps behind the trained weights that were kept; None for the last, where no look at validation images
-            chose, as in an average.
+        best_step: Steps behind the trained weights that were kept; None for the last, where no look at validation
+            images chose, as in an average.
         share: Their share in an average with the start that was chosen on validation images; None without averages.
     """
     if best_step == 0 or share == 0:

@@ -110,7 +110,7 @@ def loss_curves(made: Mapping[str, Mapping[str, Any]], theme: Theme) -> Figure |
 
 
 def _kept(stage: Mapping[str, Any]) -> tuple[float, float]:
-    """Step and BF1 of what came back: of a look, or, of an average over the steps, behind the last of them."""
+    """Step and BF1 of what came back: of a look, or, of an average, at the last step."""
     looks = {row[0]: row[1] for row in stage["validations"]}
     step = stage["best_step"]
     return (max(looks), stage["kept"]) if step is None else (step, looks[step])

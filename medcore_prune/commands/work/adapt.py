@@ -142,7 +142,7 @@ def _say_average(record: TrainRecord) -> None:
     kept, *others = record.averages
     trained = next(look for look in record.averages if look["share"] == 1)
     click.echo(
-        f"average of the start and the mean weights of the steps: {kept['share']:.0%} trained is the best of "
+        f"average of the start and the last weights: {kept['share']:.0%} trained is the best of "
         f"{len(others) + 1} shares, validation Boundary F1 {kept['bf1']:.4f} (trained alone {trained['bf1']:.4f})"
     )
 

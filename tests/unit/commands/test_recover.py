@@ -70,7 +70,7 @@ def test_what_it_trains_towards_is_asked_for_and_recorded(here: Path) -> None:
     found = read_header("out.safetensors").provenance["recovered"]
     assert found["settings"]["weights"] == asdict(TOWARDS["teacher"])
     assert list(pd.read_csv("out.loss.csv")) == ["step", "learning_rate", "loss", "feature", "boundary_logit"]
-    assert found["averages"][0]["share"] == 0 or "of the mean weights of the steps" in found["outcome"]
+    assert found["averages"][0]["share"] == 0 or "of the last weights" in found["outcome"]
     assert "are there, written by this command from the same inputs" in run(*words, "--out", "out.safetensors").output
     # another aim is another recovery
     other = run(*words[:4], "--average", "--out", "out.safetensors")

@@ -79,7 +79,7 @@ def test_an_adaptation_returns_the_average_that_is_best_on_validation_images(tmp
     assert judge(averaged).means["bf1"] == max(look["bf1"] for look in record.averages) == record.averages[0]["bf1"]
     assert {look["share"]: look["bf1"] for look in record.averages}[0.0] == judge(start).means["bf1"]
     assert record.best_step is None
-    # a state without the mean is of another training
+    # the other state holds the best of its looks
     mp.adapt(copy.deepcopy(start), parts.train, parts.validation, settings, tmp_path / "plain.pt")
     with pytest.raises(MedcorePruneError, match="average"):
         mp.adapt(copy.deepcopy(start), parts.train, parts.validation, asked, tmp_path / "plain.pt")

@@ -138,68 +138,22 @@ def test_the_weights_with_the_best_boundary_f1_are_kept(monkeypatch: pytest.Monk
     assert not same(weights(model), seen[3])
 
 
-def averaged_steps(stop_after: int | None = None, state: Path | None = None) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """A recovery that averages, and the weights after each of its steps; it may be stopped in the middle."""
+def test_an_average_is_of_the_last_weights_and_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    # looks after steps 2, 4 and 6, then shares 0, 1/4, 1/2, 3/4 and 1 of what step 6 had
+    seen = scripted(monkeypatch, [0.1, 0.7, 0.2, 0.4, 0.5, 0.6, 0.55, 0.3])
     model, teacher = pair()
-    after: list[dict[str, Any]] = []
-
-    def follow(step: int, _numbers: object) -> None:
-        after.append(weights(model))
-        if step == stop_after:
-            raise KeyboardInterrupt
-
-    settings = replace(SETTINGS, average=True, validate_every=0)
-    recover(model, teacher, images(), settings, progress=False, on_step=follow, state_path=state)
-    return model, after
-
-
-def test_an_average_is_of_the_mean_over_the_steps_and_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    # looks after steps 2, 4 and 6, then shares 0, 1/4, 1/2, 3/4 and 1 of the mean
-    seen = scripted(monkeypatch, [0.1, 0.3, 0.2, 0.4, 0.5, 0.6, 0.55, 0.3])
-    model, teacher = pair()
-    start, after = weights(model), list[dict[str, torch.Tensor]]()
-    settings = replace(SETTINGS, average=True)
-    warmup = settings.warmup
-    history = recover(
-        model, teacher, images(), settings, progress=False, on_step=lambda *_: after.append(weights(model))
-    )
-    steps = after[warmup:]
-    mean = {name: sum(each[name] for each in steps) / len(steps) for name in start}
-    half = {name: (start[name] + mean[name]) / 2 for name in start}
-    assert len(steps) == SETTINGS.steps - warmup > 1
+    start = weights(model)
+    history = recover(model, teacher, images(), replace(SETTINGS, average=True), progress=False)
+    half = {name: (start[name] + seen[2][name]) / 2 for name in start}
     assert all(torch.allclose(value, half[name], atol=1e-6) for name, value in model.state_dict().items())
     assert same(seen[3], start)
-    assert all(torch.allclose(value, mean[name], atol=1e-6) for name, value in seen[7].items())
+    assert same(seen[7], seen[2])
     assert (history.best_step, history.share, history.gained) == (None, 0.5, True)
-    assert history.validations[["step", "bf1"]].to_numpy().tolist() == [[0, 0.4], [2, 0.1], [4, 0.3], [6, 0.2]]
+    assert history.validations[["step", "bf1"]].to_numpy().tolist() == [[0, 0.4], [2, 0.1], [4, 0.7], [6, 0.2]]
     assert (history.start["bf1"], history.best["bf1"]) == (0.4, 0.6)
-    assert history.outcome == "the average of 50% of the mean weights of the steps with the input model is returned"
+    assert history.outcome == "the average of 50% of the last weights with the input model is returned"
     again = RecoveryHistory.from_dict(json.loads(json.dumps(history.to_dict())))
     assert (again.averages, again.outcome, again.best) == (history.averages, history.outcome, history.best)
-
-
-@pytest.mark.parametrize("stop_after", [1, 4])
-def test_an_average_that_was_stopped_ends_in_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
-) -> None:
-    whole, _ = averaged_steps()
-    state = tmp_path / "state.pt"
-    monkeypatch.setattr("medcore_prune.training.loop.SAVE_AFTER_S", 0.0)
-    with pytest.raises(KeyboardInterrupt):
-        averaged_steps(stop_after, state)
-    again, after = averaged_steps(state=state)
-    assert len(after) == SETTINGS.steps - stop_after
-    assert same(weights(again), weights(whole))
-
-
-def test_where_no_step_comes_after_the_warm_up_the_last_weights_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = scripted(monkeypatch, [0.1, 0.2, 0.3, 0.4, 0.5])
-    model, teacher = pair()
-    settings = replace(SETTINGS, average=True, validate_every=0, warmup_fraction=1.0)
-    last = list[dict[str, torch.Tensor]]()
-    recover(model, teacher, images(), settings, progress=False, on_step=lambda *_: last.append(weights(model)))
-    assert same(seen[4], last[-1])
-    assert same(weights(model), last[-1])
 
 
 def test_an_average_in_which_nothing_gains_is_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
