@@ -22,7 +22,7 @@ from ...commands.options import (
 from ...commands.options import set_option as rarely
 from ...commands.values import Finite, GridSize, KeyValue, Whole
 from ...pruning.level import Level
-from ...training.settings import TOWARDS, RecoverySettings
+from ...training.settings import RecoverySettings
 from ..runner.settings import COUNTS, Counts, Settings
 from .options import levels_option, pair_options
 
@@ -63,9 +63,6 @@ RECOVERY: Mapping[str, Setting] = {
     ),
     "recovery_average": Setting(
         click.BOOL, "its last weights averaged with its start, as validation images choose (false)"
-    ),
-    "recovery_towards": Setting(
-        click.Choice(list(TOWARDS)), "the true masks and the unpruned model (all), or the latter alone (teacher)"
     ),
 }
 """What an experiment that recovers models may `--set` besides."""

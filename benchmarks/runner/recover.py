@@ -22,7 +22,7 @@ from ...pruning.plan import Plan
 from ...pruning.planning import make_plan
 from ...training.cascade import Cascaded, Correct, Stage
 from ...training.recover import seconds_per_step
-from ...training.settings import TOWARDS, RecoverySettings
+from ...training.settings import RecoverySettings
 from ...training.store import RecoveryStore
 from .apart import Made, Order, make
 from .evaluate import Evaluator, duration
@@ -207,7 +207,7 @@ def recovery_settings(settings: Settings, steps: int | None = None) -> RecoveryS
     steps = steps or settings.counts.recovery_steps
     given = {"batch_size": settings.recovery_batch, "learning_rate": settings.recovery_rate}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    changed |= {"average": settings.recovery_average, "weights": TOWARDS[settings.recovery_towards]}
+    changed["average"] = settings.recovery_average
     looks = _LOOKS_ON if settings.recovery_average else _VALIDATIONS
     return RecoverySettings(steps=steps, validate_every=max(1, steps // looks), **changed)
 

@@ -100,7 +100,6 @@ class Settings:
         recovery_batch: Images a step of a recovery; None for the default of `RecoverySettings`.
         recovery_rate: Its learning rate; None for the default.
         recovery_average: Whether its last weights are averaged with those that it started from.
-        recovery_towards: What it trains towards, of `training.settings.TOWARDS`.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
         search: Whether budgets are searched too, for every method and level.
@@ -133,7 +132,6 @@ class Settings:
     recovery_batch: int | None = None
     recovery_rate: float | None = None
     recovery_average: bool = False
-    recovery_towards: str = "all"
     gallery: bool = True
     correct: bool = True
     search: bool = False

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..training.settings import TOWARDS, RecoverySettings
+from ..training.settings import RecoverySettings
 from .group import Shared, loading
 from .options import (
     FILE,
@@ -64,12 +64,6 @@ from .options import (
     help="Stop once so many looks in a row show a decline beyond the noise; 0 for never.",
 )
 @average_option
-@more(
-    "--towards",
-    type=click.Choice(list(TOWARDS)),
-    default="all",
-    help="What it learns: the true masks and the whole model's answers, or the latter alone (teacher).",
-)
 @seed_option("Seed of the order of images and of their augmentation.")
 @split_seed_option
 @processes_options

@@ -123,13 +123,6 @@ class RecoveryWeights:
         return {name: float(value) for name, value in dataclasses.asdict(self).items() if value}
 
 
-TOWARDS: Mapping[str, RecoveryWeights] = {
-    "all": RecoveryWeights(),
-    "teacher": RecoveryWeights(dice=0.0, boundary_bce=0.0, high_frequency=0.0),
-}
-"""What is trained towards, by a word: the true masks and the teacher, or the teacher alone, of whose logits the band
-around the true contour counts."""
-
 _SAVE_EVERY = 25
 _LEAST = {
     "steps": 1,

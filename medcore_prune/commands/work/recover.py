@@ -26,7 +26,7 @@ from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
 from ...training.rate import rated
 from ...training.recover import RecoveryHistory, recover
-from ...training.settings import TOWARDS, RecoverySettings, deciding
+from ...training.settings import RecoverySettings, deciding
 from .inputs import (
     PHANTOM_COUNTS,
     POCKET,
@@ -62,7 +62,6 @@ def run(
     out: Path,
     tensorboard: Path | None = None,
     accumulate: int | None = None,
-    towards: str = "all",
     **given: Any,
 ) -> None:
     """Check everything, fine-tune, and write the model with its curves and its history."""
@@ -75,9 +74,7 @@ def run(
     images = ImageOptions(data, split_seed, reading)
     read = (model, teacher, *images.files())
     results = check_outputs(read, overwrite, out, *_curves(out), state=state, resume=resume)
-    settings = RecoverySettings(weights=TOWARDS[towards], **given)
-    # as before there was a choice, so that what is done is known again
-    asked = given | ({"towards": towards} if towards != "all" else {})
+    settings = RecoverySettings(**given)
     small = read_model(model, device=device)
     teacher = teacher or _default_teacher(small, Path(model).name, images)
     whole = read_model(teacher, device=device, image_size=geometry_of(small).image_size)
@@ -99,7 +96,7 @@ def run(
     )
     with exclusive(out) if me.first else nullcontext():
         done = me.first and results.done(
-            command="recover", read=read, images=data_record(roles), settings=deciding(asked), device=device
+            command="recover", read=read, images=data_record(roles), settings=deciding(given), device=device
         )
         if me.first and (done or not resume):
             state.unlink(missing_ok=True)

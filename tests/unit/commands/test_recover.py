@@ -1,4 +1,3 @@
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +15,8 @@ from medcore_prune.data.splits.beside import split_file
 from medcore_prune.evaluation.intervals import Difference, paired_difference
 from medcore_prune.models.fingerprint import model_hash
 from medcore_prune.pruning.surgery import lineage_of
+from medcore_prune.training.average import SHARES
 from medcore_prune.training.record import Scores
-from medcore_prune.training.settings import TOWARDS
 
 
 @pytest.fixture
@@ -63,18 +62,17 @@ def test_a_recovered_file_keeps_its_plan_and_says_how_it_came_about(here: Path) 
     assert not (here / "out.state.pt").exists()
 
 
-def test_what_it_trains_towards_is_asked_for_and_recorded(here: Path) -> None:
-    words = ("--steps", "2", "--validate-every", "0", "--towards", "teacher", "--average")
-    result = run(*words, "--out", "out.safetensors")
+def test_an_average_is_asked_for_and_recorded(here: Path) -> None:
+    words = ("--steps", "2", "--validate-every", "0")
+    result = run(*words, "--average", "--out", "out.safetensors")
     assert result.exit_code == 0, result.output
     found = read_header("out.safetensors").provenance["recovered"]
-    assert found["settings"]["weights"] == asdict(TOWARDS["teacher"])
-    assert list(pd.read_csv("out.loss.csv")) == ["step", "learning_rate", "loss", "feature", "boundary_logit"]
-    assert found["averages"][0]["share"] == 0 or "of the last weights" in found["outcome"]
-    assert "are there, written by this command from the same inputs" in run(*words, "--out", "out.safetensors").output
-    # another aim is another recovery
-    other = run(*words[:4], "--average", "--out", "out.safetensors")
-    assert "already there" in str(other.exception)
+    assert found["settings"]["average"] is True
+    assert sorted(look["share"] for look in found["averages"]) == sorted(SHARES)
+    assert found["averages"][0]["share"] == 0 or "the last weights" in found["outcome"]
+    again = run(*words, "--average", "--out", "out.safetensors")
+    assert "are there, written by this command from the same inputs" in again.output
+    assert "already there" in str(run(*words, "--out", "out.safetensors").exception)
 
 
 @pytest.mark.parametrize(

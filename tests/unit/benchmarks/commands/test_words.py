@@ -14,7 +14,7 @@ from medcore_prune.benchmarks.commands.words import RARE, RECOVERY, Setting, Wor
 from medcore_prune.benchmarks.runner.experiment import experiments
 from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.commands.values import Whole
-from medcore_prune.training.settings import TOWARDS, RecoverySettings
+from medcore_prune.training.settings import RecoverySettings
 
 GONE = [
     *(("baselines", f"--{key.replace('_', '-')}") for key in RARE if key != "tolerance_px"),
@@ -114,7 +114,7 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     made = experiments.get(name)
     settings, own = called(monkeypatch, words)
     assert made(settings, **own).settings.out == Path("medcore-results", name)
-    named = {"schedule": "one-shot", "starts": "corrected", "recovery_towards": "teacher"}
+    named = {"schedule": "one-shot", "starts": "corrected"}
     rare = [word for key in words.rare for word in ("--set", f"{key}={named.get(key, 1)}")]
     alone = ["--no-sequential"] if name == "main" else []
     settings, own = called(monkeypatch, words, *rare, *alone)
@@ -125,7 +125,6 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     if words.rare.keys() >= RECOVERY.keys():
         assert (settings.validation, settings.recovery_batch, settings.recovery_rate) == (1, 1, 1.0)
         assert settings.recovery_average is True
-        assert settings.recovery_towards == "teacher"
     made(settings, **own)
 
 
@@ -137,9 +136,8 @@ def test_a_recovery_is_as_it_is_set(monkeypatch: pytest.MonkeyPatch, name: str) 
     usual = made(settings, **own).recovery()
     assert usual == RecoverySettings(steps=24, validate_every=2)
     given = ("--set", "recovery_batch=4", "--set", "recovery_rate=3e-4", "--set", "recovery_average=true")
-    given += ("--set", "recovery_towards=teacher")
     settings, own = called(monkeypatch, words, "--steps", "24", *given)
-    asked = {"batch_size": 4, "learning_rate": 3e-4, "average": True, "weights": TOWARDS["teacher"]}
+    asked = {"batch_size": 4, "learning_rate": 3e-4, "average": True}
     # no look of an average chooses anything, so there are fewer
     assert made(settings, **own).recovery() == replace(usual, validate_every=6, **asked)
 
