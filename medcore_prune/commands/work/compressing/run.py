@@ -91,7 +91,7 @@ def run(
         whole, roles = read_model(place, device=steps.device), steps.source.roles(place, {})
         with kept_stems():
             small = steps.small(whole, roles, goal, keep_contour)
-            final = steps.recovered(small, place, recover)
+            final = steps.recovered(small, place, roles, recover)
             made = steps.exported(final) if onnx else []
             left = read_model(str(final), device=steps.device)
             comparison = Final(whole, left, roles, _MOST_IMAGES)
@@ -216,8 +216,8 @@ class Steps:
                 shutil.copyfile(folder / f"{chosen.name}.safetensors", temporary)
         return place
 
-    def recovered(self, small: Path, whole: str, steps: int) -> Path:
-        """Train what is left; where no step gained anything, the small model is the result."""
+    def recovered(self, small: Path, whole: str, roles: Split, steps: int) -> Path:
+        """Train what is left, as far as validation images want it; where that gained nothing, it is as it was."""
         place = self.out / "recovered.safetensors"
         if not steps:
             return small
@@ -230,6 +230,7 @@ class Steps:
                 learning_rate=None,
                 validate_every=max(1, min(_LONGEST_BETWEEN_LOOKS, steps // 4)),
                 patience=0,
+                average=any(map(len, roles.validation.values())),
                 **self._trained,
             )
         history = lineage_of(read_model(str(place))).provenance["recovered"]
