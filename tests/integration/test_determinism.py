@@ -43,7 +43,7 @@ COMMANDS = (
     (cli, ["prune", *whole, *sets, "--calibration", "4", "--correct", "--cache", "cache", "--plan-out", "plan.json",
            "--out", "small.safetensors"]),
     (cli, ["recover", "small.safetensors", "--teacher", "whole.safetensors", *sets, "--steps", "4",
-           "--validate-every", "2", "--out", "recovered.safetensors"]),
+           "--validate-every", "2", "--precision", "fp32", "--out", "recovered.safetensors"]),
     (cli, ["evaluate", "recovered.safetensors", "small.safetensors", "--against", "whole.safetensors", *sets, "--out",
            "evaluation"]),
     (bench, ["baselines", "--quick", "--set", "images=1", "--set", "calibration=1", "--set", "eval_size=32",
