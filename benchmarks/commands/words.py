@@ -11,6 +11,7 @@ import click
 from ...commands.group import GONE, Command, loading
 from ...commands.options import (
     FOLDER,
+    PRECISIONS,
     Setting,
     cache_option,
     data_option,
@@ -61,6 +62,7 @@ RECOVERY: Mapping[str, Setting] = {
     "recovery_rate": Setting(
         Finite(0, min_open=True), "its peak learning rate (0.001 for the pocket pair, 0.0001 for others)"
     ),
+    "recovery_precision": Setting(click.Choice(PRECISIONS), "fp32, tf32 or bf16 (that of the run)"),
     "recovery_average": Setting(
         click.BOOL, "its last weights averaged with its start, as validation images choose (false)"
     ),

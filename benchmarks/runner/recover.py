@@ -207,7 +207,8 @@ def recovery_settings(settings: Settings, steps: int | None = None) -> RecoveryS
     steps = steps or settings.counts.recovery_steps
     given = {"batch_size": settings.recovery_batch, "learning_rate": settings.recovery_rate}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    changed["average"] = settings.recovery_average
+    # named, so that no machine takes another one for what it has
+    changed |= {"average": settings.recovery_average, "precision": settings.recovery_precision or settings.precision}
     looks = _LOOKS_ON if settings.recovery_average else _VALIDATIONS
     return RecoverySettings(steps=steps, validate_every=max(1, steps // looks), **changed)
 

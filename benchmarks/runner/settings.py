@@ -99,6 +99,7 @@ class Settings:
             many drawn ones as `counts` says.
         recovery_batch: Images a step of a recovery; None for the default of `RecoverySettings`.
         recovery_rate: Its learning rate; None for the default.
+        recovery_precision: What it computes in, of `fp32`, `tf32` and `bf16`; None for what all of the run does.
         recovery_average: Whether its last weights are averaged with those that it started from.
         gallery: Whether pictures of the images are kept.
         correct: Whether every pruned model is evaluated after the training-free correction too.
@@ -131,6 +132,7 @@ class Settings:
     validation: int | None = None
     recovery_batch: int | None = None
     recovery_rate: float | None = None
+    recovery_precision: str | None = None
     recovery_average: bool = False
     gallery: bool = True
     correct: bool = True

@@ -69,6 +69,8 @@ def test_what_main_does_is_said_first_and_shown_last(main_run: tuple[list[str], 
     assert "optimiser steps, at most about" in output
     assert "Table 1: compression, contour, cost" in output
     made = records(ResultStore.open(results / "main"))
+    # in the precision of the run, whatever the processor has
+    assert ResultStore.open(results / "main").run["identity"]["recovery"]["precision"] == "fp32"
     assert all(record["latency"]["model"]["median_ms"] > 0 for record in made.values())
     text = (results / "main" / "report.md").read_text()
     assert "unpruned_recovered" in text

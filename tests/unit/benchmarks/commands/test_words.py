@@ -114,7 +114,7 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     made = experiments.get(name)
     settings, own = called(monkeypatch, words)
     assert made(settings, **own).settings.out == Path("medcore-results", name)
-    named = {"schedule": "one-shot", "starts": "corrected"}
+    named = {"schedule": "one-shot", "starts": "corrected", "recovery_precision": "bf16"}
     rare = [word for key in words.rare for word in ("--set", f"{key}={named.get(key, 1)}")]
     alone = ["--no-sequential"] if name == "main" else []
     settings, own = called(monkeypatch, words, *rare, *alone)
@@ -136,8 +136,9 @@ def test_a_recovery_is_as_it_is_set(monkeypatch: pytest.MonkeyPatch, name: str) 
     usual = made(settings, **own).recovery()
     assert usual == RecoverySettings(steps=24, validate_every=2)
     given = ("--set", "recovery_batch=4", "--set", "recovery_rate=3e-4", "--set", "recovery_average=true")
+    given += ("--set", "recovery_precision=bf16")
     settings, own = called(monkeypatch, words, "--steps", "24", *given)
-    asked = {"batch_size": 4, "learning_rate": 3e-4, "average": True}
+    asked = {"batch_size": 4, "learning_rate": 3e-4, "average": True, "precision": "bf16"}
     # no look of an average chooses anything, so there are fewer
     assert made(settings, **own).recovery() == replace(usual, validate_every=6, **asked)
 
