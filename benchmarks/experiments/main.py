@@ -160,7 +160,10 @@ def _in_words(recovery: Mapping[str, Any]) -> str:
     peak = "the usual peak rate of the model" if rate is None else f"a peak rate of {rate:g}"
     weights = "; ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in recovery["weights"].items() if value)
     averaged = "; the last weights averaged with the start's" if recovery.get("average") else ""
-    return f"Batches of {recovery['batch_size']} images, {peak}, terms by their weights: {weights}{averaged}."
+    precision = f", {recovery['precision']}" if recovery.get("precision") else ""
+    return (
+        f"Batches of {recovery['batch_size']} images, {peak}{precision}, terms by their weights: {weights}{averaged}."
+    )
 
 
 HOLLOW = "hollow: what was kept, an average at the last step."

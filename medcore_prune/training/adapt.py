@@ -20,8 +20,9 @@ from ..models.protocol import embed
 from .average import Averaging
 from .follow import OnStep
 from .judge import Judge
-from .loop import batch_loss, train
+from .loop import train
 from .lost import warn_of_lost
+from .objective import batch_loss
 from .pool import AUGMENTATIONS, Batch, Pool
 from .record import Scores, TrainRecord
 from .settings import AdaptSettings, TrainSettings

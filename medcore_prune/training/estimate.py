@@ -22,8 +22,8 @@ from ..models.calls.call import on_models
 from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
 from .adapt import pool_size
-from .loop import Loss, train
-from .objective import RecoveryLoss
+from .loop import train
+from .objective import Loss, RecoveryLoss
 from .pool import POOL_BYTES, Batch
 from .rate import rated
 from .record import Scores
@@ -113,8 +113,8 @@ def recovery_estimate(
     trained = sum(
         p.numel() * p.element_size() for name, p in model.named_parameters() if not name.startswith("prompt_encoder.")
     )
-    # AdamW's two moments, the gradients, and the best weights so far or the mean
-    optimiser = (4 if validates or settings.average else 3) * trained
+    # AdamW's two moments, the gradients, and the best weights so far, which no average keeps
+    optimiser = (4 if validates and not settings.average else 3) * trained
     sliced = settings.batch_size // settings.accumulate
     together = min(sliced, at_a_time or sliced)
     look = PredictionStep(min(BATCH_SIZE, at_a_time or BATCH_SIZE, validation_images)) if validates else None
@@ -141,7 +141,7 @@ def recovery_estimate(
             **({"processes": trained} if ranks().count > 1 else {}),
         },
         per_image={"work": shared(work, together)},
-        # a state holds weights, moments, and the best weights or the mean
+        # a state holds weights, moments and best weights
         disk_bytes=4 * trained,
         seconds=seconds,
         device=str(next(model.parameters()).device),

@@ -4,9 +4,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import torch
@@ -18,11 +18,10 @@ from .._support.files import atomic_write
 from .._support.machines.ranks import Ranks
 from .._support.progress import track
 from .._support.torch_file import read_torch_file
-from ..models.losses import plain_loss
-from ..models.precision import autocast, products_in, training_precision
-from ..models.protocol import decode, embed, input_logits, of_neck
+from ..models.precision import products_in, training_precision
 from ..models.switches import set_training
 from .follow import OnStep, told
+from .objective import Loss, LossOf, Objective, batch_loss
 from .pool import Batch
 from .record import Scores, TrainRecord
 from .settings import TrainSettings, deciding
@@ -150,65 +149,10 @@ class TrainState:
 BatchMaker = Callable[[int], Batch]
 
 
-class Loss(NamedTuple):
-    """The loss of a batch: the scalar to go down, and its parts by name, scalars that are only recorded."""
-
-    total: Tensor
-    terms: Mapping[str, Tensor] = {}
-
-
-LossOf = Callable[[nn.Module, Batch], Loss]
-"""What a model loses on a batch."""
-
-
-class Objective(nn.Module):
-    """A model with what it is trained for, whose forward returns the loss of a batch.
-
-    `DistributedDataParallel` wraps one module and what its forward returns. What `loss_of` holds besides, a teacher, is
-    no part of it.
-    """
-
-    def __init__(self, model: nn.Module, loss_of: LossOf) -> None:
-        super().__init__()
-        self.model, self.loss_of = model, loss_of
-
-    def forward(self, batch: Batch) -> Loss:
-        """Return the loss of a batch on the model's device."""
-        return self.loss_of(self.model, batch)
-
-
 ALONE = Ranks()
 """One process, which does everything."""
 SAVE_AFTER_S = 60.0
 """A state is saved at the latest when the last one is this old, so that slow steps are not lost by the hundred."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a model says about a batch.
-
-    `features` are the neck's, (B, C, h, w); `logits` float32 at the input grid, (B * k, 1, S, S) for k prompts
-    an image.
-    """
-
-    features: Tensor
-    logits: Tensor
-
-
-def outputs_of(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Outputs:
-    """Run a model on a batch in a precision, None for that of trainings; the encoder runs once an image."""
-    device = batch.images.device
-    # TF32 is a matter of switches, which are set around
-    with autocast(training_precision(precision, device), device):
-        embeddings = embed(model, batch.images)
-        prompts = len(batch.boxes) // len(batch.images)
-        logits = decode(model, embeddings.repeat_interleave(prompts, dim=0), batch.boxes)
-    return Outputs(of_neck(model, embeddings), input_logits(logits.float(), batch.images.shape[-1]))
-
-
-def batch_loss(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Tensor:
-    """Mean Dice + BCE of a batch at the input grid."""
-    return plain_loss(outputs_of(model, batch, precision).logits, batch.masks).mean()
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:

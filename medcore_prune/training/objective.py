@@ -1,8 +1,9 @@
-"""The recovery loss of Eq. 14 on a batch: which terms there are, what each reads, and their weighted sum."""
+"""What a training goes down: a model's outputs on a batch, their plain loss, and Eq. 14's terms with their sum."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,67 @@ from torch import Tensor, nn
 
 from ..data.masks import band_radius, boundary_band
 from ..defaults import DEFAULTS
-from ..models.losses import dice_loss
-from .loop import Loss, Outputs, outputs_of
+from ..models.losses import dice_loss, plain_loss
+from ..models.precision import autocast, training_precision
+from ..models.protocol import decode, embed, input_logits, of_neck
 from .pool import Batch
 from .settings import RecoveryWeights
+
+
+class Loss(NamedTuple):
+    """The loss of a batch: the scalar to go down, and its parts by name, scalars that are only recorded."""
+
+    total: Tensor
+    terms: Mapping[str, Tensor] = {}
+
+
+LossOf = Callable[[nn.Module, Batch], Loss]
+"""What a model loses on a batch."""
+
+
+class Objective(nn.Module):
+    """A model with what it is trained for, whose forward returns the loss of a batch.
+
+    `DistributedDataParallel` wraps one module and what its forward returns. What `loss_of` holds besides, a teacher, is
+    no part of it.
+    """
+
+    def __init__(self, model: nn.Module, loss_of: LossOf) -> None:
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self, batch: Batch) -> Loss:
+        """Return the loss of a batch on the model's device."""
+        return self.loss_of(self.model, batch)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says about a batch.
+
+    `features` are the neck's, (B, C, h, w); `logits` float32 at the input grid, (B * k, 1, S, S) for k prompts
+    an image.
+    """
+
+    features: Tensor
+    logits: Tensor
+
+
+def outputs_of(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Outputs:
+    """Run a model on a batch in a precision, None for that of trainings; the encoder runs once an image."""
+    device = batch.images.device
+    # TF32 is a matter of switches, which are set around
+    with autocast(training_precision(precision, device), device):
+        embeddings = embed(model, batch.images)
+        prompts = len(batch.boxes) // len(batch.images)
+        logits = decode(model, embeddings.repeat_interleave(prompts, dim=0), batch.boxes)
+    return Outputs(of_neck(model, embeddings), input_logits(logits.float(), batch.images.shape[-1]))
+
+
+def batch_loss(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Tensor:
+    """Mean Dice + BCE of a batch at the input grid."""
+    return plain_loss(outputs_of(model, batch, precision).logits, batch.masks).mean()
+
 
 BLUR_SIGMA_PX = 3.0
 """Deviation of the blur of `high_frequency`, in pixels of the 256 grid."""

@@ -189,8 +189,9 @@ class RecoverySettings:
         if self.warmup_fraction > 1:
             raise MedcorePruneError(f"recovery: warmup_fraction is {self.warmup_fraction}: expected at most 1")
         require_known("augmentation", self.augmentation, AUGMENTATION_NAMES, MedcorePruneError)
-        for name, value in (("learning_rate", self.learning_rate), ("clip_norm", self.clip_norm)):
-            if value is not None and not (math.isfinite(value) and value > 0):
+        rate = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        for name, value in (rate | {"clip_norm": self.clip_norm}).items():
+            if not (math.isfinite(value) and value > 0):
                 raise MedcorePruneError(f"recovery: {name} is {value}: expected a number above 0")
         _check_slices("recovery", self.accumulate, self.batch_size)
 

@@ -26,20 +26,29 @@ def split(train: int, validation: int) -> Split:
 
 
 @pytest.mark.parametrize(
-    ("attention", "recompute", "batch_size", "at_a_time", "validation", "accumulate"),
+    ("attention", "recompute", "batch_size", "at_a_time", "validation", "accumulate", "average"),
     [
-        ("segment-anything", False, 1, None, 0, 1),
-        ("segment-anything", True, 3, None, 4, 1),
-        ("segment-anything", False, 6, None, 0, 3),
-        ("sdpa", False, 3, 2, 4, 1),
-        ("sdpa", True, 3, 1, 0, 1),
+        ("segment-anything", False, 1, None, 0, 1, False),
+        ("segment-anything", True, 3, None, 4, 1, False),
+        ("segment-anything", False, 3, None, 4, 1, True),
+        ("segment-anything", False, 6, None, 0, 3, False),
+        ("sdpa", False, 3, 2, 4, 1, False),
+        ("sdpa", True, 3, 1, 0, 1, False),
     ],
 )
 def test_memory_is_that_of_the_real_recovery(
-    attention: str, recompute: bool, batch_size: int, at_a_time: int | None, validation: int, accumulate: int
+    attention: str,
+    recompute: bool,
+    batch_size: int,
+    at_a_time: int | None,
+    validation: int,
+    accumulate: int,
+    average: bool,
 ) -> None:
     model, teacher = pair(attention)
-    settings = RecoverySettings(steps=2, batch_size=batch_size, validate_every=1, accumulate=accumulate)
+    settings = RecoverySettings(
+        steps=2, batch_size=batch_size, validate_every=1, accumulate=accumulate, average=average
+    )
     estimate = recovery_estimate(
         model,
         teacher,

@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from medcore_prune._support.errors import DataError, MedcorePruneError, UnreadableError
 from medcore_prune._support.machines.ranks import Ranks
 from medcore_prune.data.frame import Frame
-from medcore_prune.training.loop import Loss, Objective, TrainState, batch_loss, learning_rate_at, train
+from medcore_prune.training.loop import TrainState, learning_rate_at, train
+from medcore_prune.training.objective import Loss, Objective, batch_loss
 from medcore_prune.training.pool import AUGMENTATIONS, Augmentation, Batch, Pool, Scene
 from medcore_prune.training.record import Scores
 from medcore_prune.training.settings import TrainSettings

@@ -404,6 +404,7 @@ def test_training_images_that_are_validation_or_test_images_are_refused() -> Non
         ({"augmentation": "mirrors"}, "unknown augmentation 'mirrors': expected one of full, flips"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: expected a number above 0"),
         ({"clip_norm": float("inf")}, "clip_norm is inf"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"accumulate": 0}, "accumulate is 0: expected at least 1"),
         ({"accumulate": 3}, "accumulate is 3: expected a divisor of the batch size, which is 16"),
     ],
