@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...correction.search.alone import PROBES
 from ...correction.search.settings import CANDIDATES, IMAGES
 from ...models.groups import groups_of
 from ..runner.evaluate import FLOOR_NAMES, Evaluator, notice, seconds_an_image
@@ -87,7 +88,10 @@ def estimated_seconds(evaluator: Evaluator, methods: Sequence[Method], work: Amo
     passes += 2 * models * counts.exact_units * counts.exact_images if calibrated else 0
     # a correction runs the dense and the cut encoder, and the cut one again after each layer that it solves
     passes += 4 * work.corrected * counts.correction
-    seen = work.searched * evaluator.settings.generations * CANDIDATES * IMAGES
+    states = work.searched * evaluator.settings.generations * CANDIDATES
+    # what each block costs alone serves all levels of a method
+    states += len(methods) * PROBES * len(groups_of(evaluator.inputs.adapted)) if work.searched else 0
+    seen = states * IMAGES
     exact = models * exact_runs(methods, evaluator.inputs)
     return seconds_an_image(evaluator) * (work.predictions + seen + passes * len(evaluator.inputs.sets) + exact)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..._support.errors import MedcorePruneError, ResultsError
 from ...calibration.statistics import Statistics
+from ...correction.search.settings import METHOD_VERSION
 from ...data.samples import SampleSet, Subset
 from ...evaluation.images import EvaluationSet
 from ...evaluation.leverage import BAND_PX, GRID_PX
@@ -65,7 +66,7 @@ class Automatic(Experiment):
         self.settings = replace(self.settings, subject=SEARCHED if self.settings.search else AUTOMATIC)
 
     def identity(self) -> dict[str, Any]:
-        searched = {"search": self.settings.generations} if self.settings.search else {}
+        searched = {"search": [METHOD_VERSION, self.settings.generations]} if self.settings.search else {}
         return {"method": self.methods[0].fingerprint, "samples": self.samples, "chunk": self.chunk, **searched}
 
     def about(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..._support.registry import failures_named
 from ...calibration.statistics import Statistics
 from ...correction.search.plan import searched_plan
+from ...correction.search.settings import METHOD_VERSION
 from ...evaluation.memory import measured
 from ...models.groups import FAMILY_NAMES
 from ...pruning.budget import Budget
@@ -66,10 +67,9 @@ def searched_jobs(
     """
     for method in methods:
         seed = method.seeds[0]
-        what = (
-            f"{scored_by(method, seed, inputs, settings)} {sample_hash(inputs.calibration(0))} {settings.generations}"
-        )
-        origin = hashlib.sha256(what.encode()).hexdigest()
+        what = [scored_by(method, seed, inputs, settings), sample_hash(inputs.calibration(0))]
+        what += [str(METHOD_VERSION), str(settings.generations)]
+        origin = hashlib.sha256(" ".join(what).encode()).hexdigest()
         for level in settings.levels:
             cell = Cell(EXPERIMENT, SEARCHED, method.name, str(level), next(iter(inputs.sets)), seed)
             found = stored_plan(cell, origin, store)

@@ -17,7 +17,7 @@ class Found:
 
     Attributes:
         state: The best one.
-        history: Fitness of the best one at the start and behind each generation; it never rises.
+        history: Fitness of the best start and of the best one behind each generation; it never rises.
         seen: Distinct states that were looked at.
     """
 
@@ -28,7 +28,7 @@ class Found:
 
 def evolve(
     ladders: Ladders,
-    start: State,
+    starts: Sequence[State],
     fitness: Callable[[Sequence[State]], Iterable[float]],
     *,
     generations: int,
@@ -36,13 +36,15 @@ def evolve(
     seed: int,
     progress: bool = True,
 ) -> Found:
-    """Minimise a fitness from `start`; it is asked for all states of a generation at once, for each distinct one once.
+    """Minimise a fitness from the best of `starts`; it is asked for all states of a generation at once, each one once.
 
     What is drawn depends on the seed, the generation and the fitness of states alone, so that a search that finds its
     earlier answers stored goes the same way.
     """
-    known = dict(zip([start], fitness([start]), strict=True))
-    best, history = start, [known[start]]
+    distinct = list(dict.fromkeys(starts))
+    known = dict(zip(distinct, fitness(distinct), strict=True))
+    best = min(distinct, key=known.__getitem__)
+    history = [known[best]]
 
     def looks() -> Iterator[None]:
         nonlocal best

@@ -1,7 +1,7 @@
 """`searched_plan`: how much each block keeps, found by running the refitted network (METHOD section 15)."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ from ..._support.devices import refuse_half, require_default_dtype
 from ..._support.files import user_cache
 from ..._support.machines.executor import executor
 from ..._support.memo import Ledger
+from ..._support.progress import track
 from ..._support.records import content_hash
 from ..._support.version import __version__
 from ...calibration.statistics import Statistics
@@ -40,6 +41,7 @@ from ...scoring.recipes import Baseline, Scorer, get_baseline, scored
 from ..images import CorrectionImages
 from ..settings import CorrectionSettings
 from ..streams import room_for
+from .alone import cheapest, probes
 from .divergence import Divergence
 from .evolve import evolve
 from .goal import Goal
@@ -77,8 +79,10 @@ def searched_plan(
     A criterion orders the units inside each block; the search decides how many of them stay where, between blocks and
     between heads and neurons. What a state is worth is seen on training images, without labels and without training:
     with `proj` and `lin2` of every block refitted by least squares, the divergence of the masks' logits from the dense
-    model's, sum of Bernoulli KL times 1 + lambda_B * band of the dense model's own mask. Elitist: 1 to 4 quanta move
-    between groups, and the best of all children and their parent goes on. Correct the pruned model afterwards.
+    model's, sum of Bernoulli KL times 1 + lambda_B * band of the dense model's own mask. It starts from the state that
+    would be best if what each group costs alone added up, or from the same share of all groups where that is better.
+    Elitist: 1 to 4 quanta move between groups, and the best of all children and their parent goes on. Correct the
+    pruned model afterwards.
 
     Args:
         model: The adapted model with its mask decoder; not touched.
@@ -147,9 +151,10 @@ def searched_plan(
             for key in kept:
                 yield float(ledger.get_or_make(key, lambda: next(found)))
 
-        start = ladders.start(wanted.shares(), random.Random(f"{seed}/start"))
+        rng = random.Random(f"{seed}/start")
+        starts = [ladders.start(wanted.shares(), rng), ladders.fitted(_added_up(ladders, fitness, progress), rng)]
         found = evolve(
-            ladders, start, fitness, generations=generations, candidates=candidates, seed=seed, progress=progress
+            ladders, starts, fitness, generations=generations, candidates=candidates, seed=seed, progress=progress
         )
     about = {
         "cost": wanted.cost,
@@ -157,6 +162,7 @@ def searched_plan(
         "cost_found": ladders.cost(found.state),
         **asdict(settings),
         "images": sum(map(len, judged.values())),
+        "probes": len(probes(ladders)),
         "states": found.seen,
         "fitness": list(found.history),
     }
@@ -164,6 +170,13 @@ def searched_plan(
 
 
 _CORRECTION = CorrectionSettings()
+
+
+def _added_up(ladders: Ladders, fitness: Callable[[Sequence[State]], Iterator[float]], progress: bool) -> State:
+    """Look at what each group costs alone, and return the state that is best if that adds up."""
+    asked = probes(ladders)
+    looks = track(fitness(asked), "what each block costs alone", total=len(asked), show=progress)
+    return cheapest(ladders, dict(zip(asked, looks, strict=True)))
 
 
 def _worth(read: tuple[nn.Module, Divergence], state: Refitted) -> Iterator[float]:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from ..._support.errors import StatisticsError
 
-IMAGES, GENERATIONS, CANDIDATES = 24, 20, 16
+IMAGES, GENERATIONS, CANDIDATES = 24, 12, 16
+METHOD_VERSION = 2
+"""Raised whenever the same settings come to another plan."""
 
 
 @dataclass(frozen=True)

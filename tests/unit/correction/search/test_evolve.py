@@ -28,7 +28,7 @@ def search(seed: int = 0, asked: list[State] | None = None, generations: int = 2
             asked.extend(states)
         return [distance(state) for state in states]
 
-    return evolve(LADDERS, START, fitness, generations=generations, candidates=16, seed=seed, progress=False)
+    return evolve(LADDERS, [START], fitness, generations=generations, candidates=16, seed=seed, progress=False)
 
 
 def test_fitness_never_rises_and_comes_down() -> None:
@@ -45,8 +45,23 @@ def test_a_generation_is_asked_for_at_once() -> None:
         asked.append(len(states))
         return [distance(state) for state in states]
 
-    evolve(LADDERS, START, fitness, generations=3, candidates=16, seed=0, progress=False)
+    evolve(LADDERS, [START], fitness, generations=3, candidates=16, seed=0, progress=False)
     assert asked == [1, 16, 16, 16]
+
+
+def test_it_goes_on_from_the_best_of_its_starts() -> None:
+    close = (8, 0, 6, 3, 0, 2)
+    found = evolve(
+        LADDERS,
+        [START, close, START],
+        lambda states: [distance(state) for state in states],
+        generations=1,
+        candidates=1,
+        seed=0,
+        progress=False,
+    )
+    assert found.history[0] == distance(close) < distance(START)
+    assert found.seen == 3
 
 
 def test_each_distinct_state_is_asked_for_once() -> None:
@@ -65,11 +80,11 @@ def test_the_same_seed_goes_the_same_way_and_another_one_another() -> None:
 
 def test_where_hardly_anything_is_left_to_try_it_ends() -> None:
     two = Ladders(((0, "heads"), (1, "heads")), ((1, 2), (1, 2)), ((1, 2), (1, 2)), 3)
-    found = evolve(two, (1, 0), first_places, generations=5, candidates=4, seed=0, progress=False)
+    found = evolve(two, [(1, 0)], first_places, generations=5, candidates=4, seed=0, progress=False)
     assert (found.state, found.seen) == ((0, 1), 2)
 
 
 def test_where_nothing_may_move_the_start_stays() -> None:
     one = Ladders(((0, "heads"),), ((4,),), ((4,),), 4)
-    found = evolve(one, (0,), lambda states: [1.0] * len(states), generations=2, candidates=3, seed=0, progress=False)
+    found = evolve(one, [(0,)], lambda states: [1.0] * len(states), generations=2, candidates=3, seed=0, progress=False)
     assert found == Found((0,), (1.0, 1.0, 1.0), 1)

@@ -21,6 +21,8 @@ from medcore_prune.scoring.recipes import get_baseline
 
 MODEL = tiny_sam()
 DATA = {"a": TinySamples("a", 6), "b": TinySamples("b", 4)}
+PROBES_OF_TINY = 4 * (3 + 5)
+"""In each of its blocks three counts of four heads, and five of the neurons."""
 
 
 def search(place: Path, goal: str = "h50_m70", criterion: Any = "magnitude", **options: Any) -> mp.Plan:
@@ -33,7 +35,9 @@ def test_the_plan_is_an_ordinary_one_that_says_how_it_was_found(tmp_path: Path) 
     assert (plan.level, plan.criterion, plan.quotas, plan.protected) == ("h50_m70", "magnitude", "searched", ())
     about = plan.notes["searched"]
     assert about["images"] == 4
-    assert about["states"] == 7
+    # two starts, and three children in each of two generations
+    assert about["states"] == 8
+    assert about["probes"] == PROBES_OF_TINY
     assert about["fitness"] == sorted(about["fitness"], reverse=True)
     assert len(about["fitness"]) == 3
     assert about["cost_found"] <= about["cost_target"]
@@ -78,12 +82,13 @@ def test_a_stopped_search_goes_on_to_the_same_plan(tmp_path: Path, monkeypatch: 
         search(tmp_path / "stopped")
     assert search(tmp_path / "stopped") == whole
     # three states were known, the fourth was not
-    assert len(asked) == 4 + 7 - 3
+    every = PROBES_OF_TINY + 8
+    assert len(asked) == 4 + every - 3
     assert search(tmp_path / "stopped") == whole
-    assert len(asked) == 4 + 7 - 3
+    assert len(asked) == 4 + every - 3
     # other images, another order of units: nothing that is known counts
     search(tmp_path / "stopped", images=2)
-    assert len(asked) == 4 + 7 - 3 + 7
+    assert len(asked) == 4 + every - 3 + every
     (one, two) = sorted((tmp_path / "stopped" / "searches").glob("*.json"))
     assert json.loads(one.read_text())["inputs"] != json.loads(two.read_text())["inputs"]
 
