@@ -66,9 +66,8 @@ def searched_jobs(
     """
     for method in methods:
         seed = method.seeds[0]
-        what = (
-            f"{scored_by(method, seed, inputs, settings)} {sample_hash(inputs.calibration(0))} {settings.generations}"
-        )
+        scores, sample = scored_by(method, seed, inputs, settings), sample_hash(inputs.calibration(0))
+        what = f"{scores} {sample} {settings.precision} {settings.generations}"
         origin = hashlib.sha256(what.encode()).hexdigest()
         for level in settings.levels:
             cell = Cell(EXPERIMENT, SEARCHED, method.name, str(level), next(iter(inputs.sets)), seed)

@@ -187,11 +187,11 @@ def _stored(
 
 
 def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> str:
-    """Hash what a method's scores come from: its code, its settings, and the images that it runs."""
-    if not method.recipe.reads_images:
+    """Hash what a method's scores come from: its code, its settings, and what networks compute on which images."""
+    if not method.calibrated:
         return method.fingerprint
     sample = sample_hash(inputs.calibration(seed % settings.seeds))
-    return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
+    return hashlib.sha256(f"{method.fingerprint} {sample} {settings.precision}".encode()).hexdigest()
 
 
 def scores_of(recipe: Baseline, inputs: Inputs, statistics: Statistics | None, seed: int = 0, draw: int = 0) -> Scores:
