@@ -209,7 +209,8 @@ def early_scores(
     """Scores of Fisher methods from the first samples of each data set, by name and number of samples.
 
     They are kept, kilobytes, and not the sums that they come from: a calibration grows from one number of samples to
-    the next, and the one of all samples goes on from the last. Those of `renewed` methods are taken again.
+    the next, and the one of all samples goes on from the last. Those of `renewed` methods are taken again. Every number
+    of samples has sums, and so equations, of its own: one scoring for each, and none from all samples besides.
     """
     chosen, found = fisher_methods(methods), dict[tuple[str, int], Scores]()
     for n in early_samples(inputs, settings):

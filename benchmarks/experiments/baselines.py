@@ -137,9 +137,7 @@ class Baselines(Experiment):
         # before the whole calibration, which goes on from the sums that these are read from
         early_scores(self.methods, self.inputs, self.store, self.settings)
         methods, inputs, settings = self.methods, self.inputs, self.settings
-        jobs = make_jobs(
-            methods, inputs, self.statistics, settings, self.store, keep=self._scores, remembered=self._forgets
-        )
+        jobs = make_jobs(methods, inputs, self.statistics, settings, self.store, keep=self._scores)
         if settings.correct:
             jobs += corrected_jobs(jobs, methods, inputs, settings)
         if settings.search:
