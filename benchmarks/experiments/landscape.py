@@ -58,8 +58,8 @@ class Landscape(Experiment):
         for block in range(len(blocks_of(inputs.adapted))):
             plan = make_plan(inputs.adapted, BLOCK_LEVEL, scores=scores, only=(block,), criterion_name=method.name)
             keep_plan(self.store, plan)
-            place = {"method": f"block_{block:02d}", "mode": BLOCKS, "level": str(BLOCK_LEVEL)}
-            jobs.append(replace(alike, **place, plan=plan))
+            name, level = f"block_{block:02d}", str(BLOCK_LEVEL)
+            jobs.append(replace(alike, method=name, mode=BLOCKS, level=level, plan=plan))
         return jobs
 
     @staticmethod
