@@ -209,11 +209,12 @@ def early_scores(
     """Scores of Fisher methods from the first samples of each data set, by name and number of samples.
 
     They are kept, kilobytes, and not the sums that they come from: a calibration grows from one number of samples to
-    the next, and the one of all samples goes on from the last. Those of `renewed` methods are taken again.
+    the next, and the one of all samples goes on from the last. Those of `renewed` methods are taken again. Every number
+    of samples has sums, and so equations, of its own: one scoring for each, and none from all samples besides.
     """
     chosen, found = fisher_methods(methods), dict[tuple[str, int], Scores]()
     for n in early_samples(inputs, settings):
-        kept = {method.name: _kept(method, n, inputs, store) for method in chosen}
+        kept = {method.name: _kept(method, n, inputs, store, settings) for method in chosen}
         todo = [method for method in chosen if method.name in renewed or kept[method.name].get() is None]
         if todo:
             needs = frozenset[Need]().union(*(method.needs for method in todo))
@@ -234,10 +235,10 @@ def _name(key: tuple[int, Family]) -> str:
     return f"{key[0]}-{key[1]}"
 
 
-def _kept(method: Method, n: int, inputs: Inputs, store: ResultStore) -> Memo[Mapping[str, Any]]:
+def _kept(method: Method, n: int, inputs: Inputs, store: ResultStore, settings: Settings) -> Memo[Mapping[str, Any]]:
     hashes = {name: inputs.hashes[name] for name in ("adapted", "reference", "calibration")}
     place = store.root / "analysis" / "scores" / f"{method.name}-{n}.npz"
-    return arrays(place, content_hash([method.fingerprint, n, hashes, __version__]))
+    return arrays(place, content_hash([method.fingerprint, n, hashes, settings.precision, __version__]))
 
 
 def _mean(scores: Scores, whole: Scores, family: Family) -> float | None:

@@ -71,7 +71,8 @@ def _corrected_again(
 
 def correction(inputs: Inputs, settings: Settings, draw: int = 0) -> Treatment:
     """Cut, then correct on the calibration images of a draw, as many of each set as the settings say."""
-    what = f"{inspect.signature(correct)} {sample_hash(inputs.calibration(draw))} {settings.counts.correction} {draw}"
+    sample, count = sample_hash(inputs.calibration(draw)), settings.counts.correction
+    what = f"{inspect.signature(correct)} {sample} {count} {draw} {settings.precision}"
     key = hashlib.sha256(what.encode()).hexdigest()[:24]
     return Treatment(key, Corrected(inputs, settings, draw), TOGETHER)
 
@@ -136,9 +137,7 @@ class Baselines(Experiment):
         # before the whole calibration, which goes on from the sums that these are read from
         early_scores(self.methods, self.inputs, self.store, self.settings)
         methods, inputs, settings = self.methods, self.inputs, self.settings
-        jobs = make_jobs(
-            methods, inputs, self.statistics, settings, self.store, keep=self._scores, remembered=self._forgets
-        )
+        jobs = make_jobs(methods, inputs, self.statistics, settings, self.store, keep=self._scores)
         if settings.correct:
             jobs += corrected_jobs(jobs, methods, inputs, settings)
         if settings.search:
@@ -193,6 +192,7 @@ class Baselines(Experiment):
         counts = self.settings.counts
         state = {
             "samples": self.statistics.digest(0),
+            "precision": self.settings.precision,
             "levels": [str(level) for level in self.settings.levels],
             "units": counts.exact_units,
             "images": counts.exact_images,
@@ -210,10 +210,10 @@ class Baselines(Experiment):
         """How much the reference responds to the images; kept, for the sums that tell it go."""
         if not any(Need.REFERENCE_FISHER in method.needs for method in self.methods):
             return {}
-        samples = self.statistics.digest(0)
+        of = {"samples": self.statistics.digest(0), "precision": self.settings.precision}
         stored = self.store.analysis("reference_fisher") or {}
-        if stored.get("samples") != samples:
-            stored = {"samples": samples, "ratios": reference_strength(self.statistics[0], self.inputs.adapted)}
+        if {name: stored.get(name) for name in of} != of:
+            stored = {**of, "ratios": reference_strength(self.statistics[0], self.inputs.adapted)}
             self.store.write_analysis("reference_fisher", stored)
         ratios: Mapping[str, float] = stored["ratios"]
         return ratios

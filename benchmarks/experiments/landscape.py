@@ -1,13 +1,11 @@
 """`medcore-bench landscape`: Boundary F1 over head and MLP compression (the paper's Section 5.3 and Figure 3)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pandas as pd
 
-from ...calibration.statistics import Statistics
-from ...evaluation.memory import measured
 from ...models.families import blocks_of
 from ...pruning.level import Level
 from ...pruning.planning import make_plan
@@ -18,9 +16,7 @@ from ..report.summary import Row, Summary, summarise
 from ..report.tables import Grid, number, percent, span
 from ..runner.evaluate import duration, seconds_an_image
 from ..runner.experiment import Experiment, register_experiment
-from ..runner.inputs import Inputs
-from ..runner.jobs import Job, keep_plan, make_jobs, scores_of
-from ..runner.methods import Method
+from ..runner.jobs import Job, Scores, keep_plan, make_jobs, scores_of
 from ..runner.settings import CORRECTED, MODES
 from ..runner.store import ResultStore
 from .baselines import corrected_jobs
@@ -48,10 +44,23 @@ class Landscape(Experiment):
 
     def jobs(self) -> list[Job]:
         inputs, settings, methods = self.inputs, self.settings, self.methods
-        jobs = make_jobs(methods, inputs, self.statistics, settings, self.store, ("own",), self.name)
-        if settings.correct:
-            jobs += corrected_jobs(jobs, methods, inputs, settings)
-        return jobs + block_jobs(inputs, self.statistics.get(0), methods[0], self.store)
+        kept = dict[tuple[str, int], Scores]()
+        own = make_jobs(methods, inputs, self.statistics, settings, self.store, ("own",), self.name, kept)
+        corrected = corrected_jobs(own, methods, inputs, settings) if settings.correct else []
+        return [*own, *corrected, *self._blocks(own[0], kept.get((methods[0].name, 0)))]
+
+    def _blocks(self, alike: Job, scores: Scores | None) -> list[Job]:
+        """Cut one block at a time, by the scores of a job: which blocks can least be cut."""
+        inputs, method = self.inputs, self.methods[0]
+        # of a slow method plans may be there without scores
+        scores = scores or scores_of(method.recipe, inputs, self.statistics.get(0))
+        jobs = []
+        for block in range(len(blocks_of(inputs.adapted))):
+            plan = make_plan(inputs.adapted, BLOCK_LEVEL, scores=scores, only=(block,), criterion_name=method.name)
+            keep_plan(self.store, plan)
+            name, level = f"block_{block:02d}", str(BLOCK_LEVEL)
+            jobs.append(replace(alike, method=name, mode=BLOCKS, level=level, plan=plan))
+        return jobs
 
     @staticmethod
     def page(store: ResultStore) -> Page:
@@ -87,19 +96,6 @@ class Landscape(Experiment):
 
 
 command = Landscape.command()
-
-
-def block_jobs(inputs: Inputs, statistics: Statistics | None, method: Method, store: ResultStore) -> list[Job]:
-    """Cut one block at a time: which blocks can least be cut."""
-    with measured() as scoring:
-        scores = scores_of(method.recipe, inputs, statistics)
-    jobs = []
-    for block in range(len(blocks_of(inputs.adapted))):
-        plan = make_plan(inputs.adapted, BLOCK_LEVEL, scores=scores, only=(block,), criterion_name=method.name)
-        keep_plan(store, plan)
-        name = f"block_{block:02d}"
-        jobs.append(Job(name, BLOCKS, str(BLOCK_LEVEL), 0, plan, scoring, method.fingerprint, experiment="landscape"))
-    return jobs
 
 
 def pair_table(summary: Summary) -> Grid:

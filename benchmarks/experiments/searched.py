@@ -67,7 +67,7 @@ def searched_jobs(
     """
     for method in methods:
         seed = method.seeds[0]
-        what = [scored_by(method, seed, inputs, settings), sample_hash(inputs.calibration(0))]
+        what = [scored_by(method, seed, inputs, settings), sample_hash(inputs.calibration(0)), str(settings.precision)]
         what += [str(METHOD_VERSION), str(settings.generations)]
         origin = hashlib.sha256(" ".join(what).encode()).hexdigest()
         for level in settings.levels:

@@ -48,8 +48,9 @@ def make_gallery(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
     """
     wanted = {f"{job.level}/{job.method}": job.plan for job in jobs if (job.mode, job.seed) == (_MODE, _SEED)}
     chosen = {name: choose(evaluator, name) for name in evaluator.inputs.sets}
+    alike = {"chosen": chosen, "precision": evaluator.settings.precision}
     earlier = evaluator.store.analysis(ANALYSIS) or {}
-    if earlier.get("state", {}).get("chosen") != chosen:
+    if any(earlier.get("state", {}).get(name) != value for name, value in alike.items()):
         earlier = {}
     known = earlier.get("state", {}).get("plans", {})
     shown: dict[str, Plan | None] = {key: plan for key, plan in wanted.items() if known.get(key) != plan.hash}
@@ -57,7 +58,7 @@ def make_gallery(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
         shown = {UNPRUNED: None, **shown}
     if not shown:
         return
-    state = {"plans": {**known, **{key: plan.hash for key, plan in wanted.items()}}, "chosen": chosen}
+    state = {"plans": {**known, **{key: plan.hash for key, plan in wanted.items()}}, **alike}
     images = {name: few_of(evaluator, name, places) for name, places in chosen.items()}
     pictures = earlier.get("pictures") or [
         picture for name, (few, _) in images.items() for picture in pictures_of(evaluator.store, few, range(len(few)))

@@ -35,7 +35,8 @@ def make_hurt(evaluator: Evaluator, jobs: Sequence[Job]) -> None:
     # methods of an earlier run whose plans are not at hand are left out
     picked = [by_place[place] for place in best if place in by_place]
     places = {job.masks: _worst(evaluator, job) for job in picked}
-    state = {"models": {job.level: job.masks for job in picked}, "places": places}
+    models = {job.level: job.masks for job in picked}
+    state = {"models": models, "places": places, "precision": evaluator.settings.precision}
     if not picked or (evaluator.store.analysis(ANALYSIS) or {}).get("state") == state:
         return
     pictures = [

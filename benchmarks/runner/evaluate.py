@@ -88,6 +88,10 @@ class Evaluator:
     def _versions(self) -> dict[str, str]:
         return versions()
 
+    def _precision(self, masks: str) -> str | None:
+        """What a network computes its masks in; a floor uses none."""
+        return None if masks in FLOOR_NAMES.values() else self.settings.precision
+
     def _what(self, masks: str, dataset: str) -> dict[str, Any]:
         """What the evaluation of `masks` (a plan's hash, a floor, or the unpruned model) depends on."""
         of_model = masks not in FLOOR_NAMES.values()
@@ -95,6 +99,7 @@ class Evaluator:
             "masks": masks,
             "model": self.inputs.hashes["adapted"] if of_model else None,
             "image_size": self.inputs.frame.size if of_model else None,
+            "precision": self._precision(masks),
             "data": self.inputs.hashes[f"data/{dataset}"],
             **self._scoring_settings,
         }
@@ -228,6 +233,7 @@ class Evaluator:
             inputs=inputs,
             settings={
                 **self._scoring_settings,
+                "precision": self._precision(masks),
                 "quotas": job.plan.quotas if job else None,
                 "method": job.scored_by if job else None,
                 "treatment": job.treatment.key if job and job.treatment else None,

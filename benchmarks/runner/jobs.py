@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from ..._support.memo import Memo
 from ..._support.progress import track
 from ..._support.records import content_hash
-from ..._support.registry import failures_named
+from ..._support.registry import BUILT_IN, failures_named
 from ..._support.version import __version__
+from ...calibration.collector import Need
 from ...calibration.sensitivity import block_sensitivity
 from ...calibration.statistics import Statistics
 from ...evaluation.memory import Measured, measured
@@ -115,29 +117,39 @@ def make_jobs(
     modes: Sequence[Mode] = QUOTA_MODES,
     experiment: str = EXPERIMENT,
     keep: MutableMapping[tuple[str, int], Scores] | None = None,
-    remembered: bool = False,
 ) -> list[Job]:
     """Score every method under every seed and plan every level and mode; plans are stored as files.
 
-    Scoring is quick beside evaluation, so that a run that is gone on with scores again: a method whose code or
-    settings changed arrives at other plans, and only those are evaluated. Slow methods keep the plans they have, as
-    long as their code, settings and calibration sample are the same. `keep` is given the scores by method and seed.
-    With `remembered` scores are kept in files, kilobytes, and statistics are read for those alone that are not there.
+    Scores of built-in methods that read statistics are kept in files, kilobytes, and statistics are read for those
+    alone that are not there. Others are quick to take, or of code that may change where no hash tells: a run that is
+    gone on with takes them again, and a method that changed arrives at other plans, of which only the new ones are
+    evaluated. Slow methods keep the plans they have, as long as their code, settings and calibration sample are the
+    same. `keep` is given the scores by method and seed.
     """
     keep = {} if keep is None else keep
     rounds = [(method, seed) for method in methods for seed in method.seeds]
-    memos = {(m.name, seed): kept_scores(m, seed, inputs, settings, store) for m, seed in rounds} if remembered else {}
+    memos = {
+        (method.name, seed): kept_scores(method, seed, inputs, settings, store)
+        for method, seed in rounds
+        if method.needs and method.origin == BUILT_IN
+    }
     known = {key: found for key, memo in memos.items() if (found := memo.get()) is not None}
     for method, seed in rounds:
         if method.needs and (method.name, seed) not in known:
             # collected before the bar of the scoring is shown, for calibration has its own
             statistics.get(seed % settings.seeds)
+
+    @cache
+    def sensitivity(draw: int, lambda_b: float, source: Need) -> tuple[float, ...]:
+        """s_b of each block, once for all methods and seeds that read the same."""
+        return tuple(block_sensitivity(statistics[draw], inputs.adapted, lambda_b, source))
+
     jobs: list[Job] = []
     for method, seed in track(rounds, "scoring", total=len(rounds)):
         kept = _stored(method, seed, inputs, settings, store, modes) if method.recipe.cost == "slow" else []
         if not kept:
             key = (method.name, seed)
-            scored = known.get(key) or _scored(method, seed, inputs, statistics, settings)
+            scored = known.get(key) or _scored(method, seed, inputs, statistics, settings, sensitivity)
             if key in memos and key not in known:
                 memos[key].put(scored)
             keep[key] = scored.scores
@@ -187,11 +199,11 @@ def _stored(
 
 
 def scored_by(method: Method, seed: int, inputs: Inputs, settings: Settings) -> str:
-    """Hash what a method's scores come from: its code, its settings, and the images that it runs."""
-    if not method.recipe.reads_images:
+    """Hash what a method's scores come from: its code, its settings, and what networks compute on which images."""
+    if not method.calibrated:
         return method.fingerprint
     sample = sample_hash(inputs.calibration(seed % settings.seeds))
-    return hashlib.sha256(f"{method.fingerprint} {sample}".encode()).hexdigest()
+    return hashlib.sha256(f"{method.fingerprint} {sample} {settings.precision}".encode()).hexdigest()
 
 
 def scores_of(recipe: Baseline, inputs: Inputs, statistics: Statistics | None, seed: int = 0, draw: int = 0) -> Scores:
@@ -237,16 +249,19 @@ def kept_scores(method: Method, seed: int, inputs: Inputs, settings: Settings, s
 
 
 def _scored(
-    method: Method, seed: int, inputs: Inputs, statistics: Mapping[int, Statistics], settings: Settings
+    method: Method,
+    seed: int,
+    inputs: Inputs,
+    statistics: Mapping[int, Statistics],
+    settings: Settings,
+    sensitivity: Callable[[int, float, Need], tuple[float, ...]],
 ) -> Scored:
     recipe, draw = method.recipe, seed % settings.seeds
     read = statistics.get(draw) if method.needs else None
     with measured() as scoring, failures_named(method.name):
         scores = scores_of(recipe, inputs, read, seed, draw)
-    sensitivity = None
-    if recipe.quotas == "sensitivity" and read is not None:
-        sensitivity = tuple(block_sensitivity(read, inputs.adapted, recipe.lambda_b, recipe.sensitivity))
-    return Scored(scores, sensitivity, scoring)
+    spread = recipe.quotas == "sensitivity" and read is not None
+    return Scored(scores, sensitivity(draw, recipe.lambda_b, recipe.sensitivity) if spread else None, scoring)
 
 
 def _plan(

@@ -98,6 +98,7 @@ class Maker:
             "training": sample_hash(roles.train),
             "validation": sample_hash(roles.validation),
             "calibration": self.settings.counts.calibration,
+            "precision": self.settings.precision,
         }
 
     def origin(self, item: Item) -> str:

@@ -77,7 +77,7 @@ class Cells:
 
     def __init__(self, study: Study, place: Path) -> None:
         self._study, self._model = study, study.inputs.adapted
-        self._cells = Ledger(place, {**study.inputs.hashes, "images": study.samples}, "cells")
+        self._cells = Ledger(place, {**study.identity, "images": study.samples}, "cells")
 
     def run(self, methods: Sequence[str], levels: Sequence[Level], variants: Sequence[str]) -> list[Outcome]:
         """Return the unpruned model's outcome, then one a method, level and variant."""

@@ -19,9 +19,10 @@ from ...calibration.collector import Need
 from ...calibration.statistics import Statistics
 from ...evaluation.evaluate import macro_average, predict, score
 from ...evaluation.images import KEPT_BYTES, EvaluationSet
+from ...models.precision import current_precision
 from ...pruning.level import Level
 from ...pruning.plan import Plan
-from ...pruning.planning import plan_from_scores
+from ...pruning.planning import planner
 from ...scoring.recipes import Baseline
 from ..runner.inputs import Inputs, load_inputs
 from ..runner.jobs import scores_of
@@ -73,7 +74,13 @@ class Study:
     def plans(self, recipe: Baseline, levels: Sequence[Level], statistics: Statistics | None) -> list[Plan]:
         """Score once and plan every level."""
         model, scores = self.inputs.adapted, scores_of(recipe, self.inputs, statistics)
-        return [plan_from_scores(model, level, recipe, scores, statistics=statistics) for level in levels]
+        return list(map(planner(model, recipe, scores, statistics=statistics), levels))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all that a study measures depends on: models, images, and what networks compute in."""
+        device = next(self.inputs.adapted.parameters()).device
+        return {**self.inputs.hashes, "precision": current_precision(device)}
 
     @cached_property
     def _sets(self) -> list[EvaluationSet]:

@@ -89,7 +89,7 @@ class _Judge:
 
     def __init__(self, study: Study, place: Path) -> None:
         self._study = study
-        self._scores = Ledger(place, study.inputs.hashes, "bf1")
+        self._scores = Ledger(place, study.identity, "bf1")
 
     def bf1(self, plan: Plan) -> float:
         return float(self._scores.get_or_make(plan.hash, lambda: self._measured(plan)))

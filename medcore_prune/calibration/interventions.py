@@ -6,7 +6,7 @@ I_reset(g) = R(theta_M with g set to theta_S) - R(theta_M)
 
 import copy
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,45 +72,60 @@ def _batches(model: nn.Module, data: RiskData, batch_size: int) -> Iterator[Risk
         yield RiskData(part.images.to(first), part.boxes.to(first), part.masks.to(first.device), part.owner)
 
 
-def _loss(low_res: Tensor, masks: Tensor, lambda_b: float) -> Tensor:
-    """Sum over the samples of a batch of the boundary-aware loss (Eq. 9) of low-resolution logits."""
+def _loss_of(masks: Tensor, lambda_b: float) -> Callable[[Tensor], Tensor]:
+    """Return the sum over a batch of the boundary-aware loss (Eq. 9) of low-resolution logits; it stays on its device.
+
+    The band around the `masks` is drawn once, however often the network runs on the batch.
+    """
     size = masks.shape[-1]
     band = boundary_band(masks, band_radius(size, DEFAULTS.band_radius_px))
-    logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), size)
-    return boundary_loss(logits, masks, band, lambda_b).double().sum()
+
+    def loss(low_res: Tensor) -> Tensor:
+        logits = input_logits(low_res.to(torch.promote_types(low_res.dtype, torch.float32)), size)
+        return boundary_loss(logits, masks, band, lambda_b).double().sum()
+
+    return loss
 
 
 @torch.no_grad()
 def risk(model: nn.Module, data: RiskData, lambda_b: float = DEFAULTS.lambda_b, batch_size: int = 8) -> float:
     """Empirical risk R: the mean boundary-aware loss (Eq. 9) over a data set."""
     batches = _batches(model, data, batch_size)
-    sums = [_loss(low_res_logits(model, b.images, b.boxes, b.owner), b.masks, lambda_b) for b in batches]
+    sums = [_loss_of(b.masks, lambda_b)(low_res_logits(model, b.images, b.boxes, b.owner)) for b in batches]
     return sum(torch.stack(sums).tolist()) / len(data.boxes)
 
 
+Parts = Sequence[tuple[Tensor, Tensor]]
+"""Parameters that the units of a group own rows of, and which, (n_units, k), where the parameters are."""
+
+
+def parts_of(group: StructuredGroup) -> Parts:
+    """Find what the units of a group own; of the layer that they speak through columns, as rows of a transposed view.
+
+    Indices are brought to the parameters once: from elsewhere they would make the device wait at every unit.
+    """
+    found = [(part.layer.weight.detach(), part.rows) for part in group.inputs]
+    found += [(part.layer.bias.detach(), part.rows) for part in group.inputs if part.layer.bias is not None]
+    found += [(group.layer_out.weight.detach().T, group.out_cols)]
+    return [(values, rows.to(values.device)) for values, rows in found]
+
+
 @contextmanager
-def unit_replaced(group: StructuredGroup, unit: int, source: StructuredGroup | None) -> Iterator[None]:
+def unit_replaced(parts: Parts, unit: int, source: Parts | None) -> Iterator[None]:
     """Set one unit's parameters, in place, to those of the same group `source` (zero for None) while the block runs."""
-    views = list(_unit_views(group, unit))
-    replacements: Sequence[Tensor | None] = [None] * len(views)
-    if source is not None:
-        replacements = [values[index] for values, index in _unit_views(source, unit)]
-    kept = [values[index].clone() for values, index in views]
+    # a choice of rows is a copy
+    kept = [values[rows[unit]] for values, rows in parts]
+    if source is None:
+        replacements = [torch.zeros_like(own) for own in kept]
+    else:
+        replacements = [values[rows[unit]].to(own) for (values, rows), own in zip(source, kept, strict=True)]
     try:
-        for (values, index), new in zip(views, replacements, strict=True):
-            values[index] = 0 if new is None else new.to(values)
+        for (values, rows), new in zip(parts, replacements, strict=True):
+            values[rows[unit]] = new
         yield
     finally:
-        for (values, index), own in zip(views, kept, strict=True):
-            values[index] = own
-
-
-def _unit_views(group: StructuredGroup, unit: int) -> Iterator[tuple[Tensor, tuple[Tensor | slice, ...]]]:
-    for part in group.inputs:
-        yield part.layer.weight.detach(), (part.rows[unit],)
-        if part.layer.bias is not None:
-            yield part.layer.bias.detach(), (part.rows[unit],)
-    yield group.layer_out.weight.detach(), (slice(None), group.out_cols[unit])
+        for (values, rows), own in zip(parts, kept, strict=True):
+            values[rows[unit]] = own
 
 
 def _in_model(group: StructuredGroup, model: nn.Module, what: str) -> StructuredGroup:
@@ -147,7 +162,10 @@ def exact_interventions(
     chosen = [range(group.n_units) for group in groups] if units is None else list(units)
     own = [_in_model(group, double, "model") for group in groups]
     sources = [None if reference is None else _in_model(group, reference, "reference") for group in groups]
-    jobs = [_Job(group, source, of_group) for group, source, of_group in zip(own, sources, chosen, strict=True)]
+    jobs = [
+        _Job(group.block, parts_of(group), None if source is None else parts_of(source), of_group)
+        for group, source, of_group in zip(own, sources, chosen, strict=True)
+    ]
     results = {name: [torch.zeros(len(of_group), dtype=torch.float64) for of_group in chosen] for name in data}
     label = "zero interventions" if reference is None else "reset interventions"
     batches = sum(-(-len(part.images) // batch_size) for part in data.values())
@@ -160,10 +178,11 @@ def exact_interventions(
 
 @dataclass(frozen=True)
 class _Job:
-    """Units of a group to replace by those of the same group `source`, or by zero."""
+    """Units of a group in a block to replace by those of the same group `source`, or by zero."""
 
-    group: StructuredGroup
-    source: StructuredGroup | None
+    block: int
+    parts: Parts
+    source: Parts | None
     units: Sequence[int]
 
 
@@ -175,21 +194,27 @@ def _measure(
     lambda_b: float,
     batch_size: int,
 ) -> Iterator[None]:
-    """Fill in the results, batch by batch and in each from the first block on; yields after each run."""
+    """Fill in the results, batch by batch and in each from the first block on; yields after each run.
+
+    Losses are added up where the model is and read once a data set: the device does not wait for them unit by unit.
+    """
+    device = next(model.parameters()).device
     # a batch is all that is kept, whatever the number of images: what enters a block changes from batch to batch
-    in_order = sorted(range(len(jobs)), key=lambda place: jobs[place].group.block)
+    in_order = sorted(range(len(jobs)), key=lambda place: jobs[place].block)
     for name, part in data.items():
-        before = 0.0
+        before = torch.zeros((), dtype=torch.float64, device=device)
+        sums = [torch.zeros_like(costs, device=device) for costs in results[name]]
         for batch in _batches(model, part, batch_size):
             resumed = Resumed(model, partial(low_res_logits, model, batch.images, batch.boxes, batch.owner))
-            before += float(_loss(resumed.whole, batch.masks, lambda_b))
-            for block, places in groupby(in_order, key=lambda place: jobs[place].group.block):
+            loss = _loss_of(batch.masks, lambda_b)
+            before += loss(resumed.whole)
+            for block, places in groupby(in_order, key=lambda place: jobs[place].block):
                 todo = [(place, n, unit) for place in places for n, unit in enumerate(jobs[place].units)]
                 if todo:
                     resumed.start_at(block)
                 for place, n, unit in todo:
-                    with unit_replaced(jobs[place].group, unit, jobs[place].source):
-                        results[name][place][n] += float(_loss(resumed.run(), batch.masks, lambda_b))
+                    with unit_replaced(jobs[place].parts, unit, jobs[place].source):
+                        sums[place][n] += loss(resumed.run())
                     yield
-        for costs in results[name]:
-            costs.div_(len(part.boxes)).sub_(before / len(part.boxes))
+        for costs, found in zip(results[name], sums, strict=True):
+            costs.copy_(found.div_(len(part.boxes)).sub_(before / len(part.boxes)))

@@ -231,14 +231,19 @@ class Runner:
             self._saved = time.monotonic()
 
     def _finish(self) -> None:
-        for name, sums in self._sums.sums.items():
-            for key, value in sums.items():
-                if not bool(torch.isfinite(value).all()):
-                    raise _not_finite(name, key, self._job.header.dataset)
+        self._require_finite()
         for name, sums in self._sums.sums.items():
             write_part(self._job.path(name), self._job.header_of(name), sums)
         self._job.partial_path.unlink(missing_ok=True)
         self._job.remove_smaller()
+
+    def _require_finite(self) -> None:
+        all_sums = [(name, key, value) for name, sums in self._sums.sums.items() for key, value in sums.items()]
+        finite = [torch.isfinite(value).all() for _, _, value in all_sums]
+        # one answer of the device for all of them
+        for (name, key, _), good in zip(all_sums, torch.stack(finite).tolist() if finite else (), strict=True):
+            if not good:
+                raise _not_finite(name, key, self._job.header.dataset)
 
 
 def _not_finite(collector: str, key: str, dataset: str) -> StatisticsError:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..models.families import blocks_of
@@ -50,11 +51,13 @@ class Resumed:
             return
         self._start = (block, self._entered(block))
         found = self.run()
-        # NaN is no difference: what is not a number is found where the loss is used
-        if found.shape != self.whole.shape or float((found - self.whole).abs().max()) > _CLOSE * float(
-            self.whole.abs().max()
-        ):
+        if found.shape != self.whole.shape or self._differs(found):
             self._start, self._whole_alone = None, True
+
+    def _differs(self, found: Tensor) -> bool:
+        # NaN is no difference: what is not a number is found where the loss is used
+        apart, largest = torch.stack([(found - self.whole).abs().max(), self.whole.abs().max()]).tolist()
+        return bool(apart > _CLOSE * largest)
 
     def _entered(self, block: int) -> Entered:
         """What enters a block, run from the former start."""

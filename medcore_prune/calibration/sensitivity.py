@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import nn
 
 from .._support.errors import StatisticsError
@@ -18,11 +19,17 @@ def mean_fisher(statistics: Statistics, model: nn.Module, lambda_b: float) -> li
     s_b = 1/|Theta_b| sum_{j in Theta_b} F_M,j
     """
 
+    views = [statistics.view({dataset: 1.0}, lambda_b) for dataset in statistics.datasets]
+    device = next(model.parameters()).device
+    # of a model without weights names are read alone
+    place = None if device.type == "meta" else device
+
     def of_block(layer_names: Sequence[str]) -> float:
-        datasets = statistics.datasets
-        pairs = [statistics.fisher(dataset, name, lambda_b=lambda_b) for dataset in datasets for name in layer_names]
-        total = sum(float(tensor.double().sum()) for pair in pairs for tensor in pair)
-        return total / sum(tensor.numel() for pair in pairs for tensor in pair)
+        # layer by layer, where the model is; the sums of a block are read together
+        pairs = (view.layer("fisher", name, device=place) for view in views for name in layer_names)
+        found = [(tensor.sum(), tensor.numel()) for pair in pairs for tensor in pair]
+        sums, counts = zip(*found, strict=True)
+        return float(sum(torch.stack(sums).tolist())) / sum(counts)
 
     return [of_block(list(block.layer_names.values())) for block in blocks_of(model)]
 

@@ -63,31 +63,43 @@ class BlockFitter:
         # a copy of its own needs no flag, gradient or half-fitted weight of the model
         trial = copy.deepcopy(module).requires_grad_(True)
         errors = _Errors(trial, read, self._images.token_weights(layer_name), self._batch_size)
-        fitted_before, held_out_before = errors.relative(self._fitted), errors.relative(self._held)
+        size, held_size = errors.target_squares(self._fitted), errors.target_squares(self._held)
+        fitted_before, held_out_before = errors.relative(self._fitted, size), errors.relative(self._held, held_size)
         best = _Best(0, held_out_before, copy.deepcopy(trial.state_dict()))
-        for step, loss in enumerate(self._descend(trial, errors, f"{self._seed}/{name}"), start=1):
+        unread: list[Tensor] = []
+        for step, loss in enumerate(self._descend(trial, errors, size, f"{self._seed}/{name}"), start=1):
+            unread.append(loss)
             if step % -(-self._steps // _LOOKS) == 0 or step == self._steps:
-                found = errors.relative(self._held)
-                loss += found
+                # losses are read at a look alone: whoever asks after every step waits for the device every time
+                self._require_finite(name, step - len(unread) + 1, torch.stack(unread).tolist())
+                unread.clear()
+                found = errors.relative(self._held, held_size)
+                self._require_finite(name, step, [found])
                 if found < best.error:
                     best = _Best(step, found, copy.deepcopy(trial.state_dict()))
-            if not math.isfinite(loss):
-                raise StatisticsError(
-                    f"{name}: the error of step {step} of the fit is not finite: take a fit_learning_rate below "
-                    f"{self._learning_rate:g}"
-                )
             yield
         trial.load_state_dict(best.state)
         with torch.no_grad():
             for parameter, value in zip(module.parameters(), trial.parameters(), strict=True):
                 parameter.copy_(value)
-        fitted_after = errors.relative(self._fitted)
+        fitted_after = errors.relative(self._fitted, size)
         return BlockCorrection(name, best.step, fitted_before, fitted_after, held_out_before, best.error)
 
-    def _descend(self, block: nn.Module, errors: "_Errors", seed: str) -> Iterator[float]:
-        """Take all steps, and yield the loss before each once it is taken."""
+    def _require_finite(self, name: str, first: int, losses: Sequence[float]) -> None:
+        for step, loss in enumerate(losses, start=first):
+            if not math.isfinite(loss):
+                raise StatisticsError(
+                    f"{name}: the error of step {step} of the fit is not finite: take a fit_learning_rate below "
+                    f"{self._learning_rate:g}"
+                )
+
+    def _descend(self, block: nn.Module, errors: "_Errors", size: float, seed: str) -> Iterator[Tensor]:
+        """Take all steps, and yield the loss before each, where it was computed, once it is taken.
+
+        `size` is sum D T^2 over all images that are fitted.
+        """
         optimiser = torch.optim.Adam(block.parameters(), lr=self._learning_rate)
-        size, draws = errors.target_squares(self._fitted), drawn_rows(list(self._fitted), seed)
+        draws = drawn_rows(list(self._fitted), seed)
         for step in range(self._steps):
             rows = next(draws)
             scale = len(self._fitted) / len(rows) / max(size, 1e-300)
@@ -116,25 +128,26 @@ class _Errors:
         self._token_weights = token_weights
 
     @torch.no_grad()
-    def relative(self, rows: dict[int, float]) -> float:
-        """sqrt(sum D (F(X) - T)^2 / sum D T^2)."""
-        error = sum(float(self._error(part)) for part in self._parts(rows))
-        return math.sqrt(error / max(self.target_squares(rows), 1e-300))
+    def relative(self, rows: dict[int, float], size: float) -> float:
+        """sqrt(sum D (F(X) - T)^2 / sum D T^2), the latter being the `size` that `target_squares` says."""
+        error = sum(torch.stack([self._error(part) for part in self._parts(rows)]).tolist())
+        return math.sqrt(error / max(size, 1e-300))
 
     @torch.no_grad()
     def target_squares(self, rows: dict[int, float]) -> float:
         """Sum D T^2."""
-        return sum(float(self._weighed(self._read("dense", list(part)), part)) for part in self._parts(rows))
+        found = [self._weighed(self._read("dense", list(part)), part) for part in self._parts(rows)]
+        return float(sum(torch.stack(found).tolist()))
 
     @torch.enable_grad()
-    def differentiate(self, rows: dict[int, float]) -> float:
-        """Add the gradient of sum D (F(X) - T)^2 to the block's parameters, and return it."""
-        total = 0.0
+    def differentiate(self, rows: dict[int, float]) -> Tensor:
+        """Add the gradient of sum D (F(X) - T)^2 to the block's parameters; return that sum, where it was computed."""
+        losses = []
         for part in self._parts(rows):
             loss = self._error(part)
             loss.backward()
-            total += float(loss.detach())
-        return total
+            losses.append(loss.detach())
+        return torch.stack(losses).double().sum()
 
     def _parts(self, rows: dict[int, float]) -> Iterator[dict[int, float]]:
         places = list(rows.items())

@@ -117,7 +117,7 @@ def _write(layer: nn.Linear, solution: Solution, name: str) -> None:
 
 
 def _require_finite(layer: nn.Linear, name: str) -> None:
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in layer.parameters()):
+    if not bool(torch.stack([torch.isfinite(parameter).all() for parameter in layer.parameters()]).all()):
         raise StatisticsError(
             f"{name}: the fitted weights are not finite in {layer.weight.dtype}: correct the model in float32, or with "
             "a larger ridge"

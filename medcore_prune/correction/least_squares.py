@@ -86,7 +86,7 @@ class NormalEquations:
     def check(self, name: str) -> None:
         """Refuse sums that are not finite, naming the layer."""
         sums = (self.inputs_inputs, self.inputs_targets, self.targets_targets)
-        if not all(bool(torch.isfinite(value).all()) for value in sums):
+        if not bool(torch.stack([torch.isfinite(value).all() for value in sums]).all()):
             raise StatisticsError(
                 f"{name}: inputs or targets are not finite on some image, so no weights can be fitted: check both "
                 "models and the images with `evaluate` first"

@@ -135,12 +135,13 @@ class CorrectionRun:
         return [self._error(cut.stream) for cut in self.cuts]
 
     def _error(self, stream: Stream) -> float:
-        error = norm = 0.0
+        sums = []
         for batch in self._images.batches:
             dense, cut = (each.read(self._blocks[-1], batch.rows).double() for each in (self._dense, stream))
             counts = torch.tensor(self._images.samples_of[batch.rows], dtype=torch.float64, device=dense.device)
-            error += float((dense - cut).square().flatten(1).sum(1) @ counts)
-            norm += float(dense.square().flatten(1).sum(1) @ counts)
+            sums.append(torch.stack([each.square().flatten(1).sum(1) @ counts for each in (dense - cut, dense)]))
+        # read once, so that no batch waits for the one before
+        error, norm = map(sum, zip(*torch.stack(sums).tolist(), strict=True))
         return (error / max(norm, 1e-300)) ** 0.5
 
 

@@ -55,9 +55,11 @@ class Leverage(Experiment):
         recipe, statistics = method.recipe, self.statistics.get(0)
         make = planner(model, recipe, scores_of(recipe, self.inputs, statistics), statistics=statistics)
         plans = {level: make(level) for level in (*self.grid.levels, *LEVELS)}
-        cells = Cells.of(model, self.grid, {level: plans[level] for level in self.grid.levels})
+        precision = self.settings.precision
+        cells = Cells.of(model, self.grid, {level: plans[level] for level in self.grid.levels}, precision)
         paths = sweep(model, cells, sets, self.settings, root)
-        digest = hashlib.sha256(json.dumps([plans[level].hash for level in LEVELS]).encode()).hexdigest()
+        depends = [*(plans[level].hash for level in LEVELS), precision]
+        digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()
         measure_contours(model, plans, sets, digest, root)
         self.store.write_analysis(NAME, {"method": method.name, **summarise_sweep(paths, cells, draws)})
         self.store.write_analysis("contours", {"rows": summarise_contours(read_contours(root), draws)})

@@ -49,18 +49,19 @@ Maps = Mapping[str, Tensor]
 class Cells:
     """The cells of a sweep with their plans; cells beyond saturation share a plan, and are measured once.
 
-    `saved` is valid step to Delta C, percent of the encoder's parameters.
+    `saved` is valid step to Delta C, percent of the encoder's parameters; `precision` what the models compute in.
     """
 
     grid: StepGrid
     plans: Mapping[Level, Plan]
     saved: Mapping[Step, float]
+    precision: str | None = None
 
     @classmethod
-    def of(cls, model: nn.Module, grid: StepGrid, plans: Mapping[Level, Plan]) -> "Cells":
+    def of(cls, model: nn.Module, grid: StepGrid, plans: Mapping[Level, Plan], precision: str | None = None) -> "Cells":
         """Work out which steps save anything."""
         params = {level: count(model, plan).params for level, plan in plans.items()}
-        return cls(grid, plans, valid_steps(grid.steps, params, count(model).params))
+        return cls(grid, plans, valid_steps(grid.steps, params, count(model).params), precision)
 
     @cached_property
     def distinct(self) -> list[Plan]:
@@ -93,7 +94,7 @@ class Cells:
     def digest(self) -> str:
         """Hash of all that a part of the results depends on besides its images."""
         hashes = {str(level): plan.hash for level, plan in self.plans.items()}
-        return hashlib.sha256(json.dumps([hashes, list(BANDS), N_BINS, GRID_PX]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([hashes, list(BANDS), N_BINS, GRID_PX, self.precision]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

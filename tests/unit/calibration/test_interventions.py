@@ -1,12 +1,13 @@
 import copy
 
 import pytest
+import reads
 import torch
 from scoring import TwoImages, micro_sam, micro_world
 from tiny import tiny_sam
 
 from medcore_prune._support.errors import AlignmentError, DataError
-from medcore_prune.calibration.interventions import RiskData, exact_interventions, risk, unit_replaced
+from medcore_prune.calibration.interventions import RiskData, exact_interventions, parts_of, risk, unit_replaced
 from medcore_prune.data.frame import Frame
 from medcore_prune.data.samples import Subset
 
@@ -72,7 +73,7 @@ def test_a_unit_comes_back_when_the_network_fails() -> None:
     world = micro_world()
     before = copy.deepcopy(world.model.state_dict())
     group = world.groups[0]
-    with pytest.raises(AssertionError, match="the unit is gone"), unit_replaced(group, 1, None):
+    with pytest.raises(AssertionError, match="the unit is gone"), unit_replaced(parts_of(group), 1, None):
         assert torch.equal(group.inputs[0].layer.weight, before[f"{group.inputs[0].name}.weight"]), "the unit is gone"
     assert all(torch.equal(value, before[key]) for key, value in world.model.state_dict().items())
 
@@ -86,3 +87,23 @@ def test_a_reference_of_other_shapes_is_refused() -> None:
         match=r"the reference is not like the model: there is no layer image_encoder\.blocks\.0",
     ):
         exact_interventions(world.model, world.groups[:1], _data(), reference=world.model.image_encoder, progress=False)
+
+
+def test_no_number_is_read_unit_by_unit() -> None:
+    world, found = micro_world(), list[int]()
+    for units in ([0], [0, 1, 2]):
+        with reads.counted() as seen:
+            exact_interventions(
+                world.model, world.groups[-2:-1], _data(), reference=world.reference, units=[units], progress=False
+            )
+        found.append(len(seen))
+    assert found[0] == found[1] > 0
+
+
+def test_losses_that_are_not_finite_stay_so() -> None:
+    world = micro_world()
+    head = world.groups[0]
+    with torch.no_grad():
+        head.layer_out.weight[:, head.out_cols[1]] = float("nan")
+    costs = exact_interventions(world.model, [head], _data(), progress=False)["a"][0]
+    assert not costs.isfinite().any()

@@ -11,7 +11,7 @@ from lite import lite_batch, tiny_lite
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor, nn
 
-from medcore_prune.calibration.interventions import RiskData, exact_interventions, risk, unit_replaced
+from medcore_prune.calibration.interventions import RiskData, exact_interventions, parts_of, risk, unit_replaced
 from medcore_prune.calibration.resumed import Resumed
 from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.groups import groups_of
@@ -48,8 +48,8 @@ def test_interventions_are_those_of_whole_runs(kind: str, reset: bool) -> None:
         before = risk(whole, part, batch_size=2)
         for group, of_group, costs in zip(groups, units, found[name], strict=True):
             for unit, cost in zip(of_group, costs.tolist(), strict=True):
-                source = group.in_model(reference) if reset else None
-                with unit_replaced(group.in_model(whole), unit, source):
+                source = parts_of(group.in_model(reference)) if reset else None
+                with unit_replaced(parts_of(group.in_model(whole)), unit, source):
                     assert cost == pytest.approx(risk(whole, part, batch_size=2) - before, abs=1e-6)
         assert max(float(costs.abs().max()) for costs in found[name]) > 1e-4
 
@@ -109,7 +109,7 @@ def test_a_model_that_reads_more_than_the_stream_runs_whole() -> None:
         resumed = Resumed(model, partial(low_res_logits, model, images, boxes))
         resumed.start_at(2)
         group = groups_of(model)[4]
-        with unit_replaced(group, 0, None):
+        with unit_replaced(parts_of(group), 0, None):
             found = resumed.run()
             assert torch.equal(found, low_res_logits(model, images, boxes))
         assert not torch.equal(found, resumed.whole)

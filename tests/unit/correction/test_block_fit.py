@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+import reads
 import torch
 from tiny import tiny_sam
 from tiny_samples import TinySamples
@@ -245,6 +246,33 @@ def test_a_fit_that_blows_up_is_named_and_restores_the_model() -> None:
     with pytest.raises(StatisticsError, match=r"blocks\.0: the error of step \d+ .* fit_learning_rate below 1e\+30"):
         correct(small, fit_learning_rate=1e30)
     assert same(small, before)
+
+
+def test_a_loss_that_is_not_finite_between_two_looks_is_named_by_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, taken = block_fit._Errors.differentiate, list[int]()
+
+    def sometimes(self: Any, rows: dict[int, float]) -> Tensor:
+        taken.append(1)
+        # looks are at steps 4, 8, 12 ...; the numbers of later steps are right again
+        return original(self, rows) * (math.nan if len(taken) == 6 else 1)
+
+    monkeypatch.setattr(block_fit._Errors, "differentiate", sometimes)
+    small = cut()
+    before = state(small)
+    with pytest.raises(StatisticsError, match=r"blocks\.0: the error of step 6 of the fit is not finite"):
+        correct(small, fit_steps=40)
+    assert len(taken) == 8
+    assert same(small, before)
+
+
+def test_no_number_is_read_step_by_step() -> None:
+    found = []
+    for steps in (20, 60):
+        with reads.counted() as seen:
+            correct(cut(), fit_steps=steps)
+        found.append(len(seen))
+    # as many looks, however many steps
+    assert found[0] == found[1] > 0
 
 
 @pytest.mark.parametrize(

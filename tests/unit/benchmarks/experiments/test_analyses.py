@@ -25,13 +25,17 @@ from medcore_prune.benchmarks.experiments.analyses import (
 from medcore_prune.benchmarks.report.comparison import agreement_grid
 from medcore_prune.benchmarks.runner.experiment import Draws
 from medcore_prune.benchmarks.runner.inputs import Inputs
+from medcore_prune.benchmarks.runner.jobs import Scores, make_jobs
 from medcore_prune.benchmarks.runner.methods import choose_methods
 from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.calibration.collector import Need, prunable_layers
 from medcore_prune.calibration.statistics import Statistics
+from medcore_prune.calibration.views import View
+from medcore_prune.criteria.residual import Residual
 from medcore_prune.models.groups import groups_of
+from medcore_prune.pruning.level import Level
 
 
 def test_units_are_drawn_from_blocks_that_may_be_pruned() -> None:
@@ -130,6 +134,34 @@ def test_early_scores_are_those_of_the_first_samples_and_leave_one_calibration(
     again = early_scores(methods, inputs, store, settings, renewed=["zero_fisher"])
     assert asked == [(chosen["zero_fisher"].needs, n) for n in (4, 8)]
     assert all(torch.equal(again[key][group], values) for key in found for group, values in found[key].items())
+
+
+def test_residual_is_scored_once_for_every_number_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = {"a": TinySamples("a", 8), "b": TinySamples("b", 9)}
+    inputs, settings = comparison(tmp_path / "out", sets, 8)
+    solved: list[str] = []
+    of_group = Residual._of_group
+
+    def counting(self: Residual, group: mp.StructuredGroup, view: View) -> torch.Tensor:
+        solved.append(group.name_out)
+        return of_group(self, group, view)
+
+    monkeypatch.setattr(Residual, "_of_group", counting)
+
+    def run(level: str) -> int:
+        asked = replace(settings, methods=("residual",), levels=(Level.parse(level),), cache=tmp_path / "sums")
+        store, (method,), scores = ResultStore(asked.out), choose_methods(asked), dict[tuple[str, int], Scores]()
+        early_scores([method], inputs, store, asked)
+        make_jobs([method], inputs, Draws(inputs, store, asked, method.needs), asked, store, keep=scores)
+        stability([method], inputs, store, asked, {method.name: scores[method.name, 0]})
+        before = len(solved)
+        solved.clear()
+        return before
+
+    # 2, 4 and all 8 samples of two data sets, whose sums are others every time
+    assert run("h50_m70") == 3 * 2 * len(groups_of(inputs.adapted))
+    # and never again: what a run that goes on reads is kept, wherever the sums are
+    assert run("h30_m50") == 0
 
 
 def test_no_more_early_samples_than_every_data_set_has(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def evaluator(tmp_path: Path) -> Evaluator:
     store, model = build(tmp_path), tiny_sam()
     store.evaluation = Evaluator().evaluation  # type: ignore[method-assign]
     inputs = SimpleNamespace(adapted=model, sets={"set_a": TinySamples("set_a", 4)}, frame=geometry_of(model).frame)
-    settings = SimpleNamespace(eval_size=48, tolerance_px=2.0)
+    settings = SimpleNamespace(eval_size=48, tolerance_px=2.0, precision="fp32")
     return Evaluator(store=store, inputs=inputs, settings=settings, kept=KeptMasks())
 
 

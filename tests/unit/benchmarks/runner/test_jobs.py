@@ -10,19 +10,25 @@ import torch
 from bench_store import run_record
 from tiny import tiny_sam
 from tiny_samples import TinySamples
-from torch import Tensor
+from torch import Tensor, nn
 
 from medcore_prune._support.errors import CriterionError
+from medcore_prune.benchmarks.runner import jobs
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.runner.jobs import Job, make_jobs, plan_path
 from medcore_prune.benchmarks.runner.methods import Method
 from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.benchmarks.runner.store import CellResult, ResultStore
+from medcore_prune.calibration.calibrate import calibrate
+from medcore_prune.calibration.collector import Need
+from medcore_prune.calibration.statistics import Statistics
 from medcore_prune.criteria.random import Random
+from medcore_prune.criteria.zero import Zero
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.evaluation.memory import Measured
 from medcore_prune.models.groups import StructuredGroup
 from medcore_prune.pruning.level import Level
+from medcore_prune.pruning.planning import plan
 from medcore_prune.scoring.criterion import Cost, Criterion
 from medcore_prune.scoring.recipes import Baseline
 
@@ -125,3 +131,33 @@ def test_unusable_scores_name_the_method(inputs: Inputs, store: ResultStore, mon
     monkeypatch.setattr(Slow, "score_all", lambda self, groups: [])
     with pytest.raises(CriterionError, match=r"mine: Slow returned 0 score tensors"):
         _jobs(Baseline(Slow), (0,), inputs, store)
+
+
+def test_block_sensitivity_is_worked_out_once_for_all_that_share_it(
+    inputs: Inputs, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, Need]] = []
+    whole = jobs.block_sensitivity
+
+    def counting(statistics: Statistics, model: nn.Module, lambda_b: float, source: Need) -> list[float]:
+        asked.append((lambda_b, source))
+        return whole(statistics, model, lambda_b, source)
+
+    monkeypatch.setattr(jobs, "block_sensitivity", counting)
+    recipes = {
+        "alike": Baseline(Random, quotas="sensitivity"),
+        "steeper": Baseline(Random, quotas="sensitivity", tau=1.0),
+        "plain": Baseline(Zero, {"lambda_b": 0.0}, quotas="sensitivity"),
+        "by_slopes": Baseline(Random, quotas="sensitivity", sensitivity=Need.DIRECTIONAL_ZERO),
+        "uniform": Baseline(Random),
+    }
+    methods = [Method(name, recipe, "user", (0, 1)) for name, recipe in recipes.items()]
+    needs = {Need.FISHER, Need.DIRECTIONAL_ZERO}
+    read = calibrate(inputs.adapted, data=inputs.sets, needs=needs, cache_dir=store.root / "sums", progress=False)
+    made = make_jobs(methods, inputs, {0: read}, _settings(store), store, ("own",))
+    assert len(asked) == len(set(asked)) == 3
+    plans = {(job.method, job.seed): job.plan for job in made}
+    for method in methods:
+        for seed in method.seeds:
+            alone = plan(inputs.adapted, "h50_m70", method.recipe, statistics=read, seed=seed)
+            assert plans[method.name, seed].hash == alone.hash

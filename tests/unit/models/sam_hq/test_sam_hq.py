@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import medcore_prune as mp
 from medcore_prune._support.errors import CheckpointError, MedcorePruneError
-from medcore_prune.calibration.interventions import RiskData, exact_interventions, risk, unit_replaced
+from medcore_prune.calibration.interventions import RiskData, exact_interventions, parts_of, risk, unit_replaced
 from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.models.families import family_of
 from medcore_prune.models.protocol import decode_scored, embed, low_res_logits, of_neck
@@ -121,7 +121,7 @@ def test_exact_interventions_see_the_early_block() -> None:
     chosen = [next(g for g in groups if g.block == block and g.family == "heads") for block in (0, 3)]
     found = exact_interventions(model, chosen, {"a": data}, units=[[1], [1]], progress=False)["a"]
     for group, costs in zip(chosen, found, strict=True):
-        with unit_replaced(group, 1, None):
+        with unit_replaced(parts_of(group), 1, None):
             changed = risk(model, data)
         assert float(costs) == pytest.approx(changed - risk(model, data), rel=1e-3)
 
