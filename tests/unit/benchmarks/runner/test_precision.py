@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,14 @@ from medcore_prune.benchmarks.runner.recover import Item, Maker, unpruned
 from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.benchmarks.studies.study import Study
+from medcore_prune.calibration.calibrate import calibrate
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.evaluation.memory import Measured
 from medcore_prune.models.groups import groups_of
 from medcore_prune.pruning.level import Level
 from medcore_prune.pruning.planning import make_plan
 from medcore_prune.scoring.recipes import get_baseline
+from medcore_prune.training.recover import recovery_key
 from medcore_prune.training.settings import RecoverySettings
 
 SETS = {"tiny": TinySamples("tiny", 8)}
@@ -131,3 +134,24 @@ def test_a_study_knows_its_precision(inputs: Inputs, monkeypatch: pytest.MonkeyP
     assert before == {**inputs.hashes, "precision": "fp32"}
     monkeypatch.setattr("medcore_prune.benchmarks.studies.study.current_precision", lambda device: "tf32")
     assert study.identity != before
+
+
+def test_what_folders_share_is_kept_apart(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, settings = inputs.adapted, RecoverySettings(steps=1)
+    timed, searched = map(import_module, ("medcore_prune.pruning.block_times", "medcore_prune.correction.search.plan"))
+    of_word = []
+    for word in WORDS:
+        for module in (timed, searched):
+            monkeypatch.setattr(module, "current_precision", lambda device, word=word: word)
+        search = searched._ledger(model, {}, SETS, SETS, 1, tmp_path)
+        of_word.append((timed._about(model, 1), search._inputs))
+    for one, other in zip(*of_word, strict=True):
+        assert one != other
+    # recoveries and statistics take theirs from their settings
+    words = ("fp32", "bf16")
+    assert len({recovery_key(model, model, inputs.roles, replace(settings, precision=word)) for word in words}) == 2
+    folders = set()
+    for word in words:
+        calibrate(model, data=SETS, needs={"fisher"}, cache_dir=tmp_path, precision=word, progress=False)
+        folders |= {path.name for path in tmp_path.glob("adapted-*")}
+    assert len(folders) == 2
