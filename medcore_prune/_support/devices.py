@@ -4,7 +4,7 @@ import platform
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import MedcorePruneError
 
@@ -18,6 +18,11 @@ def require_device(device: str | torch.device) -> None:
         raise MedcorePruneError(
             f"device {device}: not usable here ({reason}); expected cpu, or cuda on a GPU"
         ) from error
+
+
+def pinned_for(values: Tensor, device: torch.device) -> Tensor:
+    """Return values in memory that a CUDA device copies from by itself; for other devices as they are."""
+    return values.pin_memory() if device.type == "cuda" else values
 
 
 def processor(place: Path = Path("/proc/cpuinfo")) -> str:

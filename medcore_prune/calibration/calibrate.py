@@ -33,7 +33,7 @@ from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
 from ..models.precision import products_in
 from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
-from .job import Images, Job, Runner, read_batch, summed
+from .job import Images, Job, Runner, read_ahead, read_batch, summed
 from .statistics import Statistics
 from .storage import FilePart, Header, write_part
 
@@ -192,13 +192,13 @@ def _run(jobs: Sequence[Job], save_every_s: float, cache: Path, progress: bool) 
         return
     done = sum(-(-job.done // job.batch_size) for job in jobs)
     runner, running = None, None
-    for job, batch in track(steps, "calibration", total=done + len(steps), done=done, show=progress):
+    for job, read in track(read_ahead(steps), "calibration", total=done + len(steps), done=done, show=progress):
         if job is not running:
             # the sums of the one before go first
             runner = None
             runner, running = Runner(job, save_every_s), job
         assert runner is not None
-        runner.add(batch)
+        runner.add(read)
 
 
 def _run_apart(jobs: Sequence[Job], progress: bool) -> None:

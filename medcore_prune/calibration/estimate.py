@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .._support.errors import MedcorePruneError
-from ..evaluation.estimates import Estimate, remedies, seconds_per_image, shared
+from ..evaluation.estimates import Estimate, read_ahead, remedies, seconds_per_image, shared
 from ..evaluation.memory import peak_bytes
 from ..models.calls.call import on_models
 from ..models.protocol import blank_batch
@@ -87,7 +87,7 @@ def calibration_estimate(
         passes=passes,
         batch_size=batch_size,
         fixed={"sums": sums},
-        per_image={"work": shared(peak - sums, batch_size)},
+        per_image={"work": shared(peak - sums, batch_size), "read ahead": read_ahead(model)},
         disk_bytes=sum(size * (datasets if need.summed else 1) for need, size in sizes.items()),
         seconds=passes * forwards * seconds_per_image(model) if trial else None,
         device=str(next(model.parameters()).device),

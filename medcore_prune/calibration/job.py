@@ -2,15 +2,18 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from .._support.ahead import ahead
+from .._support.devices import pinned_for
 from .._support.errors import DataError, StatisticsError
 from .._support.records import content_hash
 from ..data.reading import by_image, in_batches, read_images
@@ -23,15 +26,29 @@ from .sums import Accumulator
 
 Images = Sequence[Sequence[int]]
 """Some images by the positions of their samples, as `reading.by_image` finds them."""
+Read: TypeAlias = tuple[Tensor, Tensor, Tensor, list[str], tuple[int, ...]]
+"""Images (N, 3, S, S), boxes (B, 4), masks (B, 1, S, S) bool, names for errors, and the image of each of the B."""
 
 
-def read_batch(
-    samples: SampleSet, images: Images, model: nn.Module
-) -> tuple[Tensor, Tensor, Tensor, list[str], tuple[int, ...]]:
-    """Read images with all their samples in the size and on the device of the model, for `Accumulator.add`.
+def read_batch(samples: SampleSet, images: Images, model: nn.Module) -> Read:
+    """Read images with all their samples in the size and on the device of the model, for `Accumulator.add`."""
+    return _moved(_read(samples, images, model), model)
 
-    Images (N, 3, S, S), boxes (B, 4), masks (B, 1, S, S) bool, names for errors, and the image of each of the B.
-    """
+
+def read_ahead(steps: Iterable[tuple["Job", Images]]) -> Iterator[tuple["Job", Read]]:
+    """Yield each job with its images as `read_batch` reads them, those of the next step being read meanwhile."""
+    for job, read in ahead((job, _read(job.samples, images, job.model)) for job, images in steps):
+        yield job, _moved(read, job.model)
+
+
+def _moved(read: Read, model: nn.Module) -> Read:
+    device = next(model.parameters()).device
+    images, boxes, masks = (each.to(device, non_blocking=True) for each in read[:3])
+    return images, boxes, masks, read[3], read[4]
+
+
+def _read(samples: SampleSet, images: Images, model: nn.Module) -> Read:
+    """Read images on the CPU, in memory that a CUDA device copies from by itself where the model is on one."""
     device, frame = next(model.parameters()).device, geometry_of(model).frame
     read = read_images(samples, images, frame, merge=True)
     resized = [frame.mask(sample.mask) for sample in read.samples]
@@ -41,7 +58,7 @@ def read_batch(
             "image, so leave this one out"
         )
     masks = torch.stack([torch.from_numpy(mask) for mask in resized])[:, None]
-    inputs, boxes, masks = (each.to(device) for each in (read.images, read.boxes, masks))
+    inputs, boxes, masks = (pinned_for(each, device) for each in (read.images, read.boxes, masks))
     return inputs, boxes, masks, [f"{samples.name}/{sample.name}" for sample in read.samples], read.owner
 
 
@@ -203,8 +220,8 @@ def summed(models: Mapping[str, tuple[nn.Module, nn.Module | None]], job: Job) -
     with tempfile.TemporaryDirectory() as place, working_on(model, reference), undisturbed():
         here = replace(job, model=model, reference=reference, cache=Path(place))
         runner = Runner(here, save_every_s=float("inf"))
-        for batch in here.batches:
-            runner.add(batch)
+        for _, read in read_ahead((here, batch) for batch in here.batches):
+            runner.add(read)
         yield {path.name: path.read_bytes() for path in map(here.path, here.collectors)}
 
 
@@ -221,9 +238,9 @@ class Runner:
     def _flat(self) -> dict[str, Tensor]:
         return {f"{name}:{key}": value for name, sums in self._sums.sums.items() for key, value in sums.items()}
 
-    def add(self, batch: Images) -> None:
+    def add(self, read: Read) -> None:
         """Sum a batch; write the state now and then, and the result at the end."""
-        self._sums.add(*read_batch(self._job.samples, batch, self._job.model))
+        self._sums.add(*read)
         if self._sums.count == len(self._job.span):
             self._finish()
         elif time.monotonic() - self._saved >= self._save_every_s:

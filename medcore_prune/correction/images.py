@@ -3,12 +3,15 @@
 All of it depends on the teacher alone: whoever corrects many models of one teacher finds it once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from .._support.ahead import ahead
+from .._support.devices import pinned_for
 from ..data.reading import by_image, in_batches, read_images
 from ..data.samples import SampleSet
 from ..models.families import blocks_of, geometry_of
@@ -19,6 +22,10 @@ from .token_weights import WEIGHTINGS, TokenWeights
 def kept_bytes(teacher: nn.Module, images: int) -> int:
     """Bytes that `CorrectionImages` keeps of images, besides the weights of their tokens."""
     return images * 3 * geometry_of(teacher).image_size ** 2 * next(teacher.parameters()).dtype.itemsize
+
+
+Read: TypeAlias = tuple[Tensor, Tensor, tuple[int, ...]]
+"""Images (N, 3, S, S), in the teacher's number type, all boxes on them (B, 4), and the image of each box."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Batch:
 
 
 class CorrectionImages:
-    """Images by data set, in the teacher's size, read a batch at a time.
+    """Images by data set, in the teacher's size, read a batch at a time, and one ahead.
 
     Samples that show one image are one image here, whose tokens weigh as much as those of all its samples. The weights
     of tokens are kept where the teacher is, 4 bytes a token and layer; with `keep` also the images, in the memory of
@@ -49,7 +56,7 @@ class CorrectionImages:
         self._image_tokens = blocks_of(teacher)[0].tokens_side ** 2
         self._weights: dict[int, TokenWeights] = {}
         self._keep = keep
-        self._read: dict[int, tuple[Tensor, Tensor, tuple[int, ...]]] = {}
+        self._read: dict[int, Read] = {}
         self.counts = {name: len(samples) for name, samples in drawn.items()}
         """Samples by data set."""
         self._of_set = {name: by_image(samples, read=True) for name, samples in drawn.items()}
@@ -67,10 +74,13 @@ class CorrectionImages:
         groups = {name: samples.groups for name, samples in self._drawn.items()}
         return [(name, groups[name][image[0]]) for name, images in self._of_set.items() for image in images]
 
-    def read(self, batch: Batch) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-        """Return images (N, 3, S, S), in the teacher's number type, all boxes on them (B, 4), on its device, and the
-        image of each box.
-        """
+    def read(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Read]]:
+        """Yield batches with their images and boxes on the teacher's device; the next ones are read meanwhile."""
+        device = next(self._teacher.parameters()).device
+        for batch, (images, boxes, owner) in ahead((batch, self._on_cpu(batch)) for batch in batches):
+            yield batch, (images.to(device, non_blocking=True), boxes.to(device, non_blocking=True), owner)
+
+    def _on_cpu(self, batch: Batch) -> Read:
         parameter = next(self._teacher.parameters())
         found = self._read.get(batch.rows.start)
         if found is None:
@@ -78,7 +88,8 @@ class CorrectionImages:
             found = read.images.to(parameter.dtype), read.boxes, read.owner
         if self._keep:
             self._read[batch.rows.start] = found
-        return found[0].to(parameter.device), found[1].to(parameter.device), found[2]
+        images, boxes, owner = found
+        return pinned_for(images, parameter.device), pinned_for(boxes, parameter.device), owner
 
     def weigh(self, batch: Batch, images: Tensor, boxes: Tensor, owner: Sequence[int]) -> None:
         """Find the weights of a batch's tokens, if they are not known yet: those of all boxes on an image, summed."""

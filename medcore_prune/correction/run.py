@@ -89,8 +89,8 @@ class CorrectionRun:
         """Bring all networks to their first block, which must read (B, h, w, D), and weigh the tokens."""
         batches, first = self._images.batches, self._blocks[0]
         networks = [(self._teacher, self._dense), *((cut.model, cut.stream) for cut in self.cuts)]
-        for batch in track(batches, "reading images", total=len(batches), show=progress):
-            images, boxes, owner = self._images.read(batch)
+        read = self._images.read(batches)
+        for batch, (images, boxes, owner) in track(read, "reading images", total=len(batches), show=progress):
             wanted = (len(images), first.tokens_side, first.tokens_side, first.width)
             for model, stream in networks:
                 tokens = first_tokens(model, images)

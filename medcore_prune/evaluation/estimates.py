@@ -271,8 +271,8 @@ def remedies(model: nn.Module, recomputes: bool | None) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def seconds_per_image(model: nn.Module) -> float:
-    """Estimate the time of a forward pass over one image, from one block of each kind and the mask decoder.
+def seconds_per_image(model: nn.Module, boxes: int = 1) -> float:
+    """Estimate the time of a forward pass over one image and so many boxes, from a block of each kind and the decoder.
 
     The other blocks are scaled by their FLOPs (everything that runs). The model is a `Sam`, not on the meta device.
     """
@@ -287,8 +287,8 @@ def seconds_per_image(model: nn.Module) -> float:
     encoder = sum(macs * rates[kind] for macs, kind in zip(inside, kinds, strict=True))
     encoder += around * sum(rates.values()) / len(rates)
     last = blocks[-1].tokens_side
-    embedding = torch.randn((1, geometry.out_channels + geometry.beside_channels, last, last)).to(first)
-    box = torch.tensor([[0.25, 0.25, 0.5, 0.5]], device=first.device) * geometry.image_size
+    embedding = torch.randn((boxes, geometry.out_channels + geometry.beside_channels, last, last)).to(first)
+    box = torch.tensor([[0.25, 0.25, 0.5, 0.5]] * boxes, device=first.device) * geometry.image_size
     return encoder + _seconds(decode, model, embedding, box)
 
 

@@ -1,7 +1,8 @@
 """Adapting a SAM to one's own images: the fine-tuning that turns SAM into MedSAM."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,15 +16,18 @@ from ..data.samples import SampleSet, places_by_image
 from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
+from ..models.losses import plain_loss
 from ..models.pairs import remember_training
 from ..models.protocol import embed
 from .average import Averaging
+from .batches.augmentation import AUGMENTATIONS
+from .batches.batch import Batch
 from .follow import OnStep
 from .judge import Judge
 from .loop import train
 from .lost import warn_of_lost
-from .objective import batch_loss
-from .pool import AUGMENTATIONS, Batch, Pool
+from .objective import outputs_of
+from .pool import Pool
 from .record import Scores, TrainRecord
 from .settings import AdaptSettings, TrainSettings
 
@@ -76,10 +80,12 @@ def adapt_pool(
 
     def validate(trained: nn.Module) -> Scores:
         assert validation is not None
-        loss = validation_loss(trained, validation, at_a_time)
+        loss = validation_loss(trained, validation, at_a_time, all_masks=settings.prompts is None)
         return Scores({"score": -loss, "loss": loss})
 
-    parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(settings))
+    # as it comes to, where no image has more to draw
+    told = replace(settings, prompts=1) if settings.prompts is None and pool.one_each else settings
+    parts = (computation_hash(model), pool.hash, "" if validation is None else validation.hash, repr(told))
     identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return train(
         model,
@@ -96,17 +102,44 @@ def adapt_pool(
 
 
 @torch.no_grad()
-def validation_loss(model: nn.Module, pool: Pool, at_a_time: int | None = None) -> float:
-    """Mean Dice + BCE over a pool, each image once, without augmentation; at most so many images together."""
+def validation_loss(model: nn.Module, pool: Pool, at_a_time: int | None = None, all_masks: bool = False) -> float:
+    """Mean Dice + BCE over the masks of a pool, or over the first of each image, without augmentation.
+
+    Each image is encoded once; at most so many images, and masks, go through the model together.
+    """
     frame, device = geometry_of(model).frame, next(model.parameters()).device
     count = min(_VALIDATION_BATCH, at_a_time or _VALIDATION_BATCH)
-    spans = [(start, min(start + count, len(pool))) for start in range(0, len(pool), count)]
-    read = ahead(pool.in_order(*span, frame) for span in spans)
-    losses = torch.stack([batch_loss(model, batch.to(device)) for batch in read]).tolist()
+    spans = _spans(pool.masks if all_masks else [1] * len(pool), count)
+    read = ahead(pool.in_order(start, stop, frame, masks) for start, stop, masks in spans)
+    losses, sizes, embeddings = list[Tensor](), list[int](), None
+    for batch, (_, _, masks) in zip(read, spans, strict=True):
+        there = batch.to(device)
+        outputs = outputs_of(model, there, embeddings=embeddings if masks.start else None)
+        losses.append(plain_loss(outputs.logits, there.masks).mean())
+        sizes.append(len(batch.boxes))
+        embeddings = outputs.embeddings
     total = 0.0
-    for loss, (start, stop) in zip(losses, spans, strict=True):
-        total += loss * (stop - start)
-    return total / len(pool)
+    for loss, size in zip(torch.stack(losses).tolist(), sizes, strict=True):
+        total += loss * size
+    return total / sum(sizes)
+
+
+def _spans(masks: Sequence[int], count: int) -> list[tuple[int, int, slice]]:
+    """Cut images, of so many masks each, into spans with the slice of their masks that goes through a model together.
+
+    A span is of several images as long as `count` has room for the most masks on each; more masks of one image come in
+    several spans, one after the other.
+    """
+    spans, start = list[tuple[int, int, slice]](), 0
+    while start < len(masks):
+        stop = start + 1
+        while stop < len(masks) and (stop + 1 - start) * max(masks[start : stop + 1]) <= count:
+            stop += 1
+        most = max(masks[start:stop])
+        # one slice, but for an image that has more than goes together
+        spans += [(start, stop, slice(at, min(at + count, most))) for at in range(0, most, count)]
+        start = stop
+    return spans
 
 
 @torch.no_grad()
@@ -168,10 +201,10 @@ def adapt(
     if settings.average:
         average = Averaging(model, Judge(validation, geometry_of(model).frame, at_a_time), sum(map(len, held)))
     trained = Pool.of_sets(train.values(), size)
-    warn_of_lost(train.values(), trained, "training")
+    warn_of_lost(trained, "training")
     judged = Pool.of_sets(held, size) if held else None
     if judged is not None:
-        warn_of_lost(held, judged, "validation")
+        warn_of_lost(judged, "validation")
     record = adapt_pool(model, trained, settings, state_path, validation=judged, at_a_time=at_a_time, on_step=on_step)
     if average:
         average(model, record)

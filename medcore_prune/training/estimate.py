@@ -22,9 +22,10 @@ from ..models.calls.call import on_models
 from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
 from .adapt import pool_size
+from .batches.batch import Batch
 from .loop import train
 from .objective import Loss, RecoveryLoss
-from .pool import POOL_BYTES, Batch
+from .pool import POOL_BYTES
 from .rate import rated
 from .record import Scores
 from .settings import DEFAULT_RECOVERY, RecoverySettings
@@ -45,6 +46,7 @@ class _Steps:
     look: PredictionStep | None
     recomputes: bool
     at_a_time: int
+    objects: int
 
     @torch.inference_mode(False)
     def __call__(self, model: nn.Module, teacher: nn.Module) -> None:
@@ -59,7 +61,7 @@ class _Steps:
         def slice_of(number: int) -> Batch:
             nonlocal now
             now = number // slices
-            return Batch(*blank_batch(model, settings.batch_size // settings.accumulate))
+            return _blank(model, settings.batch_size // settings.accumulate, self.objects)
 
         train(
             model,
@@ -90,6 +92,7 @@ def recovery_estimate(
     *,
     images: int = 0,
     validation_images: int = 0,
+    objects: int = 1,
     checkpointing: bool | None = None,
     at_a_time: int | None = None,
     trial: bool = True,
@@ -98,8 +101,9 @@ def recovery_estimate(
 
     Args:
         model, teacher, settings, at_a_time: As for `recover`.
-        images: Training images, which are held as bytes.
+        images: Training images, which are held as bytes, each with one mask.
         validation_images: Images of each look at the validation split.
+        objects: Most objects of an image that are trained on together (`training.pool.most_objects`).
         checkpointing, trial: As for `calibration_estimate`.
 
     Returns:
@@ -118,15 +122,17 @@ def recovery_estimate(
     sliced = settings.batch_size // settings.accumulate
     together = min(sliced, at_a_time or sliced)
     look = PredictionStep(min(BATCH_SIZE, at_a_time or BATCH_SIZE, validation_images)) if validates else None
-    whole = work = peak_bytes(_Steps(settings, validates, look, recomputes, together), model, teacher) - optimiser
+    training = _Steps(settings, validates, look, recomputes, together, objects)
+    whole = work = peak_bytes(training, model, teacher) - optimiser
     if validates and at_a_time is None:
         # a smaller batch would leave as many to look at together
-        work = peak_bytes(_Steps(settings, validates, None, recomputes, together), model, teacher) - optimiser
+        work = peak_bytes(replace(training, look=None), model, teacher) - optimiser
     seconds = None
     if trial:
-        own = seconds_per_image(model)
+        own, taught = (seconds_per_image(trained, objects) for trained in (model, teacher))
         each = steps / ranks().count
-        seconds = (each * (4 if recomputes else 3) + checks) * own + each * seconds_per_image(teacher)
+        # a look at one box an image is a little quicker
+        seconds = (each * (4 if recomputes else 3) + checks) * own + each * taught
     return Estimate(
         work="recovery",
         passes=steps + checks,
@@ -134,7 +140,7 @@ def recovery_estimate(
         fixed={
             # an average keeps the start too
             "optimiser": optimiser + (trained if settings.average else 0),
-            "images": _images(model, images, validation_images if validates else 0, sliced),
+            "images": _images(model, images, validation_images if validates else 0, sliced, objects),
             "masks": held_masks(model, validation_images if validates else 0),
             "validation": whole - work,
             # gradients on their way to other processes
@@ -149,11 +155,17 @@ def recovery_estimate(
     )
 
 
-def _images(model: nn.Module, images: int, validation_images: int, batch_size: int) -> int:
+def _blank(model: nn.Module, count: int, objects: int, device: str | None = None) -> Batch:
+    """Make a batch that shows nothing, of images with so many objects each."""
+    images, boxes, masks = blank_batch(model, count, device)
+    return Batch(images, boxes.repeat_interleave(objects, dim=0), masks.repeat_interleave(objects, dim=0))
+
+
+def _images(model: nn.Module, images: int, validation_images: int, batch_size: int, objects: int) -> int:
     """Most bytes of the images that are kept, and of the batch that is made while another one is trained on."""
     looked_at = held_images(model, validation_images)
     if on_device(model).type != "cpu":
         return looked_at
     pool = min(POOL_BYTES, images * (_RGB + 1) * pool_size(model) ** 2)
-    ahead = sum(part.nbytes for part in blank_batch(model, batch_size, "meta")) if images else 0
-    return pool + looked_at + ahead
+    made = _blank(model, batch_size, objects, "meta")
+    return pool + looked_at + (sum(part.nbytes for part in (made.images, made.boxes, made.masks)) if images else 0)

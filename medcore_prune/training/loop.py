@@ -20,9 +20,9 @@ from .._support.progress import track
 from .._support.torch_file import read_torch_file
 from ..models.precision import products_in, training_precision
 from ..models.switches import set_training
+from .batches.batch import Batch
 from .follow import OnStep, told
 from .objective import Loss, LossOf, Objective, batch_loss
-from .pool import Batch
 from .record import Scores, TrainRecord
 from .settings import TrainSettings, deciding
 

@@ -13,8 +13,8 @@ from ..data.masks import band_radius, boundary_band
 from ..defaults import DEFAULTS
 from ..models.losses import dice_loss, plain_loss
 from ..models.precision import autocast, training_precision
-from ..models.protocol import decode, embed, input_logits, of_neck
-from .pool import Batch
+from ..models.protocol import decode, embed, input_logits, of_neck, rows_of
+from .batches.batch import Batch
 from .settings import RecoveryWeights
 
 
@@ -49,28 +49,41 @@ class Objective(nn.Module):
 class Outputs:
     """What a model says about a batch.
 
-    `features` are the neck's, (B, C, h, w); `logits` float32 at the input grid, (B * k, 1, S, S) for k prompts
-    an image.
+    `features` are the neck's, (N, C, h, w); `logits` float32 at the input grid, (B, 1, S, S) for B boxes;
+    `embeddings` what the decoder read, (N, ...).
     """
 
     features: Tensor
     logits: Tensor
+    embeddings: Tensor
 
 
-def outputs_of(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Outputs:
-    """Run a model on a batch in a precision, None for that of trainings; the encoder runs once an image."""
+def outputs_of(
+    model: nn.Module, batch: Batch, precision: str | None = "fp32", embeddings: Tensor | None = None
+) -> Outputs:
+    """Run a model on a batch in a precision, None for that of trainings; the encoder runs once an image.
+
+    `embeddings` are those of the batch's images where they are known already.
+    """
     device = batch.images.device
     # TF32 is a matter of switches, which are set around
     with autocast(training_precision(precision, device), device):
-        embeddings = embed(model, batch.images)
-        prompts = len(batch.boxes) // len(batch.images)
-        logits = decode(model, embeddings.repeat_interleave(prompts, dim=0), batch.boxes)
-    return Outputs(of_neck(model, embeddings), input_logits(logits.float(), batch.images.shape[-1]))
+        if embeddings is None:
+            embeddings = embed(model, batch.images)
+        logits = decode(model, _of_boxes(embeddings, batch), batch.boxes)
+    return Outputs(of_neck(model, embeddings), input_logits(logits.float(), batch.images.shape[-1]), embeddings)
+
+
+def _of_boxes(embeddings: Tensor, batch: Batch) -> Tensor:
+    """Give every box the embedding of its image."""
+    if len(set(batch.counts)) == 1:
+        return embeddings.repeat_interleave(batch.counts[0], dim=0)
+    return rows_of(embeddings, batch.owner)
 
 
 def batch_loss(model: nn.Module, batch: Batch, precision: str | None = "fp32") -> Tensor:
-    """Mean Dice + BCE of a batch at the input grid."""
-    return plain_loss(outputs_of(model, batch, precision).logits, batch.masks).mean()
+    """Mean Dice + BCE of a batch at the input grid, over its images and the objects of each."""
+    return batch.mean(plain_loss(outputs_of(model, batch, precision).logits, batch.masks))
 
 
 BLUR_SIGMA_PX = 3.0
@@ -152,7 +165,7 @@ def gaussian_blur(values: Tensor, sigma_px: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Views:
-    """What the terms of one batch of B samples may read.
+    """What the terms of one batch of N images with B objects may read.
 
     `teacher` are the unpruned teacher's outputs on the same images, None where no active term reads it; `masks` the
     true ones, (B, 1, S, S) in [0, 1], and `band` their boundary band; `lambda_b` weighs the band in L_bBCE.
@@ -173,7 +186,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Term:
-    """One term of Eq. 14: views to (B,), and whether it reads the teacher."""
+    """One term of Eq. 14: views to (B,), or to (N,) where it is of images, and whether it reads the teacher."""
 
     of: Callable[[Views], Tensor]
     reads_teacher: bool = False
@@ -205,7 +218,7 @@ class RecoveryLoss:
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the loss of a batch with its terms, unweighted."""
         views = self.views(model, batch)
-        terms = {name: TERMS[name].of(views).mean() for name in self.weights}
+        terms = {name: batch.mean(TERMS[name].of(views)) for name in self.weights}
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return Loss(total, {name: term.detach() for name, term in terms.items()})
 

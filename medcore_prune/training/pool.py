@@ -6,7 +6,7 @@ A batch depends on the pool, the seed and the step alone, so a resumed training 
 import hashlib
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,74 +17,17 @@ from torch import Tensor
 
 from .._support.errors import DataError
 from ..data.frame import Frame
-from ..data.samples import SampleSet
+from ..data.reading import by_image, replaced
+from ..data.samples import SampleSet, image_hash
+from .batches.augmentation import Augmentation, Draws, is_large, recolour, warp
+from .batches.batch import Batch
 
 # MedSAM moves box corners outward by up to 20 of 1024 pixels when training
 BOX_JITTER_FRACTION = 20 / 1024
 POOL_BYTES = 4_000_000_000
 """Most bytes of images and masks that a pool of data sets keeps: 530 images for a model of 1024 pixels."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Ranges of the random changes; every range is uniform and zero means none.
-
-    Attributes:
-        rotate_degrees: Rotation, plus or minus, on top of a random flip and transposition.
-        zoom: Largest factor of enlargement or reduction, 1 for none.
-        shift_fraction: Translation, as a fraction of the side.
-        gain: Relative change of each colour channel.
-        gamma: Largest exponent of the tone curve, 1 for none.
-    """
-
-    rotate_degrees: float = 20.0
-    zoom: float = 1.25
-    shift_fraction: float = 0.05
-    gain: float = 0.15
-    gamma: float = 1.3
-
-    @property
-    def resamples(self) -> bool:
-        """Whether pixels move by anything but whole flips."""
-        return bool(self.rotate_degrees or self.zoom != 1 or self.shift_fraction)
-
-
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "full": Augmentation(),
-    "flips": Augmentation(rotate_degrees=0.0, zoom=1.0, shift_fraction=0.0, gain=0.0, gamma=1.0),
-}
-"""By the names of `settings.AUGMENTATION_NAMES`; boxes move outward in both."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Model inputs and targets, with k prompts an image, image by image.
-
-    Images (B, 3, S, S) float32 in [0, 1]; boxes (B * k, 4) in input pixels; masks (B * k, 1, S, S) float32 in [0, 1],
-    values between being partly covered pixels.
-    """
-
-    images: Tensor
-    boxes: Tensor
-    masks: Tensor
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch on another device; pinned memory is copied without waiting."""
-        return Batch(*(each.to(device, non_blocking=True) for each in (self.images, self.boxes, self.masks)))
-
-    def pinned_for(self, device: torch.device) -> "Batch":
-        """Return the batch in memory that a CUDA device copies from by itself; for others as it is."""
-        if device.type != "cuda":
-            return self
-        return Batch(*(each.pin_memory() for each in (self.images, self.boxes, self.masks)))
-
-    def parts(self, at_a_time: int | None) -> Iterator["Batch"]:
-        """Cut it into batches of at most so many images, each with its own boxes and masks; None leaves it whole."""
-        count = len(self.images)
-        step, prompts = at_a_time or count, len(self.boxes) // count
-        for start in range(0, count, step):
-            rows = slice(start * prompts, (start + step) * prompts)
-            yield Batch(self.images[start : start + step], self.boxes[rows], self.masks[rows])
+OBJECTS_AN_IMAGE = 8
+"""Most objects of a drawn image that are trained on behind one pass of the encoder, each by a pass of the decoder."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +42,12 @@ class Scene:
     def of(cls, image: np.ndarray, masks: Sequence[np.ndarray], size: int) -> "Scene":
         """Stretch an image uint8 (H, W, 3) and its masks bool (H, W) to a square of `size` pixels."""
         pixels = _square(torch.tensor(image).permute(2, 0, 1).float(), size)
-        held = [_square(torch.tensor(mask)[None].float() * 255, size) for mask in masks]
-        return cls(pixels, torch.cat(held), (int(image.shape[0]), int(image.shape[1])))
+        held = torch.cat([_square_mask(mask, size) for mask in masks])
+        return cls(pixels, held, (int(image.shape[0]), int(image.shape[1])))
+
+    def only(self, objects: Sequence[int]) -> "Scene":
+        """Return the image with some of its masks, by their places."""
+        return Scene(self.image, self.masks[list(objects)], self.shape)
 
 
 class Pool:
@@ -110,35 +57,60 @@ class Pool:
 
     Args:
         masks: How many masks each image has, at least one.
-        read: Gives the scene of an image by its number, the same one each time.
+        read: Gives the scene of an image by its number, with the masks at some places alone, the same ones each time.
         kept_bytes: None keeps all.
+        names: What each image's masks are called, for messages; by default the numbers of both.
+
+    Attributes:
+        masks: How many masks each image has.
+        names: A name for each mask, image by image.
     """
 
-    def __init__(self, masks: Sequence[int], read: Callable[[int], Scene], kept_bytes: int | None = POOL_BYTES) -> None:
+    def __init__(
+        self,
+        masks: Sequence[int],
+        read: Callable[[int, Sequence[int]], Scene],
+        kept_bytes: int | None = POOL_BYTES,
+        names: Sequence[Sequence[str]] | None = None,
+    ) -> None:
         if not masks:
             raise DataError("no images to train on: expected at least one data set")
         if 0 in masks:
             raise DataError(f"image {masks.index(0)} of the pool has no mask")
-        self._masks, self._read, self._kept = list(masks), read, dict[int, Scene]()
-        self._left = math.inf if kept_bytes is None else kept_bytes
+        self.masks, self._read, self._kept = tuple(masks), read, dict[int, Scene]()
+        self.names = names or [[f"{index}#{place}" for place in range(count)] for index, count in enumerate(masks)]
+        self._left, self._too_large = math.inf if kept_bytes is None else kept_bytes, set[int]()
 
     def __len__(self) -> int:
-        return len(self._masks)
+        return len(self.masks)
 
     def scene(self, index: int) -> Scene:
-        """One image with its masks, kept or read."""
+        """One image with all of its masks, kept or read."""
         if (found := self._kept.get(index)) is not None:
             return found
-        made = self._read(index)
+        made = self._read(index, range(self.masks[index]))
         size = made.image.nbytes + made.masks.nbytes
         if size <= self._left:
             self._left -= size
             self._kept[index] = made
+        else:
+            self._too_large.add(index)
         return made
+
+    def _some(self, index: int, objects: Sequence[int]) -> Scene:
+        """One image with some of its masks; of one that is not kept, the others are not read."""
+        if index in self._too_large:
+            return self._read(index, objects)
+        return self.scene(index).only(objects)
+
+    @property
+    def one_each(self) -> bool:
+        """Whether no image has more than one mask."""
+        return max(self.masks) == 1
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of all images and masks, in order."""
+        """SHA-256 (hex) of all images and masks, in order, and of what is whose where an image has several."""
         digest = hashlib.sha256()
         masks = []
         for index in range(len(self)):
@@ -148,8 +120,9 @@ class Pool:
             masks.append(zlib.compress(scene.masks.contiguous().numpy().data, 1))
         for packed in masks:
             digest.update(zlib.decompress(packed))
-        for part in torch.arange(sum(self._masks)).split(self._masks):
-            digest.update(part.numpy().data)
+        digest.update(torch.arange(sum(self.masks)).numpy().data)
+        if not self.one_each:
+            digest.update(repr(self.masks).encode())
         return digest.hexdigest()
 
     @classmethod
@@ -160,20 +133,24 @@ class Pool:
             if not len(masks):
                 raise DataError(f"image {number} of the pool has no mask")
             made.append(Scene.of(image, masks, size))
-        return cls([len(scene.masks) for scene in made], made.__getitem__, kept_bytes=None)
+        counts = [len(scene.masks) for scene in made]
+        return cls(counts, lambda index, objects: made[index].only(objects), kept_bytes=None)
 
     @classmethod
     def of_sets(cls, sets: Iterable[SampleSet], size: int, kept_bytes: int = POOL_BYTES) -> "Pool":
-        """Build a pool from sample sets, one mask an image, resized to `size` pixels."""
-        held = [samples for samples in sets if len(samples)]
-        places = [(samples, position) for samples in held for position in range(len(samples))]
+        """Build a pool from sample sets, resized to `size` pixels: samples that show one image are one, with all masks.
 
-        def read(index: int) -> Scene:
-            samples, position = places[index]
-            sample = samples[position]
-            return Scene.of(sample.image, [sample.mask], size)
+        As far as `reading.by_image` knows without reading them; samples that should show one image and do not are
+        refused (`DataError`) when they are read.
+        """
+        images = [(samples, positions) for samples in sets if len(samples) for positions in by_image(samples)]
+        names = [[f"{samples.name}/{samples.ids[at]}" for at in positions] for samples, positions in images]
 
-        return cls([1] * len(places), read, kept_bytes)
+        def read(index: int, objects: Sequence[int]) -> Scene:
+            samples, positions = images[index]
+            return _read_scene(samples, [positions[place] for place in objects], size)
+
+        return cls([len(positions) for _, positions in images], read, kept_bytes, names)
 
     def batch(
         self,
@@ -182,41 +159,98 @@ class Pool:
         seed: int,
         count: int,
         frame: Frame,
-        prompts: int = 1,
+        prompts: int | None = None,
         augment: Augmentation | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> Batch:
         """Draw the batch of a step, which with the seed determines it: `count` images, in a model's `frame`.
 
-        Each has `prompts` boxes and masks, drawn with replacement from its masks. Every draw is augmented by itself, so
-        that no two share what the encoder sees, even of one image. Of `part`, the place of a slice and in how many
+        Each comes with up to `OBJECTS_AN_IMAGE` of its masks, all different, and images are drawn through their masks:
+        the expected mean over a batch of the means over its images' masks is then the mean over all masks, however
+        many each image has. With `prompts` images are equally likely instead, each with so many of its masks, drawn
+        with replacement. Every draw of an image is augmented by itself, so that no two share what the encoder sees. A
+        mask that an augmentation takes below 4 pixels is left out as long as another of its image stays; where none
+        does, or one of `prompts` is lost, the image is only flipped. Of `part`, the place of a slice and in how many
         equal ones the batch is cut, only the images of that slice are read and warped.
         """
         rng = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
-        chosen = torch.randint(len(self), (count,), generator=rng).tolist()
-        picks = [torch.randint(self._masks[index], (prompts,), generator=rng) for index in chosen]
+        drawn = self._draw(count, prompts, rng)
         size = count // part[1]
-        draws = _Draws(rng, count, slice(part[0] * size, (part[0] + 1) * size))
-        scenes = [self.scene(index) for index in chosen[draws.rows]]
-        stack = _stack([(scene, scene.masks[pick]) for scene, pick in zip(scenes, picks[draws.rows], strict=True)])
-        warped = _warp(stack, frame.size, augment, draws)
-        images = _recolour(warped[:, :3].clamp(0, 1), augment, draws)
-        images, masks = _placed(images, warped[:, 3:].clamp(0, 1), scenes, frame)
-        masks = masks.reshape(-1, 1, frame.size, frame.size)
-        return Batch(images, _boxes(masks, draws if augment else None), masks)
+        draws = Draws(rng, count, slice(part[0] * size, (part[0] + 1) * size))
+        scenes = [self._some(index, objects) for index, objects in drawn[draws.rows]]
+        # of the whole batch, as random numbers are drawn for all of it
+        stack = _stack(scenes, max(len(objects) for _, objects in drawn))
+        warped = warp(stack, frame.size, augment, draws, need_all=prompts is not None)
+        there = _real(scenes, stack.shape[1] - 3)
+        if prompts is None and augment is not None and augment.resamples:
+            left = there & is_large(warped)
+            there = torch.where(left.any(1, keepdim=True), left, there)
+        return _batch(warped, there, scenes, frame, augment, draws)
 
-    def in_order(self, start: int, stop: int, frame: Frame) -> Batch:
-        """Return images `start` to `stop` as they are, with the first mask of each."""
-        scenes = [self.scene(index) for index in range(start, stop)]
-        stack = _warp(_stack([(scene, scene.masks[:1]) for scene in scenes]), frame.size)
-        images = _recolour(stack[:, :3].clamp(0, 1))
-        images, targets = _placed(images, stack[:, 3:].clamp(0, 1), scenes, frame)
-        return Batch(images, _boxes(targets, None), targets)
+    def _draw(self, count: int, prompts: int | None, rng: torch.Generator) -> list[tuple[int, list[int]]]:
+        """Draw images, each with the places of some of its masks, as `batch` says."""
+        if prompts is not None:
+            chosen = torch.randint(len(self), (count,), generator=rng).tolist()
+            return [(at, torch.randint(self.masks[at], (prompts,), generator=rng).tolist()) for at in chosen]
+        through = torch.randint(sum(self.masks), (count,), generator=rng)
+        chosen = torch.bucketize(through, torch.tensor(self.masks).cumsum(0), right=True).tolist()
+        # an image of one mask takes one number, as it does with one prompt: both draw the same of such a pool
+        ranks = [torch.rand(self.masks[at], generator=rng).argsort(stable=True) for at in chosen]
+        return [(at, rank[:OBJECTS_AN_IMAGE].tolist()) for at, rank in zip(chosen, ranks, strict=True)]
+
+    def in_order(self, start: int, stop: int, frame: Frame, masks: slice = slice(0, 1)) -> Batch:
+        """Return images `start` to `stop` as they are, with a slice of the masks of each."""
+        scenes = [self._some(index, range(self.masks[index])[masks]) for index in range(start, stop)]
+        there = _real(scenes, max(len(scene.masks) for scene in scenes))
+        return _batch(warp(_stack(scenes, there.shape[1]), frame.size), there, scenes, frame)
 
 
-def _stack(scenes: Sequence[tuple[Scene, Tensor]]) -> Tensor:
-    """Images with some of their masks behind their colours, (B, 3 + k, P, P) in [0, 1]."""
-    return torch.stack([torch.cat([scene.image, masks]) for scene, masks in scenes]).float() / 255
+def most_objects(sets: Iterable[SampleSet]) -> int:
+    """Return how many objects of an image a batch of a pool of these sets has at most."""
+    counts = (len(image) for samples in sets for image in by_image(samples))
+    return min(OBJECTS_AN_IMAGE, max(counts, default=1))
+
+
+def _read_scene(samples: SampleSet, positions: Sequence[int], size: int) -> Scene:
+    """Read the image that some samples show, with the mask of each."""
+    first = samples[positions[0]]
+    digest = image_hash(first.image) if len(positions) > 1 else ""
+    # at once, since a set may use the room of one image for the next
+    scene = Scene.of(first.image, [first.mask], size)
+    rest = list[Tensor]()
+    for position in positions[1:]:
+        sample = samples[position]
+        if image_hash(sample.image) != digest:
+            raise replaced(samples, sample)
+        rest.append(_square_mask(sample.mask, size))
+    return Scene(scene.image, torch.cat([scene.masks, *rest]), scene.shape)
+
+
+def _stack(scenes: Sequence[Scene], width: int) -> Tensor:
+    """Images with their masks behind their colours, (N, 3 + width, P, P) in [0, 1]; fewer masks are repeated."""
+    filled = ([place % len(scene.masks) for place in range(width)] for scene in scenes)
+    return torch.stack([torch.cat([s.image, s.masks[at]]) for s, at in zip(scenes, filled, strict=True)]).float() / 255
+
+
+def _real(scenes: Sequence[Scene], width: int) -> Tensor:
+    """Which of the masks that `_stack` gives are no repetitions, (N, width) bool."""
+    return torch.tensor([[place < len(scene.masks) for place in range(width)] for scene in scenes])
+
+
+def _batch(
+    warped: Tensor,
+    there: Tensor,
+    scenes: Sequence[Scene],
+    frame: Frame,
+    augment: Augmentation | None = None,
+    draws: Draws | None = None,
+) -> Batch:
+    """Put images and those masks together that are `there`, (N, width) bool."""
+    images = recolour(warped[:, :3].clamp(0, 1), augment, draws)
+    images, masks = _placed(images, warped[:, 3:].clamp(0, 1), scenes, frame)
+    masks = masks.reshape(-1, 1, frame.size, frame.size)
+    boxes, kept = _boxes(masks, draws if augment else None), there.flatten()
+    return Batch(images, boxes[kept], masks[kept], tuple(there.sum(1).tolist()))
 
 
 def _placed(images: Tensor, masks: Tensor, scenes: Sequence[Scene], frame: Frame) -> tuple[Tensor, Tensor]:
@@ -230,75 +264,16 @@ def _placed(images: Tensor, masks: Tensor, scenes: Sequence[Scene], frame: Frame
     return both[0], both[1].clamp(0, 1)
 
 
+def _square_mask(mask: np.ndarray, size: int) -> Tensor:
+    return _square(torch.tensor(mask)[None].float() * 255, size)
+
+
 def _square(pixels: Tensor, size: int) -> Tensor:
     resized = F.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False, antialias=True)[0]
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """Random numbers for the rows of a batch that are made: those that they have in the whole batch of `count`."""
-
-    rng: torch.Generator
-    count: int
-    rows: slice
-
-    def uniform(self, shape: Sequence[int], low: float, high: float) -> Tensor:
-        return self.shares(*shape) * (high - low) + low
-
-    def shares(self, *shape: int) -> Tensor:
-        """A number in [0, 1) for each entry, (rows, *shape)."""
-        return torch.rand((self.count, *shape), generator=self.rng)[self.rows]
-
-    def signs(self, *shape: int) -> Tensor:
-        return torch.randint(0, 2, (self.count, *shape), generator=self.rng)[self.rows] * 2.0 - 1.0
-
-
-def _warp(stack: Tensor, size: int, augment: Augmentation | None = None, draws: _Draws | None = None) -> Tensor:
-    if augment is None or draws is None or not augment.resamples:
-        resized = F.interpolate(stack, (size, size), mode="bilinear", align_corners=False, antialias=True)
-        return resized if augment is None or draws is None else _flipped(resized, draws)
-    count = len(stack)
-    angle = torch.deg2rad(draws.uniform((), -augment.rotate_degrees, augment.rotate_degrees))
-    scale = torch.exp(draws.uniform((), -1, 1) * float(np.log(augment.zoom)))
-    turn = (
-        torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2) * scale[:, None, None]
-    )
-    flips = draws.signs(2)
-    turn = turn * flips[:, None, :]
-    transposed = draws.shares() < 0.5
-    turn[transposed] = turn[transposed].flip(2)
-    shift = draws.uniform((2, 1), -2 * augment.shift_fraction, 2 * augment.shift_fraction)
-    # a mask that would leave the image is a useless prompt: such an image is only flipped
-    for _ in range(2):
-        grid = F.affine_grid(torch.cat([turn, shift], dim=2), [count, stack.shape[1], size, size], align_corners=False)
-        warped = F.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        lost = (warped[:, 3:] > 0.5).flatten(2).sum(2).amin(1) < 4
-        if not bool(lost.any()):
-            break
-        turn[lost], shift[lost] = torch.diag_embed(flips[lost]), 0.0
-    return warped
-
-
-def _flipped(stack: Tensor, draws: _Draws) -> Tensor:
-    """Flip along either axis and transpose, each in half of the images."""
-    for change in (lambda part: part.flip(-1), lambda part: part.flip(-2), lambda part: part.transpose(-1, -2)):
-        chosen = draws.shares() < 0.5
-        stack = torch.where(chosen[:, None, None, None], change(stack), stack)
-    return stack
-
-
-def _recolour(images: Tensor, augment: Augmentation | None = None, draws: _Draws | None = None) -> Tensor:
-    if augment is not None and draws is not None:
-        gains = draws.uniform((3, 1, 1), 1 - augment.gain, 1 + augment.gain)
-        gammas = torch.exp(draws.uniform((1, 1, 1), -1, 1) * float(np.log(augment.gamma)))
-        images = (images.clamp(min=1e-4) ** gammas * gains).clamp(0, 1)
-    low = images.amin((1, 2, 3), keepdim=True)
-    high = images.amax((1, 2, 3), keepdim=True)
-    return (images - low) / (high - low).clamp(min=1e-8)
-
-
-def _boxes(masks: Tensor, draws: _Draws | None) -> Tensor:
+def _boxes(masks: Tensor, draws: Draws | None) -> Tensor:
     size = masks.shape[-1]
     # the half-covered pixel decides; a mask thinner than a pixel falls back to whatever it touches
     inside = masks[:, 0] > 0.5

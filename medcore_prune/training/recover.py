@@ -21,6 +21,7 @@ from .._support.devices import require_default_dtype
 from .._support.errors import DataError, MedcorePruneError
 from .._support.machines.ranks import ranks
 from .._support.records import Flag, Number, Record, Whole, content_hash
+from ..data.reading import by_image
 from ..data.samples import SampleSet, Subset, places_by_image, subset_hash
 from ..data.splits.split import Data, check_roles, training_split
 from ..models.calls.call import on_models
@@ -32,12 +33,14 @@ from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
 from .average import Averaging
+from .batches.augmentation import AUGMENTATIONS
+from .batches.batch import Batch
 from .follow import OnStep
 from .judge import SCORES, Judge
 from .loop import learning_rate_at, train
 from .lost import warn_of_lost
 from .objective import RecoveryLoss
-from .pool import AUGMENTATIONS, Batch, Pool
+from .pool import OBJECTS_AN_IMAGE, Pool
 from .rate import rated
 from .record import TrainRecord, outcome
 from .settings import DEFAULT_RECOVERY, RecoverySettings, TrainSettings, deciding
@@ -265,12 +268,16 @@ def recovery_key(model: nn.Module, teacher: nn.Module, data: Data, settings: Rec
     """SHA-256 (hex) of everything that decides a recovery's result besides the processor it runs on.
 
     Both models with their sizes, which parameters are frozen, the training and validation images with their sets in
-    order, the settings, the precision that they come to here, and the version of the method.
+    order, which training samples show one image where some do, the settings, the precision that they come to here, and
+    the version of the method.
     """
     device, settings = next(model.parameters()).device, rated(settings, model)
     trained = [name for name, value in model.named_parameters() if value.requires_grad and not _is_prompt(name)]
     roles = training_split(data, "recovery")
+    images = {name: by_image(samples) for name, samples in roles.train.items()}
+    several = any(len(each) < len(roles.train[name]) for name, each in images.items())
     parts = {
+        **({"images": list(images.values()), "objects_an_image": OBJECTS_AN_IMAGE} if several else {}),
         "method": METHOD_VERSION,
         "model": computation_hash(model),
         "teacher": computation_hash(teacher),
@@ -298,7 +305,7 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
     _check_models(model, teacher)
     settings = rated(settings, model)
     train_sets = training_split(data, "recovery").train
-    few = {name: Subset(each, tuple(range(min(4, len(each)))), name) for name, each in train_sets.items() if len(each)}
+    few = {name: Subset(each, _first_images(each, 4), name) for name, each in train_sets.items() if len(each)}
     trial = copy.deepcopy(model)
     pool = _pool(trial, few)
     loss_of = RecoveryLoss(teacher, settings.weights, settings.lambda_b, settings.precision)
@@ -313,6 +320,11 @@ def seconds_per_step(model: nn.Module, teacher: nn.Module, data: Data, settings:
     with evaluating(teacher), kept_stems():
         train(trial, timed, two, loss_of=loss_of, progress=False)
     return time.perf_counter() - moments[-two.accumulate]
+
+
+def _first_images(samples: SampleSet, count: int) -> tuple[int, ...]:
+    """Positions of all samples that show one of the first images."""
+    return tuple(position for image in by_image(samples)[:count] for position in image)
 
 
 def _slices(pool: Pool, model: nn.Module, settings: RecoverySettings) -> Callable[[int], Batch]:
@@ -336,7 +348,7 @@ def _pool(model: nn.Module, sets: Mapping[str, SampleSet]) -> Pool:
             "there is no image to recover on: the training split is empty; give it a larger share, or add images"
         )
     pool = Pool.of_sets(held, pool_size(model))
-    warn_of_lost(held, pool, "training")
+    warn_of_lost(pool, "training")
     return pool
 
 

@@ -56,8 +56,10 @@ class AdaptSettings:
 
     Attributes:
         steps: Optimiser steps.
-        batch_size: Images a step.
-        prompts: Boxes an image and step, where an image has several masks.
+        batch_size: Images a step, drawn through their objects, of which each is as likely as another.
+        prompts: None trains on up to 8 different objects of each drawn image behind one pass of the encoder
+            (`training.pool.OBJECTS_AN_IMAGE`). A number draws images that are equally likely, each with so many boxes,
+            drawn with replacement from its objects, and looks at the first object of each validation image alone.
         learning_rate: Peak learning rate.
         seed: Of batches and augmentation.
         validate_every: Steps between looks at the validation images.
@@ -73,7 +75,7 @@ class AdaptSettings:
 
     steps: int = 1500
     batch_size: int = 16
-    prompts: int = 1
+    prompts: int | None = None
     learning_rate: float = 3e-4
     seed: int = 0
     validate_every: int = 250
@@ -142,7 +144,9 @@ class RecoverySettings:
 
     Attributes:
         steps: Optimiser steps.
-        batch_size: Images a step, drawn with replacement from all training images together and augmented.
+        batch_size: Images a step, drawn with replacement through all training objects together and augmented, each
+            with up to 8 of its objects (`training.pool.OBJECTS_AN_IMAGE`); the loss is the mean over images of the mean
+            over their objects.
         augmentation: One of `AUGMENTATION_NAMES`; boxes move outward a little in both.
         learning_rate: Peak of AdamW's learning rate; a half cosine to 0 follows the warm-up. None is 1e-3 for models of
             the pocket's shape, and 1e-4 for others (`training.rate`).

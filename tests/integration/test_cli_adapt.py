@@ -1,6 +1,9 @@
 import json
 import re
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,9 @@ import medcore_prune as mp
 from medcore_prune.checkpoints.sam import load_sam
 from medcore_prune.commands.cli import cli
 from medcore_prune.commands.work.adapt import _start_of
+from medcore_prune.commands.work.outputs import measured
+from medcore_prune.training import judge
+from medcore_prune.training.average import SHARES
 from medcore_prune.zoo import pocket
 
 
@@ -65,6 +71,38 @@ def test_adapt_from_the_pocket_pair_then_from_the_result(images: Path, tmp_path:
 
 def _encoder_weight(checkpoint: Path) -> torch.Tensor:
     return load_sam("pocket", checkpoint, image_size=48).state_dict()["image_encoder.blocks.3.mlp.lin1.weight"]
+
+
+def test_an_average_is_judged_by_the_look_that_chose_it(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Counter[str]()
+
+    def counted(where: ModuleType) -> None:
+        predict = where.predict
+
+        def noted(*args: Any, **more: Any) -> Any:
+            looks.update([where.__name__])
+            return predict(*args, **more)
+
+        monkeypatch.setattr(where, "predict", noted)
+
+    for where in (judge, measured):
+        counted(where)
+    out = tmp_path / "own.pth"
+    asked = f"adapt pocket --average --data own={images} --image-size 48 --steps 2 --out {out}"
+    done = CliRunner().invoke(cli, asked.split())
+    assert done.exit_code == 0, done.output
+    # a look at each share, and none at the end
+    assert looks == {judge.__name__: len(SHARES)}
+    record = json.loads(out.with_suffix(".json").read_text())
+    validation = mp.data.Split.load(tmp_path / "own.split.json", {"own": mp.data.folder(images, name="own")}).validation
+    means = mp.evaluate(load_sam("pocket", out, image_size=48), validation, progress=False)
+    expected = {name: means[name].mean() for name in ("dice", "bf1")}
+    assert record["judged"]["models"]["own.pth"] == expected
+    row = next(line for line in done.output.splitlines() if line.startswith("own.pth"))
+    assert row.split()[1:] == [f"{value:.4f}" for value in expected.values()]
+    assert set(record["judged"]["floors"]) == {"box", "ellipse"}
 
 
 def test_the_record_names_what_was_started_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from medcore_prune.checkpoints.pruned import read_header
+from medcore_prune.training.batches.batch import Batch
 from medcore_prune.training.loop import train as train_alone
-from medcore_prune.training.pool import Batch
 from medcore_prune.training.settings import TrainSettings
 
 pytestmark = [
@@ -45,6 +45,7 @@ from medcore_prune.training import objective
 from medcore_prune.training.adapt import adapt
 from medcore_prune.training.settings import AdaptSettings, RecoverySettings
 from tiny import tiny_sam
+from tiny_samples import several_boxes
 
 place, slices, spoilt = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 images = lambda seed, count: {"skin": mp.data.phantoms.make("phantom_skin", seed=seed, count=count, size=48)}
@@ -82,7 +83,9 @@ def train():
         history = mp.recover(small, teacher, data, how, state_path=place / "recovery.pt")
         adapted = tiny_sam(1)
         how = AdaptSettings(steps=3, batch_size=4, validate_every=2, accumulate=slices)
-        record = adapt(adapted, data.train, data.validation, how, place / "adaptation.pt")
+        # images of several objects too
+        drawn = {**data.train, "several": several_boxes(3, 3), "many": several_boxes(2, 10, name="many")}
+        record = adapt(adapted, drawn, data.validation, how, place / "adaptation.pt")
         told = {"recovery": {**history.to_dict(), "seconds": 0}, "adaptation": {**vars(record), "seconds": 0}}
         # every process ends with the same models
         models = {"small": small.state_dict(), "adapted": adapted.state_dict()}
@@ -100,7 +103,7 @@ import sys
 import torch
 from medcore_prune._support.machines.ranks import launched, ranks
 from medcore_prune.training.loop import train
-from medcore_prune.training.pool import Batch
+from medcore_prune.training.batches.batch import Batch
 from medcore_prune.training.settings import TrainSettings
 from tiny import tiny_batch, tiny_sam
 

@@ -24,6 +24,7 @@ from ...models.protocol import batch_of
 from ...training.adapt import BLIND_BELOW, adapt, image_dependence
 from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
+from ...training.pool import most_objects
 from ...training.record import TrainRecord
 from ...training.settings import AdaptSettings, RecoverySettings, deciding
 from ...zoo import is_word
@@ -61,9 +62,11 @@ def _at_a_time(model: nn.Module, roles: Split, settings: AdaptSettings) -> int:
         accumulate=settings.accumulate,
     )
 
+    objects = most_objects(roles.train.values())
+
     def estimate(count: int) -> Estimate:
         found = recovery_estimate(
-            model, model, likewise, images=training, validation_images=validation, at_a_time=count
+            model, model, likewise, images=training, validation_images=validation, objects=objects, at_a_time=count
         )
         return replace(found, work="adaptation")
 
@@ -222,7 +225,9 @@ def run(
         if not me.first:
             return
         dependence = image_dependence(trained, _some_images(roles.train, trained))
-        judged = judge({out.name: trained}, roles.validation, at_a_time)
+        # the look that chose the average was at these weights
+        known = {out.name: record.averages[0]} if record.averages else None
+        judged = judge({out.name: trained}, roles.validation, at_a_time, known=known)
         about = {
             "model": model_kind(trained),
             "reference": _start_of(model),

@@ -24,6 +24,7 @@ from ...models.precision import Precision
 from ...pruning.surgery import lineage_of
 from ...training.estimate import recovery_estimate
 from ...training.follow import TensorBoardLog
+from ...training.pool import most_objects
 from ...training.rate import rated
 from ...training.recover import RecoveryHistory, recover
 from ...training.settings import RecoverySettings, deciding
@@ -86,9 +87,10 @@ def run(
     if not images.is_phantom:
         check_split(roles, out, results.overwrite)
     train, validation = (sum(map(len, sets.values())) for sets in (roles.train, roles.validation))
+    objects = most_objects(roles.train.values())
     at_a_time = fit(
         lambda count: recovery_estimate(
-            small, whole, settings, images=train, validation_images=validation, at_a_time=count
+            small, whole, settings, images=train, validation_images=validation, objects=objects, at_a_time=count
         ),
         settings.batch_size // settings.accumulate,
         (small, whole),

@@ -69,10 +69,11 @@ class DenseSums:
         """Yield each group with the sums of its layer; those of the part before are given up."""
         steps = [(part, batch) for part in self.parts for batch in self._images.batches]
         sums: dict[str, NormalEquations] = {}
-        for part, batch in track(steps, "reading streams", total=len(steps), show=progress):
+        read = zip(steps, self._images.read(batch for _, batch in steps), strict=True)
+        for (part, _), (batch, seen) in track(read, "reading streams", total=len(steps), show=progress):
             if not sums:
                 sums = {group.name_out: NormalEquations(group.layer_out) for group in part}
-            images, boxes, owner = self._images.read(batch)
+            images, boxes, owner = seen
             self._images.weigh(batch, images, boxes, owner)
             weights = self._images.weights(batch)
             with self._adding(sums, part, len(images), weights, batch.share):

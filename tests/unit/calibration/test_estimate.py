@@ -47,7 +47,7 @@ def test_memory_is_that_of_the_real_step(name: str, attention: str, recompute: b
     with mp.checkpointing(model, on=recompute):
         peak = real_peak(model, batch_size, ("fisher",), ("plain", "band"))
     # bytes an image are rounded up
-    assert peak <= estimate.memory_bytes < peak + batch_size
+    assert peak <= estimate.memory_bytes - batch_size * estimate.per_image["read ahead"] < peak + batch_size
 
 
 @pytest.mark.parametrize("needs", [(need,) for need in OTHERS] + [OTHERS])
@@ -55,7 +55,7 @@ def test_memory_of_other_statistics(needs: tuple[str, ...]) -> None:
     model = tiny_sam()
     estimate = calibration_estimate(model, model, batch_size=2, needs=needs, losses=("plain",), trial=False)
     peak = real_peak(model, 2, needs, ("plain",))
-    assert peak <= estimate.memory_bytes < 1.01 * peak + 2
+    assert peak <= estimate.memory_bytes - 2 * estimate.per_image["read ahead"] < 1.01 * peak + 2
 
 
 def test_it_is_a_line_in_the_batch() -> None:
@@ -63,7 +63,7 @@ def test_it_is_a_line_in_the_batch() -> None:
     line = one.memory_bytes + 7 * (two.memory_bytes - one.memory_bytes)
     assert eight.memory_bytes == pytest.approx(line, rel=0.01)
     # and one estimate tells what a smaller batch takes
-    smaller = eight.memory_bytes - 6 * eight.per_image["work"]
+    smaller = eight.memory_bytes - 6 * sum(eight.per_image.values())
     assert smaller == pytest.approx(two.memory_bytes, rel=0.03)
 
 

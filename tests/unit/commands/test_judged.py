@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny import tiny_sam
 from tiny_samples import TinySamples
+from torch import nn
 
 import medcore_prune as mp
 from medcore_prune.commands.cli import cli
@@ -33,6 +34,17 @@ def test_each_figure_is_held_against_its_best_floor(dice: float, bf1: float, sai
     assert judged.below("mine") == said
 
 
+def nothing_to_run() -> nn.Module:
+    """A model that fails when it is run."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("a model whose figures are known was run")
+
+    model = tiny_sam()
+    model.image_encoder.register_forward_pre_hook(never)
+    return model
+
+
 def test_figures_are_those_of_evaluate_on_the_same_images() -> None:
     sets = {"a": TinySamples("a", 3), "b": TinySamples("b", 2), "none": TinySamples("none", 0)}
     found = judge({"model": tiny_sam()}, sets, 2)
@@ -45,6 +57,15 @@ def test_figures_are_those_of_evaluate_on_the_same_images() -> None:
     assert few is not None
     assert few.what == "4 of 5 validation images"
     assert judge({"model": tiny_sam()}, {"none": sets["none"]}, 2) is None
+    # what is known is not run, and floors are what they were
+    told = {"known": {"bf1": 0.5, "dice": 0.25}}
+    known = judge({"model": tiny_sam(), "known": nothing_to_run()}, sets, 2, known=told)
+    assert known is not None
+    assert known.means == {**found.means, "known": {"dice": 0.25, "bf1": 0.5}}
+    assert (known.floors, list(known.tables)) == (found.floors, ["model"])
+    alone = judge({"known": nothing_to_run()}, sets, 2, known=told)
+    assert alone is not None
+    assert (alone.floors, alone.below("known")) == (found.floors, known.below("known"))
 
 
 def test_a_slower_model_is_said_to_be_slower() -> None:

@@ -150,8 +150,16 @@ def test_batches_that_fit_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) ->
         lambda model, samples: mp.calibrate(
             model, None, samples, samples=10**6, needs=["directional_zero"], batch_size=4, progress=False
         ),
+        lambda model, samples: mp.correct(
+            mp.prune(model, mp.plan(model, "h50_m50", "random", seed=0)),
+            model,
+            samples,
+            samples=10**6,
+            batch_size=4,
+            progress=False,
+        ),
     ],
-    ids=["evaluate", "predict", "calibrate"],
+    ids=["evaluate", "predict", "calibrate", "correct"],
 )
 def test_few_images_are_alive_however_many_there_are(
     work: Callable[[nn.Module, Counting], object], tmp_path: object, monkeypatch: pytest.MonkeyPatch

@@ -15,8 +15,8 @@ from medcore_prune.calibration.layer_gradients import watching
 from medcore_prune.calibration.sums import Accumulator
 from medcore_prune.models.families import blocks_of, encoder_of
 from medcore_prune.models.switches import checkpointing, is_checkpointing, set_attention, set_checkpointing
+from medcore_prune.training.batches.batch import Batch
 from medcore_prune.training.loop import train
-from medcore_prune.training.pool import Batch
 from medcore_prune.training.settings import TrainSettings
 
 

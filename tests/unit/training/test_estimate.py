@@ -93,7 +93,7 @@ def test_a_validation_that_takes_more_than_a_step_says_so() -> None:
 
 
 def test_time_goes_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medcore_prune.training.estimate.seconds_per_image", lambda _: 0.5)
+    monkeypatch.setattr("medcore_prune.training.estimate.seconds_per_image", lambda *_: 0.5)
     few, many = (recovery_estimate(tiny_sam(), tiny_sam(), RecoverySettings(steps=steps)) for steps in (10, 30))
     # a forward pass of both models, and a backward one of twice its time
     assert (few.seconds, many.seconds) == (16 * 10 * 4 * 0.5, 16 * 30 * 4 * 0.5)

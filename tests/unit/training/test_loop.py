@@ -1,7 +1,7 @@
 import copy
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from medcore_prune._support.errors import DataError, MedcorePruneError, UnreadableError
 from medcore_prune._support.machines.ranks import Ranks
 from medcore_prune.data.frame import Frame
+from medcore_prune.training.batches.augmentation import AUGMENTATIONS, Augmentation
+from medcore_prune.training.batches.batch import Batch
 from medcore_prune.training.loop import TrainState, learning_rate_at, train
 from medcore_prune.training.objective import Loss, Objective, batch_loss
-from medcore_prune.training.pool import AUGMENTATIONS, Augmentation, Batch, Pool, Scene
+from medcore_prune.training.pool import Pool, Scene
 from medcore_prune.training.record import Scores
 from medcore_prune.training.settings import TrainSettings
 
@@ -64,9 +66,9 @@ def test_slices_of_a_batch_are_made_by_themselves_and_are_those_of_the_whole(aug
     read: list[int] = []
     whole = small_pool()
 
-    def scene(index: int) -> Scene:
+    def scene(index: int, objects: Sequence[int]) -> Scene:
         read.append(index)
-        return whole.scene(index)
+        return whole.scene(index).only(objects)
 
     pool = Pool([2] * len(whole), scene, kept_bytes=0)
     drawn = functools.partial(pool.batch, 3, seed=1, count=6, frame=Frame(48), prompts=2, augment=augment)

@@ -11,8 +11,10 @@ from medcore_prune._support.errors import MedcorePruneError
 from medcore_prune.data.frame import Frame
 from medcore_prune.models.families import geometry_of
 from medcore_prune.training import objective
+from medcore_prune.training.batches.augmentation import Augmentation
+from medcore_prune.training.batches.batch import Batch
 from medcore_prune.training.objective import TERMS, RecoveryLoss
-from medcore_prune.training.pool import Augmentation, Batch, Pool
+from medcore_prune.training.pool import Pool
 from medcore_prune.training.settings import RecoveryWeights
 
 ALL = RecoveryWeights(1.0, 0.5, 0.25, 2.0, 3.0)

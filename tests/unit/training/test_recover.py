@@ -19,7 +19,7 @@ from medcore_prune.data.samples import SampleSet
 from medcore_prune.data.splits.split import FRACTIONS, Split, split
 from medcore_prune.models.segment_anything import build_sam
 from medcore_prune.training import recover as recovering
-from medcore_prune.training.pool import AUGMENTATIONS
+from medcore_prune.training.batches.augmentation import AUGMENTATIONS
 from medcore_prune.training.rate import POCKET_RATE, USUAL_RATE, rated
 from medcore_prune.training.record import Scores
 from medcore_prune.training.recover import RecoveryHistory, recover, recovery_key, seconds_per_step

@@ -1,7 +1,7 @@
 """How good what a command made is: on validation images, beside answers that use no model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -33,7 +33,7 @@ class Judged:
         means: Name of a model to `METRICS`.
         floors: Name in `FLOORS` to `METRICS`.
         notes: What is to be said of the images.
-        tables: Name of a model to its figures image by image.
+        tables: Name of a model to its figures image by image, of those that were run for them.
     """
 
     images: Mapping[str, int]
@@ -78,7 +78,11 @@ class Judged:
 
 
 def judge(
-    models: Mapping[str, nn.Module], validation: Mapping[str, SampleSet], at_a_time: int, most: int | None = None
+    models: Mapping[str, nn.Module],
+    validation: Mapping[str, SampleSet],
+    at_a_time: int,
+    most: int | None = None,
+    known: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Judged | None:
     """Evaluate models on validation images, at most so many of each data set; None where there are none.
 
@@ -87,14 +91,19 @@ def judge(
         validation: Data set to its validation images, which no model was trained on.
         at_a_time: Images a forward pass.
         most: Images of each set, all by default.
+        known: Means on these images, by the names of models that were evaluated on them already, which are not run.
     """
+    known = known or {}
     sets = {name: samples for name, samples in validation.items() if len(samples)}
     if not sets:
         return None
     chosen = {name: samples if most is None else at_most(samples, most) for name, samples in sets.items()}
     notes: list[str] = []
-    tables = evaluate_all(models, chosen, GRID, TOLERANCE_PX, dict.fromkeys(models, at_a_time), notes)
-    return judged_by(tables, _counts(chosen), _counts(sets), notes)
+    sizes = dict.fromkeys(models, at_a_time)
+    tables = evaluate_all(models, chosen, GRID, TOLERANCE_PX, sizes, notes, without=known)
+    found = judged_by(tables, _counts(chosen), _counts(sets), notes)
+    means = {name: {metric: known[name][metric] for metric in METRICS} for name in models if name in known}
+    return replace(found, means={name: means.get(name) or found.means[name] for name in models})
 
 
 def judged_by(tables: Tables, images: Mapping[str, int], of: Mapping[str, int], notes: Sequence[str]) -> Judged:

@@ -1,6 +1,6 @@
 """What models are measured by: their masks on the same images, after the floors, and their time in turns."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -27,18 +27,21 @@ def evaluate_all(
     tolerance_px: float,
     batch_size: Mapping[str, int],
     notes: list[str] | None = None,
+    without: Collection[str] = (),
 ) -> Tables:
     """Score floors and models on the same images: a table with a row an image, the floors first, as `floor: box`.
 
-    What is to be said of images that are compared at their own size is added to `notes`.
+    What is to be said of images that are compared at their own size is added to `notes`. Models that are named in
+    `without` are not run, and have no table; images lie as they would for them.
     """
     frames = {name: geometry_of(model).frame for name, model in models.items()}
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *models)}
+    run = {name: model for name, model in models.items() if name not in without}
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in (*(f"floor: {floor}" for floor in FLOORS), *run)}
     with kept_stems():
         for samples in sets.values():
-            kept = KEPT_BYTES // len(set(frames.values())) if len(models) > 1 else 0
+            kept = KEPT_BYTES // len(set(frames.values())) if len(run) > 1 else 0
             ready = {frame: EvaluationSet(samples, frame, eval_size, kept) for frame in set(frames.values())}
-            for name, model in models.items():
+            for name, model in run.items():
                 images = ready[frames[name]]
                 masks = predict(model, images, batch_size=batch_size[name], progress=True)
                 found[name].append(score(masks, images, tolerance_px=tolerance_px))

@@ -17,8 +17,8 @@ from medcore_prune.checkpoints.pruned import read_header
 from medcore_prune.models.families import family_of
 from medcore_prune.models.protocol import decode_scored, embed, low_res_logits, of_neck
 from medcore_prune.models.sam_hq.family import build_sam_hq
+from medcore_prune.training.batches.batch import Batch
 from medcore_prune.training.objective import outputs_of
-from medcore_prune.training.pool import Batch
 
 
 def logits_of(model: nn.Module) -> Tensor:

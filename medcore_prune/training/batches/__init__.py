@@ -1,0 +1,1 @@
+"""What a training step sees: a batch, and the random changes of its images."""
