@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from forked import run_script
 from pocket_pair import SIZE, write_pair, write_training
 from safetensors.torch import load_file
@@ -28,8 +29,8 @@ pytestmark = [
 ]
 
 TESTS = Path(__file__).resolve().parents[1]
-PATIENCE_S = 300.0
-"""How long anything may take, on a machine that does other work."""
+LIMIT_S = 120.0
+"""How long a test may take, and what prepares several, on a machine that does nothing else."""
 BIN = Path(sys.executable).parent
 # a worker or a link that is lost in the middle of a job: the test sees when one is at work
 JOBS = """
@@ -61,6 +62,25 @@ SETTINGS = str(re.findall(r"--system-config='(.+?)'", PAGE.read_text(encoding="u
 """What makes a cluster notice in half a minute that a machine is gone, as the page on clusters says it."""
 
 
+_begun = [0.0]
+
+
+def begin() -> None:
+    """Let the limit run from now on."""
+    _begun[0] = time.monotonic()
+
+
+@pytest.fixture(autouse=True)
+def limited() -> None:
+    begin()
+
+
+def left_s() -> float:
+    """What is left of the limit, which is as much longer as there is more work than cores."""
+    limit = LIMIT_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return max(1.0, _begun[0] + limit - time.monotonic())
+
+
 def environment() -> dict[str, str]:
     return {
         **os.environ,
@@ -82,8 +102,16 @@ def jobs(*arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]
     )
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process said; one that does not end within the limit is ended."""
+    try:
+        return process.communicate(timeout=left_s())
+    finally:
+        process.kill()
+
+
 def finish(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate(timeout=PATIENCE_S)
+    _, said = ended(process)
     assert process.returncode == 0, said
 
 
@@ -120,10 +148,9 @@ def at_work(*above: int) -> list[int]:
 
 def wait_for(what: Callable[[], Any], meanwhile: subprocess.Popen[str] | None = None) -> Any:
     """Wait until something is so, and return it; a process that ends meanwhile says why it is not."""
-    until = time.monotonic() + PATIENCE_S
     while not (found := what()):
         assert meanwhile is None or meanwhile.poll() is None, meanwhile.communicate()
-        assert time.monotonic() < until, f"not within {PATIENCE_S:g} s"
+        assert left_s() > 1, f"not within {LIMIT_S:g} s of this machine"
         time.sleep(0.02)
     return found
 
@@ -134,6 +161,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    begin()
     place = tmp_path_factory.mktemp("serial")
     finish(jobs(str(place)))
     found = results(place)
@@ -231,7 +259,7 @@ def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: tuple[in
         words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores[1]}"]
         nodes.append(ray(*words, within=there))
         arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399"]
-        subprocess.run(arrived, env=environment(), check=True, timeout=PATIENCE_S)
+        subprocess.run(arrived, env=environment(), check=True, timeout=left_s())
         yield Nodes(address, here, there, nodes[1])
     finally:
         for node in nodes:
@@ -297,6 +325,38 @@ def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(pair: list[str],
     assert len(expected) > 20
 
 
+# whoever reads it leaves a word of itself
+PLUGIN = """
+import os
+from pathlib import Path
+import torch
+import medcore_prune as mp
+
+Path({place!r}, str(os.getpid())).touch()
+
+@mp.register_criterion("own_norm", source="a test")
+def own_norm(group: mp.StructuredGroup) -> torch.Tensor:
+    return torch.stack([group.layer_out.weight[:, columns].norm() for columns in group.out_cols])
+"""
+
+
+def test_a_criterion_of_ones_own_reaches_the_workers(pair: list[str], tmp_path: Path) -> None:
+    file, readers = tmp_path / "own_norm.py", tmp_path / "readers"
+    readers.mkdir()
+    file.write_text(PLUGIN.format(place=str(readers)))
+    words = f"baselines --quick --methods own_norm --levels h50_m70 --no-gallery --plugin {file}"
+    bench_here(words, pair, tmp_path / "serial")
+    alone = {path.name for path in readers.iterdir()}
+    assert len(alone) == 1
+    process = bench(words, pair, tmp_path / "ray", "--ray", "auto")
+    finish(process)
+    workers = {path.name for path in readers.iterdir()} - alone - {str(process.pid)}
+    assert workers
+    found, expected = (contents(tmp_path / name, ".csv") for name in ("ray", "serial"))
+    assert found == expected
+    assert len(expected) > 5
+
+
 def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(pair: list[str], tmp_path: Path) -> None:
     words = "main --quick --one-time h50_m70 --no-sequential --steps 1 --set starts=corrected --set schedule=one-shot"
     bench_here(words, pair, tmp_path / "serial" / "main")
@@ -331,6 +391,7 @@ def command(place: Path, *words: str, within: tuple[str, ...] = ()) -> subproces
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process comes to that accumulates two halves, beside all that a training reads."""
+    begin()
     place = tmp_path_factory.mktemp("training")
     write_training(place)
     finish(recover(place, "one.safetensors", "--accumulate", "2"))
@@ -357,16 +418,36 @@ def test_a_model_that_was_pruned_with_a_cluster_is_the_same(one: Path) -> None:
     assert len(expected) > 1
 
 
+def test_an_adaptation_is_shared_to_the_bits_of_one(one: Path) -> None:
+    words = f"adapt reference.pth --data own=own --image-size {SIZE} --steps 2 --batch-size 4 --out".split()
+    for name, more in (("halves", ("--accumulate", "2")), ("shared", ("--ray", "auto", "--processes", "2"))):
+        process = command(one.parent, *words, f"{name}.pth", *more)
+        told, said = ended(process)
+        assert process.returncode == 0, said
+        # the first alone is heard
+        assert told.count(f"written: {name}.pth") == 1
+    shared, halves, start = (
+        torch.load(one.with_name(f"{name}.pth"), weights_only=True)["model"]
+        for name in ("shared", "halves", "reference")
+    )
+    assert all(shared[name].equal(value) for name, value in halves.items())
+    # something was learnt
+    assert not all(start[name].equal(value) for name, value in halves.items())
+    # but for the name of the file itself
+    told = one.with_name("shared.json").read_text().replace("shared.pth", "halves.pth")
+    assert told == one.with_name("halves.json").read_text()
+
+
 def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path) -> None:
     more = ("--ray", "auto", "--processes", "2")
     process = recover(one.parent, "two.safetensors", *more)
     wait_for(one.with_name("two.state.pt").exists, process)
     os.kill(at_work(process.pid)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=PATIENCE_S)
+    _, said = ended(process)
     assert process.returncode == 1
     assert "error: another process of this training has ended: give the same command again" in said
     process = recover(one.parent, "two.safetensors", *more)
-    told, said = process.communicate(timeout=PATIENCE_S)
+    told, said = ended(process)
     assert process.returncode == 0, said
     assert "recovery: going on after step " in said
     # the first alone is heard
@@ -383,7 +464,7 @@ def test_a_training_ends_where_a_machine_is_cut_off(
         try:
             wait_for(one.with_name("far.state.pt").exists, process)
             nodes.lose("cut off")
-            _, said = process.communicate(timeout=PATIENCE_S)
+            _, said = ended(process)
         finally:
             process.kill()
     assert process.returncode == 1
@@ -394,6 +475,6 @@ def test_a_training_ends_where_a_machine_is_cut_off(
 
 def test_more_processes_than_cores_are_refused_at_once(one: Path) -> None:
     process = recover(one.parent, "many.safetensors", "--ray", "auto", "--processes", "1000")
-    _, said = process.communicate(timeout=PATIENCE_S)
+    _, said = ended(process)
     assert process.returncode == 1
     assert "cores for 999 processes of 1 threads beside this one: take fewer" in said
