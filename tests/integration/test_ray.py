@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import torch
 from forked import run_script
 from pocket_pair import SIZE, write_pair, write_training
 from safetensors.torch import load_file
@@ -29,8 +28,8 @@ pytestmark = [
 ]
 
 TESTS = Path(__file__).resolve().parents[1]
-LIMIT_S = 120.0
-"""How long a test may take, and what prepares several, on a machine that does nothing else."""
+PATIENCE_S = 300.0
+"""How long anything may take, on a machine that does other work."""
 BIN = Path(sys.executable).parent
 # a worker or a link that is lost in the middle of a job: the test sees when one is at work
 JOBS = """
@@ -62,25 +61,6 @@ SETTINGS = str(re.findall(r"--system-config='(.+?)'", PAGE.read_text(encoding="u
 """What makes a cluster notice in half a minute that a machine is gone, as the page on clusters says it."""
 
 
-_begun = [0.0]
-
-
-def begin() -> None:
-    """Let the limit run from now on."""
-    _begun[0] = time.monotonic()
-
-
-@pytest.fixture(autouse=True)
-def limited() -> None:
-    begin()
-
-
-def left_s() -> float:
-    """What is left of the limit, which is as much longer as there is more work than cores."""
-    limit = LIMIT_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    return max(1.0, _begun[0] + limit - time.monotonic())
-
-
 def environment() -> dict[str, str]:
     return {
         **os.environ,
@@ -102,16 +82,8 @@ def jobs(*arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]
     )
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process said; one that does not end within the limit is ended."""
-    try:
-        return process.communicate(timeout=left_s())
-    finally:
-        process.kill()
-
-
 def finish(process: subprocess.Popen[str]) -> None:
-    _, said = ended(process)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
 
 
@@ -148,9 +120,10 @@ def at_work(*above: int) -> list[int]:
 
 def wait_for(what: Callable[[], Any], meanwhile: subprocess.Popen[str] | None = None) -> Any:
     """Wait until something is so, and return it; a process that ends meanwhile says why it is not."""
+    until = time.monotonic() + PATIENCE_S
     while not (found := what()):
         assert meanwhile is None or meanwhile.poll() is None, meanwhile.communicate()
-        assert left_s() > 1, f"not within {LIMIT_S:g} s of this machine"
+        assert time.monotonic() < until, f"not within {PATIENCE_S:g} s"
         time.sleep(0.02)
     return found
 
@@ -161,7 +134,6 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    begin()
     place = tmp_path_factory.mktemp("serial")
     finish(jobs(str(place)))
     found = results(place)
@@ -259,7 +231,7 @@ def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: tuple[in
         words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores[1]}"]
         nodes.append(ray(*words, within=there))
         arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399"]
-        subprocess.run(arrived, env=environment(), check=True, timeout=left_s())
+        subprocess.run(arrived, env=environment(), check=True, timeout=PATIENCE_S)
         yield Nodes(address, here, there, nodes[1])
     finally:
         for node in nodes:
@@ -391,7 +363,6 @@ def command(place: Path, *words: str, within: tuple[str, ...] = ()) -> subproces
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process comes to that accumulates two halves, beside all that a training reads."""
-    begin()
     place = tmp_path_factory.mktemp("training")
     write_training(place)
     finish(recover(place, "one.safetensors", "--accumulate", "2"))
@@ -418,36 +389,16 @@ def test_a_model_that_was_pruned_with_a_cluster_is_the_same(one: Path) -> None:
     assert len(expected) > 1
 
 
-def test_an_adaptation_is_shared_to_the_bits_of_one(one: Path) -> None:
-    words = f"adapt reference.pth --data own=own --image-size {SIZE} --steps 2 --batch-size 4 --out".split()
-    for name, more in (("halves", ("--accumulate", "2")), ("shared", ("--ray", "auto", "--processes", "2"))):
-        process = command(one.parent, *words, f"{name}.pth", *more)
-        told, said = ended(process)
-        assert process.returncode == 0, said
-        # the first alone is heard
-        assert told.count(f"written: {name}.pth") == 1
-    shared, halves, start = (
-        torch.load(one.with_name(f"{name}.pth"), weights_only=True)["model"]
-        for name in ("shared", "halves", "reference")
-    )
-    assert all(shared[name].equal(value) for name, value in halves.items())
-    # something was learnt
-    assert not all(start[name].equal(value) for name, value in halves.items())
-    # but for the name of the file itself
-    told = one.with_name("shared.json").read_text().replace("shared.pth", "halves.pth")
-    assert told == one.with_name("halves.json").read_text()
-
-
 def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path) -> None:
     more = ("--ray", "auto", "--processes", "2")
     process = recover(one.parent, "two.safetensors", *more)
     wait_for(one.with_name("two.state.pt").exists, process)
     os.kill(at_work(process.pid)[0], signal.SIGKILL)
-    _, said = ended(process)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "error: another process of this training has ended: give the same command again" in said
     process = recover(one.parent, "two.safetensors", *more)
-    told, said = ended(process)
+    told, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     assert "recovery: going on after step " in said
     # the first alone is heard
@@ -464,7 +415,7 @@ def test_a_training_ends_where_a_machine_is_cut_off(
         try:
             wait_for(one.with_name("far.state.pt").exists, process)
             nodes.lose("cut off")
-            _, said = ended(process)
+            _, said = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     assert process.returncode == 1
@@ -475,6 +426,6 @@ def test_a_training_ends_where_a_machine_is_cut_off(
 
 def test_more_processes_than_cores_are_refused_at_once(one: Path) -> None:
     process = recover(one.parent, "many.safetensors", "--ray", "auto", "--processes", "1000")
-    _, said = ended(process)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "cores for 999 processes of 1 threads beside this one: take fewer" in said
