@@ -24,7 +24,7 @@ from .speed.int8 import FLOAT, RECIPES
 PAGES: Mapping[str, tuple[str, ...]] = {
     "README.md": ("before_after", "claims"),
     "docs/compress.md": ("workflow",),
-    "docs/how_fast.md": ("steps", "growth", "since", "full", "records"),
+    "docs/how_fast.md": ("steps", "growth", "goals", "since", "full", "records"),
     "docs/laptop.md": ("int8",),
     "docs/lite_medsam.md": ("lite_medsam",),
     "docs/methods.md": ("methods",),
@@ -241,6 +241,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "workflow": lambda results: "\n\n".join(grid.markdown().strip() for grid in workflow(results)),
     "steps": lambda results: how_fast.steps(results / "speed").markdown(),
     "growth": lambda results: how_fast.growth(results / "speed").markdown(),
+    "goals": lambda results: how_fast.goals(results / "speed").markdown(),
     "since": lambda results: how_fast.since(results / "speed").markdown(),
     "full": lambda results: how_fast.full(results / "speed").markdown(),
     "records": lambda results: how_fast.sources(results / "speed").markdown(),

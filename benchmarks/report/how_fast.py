@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...models.segment_anything import build_sam
+from ...pruning.cost import count
 from ...pruning.level import COMPARISON_LEVELS, Level
+from ...pruning.planning import make_plan
 from .tables import Grid
 
 Record = Mapping[str, Any]
@@ -218,6 +221,63 @@ def full(timings: Path) -> Grid:
         "reading, and what TF32 saves are not in it.",
     ]
     return Grid("A full comparison on one GPU, on paper", heads, rows, told)
+
+
+GOALS = {"whole": 120.0, "h50_m70": 200.0}
+"""Images a second that the encoder of ViT-B at 1024 px is to take in bfloat16 on an H100."""
+OF_FLOPS = 0.9
+"""How many times quicker a cut is to be, over how many times fewer FLOPs it has."""
+GOALS_BY = "relative_positions"
+"""The script that times the encoder in bfloat16, FlexAttention among its ways."""
+
+
+def goals(timings: Path) -> Grid:
+    """What the encoder is to reach on a GPU, beside what was measured there, and what was not."""
+    single = [read(timings / f"{name}.json") for name in (GPU, f"{GPU}_fused")]
+    columns = [
+        {name: 1e3 * run["batch_size"] / run["latency_ms"][name] for name in GOALS} if run["image_size"] == 1024 else {}
+        for run in single
+    ]
+    half = [run for path in sorted(timings.glob("*.json")) if (run := read(path))["script"] == GOALS_BY]
+    columns.append(_in_bf16([run for run in half if "H100" in run["device"] and run["image_size"] == 1024]))
+    fewer = _fewer_flops()
+    rows = [
+        [name, f"{goal:.0f}", *(_or_not(each.get(name), ".0f") for each in columns)] for name, goal in GOALS.items()
+    ]
+    kept = [each["h50_m70"] / each["whole"] / fewer if len(each) == len(GOALS) else None for each in columns]
+    rows.append(["quicker, over fewer FLOPs", f"at least {OF_FLOPS}", *(_or_not(each, ".2f") for each in kept)])
+    heads = ["encoder, images a second", "goal, bf16"]
+    heads += [f"single precision, {run['attention']}, batch of {run['batch_size']}" for run in single]
+    told = [
+        f"{_of(single[0])}; random weights. The last line: how many times quicker h50_m70 is than the whole encoder, "
+        f"over how many times fewer FLOPs it has ({fewer:.2f}).",
+    ]
+    if not columns[-1]:
+        told.append(
+            f"No record in bf16 of an H100 is there, and none of FlexAttention on a GPU: `python -m "
+            f"medcore_prune.benchmarks.speed.{GOALS_BY} --model vit_b --image-size 1024 --device cuda` makes both."
+        )
+    return Grid("Goals on an H100", [*heads, "bf16"], rows, told)
+
+
+def _in_bf16(runs: Sequence[Record]) -> dict[str, float]:
+    """Images a second by the quickest way and batch, of the whole encoder and the cut one."""
+    cuts = {"dense": "whole", "h50_m70": "h50_m70"}
+    found: dict[str, float] = {}
+    for row in (row for run in runs for row in run["rows"] if row["precision"] == "bf16" and row["cut"] in cuts):
+        for name in (name for name in row if name.endswith("_ms")):
+            found[cuts[row["cut"]]] = max(found.get(cuts[row["cut"]], 0.0), 1e3 * row["batch"] / row[name])
+    return found
+
+
+def _fewer_flops() -> float:
+    """How many times fewer FLOPs the encoder of ViT-B has at h50_m70, as the paper counts them."""
+    model = build_sam("vit_b", "meta")
+    return count(model).flops / count(model, make_plan(model, "h50_m70")).flops
+
+
+def _or_not(value: float | None, form: str) -> str:
+    return "not measured" if value is None else f"{value:{form}}"
 
 
 UNCHANGED = ("evaluation", "recovery", "directional, both losses")

@@ -67,7 +67,15 @@ from .options import (
 @more(
     "--uniform",
     is_flag=True,
-    help="Take as many heads and neurons from every block, deepest ones included: regular shapes, at some cost.",
+    help="Take as many heads and neurons from every block, deepest ones included: regular shapes, for TensorRT or "
+    "transformers. What they cost in Boundary F1 is measured, beside the same cut without.",
+)
+@more(
+    "--multiple-of",
+    type=Whole(1),
+    default=1,
+    metavar="N",
+    help="With --uniform: round the neurons that stay in a block to the nearest multiple of N, such as 8.",
 )
 @click.option("--correct", is_flag=True, help="Refit what is left to the whole model's outputs, without training.")
 @device_option
@@ -125,6 +133,8 @@ def command(**given: Any) -> None:
         raise click.UsageError(
             f"--uniform takes the same from every block, and --{other[0]} says that blocks differ: give --level alone"
         )
+    if given["multiple_of"] > 1 and not given["uniform"]:
+        raise click.UsageError("--multiple-of rounds what stays in every block alike: give --uniform too")
     if given["fit_steps"] and not given["correct"]:
         raise click.UsageError("--fit-steps goes on from a correction: give --correct too")
     with loading():

@@ -297,6 +297,38 @@ def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(pair: list[str],
     assert len(expected) > 20
 
 
+# whoever reads it leaves a word of itself
+PLUGIN = """
+import os
+from pathlib import Path
+import torch
+import medcore_prune as mp
+
+Path({place!r}, str(os.getpid())).touch()
+
+@mp.register_criterion("own_norm", source="a test")
+def own_norm(group: mp.StructuredGroup) -> torch.Tensor:
+    return torch.stack([group.layer_out.weight[:, columns].norm() for columns in group.out_cols])
+"""
+
+
+def test_a_criterion_of_ones_own_reaches_the_workers(pair: list[str], tmp_path: Path) -> None:
+    file, readers = tmp_path / "own_norm.py", tmp_path / "readers"
+    readers.mkdir()
+    file.write_text(PLUGIN.format(place=str(readers)))
+    words = f"baselines --quick --methods own_norm --levels h50_m70 --no-gallery --plugin {file}"
+    bench_here(words, pair, tmp_path / "serial")
+    alone = {path.name for path in readers.iterdir()}
+    assert len(alone) == 1
+    process = bench(words, pair, tmp_path / "ray", "--ray", "auto")
+    finish(process)
+    workers = {path.name for path in readers.iterdir()} - alone - {str(process.pid)}
+    assert workers
+    found, expected = (contents(tmp_path / name, ".csv") for name in ("ray", "serial"))
+    assert found == expected
+    assert len(expected) > 5
+
+
 def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(pair: list[str], tmp_path: Path) -> None:
     words = "main --quick --one-time h50_m70 --no-sequential --steps 1 --set starts=corrected --set schedule=one-shot"
     bench_here(words, pair, tmp_path / "serial" / "main")

@@ -33,7 +33,8 @@ class PruneSettings:
     `method` is a registered baseline or criterion; `calibration` images of each data set are drawn by `seed`;
     `correct` counts those of the training-free correction, 0 for none, `fit_steps` the steps behind it that fit
     each block; `search` the generations of a searched budget, 0 for the method's own; `uniform` takes the same of
-    every block, whatever quotas the method has; `cache` is of statistics, None for the user's cache.
+    every block, whatever quotas the method has, so that `multiple_of` neurons or a multiple of it stay; `cache` is of
+    statistics, None for the user's cache.
     """
 
     level: Level | None = None
@@ -46,6 +47,7 @@ class PruneSettings:
     fit_steps: int = 0
     search: int = 0
     uniform: bool = False
+    multiple_of: int = 1
     cache: Path | None = None
 
     @property
@@ -113,7 +115,8 @@ def plan_of(
     read["data"] = roles.calibration(settings.calibration, settings.seed, geometry_of(model).frame)
     if settings.uniform:
         assert isinstance(goal, Level), "the command refuses a target"
-        return make_plan(model, regular_level(model, goal), settings.recipe, **{**read, "protect": 0})
+        regular = regular_level(model, goal, settings.multiple_of)
+        return make_plan(model, regular, settings.recipe, **{**read, "protect": 0})
     if isinstance(goal, Level):
         return make_plan(model, goal, settings.method, **read)
     # measures leverage on the same images

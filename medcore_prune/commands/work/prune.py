@@ -1,13 +1,14 @@
 """What `medcore-prune prune` does: check, prune by the steps in `pruning`, write the model and its report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from torch import nn
 
+from ..._support.errors import BudgetError
 from ..._support.files import exclusive, require_writable, together, write_json_atomic, write_text_atomic
 from ..._support.machines.executor import machines
 from ..._support.registry import load_plugin
@@ -15,9 +16,11 @@ from ...checkpoints.pruned import save
 from ...correction.search.settings import GENERATIONS
 from ...data.folders.reading import Reading
 from ...data.splits.beside import split_file
+from ...data.splits.split import Split
 from ...models.precision import Precision
 from ...pruning.cost import Cost
 from ...pruning.level import Level
+from ...pruning.regular import regular_level
 from ...pruning.target import Target
 from .inputs import (
     PHANTOM_COUNTS,
@@ -34,13 +37,14 @@ from .inputs import (
 from .memory import images_at_a_time
 from .outputs.judged import Judged, judge
 from .outputs.measured import machine, milliseconds
+from .outputs.price import Price
 from .planning import PruneSettings
 from .precision import in_precision
 from .pruning import Pruned, block_fits, history_of, run_pruning, say, target_text, time_text
 from .table import Table, blocks_table
 
 
-def report_text(done: Pruned, name: str, judged: Judged | None = None) -> str:
+def report_text(done: Pruned, name: str, judged: Judged | None = None, price: Price | None = None) -> str:
     """Write what was cut, what is left, how good it is and the proof, as Markdown, for the file of that name."""
     record = done.record
     proof = record["masked_vs_removed"]
@@ -53,6 +57,7 @@ def report_text(done: Pruned, name: str, judged: Judged | None = None) -> str:
         _totals(done.before, done.after).markdown(),
         "",
         *([judged.table().markdown(), ""] if judged else []),
+        *([f"Price of `--uniform`: {price.text()}.", ""] if price else []),
         f"Masked and physically pruned encoder outputs differ by at most {proof['largest_relative_difference']:.1e} of "
         f"the largest output, over {proof['images']} calibration images.",
         "",
@@ -103,7 +108,8 @@ def _calibration(sets: dict[str, dict[str, object]]) -> Table:
     return Table(("calibration images", "count", "SHA-256"), rows)
 
 
-_BEFORE, _AFTER = "before", "after"
+_BEFORE, _AFTER, _PLAIN = "before", "after", "after, not regular"
+_UNMEASURED = "not measured; cut once more without it, and give both files to medcore-prune evaluate, one as --against"
 _JUDGED = 16
 """Validation images of each set that both models are judged on."""
 _MOST_IMAGES = 8
@@ -155,29 +161,55 @@ def run(
     roles = images.roles(model, PHANTOM_COUNTS)
     if not images.is_phantom:
         check_split(roles, out, overwrite)
+    if settings.uniform and settings.level is not None:
+        # what has no regular shapes is refused before the work
+        regular_level(whole, settings.level, settings.multiple_of)
     with exclusive(out):
         told: dict[str, Any] = {"image_size": image_size, "device": device, "precision": precision}
         told["settings"] = asdict(settings) | {"cache": None}
         if results.done(command="prune", read=read, images=data_record(roles), **told):
             return
         with machines(ray, device):
+            plain = _plain(whole, base, roles, settings)
             done = run_pruning(whole, base, roles, settings)
         files = {"adapted": Path(model).name, "reference": reference and Path(reference).name}
         models = {_BEFORE: whole, _AFTER: done.model}
-        judged = judge(models, roles.validation, images_at_a_time(whole, _MOST_IMAGES), _JUDGED)
+        compared = models if plain is None else {**models, _PLAIN: plain.model}
+        judged = judge(compared, roles.validation, images_at_a_time(whole, _MOST_IMAGES), _JUDGED)
         validation = None if judged is None else judged.record()
-        record = history_of(whole, {**done.record, "precision": precision, "files": files, "validation": validation})
+        found: dict[str, Any] = {"precision": precision, "files": files, "validation": validation}
+        price = None
+        if plain is not None and judged is not None:
+            gain = judged.gain(_AFTER, _PLAIN)
+            price = Price(gain, judged.what, plain.after.params_removed(plain.before))
+            found["price_of_uniform"] = asdict(price)
+        record = history_of(whole, {**done.record, **found})
         with results.writing(), together():
             if plan_out is not None:
                 done.plan.save(plan_out)
             if not images.is_phantom:
                 roles.save(split_file(out))
-            _write(done, record, judged, out)
-    say(done)
+            _write(done, record, judged, price, out)
+    say(done, settings)
     _say_time(done, models)
     _say_judged(judged, model, out, images)
+    if settings.uniform:
+        click.echo(f"price of --uniform: {price.text() if price else _UNMEASURED}")
     say_notice(images)
     click.echo(f"written: {out}, {out.with_suffix('.report.md').name} and .report.json beside it")
+
+
+def _plain(whole: nn.Module, reference: nn.Module | None, roles: Split, settings: PruneSettings) -> Pruned | None:
+    """Make the same cut without regular shapes, where validation images hold the one against the other."""
+    if not settings.uniform or not any(map(len, roles.validation.values())):
+        return None
+    click.echo("price of --uniform: first the same cut is made without it, to be judged on the same images", err=True)
+    try:
+        return run_pruning(whole, reference, roles, replace(settings, uniform=False, multiple_of=1))
+    # what quotas of unequal blocks cannot meet, equal ones may
+    except BudgetError as error:
+        click.echo(f"note: without --uniform the cut cannot be made: {error}", err=True)
+        return None
 
 
 def _say_time(done: Pruned, models: Mapping[str, nn.Module]) -> None:
@@ -214,8 +246,8 @@ def _say_judged(judged: Judged | None, model: str, out: Path, images: ImageOptio
         click.echo(f"on all of them: {more} --role validation")
 
 
-def _write(done: Pruned, record: Mapping[str, Any], judged: Judged | None, out: Path) -> None:
+def _write(done: Pruned, record: Mapping[str, Any], judged: Judged | None, price: Price | None, out: Path) -> None:
     as_json, as_text = _reports(out)
     write_json_atomic(as_json, record)
-    write_text_atomic(as_text, report_text(done, out.name, judged))
+    write_text_atomic(as_text, report_text(done, out.name, judged, price))
     save(done.model, out, provenance=record)

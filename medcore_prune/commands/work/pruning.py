@@ -165,13 +165,19 @@ def history_of(model: nn.Module, record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, **({"before": before} if before else {})}
 
 
-def say(done: Pruned) -> None:
-    """Print what was cut and what is left."""
+def say(done: Pruned, settings: PruneSettings) -> None:
+    """Print what was cut, beside what was asked for, and what is left."""
     plan, before, after = done.plan, done.before, done.after
     heads, neurons = (plan.effective_fraction(family) for family in ("heads", "neurons"))
     click.echo(f"level {plan.level}: {heads:.1%} of the heads and {neurons:.1%} of the MLP neurons are gone")
     if not heads and not neurons:
         click.echo("note: nothing is cut: all heads and neurons stay", err=True)
+    if settings.uniform and settings.level is not None:
+        asked, block = settings.level, plan.blocks[0]
+        click.echo(
+            f"rounded from {asked}: every block keeps {len(block.keep_heads)} of {block.heads} heads and "
+            f"{len(block.keep_neurons)} of {block.neurons} neurons"
+        )
     for family in plan.notes.get("saturated", ()):
         click.echo(f"note: the {family} are saturated: every block that may be pruned is at its minimum")
     if searched := done.record["searched"]:

