@@ -9,7 +9,7 @@ from tiny import tiny_sam
 
 import medcore_prune as mp
 from medcore_prune._support.errors import DataError
-from medcore_prune.calibration import calibrate as module
+from medcore_prune.calibration import job as module
 from medcore_prune.data.folders import contents
 from medcore_prune.data.folders.folder import FolderSet, folder
 from medcore_prune.data.samples import Subset, content_hash, image_hash, renew
@@ -106,7 +106,7 @@ def test_sums_of_replaced_images_are_not_kept_under_the_hash_of_others(
     drawn: Path, tmp_path, save, monkeypatch
 ) -> None:
     model, cache = tiny_sam(), tmp_path / "cache"
-    real, calls = module.read_batch, []
+    real, calls = module._read, []
 
     def meanwhile(*given):
         calls.append(given)
@@ -114,8 +114,7 @@ def test_sums_of_replaced_images_are_not_kept_under_the_hash_of_others(
             flipped(drawn, save)
         return real(*given)
 
-    monkeypatch.setattr(module, "read_batch", meanwhile)
-    monkeypatch.setattr("medcore_prune.calibration.job.read_batch", meanwhile)
+    monkeypatch.setattr(module, "_read", meanwhile)
     with pytest.raises(DataError, match="changed after the folder was read"):
         mp.calibrate(model, None, {"c": folder(drawn)}, samples=4, batch_size=2, cache_dir=cache, progress=False)
     monkeypatch.undo()
