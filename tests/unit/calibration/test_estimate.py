@@ -73,7 +73,9 @@ def test_a_whole_calibration_takes_no_more(tmp_path: Path) -> None:
     estimate = calibration_estimate(model, reference, samples=3, datasets=2, batch_size=2, trial=False)
     with measured() as cost:
         mp.calibrate(model, reference, data, 3, cache_dir=tmp_path, batch_size=2, progress=False)
-    assert 0.95 * estimate.memory_bytes < cost.peak_bytes <= estimate.memory_bytes
+    # what another thread reads meanwhile is not measured here
+    ahead = 2 * estimate.per_image["read ahead"]
+    assert 0.95 * (estimate.memory_bytes - ahead) < cost.peak_bytes <= estimate.memory_bytes
 
 
 def tensor_bytes(path: Path) -> int:
@@ -162,7 +164,8 @@ def own() -> Iterator[None]:
 def test_a_collector_of_ones_own_is_run_too() -> None:
     model = tiny_sam()
     estimate = calibration_estimate(model, batch_size=2, needs=["channels"], trial=False)
-    assert estimate.memory_bytes - real_peak(model, 2, ("channels",), ("plain", "band")) in (0, 1)
+    step = estimate.memory_bytes - 2 * estimate.per_image["read ahead"]
+    assert step - real_peak(model, 2, ("channels",), ("plain", "band")) in (0, 1)
 
 
 @pytest.mark.usefixtures("own")
