@@ -117,9 +117,9 @@ def _second_pair(results: Path) -> str:
         return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
     return (
-        f"Not every model loses so little: a second one, fine-tuned with more care and better (Boundary F1 {whole:.3f} on "
-        f"{len(of['unpruned'])} test images of Kvasir-SEG, where the published one has {published:.3f}), changes, "
-        f"corrected, by {change('searched -50 %')} where a search says what half of it goes, and by "
+        "Not every model loses so little: a second one, fine-tuned with more care and better (Boundary F1 "
+        f"{whole:.3f} on {len(of['unpruned'])} test images of Kvasir-SEG, where the published one has {published:.3f}"
+        f"), changes, corrected, by {change('searched -50 %')} where a search says what half of it goes, and by "
         f"{change('same share -50 %')} where the same share of every block does "
         "([report](docs/results/lite_medsam/searched/report.md))."
     )
