@@ -138,7 +138,8 @@ def test_fisher_of_one_image(model: nn.Module) -> None:
     sums = Accumulator(small, losses=losses)
     with step("Fisher of one image"), mp.checkpointing(small), measured() as cost:
         sums.add(*one_image(1024))
-    assert 1 <= (estimate.memory_bytes - estimate.fixed["sums"]) / cost.peak_bytes < 1.01
+    # nothing is read ahead here, and the sums were there before
+    assert 1 <= estimate.per_image["work"] / cost.peak_bytes < 1.01
     assert cost.peak_bytes < 2 * 10**9
     fisher = sums.sums["fisher"]
     assert len(fisher) == 2 * len(prunable_layers(small))
