@@ -112,15 +112,16 @@ def _second_pair(results: Path) -> str:
     of = {str(name): table for name, table in images.groupby("model")}
     whole, published = (of[name]["bf1"].mean() for name in ("unpruned", "lite_medsam"))
 
-    def change(name: str) -> str:
-        found = paired_difference(of[name], of["unpruned"], "bf1")
+    def change(name: str, to: str = "unpruned") -> str:
+        found = paired_difference(of[name], of[to], "bf1")
         return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
     return (
         "Not every model loses so little: a second one, fine-tuned with more care and better (Boundary F1 "
         f"{whole:.3f} on {len(of['unpruned'])} test images of Kvasir-SEG, where the published one has {published:.3f}"
         f"), changes, corrected, by {change('searched -50 %')} where a search says what half of it goes, and by "
-        f"{change('same share -50 %')} where the same share of every block does "
+        f"{change('same share -50 %')} where the same share of every block does, "
+        f"{change('searched -50 %', 'same share -50 %')} between both "
         "([report](docs/results/lite_medsam/searched/report.md))."
     )
 
