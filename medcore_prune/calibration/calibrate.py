@@ -22,7 +22,7 @@ from torch import nn
 
 from .._support.devices import refuse_half, require_default_dtype
 from .._support.errors import StatisticsError
-from .._support.files import atomic_write, require_writable, user_cache
+from .._support.files import require_writable, user_cache
 from .._support.machines.executor import executor
 from .._support.progress import duration, track
 from ..data.samples import SampleSet
@@ -32,8 +32,9 @@ from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash, hooks_of
 from ..models.pairs import require_aligned
 from ..models.precision import products_in
+from .cells import Cells, Runner, summed, sums_of
 from .collector import LOSSES, Need, check_losses, get_collector, prunable_layers, shapes_of, wanted_needs
-from .job import Images, Job, Runner, read_ahead, read_batch, summed
+from .job import Images, Job, read_ahead, read_batch
 from .statistics import Statistics
 from .storage import FilePart, Header, write_part
 
@@ -188,7 +189,7 @@ def _run(jobs: Sequence[Job], save_every_s: float, cache: Path, progress: bool) 
     if progress:
         _announce(jobs, steps, cache)
     if executor().apart:
-        _run_apart([job for job in jobs if job.missing], progress)
+        _run_apart([job for job in jobs if job.missing], save_every_s, progress)
         return
     done = sum(-(-job.done // job.batch_size) for job in jobs)
     runner, running = None, None
@@ -201,20 +202,23 @@ def _run(jobs: Sequence[Job], save_every_s: float, cache: Path, progress: bool) 
         runner.add(read)
 
 
-def _run_apart(jobs: Sequence[Job], progress: bool) -> None:
-    """Sum each job elsewhere, from its first sample on, which comes to the same sums; files are written here."""
+def _run_apart(jobs: Sequence[Job], save_every_s: float, progress: bool) -> None:
+    """Sum each cell elsewhere, from its first sample on, which comes to the same sums; files are written here."""
     models = {job.header.role: (job.model, job.reference) for job in jobs}
+    parts = [(job, part) for job in jobs for part in job.alone()]
     named = {
-        f"calibration on {job.header.dataset}, {job.header.role} model, from sample {job.span.start}": job.alone()
-        for job in jobs
+        f"calibration on {job.header.dataset}, {job.header.role} model, from sample {part.span[0]}": part
+        for job, part in parts
     }
     found = executor().map(summed, models, named)
-    for job, files in zip(jobs, track(found, "calibration", total=len(jobs), show=progress), strict=True):
-        for name, content in files.items():
-            with atomic_write(job.folder / name) as temporary:
-                temporary.write_bytes(content)
-        job.partial_path.unlink(missing_ok=True)
-        job.remove_smaller()
+    cells, running = None, None
+    for (job, part), files in zip(parts, track(found, "calibration", total=len(parts), show=progress), strict=True):
+        if job is not running:
+            # the sums of the one before go first
+            cells = None
+            cells, running = Cells(job, save_every_s), job
+        assert cells is not None
+        cells.add(sums_of(part, files))
 
 
 def _bytes(jobs: Iterable[Job]) -> int:
@@ -230,8 +234,8 @@ def _bytes(jobs: Iterable[Job]) -> int:
 def _check_space(jobs: Sequence[Job], cache: Path) -> None:
     require_writable(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    # an unfinished state lies beside the finished files for a moment
-    needed = _bytes(jobs) + max(_bytes([job]) for job in jobs)
+    # an unfinished state lies beside the finished files for a moment, of many samples with that of a begun cell
+    needed = _bytes(jobs) + max(_bytes([job]) * min(2, len(job.cells)) for job in jobs)
     if (free := shutil.disk_usage(cache).free) < needed:
         raise StatisticsError(
             f"{cache} has {decimal(free)} free, calibration needs {decimal(needed)}: choose another cache_dir"

@@ -14,6 +14,7 @@ from ..models.calls.call import on_models
 from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
 from .collector import LOSSES, check_losses, faults_named, get_collector, is_own, layout_of, stored_shapes, wanted_needs
+from .job import CELL
 from .sums import Accumulator
 
 
@@ -81,12 +82,14 @@ def calibration_estimate(
             runs.append((peak, sum(sizes[need] for need in summed)))
     peak, sums = max(runs, default=(0, 0))
     passes = len(runs) * datasets * samples
+    # kept on the CPU
+    added = samples > CELL and next(model.parameters()).device.type == "cpu"
     forwards = 1 + len(losses) * (3 if recomputes else 2)
     return Estimate(
         work="calibration",
         passes=passes,
         batch_size=batch_size,
-        fixed={"sums": sums},
+        fixed={"sums": sums} | ({"sums of whole cells": sums} if added else {}),
         per_image={"work": shared(peak - sums, batch_size), "read ahead": read_ahead(model)},
         disk_bytes=sum(size * (datasets if need.summed else 1) for need, size in sizes.items()),
         seconds=passes * forwards * seconds_per_image(model) if trial else None,

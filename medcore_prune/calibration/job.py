@@ -1,8 +1,6 @@
 """One piece of calibration: some samples of one data set through one model, kept in files that survive a kill."""
 
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -18,16 +16,24 @@ from .._support.errors import DataError, StatisticsError
 from .._support.records import content_hash
 from ..data.reading import by_image, in_batches, read_images
 from ..data.samples import SampleSet, Subset
-from ..models.calls.call import undisturbed, working_on
 from ..models.families import geometry_of
-from .collector import get_collector, is_own, version_of
-from .storage import FilePart, Header, write_part
+from .collector import get_collector, version_of
+from .storage import FilePart, Header
 from .sums import Accumulator
 
 Images = Sequence[Sequence[int]]
 """Some images by the positions of their samples, as `reading.by_image` finds them."""
+Sums: TypeAlias = dict[str, dict[str, Tensor]]
+"""By collector and key."""
 Read: TypeAlias = tuple[Tensor, Tensor, Tensor, list[str], tuple[int, ...]]
 """Images (N, 3, S, S), boxes (B, 4), masks (B, 1, S, S) bool, names for errors, and the image of each of the B."""
+
+CELL = 128
+"""Samples that are summed by themselves; such sums are added in order. So many are a calibration of the paper's."""
+MOST_CELLS = 64
+"""Of more samples cells are larger, since the sums of each travel."""
+WHOLE = ":"
+"""Begins the keys of whole cells' sums in the file of an unfinished run."""
 
 
 def read_batch(samples: SampleSet, images: Images, model: nn.Module) -> Read:
@@ -39,6 +45,14 @@ def read_ahead(steps: Iterable[tuple["Job", Images]]) -> Iterator[tuple["Job", R
     """Yield each job with its images as `read_batch` reads them, those of the next step being read meanwhile."""
     for job, read in ahead((job, _read(job.samples, images, job.model)) for job, images in steps):
         yield job, _moved(read, job.model)
+
+
+def cell_of(count: int) -> int:
+    """Samples of a cell where there are so many: `CELL`, doubled as often as it takes."""
+    size = CELL
+    while size * MOST_CELLS < count:
+        size *= 2
+    return size
 
 
 def _moved(read: Read, model: nn.Module) -> Read:
@@ -68,17 +82,21 @@ class Job:
 
     The header's kind is left empty; its `reference_hash`, and the reference, are for collectors that read one. Samples
     are read `batch_size` at a time. Without `keep_smaller` sums over fewer of them are removed.
+
+    Of many samples, `cells` are summed each by itself and then added, so that other machines may sum them and come to
+    the same bits, whatever their number; one that came from elsewhere is a cell `whole`.
     """
 
     header: Header
     model: nn.Module
     samples: SampleSet
-    span: range
+    span: Sequence[int]
     collectors: Sequence[str]
     cache: Path
     reference: nn.Module | None = None
     batch_size: int = 8
     keep_smaller: bool = True
+    whole: bool = False
 
     @cached_property
     def folder(self) -> Path:
@@ -116,11 +134,33 @@ class Job:
         return sorted(([self.span[n] for n in image] for image in by_image(part)), key=len)
 
     @cached_property
+    def cells(self) -> Sequence[Images]:
+        """The images in pieces of `cell_of` samples, the last one what is left; of whole images, so of some more."""
+        if self.whole:
+            return [self.images]
+        size = cell_of(len(self.span))
+        cells: list[list[Sequence[int]]] = []
+        room = 0
+        for image in self.images:
+            if room <= 0:
+                cells.append([])
+                room = size
+            cells[-1].append(image)
+            room -= len(image)
+        return cells
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Samples that are done at the end of each cell."""
+        return list(accumulate(sum(map(len, cell)) for cell in self.cells))
+
+    @cached_property
     def partial_path(self) -> Path:
         """Where the sums of an unfinished run are kept; its name says in which order they are, if not the set's own."""
         order = [position for image in self.images for position in image]
-        words = ["partial", *([] if order == list(self.span) else ["by", "image"]), *map(self._stem, self.missing)]
-        return self.folder / f"{'-'.join(words)}.safetensors"
+        words = ["partial", *([] if order == list(self.span) else ["by", "image"])]
+        words += ["in", "cells"] if len(self.cells) > 1 else []
+        return self.folder / f"{'-'.join([*words, *map(self._stem, self.missing)])}.safetensors"
 
     def _stem(self, collector: str) -> str:
         return self.path(collector).stem
@@ -152,15 +192,17 @@ class Job:
     def smaller(self) -> "Job | None":
         """The largest job on the first of these samples that is finished for all that is missing.
 
-        Of whole batches alone, so that whoever goes on from it comes to the very same sums; and only where each image
-        has one sample, for others are summed in another order.
+        Of whole batches of the first cell or of whole cells alone, so that whoever goes on from it comes to the very
+        same sums; and only where each image has one sample, for others are summed in another order.
         """
         if not self.missing or any(len(image) > 1 for image in self.images):
             return None
-        return self._smaller(self.missing, self.batch_size)
+        within = range(self.batch_size, min(CELL, len(self.span)), self.batch_size)
+        alike = [end for end in self.ends[:-1] if cell_of(end) == cell_of(len(self.span))]
+        return self._smaller(self.missing, [*within, *alike])
 
-    def _smaller(self, collectors: Sequence[str], step: int) -> "Job | None":
-        for count in range((len(self.span) - 1) // step * step, 0, -step):
+    def _smaller(self, collectors: Sequence[str], counts: Sequence[int]) -> "Job | None":
+        for count in reversed(counts):
             header = replace(self.header, samples=self.header.samples[:count])
             job = replace(self, header=header, span=self.span[:count], collectors=collectors)
             if not job.missing:
@@ -172,7 +214,7 @@ class Job:
         if self.keep_smaller:
             return
         for name in self.collectors:
-            if (job := self._smaller([name], 1)) is not None:
+            if (job := self._smaller([name], range(1, len(self.span)))) is not None:
                 job.path(name).unlink(missing_ok=True)
 
     @property
@@ -182,24 +224,30 @@ class Job:
             return len(self.span)
         return max(self.partial.progress if self.partial else 0, len(self.smaller.span) if self.smaller else 0)
 
-    def sums_so_far(self) -> Iterator[tuple[str, str, Tensor]]:
-        """Collector, key and value of the sums over the samples that are done, of what is missing."""
+    def sums_so_far(self) -> Iterator[tuple[bool, str, str, Tensor]]:
+        """Sums over the samples that are done, of what is missing: of whole cells or of a begun one, collector, key and
+        value.
+        """
         if self.partial and self.partial.progress == self.done:
             for key in self.partial.names:
-                name, _, inner = key.partition(":")
-                yield name, inner, self.partial.tensor(key)
+                name, _, inner = key.removeprefix(WHOLE).partition(":")
+                yield key.startswith(WHOLE), name, inner, self.partial.tensor(key)
         elif self.smaller:
             for name, part in zip(self.missing, self.smaller.parts(), strict=True):
                 for key in part.names:
-                    yield name, key, part.tensor(key)
+                    yield self.done in self.ends, name, key, part.tensor(key)
 
     @property
     def batches(self) -> list[Images]:
-        """Images that remain, in batches, each of as many samples an image."""
-        if self.done == len(self.span):
-            return []
-        counts = [0, *accumulate(map(len, self.images))]
-        return list(in_batches(self.images[counts.index(self.done) :], self.batch_size, alike=True))
+        """Images that remain, in batches, each of one cell and of as many samples an image."""
+        left = self.done
+        batches: list[Images] = []
+        for cell in self.cells:
+            before = list(accumulate(map(len, cell), initial=0))
+            over = before.index(min(left, before[-1]))
+            batches += in_batches(cell[over:], self.batch_size, alike=True)
+            left -= before[over]
+        return batches
 
     def parts(self) -> list[FilePart]:
         """Open the finished files."""
@@ -209,67 +257,20 @@ class Job:
                 raise StatisticsError(f"{part.path}: belongs to another calibration: remove it and calibrate again")
         return parts
 
-    def alone(self) -> "Job":
-        """Return what is missing, without models and what was looked up, to be sent elsewhere."""
-        return replace(self, model=nn.Identity(), reference=None, collectors=self.missing)
-
-
-def summed(models: Mapping[str, tuple[nn.Module, nn.Module | None]], job: Job) -> Iterator[Mapping[str, bytes]]:
-    """Sum a job that came `alone`, with the models of its role; yield its files, name to content."""
-    model, reference = models[job.header.role]
-    with tempfile.TemporaryDirectory() as place, working_on(model, reference), undisturbed():
-        here = replace(job, model=model, reference=reference, cache=Path(place))
-        runner = Runner(here, save_every_s=float("inf"))
-        for _, read in read_ahead((here, batch) for batch in here.batches):
-            runner.add(read)
-        yield {path.name: path.read_bytes() for path in map(here.path, here.collectors)}
-
-
-class Runner:
-    """Runs a job that misses something, batch by batch, from where it stopped."""
-
-    def __init__(self, job: Job, save_every_s: float) -> None:
-        self._job, self._save_every_s, self._saved = job, save_every_s, time.monotonic()
-        self._sums = job.accumulator()
-        for name, key, value in job.sums_so_far():
-            self._sums.sums[name][key].copy_(value)
-        self._sums.count = job.done
-
-    def _flat(self) -> dict[str, Tensor]:
-        return {f"{name}:{key}": value for name, sums in self._sums.sums.items() for key, value in sums.items()}
-
-    def add(self, read: Read) -> None:
-        """Sum a batch; write the state now and then, and the result at the end."""
-        self._sums.add(*read)
-        if self._sums.count == len(self._job.span):
-            self._finish()
-        elif time.monotonic() - self._saved >= self._save_every_s:
-            write_part(self._job.partial_path, self._job.partial_header, self._flat(), progress=self._sums.count)
-            self._saved = time.monotonic()
-
-    def _finish(self) -> None:
-        self._require_finite()
-        for name, sums in self._sums.sums.items():
-            write_part(self._job.path(name), self._job.header_of(name), sums)
-        self._job.partial_path.unlink(missing_ok=True)
-        self._job.remove_smaller()
-
-    def _require_finite(self) -> None:
-        all_sums = [(name, key, value) for name, sums in self._sums.sums.items() for key, value in sums.items()]
-        finite = [torch.isfinite(value).all() for _, _, value in all_sums]
-        # one answer of the device for all of them
-        for (name, key, _), good in zip(all_sums, torch.stack(finite).tolist() if finite else (), strict=True):
-            if not good:
-                raise _not_finite(name, key, self._job.header.dataset)
-
-
-def _not_finite(collector: str, key: str, dataset: str) -> StatisticsError:
-    if is_own(collector):
-        return StatisticsError(
-            f"collector {collector!r}: the sum {key} over {dataset} is NaN or infinity: have contribute yield smaller "
-            "numbers, and look at the model's own outputs on these images"
-        )
-    return StatisticsError(
-        f"{collector}:{key} of {dataset} overflows: the model's gradients are too large to square; "
-        "look at the weights, and evaluate the model on these images"
-    )
+    def alone(self) -> list["Job"]:
+        """Each cell that is not done, as a job without models and what was looked up, to be sent elsewhere."""
+        named = dict(zip(self.span, self.header.samples, strict=True))
+        spans = [[position for image in cell for position in image] for cell in self.cells]
+        return [
+            replace(
+                self,
+                header=replace(self.header, samples=tuple(named[position] for position in span)),
+                model=nn.Identity(),
+                span=span,
+                collectors=self.missing,
+                reference=None,
+                whole=True,
+            )
+            for end, span in zip(self.ends, spans, strict=True)
+            if end > self.done
+        ]

@@ -171,7 +171,8 @@ class FilePart:
 
 def write_part(path: str | os.PathLike[str], header: Header, tensors: Mapping[str, Tensor], progress: int = -1) -> None:
     """Write a part of float32 or float64 tensors, whole or not at all; `progress` is samples done, -1 for all."""
-    on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    # in one order, wherever they come from
+    on_cpu = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
     checksums = {key: _checksum(value) for key, value in on_cpu.items()}
     content = _Content(header, header.count, header.data_hash, progress, checksums)
     with atomic_write(path) as temporary:
