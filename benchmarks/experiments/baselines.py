@@ -142,7 +142,7 @@ class Baselines(Experiment):
             jobs += corrected_jobs(jobs, methods, inputs, settings)
         if settings.search:
             read = (methods, inputs, settings, self.statistics, self.store)
-            searched = list(searched_jobs(*read, correction(inputs, settings)))
+            searched = list(searched_jobs(*read, correction(inputs, settings), self._scores))
             for job in searched:
                 keep_plan(self.store, job.plan)
             jobs += searched

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 from ..._support.registry import failures_named
 from ...calibration.statistics import Statistics
-from ...correction.search.plan import searched_plan
-from ...correction.search.settings import METHOD_VERSION
+from ...correction.search.search import Search, draw
+from ...correction.search.settings import METHOD_VERSION, SearchSettings
 from ...evaluation.memory import measured
 from ...models.groups import FAMILY_NAMES
 from ...pruning.budget import Budget
@@ -15,7 +16,7 @@ from ...pruning.level import Level
 from ...pruning.plan import Plan
 from ...pruning.planning import make_plan, planner
 from ...pruning.target import REMOVED, Target
-from ...scoring.recipes import Baseline
+from ...scoring.recipes import Baseline, Scores
 from ..runner.inputs import Inputs, sample_hash
 from ..runner.jobs import EXPERIMENT, Job, Treatment, scored_by, scores_of, stored_plan
 from ..runner.methods import Method
@@ -43,14 +44,15 @@ def searched_plans(
     model, scores = inputs.adapted, scores_of(recipe, inputs, statistics)
     fixed = planner(model, recipe, scores, statistics=statistics)
     even = planner(model, recipe.with_settings(quotas="uniform"), scores, budget=Budget(protect=0))
-    for unit in units:
-        for level in settings.levels:
-            removed = REMOVED[unit](count(model, fixed(level)), count(model))
-            as_much = make_plan(model, level)
-            yield UNPROTECTED, unit, level, even(Level(*(as_much.effective_fraction(each) for each in FAMILY_NAMES)))
-            # FLOPs depend on where the heads of the level went
-            goal = level if unit == "params" else Target(unit, removed)
-            yield SEARCHED, unit, level, _searched(inputs, settings, recipe, statistics, goal, generations)
+    with _search(inputs, settings, recipe.name, scores, generations) as search:
+        for unit in units:
+            for level in settings.levels:
+                removed = REMOVED[unit](count(model, fixed(level)), count(model))
+                as_much = make_plan(model, level)
+                share = Level(*(as_much.effective_fraction(each) for each in FAMILY_NAMES))
+                yield UNPROTECTED, unit, level, even(share)
+                # FLOPs depend on where the heads of the level went
+                yield SEARCHED, unit, level, search.plan(level if unit == "params" else Target(unit, removed))
 
 
 def searched_jobs(
@@ -60,45 +62,44 @@ def searched_jobs(
     statistics: Mapping[int, Statistics],
     store: ResultStore,
     treatment: Treatment,
+    scores: Mapping[tuple[str, int], Scores],
 ) -> Iterator[Job]:
     """Search a budget for each method at the parameters of each level; a stochastic method's first seed alone.
 
-    Plans that an earlier run found by the same code, settings and images are not searched again.
+    Of `scores` those of a method and seed are taken, if they are there. Plans that an earlier run found by the same
+    code, settings and images are not searched again. What the levels of a method share is in the time of the first that
+    is searched.
     """
     for method in methods:
         seed = method.seeds[0]
         what = [scored_by(method, seed, inputs, settings), sample_hash(inputs.calibration(0)), str(settings.precision)]
         what += [str(METHOD_VERSION), str(settings.generations)]
         origin = hashlib.sha256(" ".join(what).encode()).hexdigest()
-        for level in settings.levels:
-            cell = Cell(EXPERIMENT, SEARCHED, method.name, str(level), next(iter(inputs.sets)), seed)
-            found = stored_plan(cell, origin, store)
-            if found is None:
-                with measured() as searching, failures_named(method.name):
-                    read = statistics.get(0) if method.needs else None
-                    plan = _searched(inputs, settings, method.recipe, read, level, settings.generations, seed)
-                found = plan, searching
-            yield Job(method.name, SEARCHED, str(level), seed, *found, origin, treatment=treatment)
+        search = None
+        with ExitStack() as stack:
+            for level in settings.levels:
+                cell = Cell(EXPERIMENT, SEARCHED, method.name, str(level), next(iter(inputs.sets)), seed)
+                found = stored_plan(cell, origin, store)
+                if found is None:
+                    with measured() as searching, failures_named(method.name):
+                        if search is None:
+                            read = statistics.get(0) if method.needs else None
+                            of_units = scores.get((method.name, seed)) or scores_of(method.recipe, inputs, read, seed)
+                            made = _search(inputs, settings, method.name, of_units, settings.generations, seed)
+                            search = stack.enter_context(made)
+                        plan = search.plan(level)
+                    found = plan, searching
+                yield Job(method.name, SEARCHED, str(level), seed, *found, origin, treatment=treatment)
 
 
-def _searched(
+def _search(
     inputs: Inputs,
     settings: Settings,
-    recipe: Baseline,
-    statistics: Statistics | None,
-    goal: Level | Target,
+    criterion_name: str,
+    scores: Scores,
     generations: int,
     seed: int = 0,
-) -> Plan:
-    return searched_plan(
-        inputs.adapted,
-        goal,
-        recipe,
-        data=inputs.calibration(0),
-        statistics=statistics,
-        reference=inputs.reference,
-        samples=settings.counts.calibration,
-        generations=generations,
-        seed=seed,
-        cache_dir=settings.calibration_folder,
-    )
+) -> Search:
+    how = SearchSettings(settings.counts.calibration, generations=generations, seed=seed)
+    drawn = draw(inputs.adapted, inputs.calibration(0), how)
+    return Search(inputs.adapted, criterion_name, scores, drawn, how, cache_dir=settings.calibration_folder)

@@ -23,7 +23,12 @@ _SMALLEST = 1e-12
 
 
 def probes(ladders: Ladders) -> list[State]:
-    """States in which one group keeps less and the others everything, group by group, the smallest counts first."""
+    """States in which one group keeps less and the others everything, group by group, the smallest counts first.
+
+    None where everything may stay.
+    """
+    if ladders.cost(ladders.full) <= ladders.target:
+        return []
     return [
         (*ladders.full[:group], place, *ladders.full[group + 1 :])
         for group, top in enumerate(ladders.full)

@@ -25,6 +25,7 @@ from medcore_prune.benchmarks.runner.settings import COUNTS, Settings
 from medcore_prune.benchmarks.runner.store import ResultStore
 from medcore_prune.benchmarks.studies.study import Study
 from medcore_prune.calibration.calibrate import calibrate
+from medcore_prune.correction.search.settings import SearchSettings
 from medcore_prune.data.splits.split import FRACTIONS, Split
 from medcore_prune.evaluation.memory import Measured
 from medcore_prune.models.groups import groups_of
@@ -138,13 +139,15 @@ def test_a_study_knows_its_precision(inputs: Inputs, monkeypatch: pytest.MonkeyP
 
 def test_what_folders_share_is_kept_apart(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, settings = inputs.adapted, RecoverySettings(steps=1)
-    timed, searched = map(import_module, ("medcore_prune.pruning.block_times", "medcore_prune.correction.search.plan"))
+    timed, searched = map(
+        import_module, ("medcore_prune.pruning.block_times", "medcore_prune.correction.search.search")
+    )
     of_word = []
     for word in WORDS:
         for module in (timed, searched):
             monkeypatch.setattr(module, "current_precision", lambda device, word=word: word)
-        search = searched._ledger(model, {}, SETS, SETS, 1, tmp_path)
-        of_word.append((timed._about(model, 1), search._inputs))
+        search = searched.Search(model, "mine", {}, SETS, SearchSettings(), cache_dir=tmp_path)
+        of_word.append((timed._about(model, 1), search._ledger._inputs))
     for one, other in zip(*of_word, strict=True):
         assert one != other
     # recoveries and statistics take theirs from their settings

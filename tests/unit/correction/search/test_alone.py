@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
@@ -43,13 +44,17 @@ def test_where_it_adds_up_the_state_is_the_best_of_all(seed: int, share: float) 
 
 
 def test_a_probe_takes_from_one_group_alone_and_none_is_asked_twice() -> None:
-    lads = Ladders(((0, "heads"), (0, "neurons"), (1, "heads")), ((1, 2, 3), tuple(range(20)), (7,)), ((), (), ()), 1.0)
+    counts = ((1, 2, 3), tuple(range(20)), (7,))
+    costs = tuple(tuple(map(float, each)) for each in counts)
+    lads = Ladders(((0, "heads"), (0, "neurons"), (1, "heads")), counts, costs, 10.0)
     asked = probes(lads)
     assert all(sum(place != top for place, top in zip(state, lads.full, strict=True)) == 1 for state in asked)
     assert len(asked) == len(set(asked)) == 2 + PROBES
     # the least of each is among them; a group that may not give is not
     assert {(0, 19, 0), (2, 0, 0)} <= set(asked)
     assert all(state[2] == 0 for state in asked)
+    # where all may stay nothing is to be found out
+    assert not probes(replace(lads, target=lads.cost(lads.full)))
 
 
 def test_a_curve_goes_through_its_probes_falls_and_ends_at_zero() -> None:

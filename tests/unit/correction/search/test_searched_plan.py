@@ -15,6 +15,9 @@ import medcore_prune as mp
 from medcore_prune._support.errors import BudgetError, DataError, MedcorePruneError, StatisticsError
 from medcore_prune._support.machines.executor import _EXECUTOR
 from medcore_prune.correction.search.divergence import Divergence
+from medcore_prune.correction.search.refits import DenseSums
+from medcore_prune.correction.search.search import Search, draw
+from medcore_prune.correction.search.settings import SearchSettings
 from medcore_prune.pruning.cost import count
 from medcore_prune.pruning.planning import make_plan
 from medcore_prune.scoring.recipes import get_baseline
@@ -149,10 +152,30 @@ def test_where_nothing_may_go_nothing_is_lost_in_whatever_mode_the_model_is(tmp_
             model, "h0_m0", "magnitude", data=DATA, generations=1, cache_dir=tmp_path, progress=False
         )
     assert plan.notes["searched"]["fitness"] == [0.0, 0.0]
+    assert plan.notes["searched"]["probes"] == 0
     assert plan.removed("heads") == plan.removed("neurons") == 0
     assert all(module.training for module in model.modules())
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_several_goals_are_refitted_and_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goals: list[tuple[str, str]] = [("h50_m70", "params"), ("params=30%", "params"), ("h50_m50", "flops")]
+    once = [search(tmp_path / str(number), goal, cost=cost) for number, (goal, cost) in enumerate(goals)]
+    reads, looks = list[int](), list[object]()
+    read, of = DenseSums.read, Divergence.of
+    monkeypatch.setattr(DenseSums, "read", lambda self, progress: (reads.append(1), read(self, progress))[1])
+    monkeypatch.setattr(Divergence, "of", lambda self, model: (looks.append(model), of(self, model))[1])
+    settings = SearchSettings(4, 4, 2, 3)
+    scores = mp.unit_scores(get_baseline("magnitude").build(model=MODEL), MODEL)
+    with Search(
+        MODEL, "magnitude", scores, draw(MODEL, DATA, settings), settings, cache_dir=tmp_path / "all", progress=False
+    ) as searching:
+        assert [searching.plan(*goal) for goal in goals] == once
+        # between two plans nothing is left of how they are made
+        assert torch.is_grad_enabled()
+    assert len(reads) == 1
+    assert PROBES_OF_TINY < len(looks) <= PROBES_OF_TINY + 8 * len(goals)
 
 
 def test_the_model_is_left_as_it_is(tmp_path: Path) -> None:
