@@ -38,16 +38,24 @@ class Averaging:
         self._start = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self._judge = judge
 
-    def __call__(self, model: nn.Module, record: TrainRecord) -> None:
-        """Average the trained model in place, in all processes alike, and record what was tried."""
+    def __call__(self, model: nn.Module, record: TrainRecord, looked: bool = False) -> None:
+        """Average the trained model in place, in all processes alike, and record what was tried.
+
+        `looked` says that the looks of the training were by the same judge, of which the last is then not had again.
+        """
         me = ranks()
+        *_, last = record.validations if looked and record.validations else [{}]
+        known = {name: value for name, value in last.items() if name not in ("step", "noise")}
+        trained = known if last.get("step") == len(record.losses) else None
         with kept_stems():
-            record.averages = me.told(average_with(model, self._start, self._judge) if me.first else [])
+            record.averages = me.told(average_with(model, self._start, self._judge, trained) if me.first else [])
         me.share(model)
 
 
 @torch.no_grad()
-def average_with(model: nn.Module, start: Mapping[str, Tensor], judge: Judging) -> list[dict[str, float]]:
+def average_with(
+    model: nn.Module, start: Mapping[str, Tensor], judge: Judging, trained_scores: Mapping[str, float] | None = None
+) -> list[dict[str, float]]:
     """Give a trained model, in place, the average with its start that is best on validation images.
 
     Args:
@@ -55,6 +63,7 @@ def average_with(model: nn.Module, start: Mapping[str, Tensor], judge: Judging) 
             two are alike.
         start: Its `state_dict` from before the training, on its device.
         judge: What chooses.
+        trained_scores: What it says of the trained model, where it was asked before.
 
     Returns:
         For each of `SHARES` `share` and the scores by name, the chosen one's first.
@@ -73,7 +82,8 @@ def average_with(model: nn.Module, start: Mapping[str, Tensor], judge: Judging) 
     looks = list[dict[str, float]]()
     for share in SHARES:
         model.load_state_dict(at(share))
-        looks.append({"share": share, **judge(model).means})
+        known = trained_scores if share == 1 else None
+        looks.append({"share": share, **(known or judge(model).means)})
     looks.sort(key=_preference, reverse=True)
     model.load_state_dict(at(looks[0]["share"]))
     return looks

@@ -28,7 +28,7 @@ from ..models.calls.call import on_models
 from ..models.families import geometry_of
 from ..models.fingerprint import computation_hash
 from ..models.pairs import remember_training, require_cut_from
-from ..models.precision import training_precision
+from ..models.precision import products_in, training_precision
 from ..models.switches import evaluating
 from ..models.tiny_vit.stems import kept_stems
 from .adapt import pool_size
@@ -258,7 +258,10 @@ def recover(
             ranks=ranks(),
         )
         if average:
-            average(model, record)
+            device = next(model.parameters()).device
+            # as the looks of the training
+            with products_in(training_precision(settings.precision, device), device):
+                average(model, record, looked=True)
     remember_training(model, places_by_image(parts.train))
     return RecoveryHistory.of(record, training)
 
