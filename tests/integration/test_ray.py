@@ -1,5 +1,6 @@
 """Jobs on a Ray cluster come to the bits of the serial run, whatever is killed or cut meanwhile."""
 
+import json
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from forked import run_script
 from pocket_pair import SIZE, write_pair, write_training
 from safetensors.torch import load_file
@@ -37,7 +39,10 @@ import sys
 from pathlib import Path
 import medcore_prune as mp
 from medcore_prune._support.machines.executor import machines
+from medcore_prune.calibration import job
 from tiny import tiny_sam
+# three cells of each set and model; here alone, since a cell that travels is whole
+job.CELL = 12
 place, address = Path(sys.argv[1]), *(sys.argv[2:] or [None])
 images = {name: mp.data.phantoms.make(name, seed=7, count=32, size=48) for name in ("phantom_skin", "phantom_polyp_a")}
 with machines(address):
@@ -422,6 +427,19 @@ def test_a_training_ends_where_a_machine_is_cut_off(
     assert "error: a machine of this training is gone: give the same command again" in said
     finish(recover(one.parent, "far.safetensors", "--accumulate", "2"))
     assert same(one.with_name("far.safetensors"), one)
+
+
+def test_an_adaptation_of_two_processes_comes_to_the_bits_of_one(one: Path) -> None:
+    words = f"adapt reference.pth --data own=own --steps 4 --batch-size 4 --image-size {SIZE} --out"
+    for name, more in (("alone", ("--accumulate", "2")), ("both", ("--ray", "auto", "--processes", "2"))):
+        finish(command(one.parent, *words.split(), f"{name}.pth", *more))
+    found, expected = (torch.load(one.with_name(f"{name}.pth"), weights_only=True) for name in ("both", "alone"))
+    assert found["step"] == expected["step"] == 4
+    assert list(found["model"]) == list(expected["model"])
+    assert all(found["model"][name].equal(value) for name, value in expected["model"].items())
+    records = [json.loads(one.with_name(f"{name}.json").read_text()) for name in ("both", "alone")]
+    assert records[0]["losses"] == records[1]["losses"]
+    assert len(records[0]["losses"]) == 4
 
 
 def test_more_processes_than_cores_are_refused_at_once(one: Path) -> None:
