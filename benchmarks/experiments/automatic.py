@@ -32,7 +32,7 @@ from ..runner.methods import Method
 from ..runner.settings import SEARCHED, Settings
 from ..runner.store import ResultStore
 from .baselines import correction
-from .searched import LEAD, UNPROTECTED, searched_plans
+from .searched import LEAD, UNPROTECTED, searched_plans, searches
 
 NAME = "automatic"
 AUTOMATIC, FIXED = "automatic", "fixed"
@@ -110,7 +110,8 @@ class Automatic(Experiment):
         modes = [mode for mode in MODES if mode in summary.modes]
         against = [tables.differences(summary, mode) for mode in modes]
         details = [tables.comparison(summary, mode) for mode in modes]
-        shown = [splits(paths, summary, notice), *against]
+        chosen = [splits(paths, summary, notice), searches(store, MODES, notice)]
+        shown = [*filter(None, chosen), *against]
         sections = [
             Section("Automatic against fixed", grids=shown, figures=pictures),
             Section("All metrics", grids=details, folded=True),

@@ -17,11 +17,12 @@ from ...pruning.plan import Plan
 from ...pruning.planning import make_plan, planner
 from ...pruning.target import REMOVED, Target
 from ...scoring.recipes import Baseline, Scores
+from ..report.tables import Grid
 from ..runner.inputs import Inputs, sample_hash
-from ..runner.jobs import EXPERIMENT, Job, Treatment, scored_by, scores_of, stored_plan
+from ..runner.jobs import EXPERIMENT, Job, Treatment, plan_path, scored_by, scores_of, stored_plan
 from ..runner.methods import Method
 from ..runner.settings import SEARCHED, Settings
-from ..runner.store import Cell, ResultStore
+from ..runner.store import Cell, CellResult, ResultStore
 
 UNPROTECTED = "unprotected"
 LEAD = (
@@ -53,6 +54,33 @@ def searched_plans(
                 yield UNPROTECTED, unit, level, even(share)
                 # FLOPs depend on where the heads of the level went
                 yield SEARCHED, unit, level, search.plan(level if unit == "params" else Target(unit, removed))
+
+
+def searches(store: ResultStore, titles: Mapping[str, str], notice: str) -> Grid | None:
+    """What each search found, mode by mode of `titles`: how far masks still are, and what blocks keep."""
+    found = {(result.cell.mode, result.cell.level): result for result in store.cells() if _is_searched(result, titles)}
+    rows = []
+    for mode, level in sorted(found, key=lambda key: (list(titles).index(key[0]), key[1])):
+        plan = Plan.load(plan_path(store, found[mode, level].plan))
+        about = plan.notes[SEARCHED]
+        first, *_, last = about["fitness"]
+        kept = (" ".join(str(len(block.keep(family))) for block in plan.blocks) for family in ("heads", "neurons"))
+        looks = str(about["probes"] + about["states"])
+        rows.append([titles[mode], level, looks, f"{first:.5f}", f"{last:.5f}", *kept])
+    if not rows:
+        return None
+    notes = [
+        notice,
+        "Divergence: of the masks of the refitted model from the whole model's on training images, which the search "
+        "goes by, at its start and at its end. Looks: models that it ran, those of blocks cut alone among them, which "
+        "all goals share. Kept: in each block, shallow to deep.",
+    ]
+    columns = ["at", "level", "looks", "divergence: start", "end", "heads kept", "neurons kept"]
+    return Grid("What the search chose", columns, rows, notes, left=2)
+
+
+def _is_searched(result: CellResult, titles: Mapping[str, str]) -> bool:
+    return result.cell.method == SEARCHED and result.cell.mode in titles
 
 
 def searched_jobs(

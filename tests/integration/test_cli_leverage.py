@@ -161,3 +161,10 @@ def test_a_searched_budget_beside_the_papers_levels(pair: list[str], tmp_path: P
     page = (out / "report.md").read_text()
     assert "searched minus each method, equal parameters" in page
     assert "All were corrected alike" in page
+    chosen = page.split("### What the search chose")[1].split("###")[0]
+    (row,) = (line for line in chosen.splitlines() if line.startswith("| equal parameters | h50_m70 | "))
+    plan = Plan.load(next(out.glob(f"plans/{cells['params', 'searched'].plan[:24]}.json")))
+    words = [each.strip() for each in row.split("|")]
+    assert words[6] == " ".join(str(len(block.keep_heads)) for block in plan.blocks)
+    assert words[7] == " ".join(str(len(block.keep_neurons)) for block in plan.blocks)
+    assert float(words[5]) == round(plan.notes["searched"]["fitness"][-1], 5)
