@@ -123,7 +123,7 @@ def describe(methods: Sequence[Method], inputs: Inputs, settings: Settings, work
         f"{f', {work.stored} stored already' if work.stored else ''}; at most {work.plans} "
         f"distinct plans, {work.predictions} masks",
     ]
-    return [notice(inputs), *lines]
+    return [notice(inputs, settings), *lines]
 
 
 def _modes(settings: Settings) -> list[str]:

@@ -210,9 +210,14 @@ def _block_level(summary: Summary) -> str:
 
 
 def recovered_holds(store: ResultStore) -> Finding:
-    """Compressed and recovered models are not below the unpruned model, itself as it is and after the same recovery."""
+    """Compressed and recovered models are not below the unpruned model, itself as it is and after the same recovery.
+
+    A level that was recovered both corrected and as it was cut counts corrected, which is what is recommended.
+    """
     summary = summarise(store)
-    rows = [row for mode in ("one_time", "sequential") for row in summary.of_mode(mode)]
+    one_time, corrected, sequential = map(summary.of_mode, ("one_time", "corrected_recovered", "sequential"))
+    known = {(row.level, row.method) for row in corrected}
+    rows = [*corrected, *(row for row in one_time if (row.level, row.method) not in known), *sequential]
     after: Place = ("any", NO_LEVEL, UNPRUNED_RECOVERED)
     places = [(row.mode, row.level, row.method) for row in rows]
     worst = _worst(summary, places, ("any", NO_LEVEL, UNPRUNED))
@@ -220,7 +225,8 @@ def recovered_holds(store: ResultStore) -> Finding:
         return Finding(Verdict.UNDECIDED, "no recovered level is finished")
     lowest = _worst(summary, places, after)
     verdict = Verdict.HOLDS if worst.low >= 0 else Verdict.UNDECIDED if worst.high >= 0 else Verdict.DOES_NOT
-    said = f"BF1 minus the unpruned model's, over {len(places)} levels: worst {text(worst)}"
+    of_them = f", {len(known)} of them corrected first" if known else ""
+    said = f"BF1 minus the unpruned model's, over {len(places)} levels{of_them}: worst {text(worst)}"
     if lowest is not None:
         said += f"; minus the unpruned model's after the same recovery: worst {text(lowest)}"
     return Finding(verdict, said, worst)

@@ -24,7 +24,7 @@ from ...models.precision import Precision
 from ...models.protocol import Postprocess
 from ...pruning.cost import Cost, count
 from ...pruning.plan import Plan
-from ...zoo import NOTICE
+from ...zoo import LITE_MEDSAM, NOTICE
 from .inputs import Inputs, inputs_again
 from .jobs import EXPERIMENT, Group, Job, built, grouped
 from .kept import KeptMasks
@@ -266,12 +266,18 @@ def seconds_an_image(evaluator: Evaluator) -> float:
     return min(elapsed) / len(images)
 
 
-def notice(inputs: Inputs) -> str:
+def notice(inputs: Inputs, settings: Settings) -> str:
     """What every output says of itself."""
     if inputs.is_phantom:
         return NOTICE
     what = "pocket model made with phantom images" if inputs.is_pocket else "research comparison"
-    return f"{what}: not a clinical result"
+    said = f"{what}: not a clinical result"
+    if LITE_MEDSAM not in (settings.adapted, settings.reference):
+        return said
+    return (
+        f"{said}. LiteMedSAM's training data may have held public images of these sets: that touches the level of all "
+        "rows, not their differences"
+    )
 
 
 def duration(seconds: float) -> str:

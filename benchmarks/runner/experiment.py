@@ -201,7 +201,7 @@ class Experiment:
                 "defaults": asdict(DEFAULTS),
                 **self.identity(),
             },
-            "notice": notice(inputs),
+            "notice": notice(inputs, settings),
             "subject": settings.subject,
             "methods": {method.name: method.describe() for method in self.methods},
             # pairs, since the keys of a stored object come back in the order of the alphabet

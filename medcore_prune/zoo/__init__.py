@@ -47,7 +47,8 @@ def pocket(role: Role, device: str | torch.device = "cpu", image_size: int | Non
         return load_sam("pocket", path, device=device, image_size=image_size)
 
 
-WORDS = ("pocket", "lite_medsam")
+LITE_MEDSAM = "lite_medsam"
+WORDS = ("pocket", LITE_MEDSAM)
 """What stands for a model where a file may: the pocket pair by role, and LiteMedSAM, which has one."""
 
 
@@ -60,6 +61,6 @@ def named(
     word: str, role: Role = "adapted", device: str | torch.device = "cpu", image_size: int | None = None
 ) -> nn.Module:
     """Load what a word of `WORDS` stands for."""
-    if word == "lite_medsam":
+    if word == LITE_MEDSAM:
         return lite_medsam(device, image_size)
     return pocket(role, device, image_size)

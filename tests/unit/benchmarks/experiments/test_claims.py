@@ -137,6 +137,20 @@ def test_the_worst_recovered_level_decides(tmp_path: Path, quality: float, verdi
     assert "after the same recovery" in found.measured
 
 
+def test_a_level_that_was_corrected_before_its_recovery_counts_so(tmp_path: Path) -> None:
+    modes = {**MAIN_MODES, "corrected_recovered": "corrected, recovered"}
+    store = of_experiment(tmp_path, "main", modes, ["medcore"], "medcore")
+    add(store, "any", "none", main.UNPRUNED_RECOVERED, quality=0.92)
+    add(store, "one_time", "h40_m30", "medcore", quality=0.5)
+    add(store, "corrected_recovered", "h40_m30", "medcore", quality=0.97)
+    found = findings.recovered_holds(store)
+    assert found.verdict is Verdict.HOLDS
+    assert "over 1 levels, 1 of them corrected first" in found.measured
+    # one that was not corrected counts as it is
+    add(store, "one_time", "h50_m70", "medcore", quality=0.5)
+    assert findings.recovered_holds(store).verdict is Verdict.DOES_NOT
+
+
 def test_results_are_found_by_experiment_and_only_once(tmp_path: Path) -> None:
     _ablation(tmp_path / "one")
     _landscape(tmp_path / "two", 0.5, 0.4)

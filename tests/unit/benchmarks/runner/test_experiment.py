@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from pocket_pair import write_pair
+from tiny import tiny_sam
+from tiny_samples import TinySamples
 
 from medcore_prune._support.errors import MedcorePruneError, RegistryError
 from medcore_prune.benchmarks import cli as bench
+from medcore_prune.benchmarks.runner.evaluate import notice
 from medcore_prune.benchmarks.runner.experiment import Experiment, experiments, register_experiment
+from medcore_prune.benchmarks.runner.inputs import Inputs
+from medcore_prune.benchmarks.runner.settings import Settings
 from medcore_prune.benchmarks.runner.store import ResultStore
+from medcore_prune.data.splits.split import FRACTIONS, Split
 
 PLUGIN = '''
 from dataclasses import dataclass, replace
@@ -145,3 +151,17 @@ def test_what_cannot_be_registered_is_refused(name: str, declared: type[Experime
 def test_every_built_in_experiment_is_registered() -> None:
     known = {"baselines", "main", "transfer", "ablation", "leverage", "landscape", "automatic"}
     assert {entry.name for entry in experiments.entries()} >= known
+
+
+@pytest.mark.parametrize(
+    ("adapted", "reference", "says"),
+    [("lite_medsam", None, True), ("adapted.pth", "lite_medsam", True), ("adapted.pth", "reference.pth", False)],
+)
+def test_what_lite_medsam_may_have_seen_is_said_on_every_page(
+    adapted: str, reference: str | None, says: bool, tmp_path: Path
+) -> None:
+    sets = {"tiny": TinySamples("tiny", 2)}
+    inputs = Inputs(tiny_sam(), None, sets, lambda _: sets, False, False, Split({}, {}, dict(sets), 0, FRACTIONS))
+    said = notice(inputs, Settings(out=tmp_path, adapted=adapted, reference=reference))
+    assert said.startswith("research comparison: not a clinical result")
+    assert ("training data may have held public images" in said) == says
