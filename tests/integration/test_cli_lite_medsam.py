@@ -91,6 +91,36 @@ def test_it_runs_under_onnx_runtime(small: Path, folder: Path) -> None:
     assert (folder / "onnx/encoder_int8.onnx").stat().st_size < 0.6 * (folder / "onnx/encoder.onnx").stat().st_size
 
 
+def test_the_cut_one_is_recovered_and_exported_in_int8(small: Path, folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    asked(
+        "recover {folder}/small.safetensors --teacher {folder}/adapted.pth --data own={folder}/own --steps 1 "
+        "--batch-size 1 --validate-every 0 --out {folder}/recovered.safetensors",
+        folder,
+    )
+    recovered = folder / "recovered.safetensors"
+    assert [block.num_heads for block in blocks_of(mp.load(recovered))] == [
+        block.num_heads for block in blocks_of(mp.load(small))
+    ]
+    asked(f"export {recovered} --part encoder --int8 --data own={{folder}}/own --out {{folder}}/cut", folder)
+    whole = folder / "cut/encoder.onnx"
+    assert (folder / "cut/encoder_int8.onnx").stat().st_size < 0.6 * whole.stat().st_size
+
+
+def test_methods_are_compared_on_the_published_weights_by_their_name(folder: Path) -> None:
+    said = asked(
+        "baselines --adapted lite_medsam --data own={folder}/own --quick --no-gallery --methods magnitude "
+        "--levels h40_m30 --set images=2 --out {folder}/compared",
+        folder,
+        bench,
+    )
+    page = (folder / "compared/report.md").read_text()
+    assert "LiteMedSAM's training data may have held public images of these sets" in page
+    (row,) = (line for line in page.splitlines() if line.startswith("|  | unpruned | 0.0 | 0.0 |"))
+    # drawn polyps are easy for it
+    assert float(row.split("|")[5].split()[0]) > 0.8, said.output
+
+
 def test_plans_need_no_weights(folder: Path) -> None:
     said = asked("plan --model lite_medsam --levels h40_m30,h50_m70 --set protect=0 --convention full", folder, bench)
     assert "lite_medsam" in said.output
