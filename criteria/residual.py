@@ -1,7 +1,7 @@
 """Least-squares residual: what a layer's output loses with a unit once the other units are re-fitted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,14 +18,18 @@ from ..scoring.units import parameters
 
 def damped(matrix: Tensor, ridge: float) -> Tensor:
     """H = G + r I with r = `ridge` times the mean of G's diagonal, so that the inverse exists; (in, in)."""
-    mean = float(matrix.diagonal().mean())
+    # in float64, as a number that is read from the device would be
+    mean = matrix.diagonal().mean().double()
     # inputs that are zero on every image: with any positive number the others, zero too, replace them as well
-    return matrix + (ridge * mean if mean > 0 else 1.0) * torch.eye(
-        len(matrix), dtype=matrix.dtype, device=matrix.device
-    )
+    damping = torch.where(mean > 0, ridge * mean, 1.0)
+    return matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
 
 
-def residual_rise(weight: Tensor, inverse: Tensor, members: Tensor) -> Tensor:
+Solve = Callable[[Tensor, Tensor], Tensor]
+"""Left and right side of linear systems to their solutions."""
+
+
+def residual_rise(weight: Tensor, inverse: Tensor, members: Tensor, solve: Solve = torch.linalg.solve) -> Tensor:
     """Rise of the damped residual, (n_units,), when each unit's columns go and all others are re-fitted.
 
     The layer computes Y = X W^T; V replaces W at a cost of |X V^T - X W^T|^2 + r |V - W|^2 = tr((V - W) H (V - W)^T),
@@ -40,7 +44,7 @@ def residual_rise(weight: Tensor, inverse: Tensor, members: Tensor) -> Tensor:
         return _columns(weight, members[:, 0]).square().sum(0) / inverse.diagonal()[members[:, 0]]
     blocks = inverse[members[:, :, None], members[:, None, :]]
     columns = weight[:, members].permute(1, 2, 0)
-    return torch.einsum("uko,uko->u", columns, torch.linalg.solve(blocks, columns))
+    return torch.einsum("uko,uko->u", columns, solve(blocks, columns))
 
 
 def in_rounds(weight: Tensor, matrix: Tensor, members: Tensor, rounds: int) -> Tensor:
@@ -49,27 +53,41 @@ def in_rounds(weight: Tensor, matrix: Tensor, members: Tensor, rounds: int) -> T
     Two units that do the same stand in for each other: seen at once both are cheap, but once one is gone the other is
     not. Each round takes the same number of units out, at least one. The score, (n_units,), is the residual that has
     gathered when a unit goes; what a round adds is shared out among its units by what each of them alone would add.
-    `weight` is (out, in), `matrix` H, (in, in), positive definite, `members` (n_units, k) columns of each unit.
+    `weight` is (out, in), `matrix` H, (in, in), positive definite, `members` (n_units, k) columns of each unit. A
+    device is waited for once, whatever the number of rounds.
+
+    Raises:
+        CriterionError: H, or what is left of it after a round, is singular.
     """
     device, members = matrix.device, members.to(matrix.device)
-    inverse, units, gathered = torch.linalg.inv(matrix), torch.arange(len(members), device=device), 0.0
+    inverse, failed = torch.linalg.inv_ex(matrix)
+    failures = [failed.flatten()]
+
+    def solve(left: Tensor, right: Tensor) -> Tensor:
+        solution, failed = torch.linalg.solve_ex(left, right)
+        failures.append(failed.flatten())
+        return solution
+
+    units, gathered = torch.arange(len(members), device=device), torch.zeros((), dtype=torch.float64, device=device)
     scores = torch.zeros(len(members), dtype=weight.dtype, device=device)
     each = max(1, math.ceil(len(members) / rounds))
     while len(units):
-        rises = residual_rise(weight, inverse, members)
+        rises = residual_rise(weight, inverse, members, solve)
         order = rises.argsort(stable=True)
         going, left = order[:each], order[each:].sort().values
         own = members[going].flatten()
-        together = float(residual_rise(weight, inverse, own[None]))
+        together = residual_rise(weight, inverse, own[None], solve)[0].double()
         shares = rises[going].cumsum(0)
         scores[units[going]] = gathered + together * shares / shares[-1].clamp(min=torch.finfo(weight.dtype).tiny)
-        gathered += together
+        gathered = gathered + together
         # block elimination: what is left of H^-1 becomes the inverse of what is left of H
         staying = members[left].flatten()
-        rows = torch.linalg.solve(_part(inverse, own, own), _part(inverse, own, staying))
+        rows = solve(_part(inverse, own, own), _part(inverse, own, staying))
         weight = _columns(weight, staying) - _columns(weight, own) @ rows
         inverse = _part(inverse, staying, staying) - _columns(inverse, own).index_select(0, staying) @ rows
         units, members = units[left], torch.arange(len(staying), device=device).view(-1, members.shape[1])
+    if torch.cat(failures).any():
+        raise CriterionError("the inputs' products are singular even with the ridge: choose a larger ridge")
     return scores
 
 

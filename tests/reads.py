@@ -12,20 +12,20 @@ _READING = ("__bool__", "__float__", "__int__", "tolist")
 
 
 @contextmanager
-def counted() -> Iterator[list[str]]:
-    """Yield a list that gets a name for every read within the block."""
+def counted(*others: str) -> Iterator[list[str]]:
+    """Yield a list that gets a name for every read within the block; `others` are further methods that read."""
     seen: list[str] = []
 
     def counting(name: str) -> Any:
         own = getattr(Tensor, name)
 
-        def read(tensor: Tensor) -> Any:
+        def read(tensor: Tensor, *args: Any) -> Any:
             seen.append(name)
-            return own(tensor)
+            return own(tensor, *args)
 
         return read
 
-    patches = [patch.object(Tensor, name, counting(name)) for name in _READING]
+    patches = [patch.object(Tensor, name, counting(name)) for name in (*_READING, *others)]
     for each in patches:
         each.start()
     try:

@@ -106,27 +106,46 @@ class View:
         self, kind: str, layer_name: str, role: Role = "adapted", device: torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
         """Means that are shaped like a layer's weight and bias; zeros for the bias of a layer without one."""
-        weight = self.mean(kind, f"{layer_name}.weight", role, device)
         held = (name for data in self._read(kind) for part in self._find(kind, role, data) for name in part.names)
         if not any(name.endswith(f"/{layer_name}.bias") for name in held):
+            weight = self.mean(kind, f"{layer_name}.weight", role, device)
             return weight, weight.new_zeros(len(weight))
-        return weight, self.mean(kind, f"{layer_name}.bias", role, device)
+        weight, bias = self._means(kind, [f"{layer_name}.weight", f"{layer_name}.bias"], role, device)
+        return weight, bias
 
     def mean(self, kind: str, name: str, role: Role = "adapted", device: torch.device | None = None) -> Tensor:
         """Mean over the population's samples of any tensor that a collector sums, in its shape.
 
         It is computed on `device`, by default the CPU.
         """
+        return self._means(kind, [name], role, device)[0]
+
+    def _means(self, kind: str, names: Sequence[str], role: Role, device: torch.device | None) -> list[Tensor]:
+        """Means of several tensors; `device` is waited for once, to see whether all of them are finite."""
+        finite = dict[tuple[str, str], Tensor]()
+
+        def of_dataset(name: str, dataset: str) -> Tensor:
+            mean, finite[name, dataset] = self._of_dataset(kind, role, dataset, name, device)
+            return mean.double()
+
         shares = self._read(kind).items()
-        means = ((share, self._of_dataset(kind, role, data, name, device)) for data, share in shares)
-        return reduce(torch.add, (share * mean.double() for share, mean in means))
+        means = [reduce(torch.add, (share * of_dataset(name, data) for data, share in shares)) for name in names]
+        for (name, data), is_finite in zip(finite, torch.stack(list(finite.values())).tolist(), strict=True):
+            if not is_finite:
+                raise StatisticsError(f"the {kind} of {name} on {data} is not finite: calibrate again")
+        return means
 
     def _read(self, kind: str) -> Mapping[str, float]:
         """Data sets to read; a copy of the weights belongs to none."""
         return {"": 1.0} if kind == "weights" else self._shares
 
-    def _of_dataset(self, kind: str, role: Role, dataset: str, name: str, device: torch.device | None) -> Tensor:
-        """Add up the sums of one data set, in the order of its parts, each times its power of lambda_B."""
+    def _of_dataset(
+        self, kind: str, role: Role, dataset: str, name: str, device: torch.device | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean over one data set, and whether it is finite, (), both on the device.
+
+        Its sums are added up in the order of its parts, each times its power of lambda_B.
+        """
         parts = self._find(kind, role, dataset)
         powers = self._powers(parts[0])
         total: Tensor | None = None
@@ -136,11 +155,10 @@ class View:
                 total = torch.zeros_like(value) if total is None else total
                 total.add_(value, alpha=float(self._lambda_b) ** power)
         assert total is not None
-        if not bool(torch.isfinite(total).all()):
-            raise StatisticsError(f"the {kind} of {name} on {dataset} is not finite: calibrate again")
+        finite = torch.isfinite(total).all()
         count = sum(part.header.count for part in parts) if kind != "weights" else 1
         mean = total.div_(count).float()
-        return mean.clamp_(min=0) if kind in _SQUARED else mean
+        return mean.clamp_(min=0) if kind in _SQUARED else mean, finite
 
     def _find(self, kind: str, role: Role, dataset: str) -> Sequence[Part]:
         if parts := self._parts.get((kind, role, dataset)):

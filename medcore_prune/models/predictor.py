@@ -101,22 +101,21 @@ class Predictor:
         embedding, shape = self._embedded()
         frame = geometry_of(self.model).frame
         boxes, single = _listed(box)
-        masks: list[npt.NDArray[np.bool_]] = []
-        scores: list[float] = []
+        scores: list[Tensor] = []
         with working_on(self.model, refuse=None), undisturbed(autocast=True), torch.no_grad():
+            # to the device and back all together, so that it is not waited for box by box
+            scaled = torch.stack([frame.box(each, shape) for each in boxes]).to(embedding.device)
+            masks = torch.empty((len(boxes), *shape), dtype=torch.bool, device=embedding.device)
             # one after the other, so that a mask does not depend on which others are asked for
-            for each in boxes:
-                scaled = frame.box(each, shape)[None].to(embedding.device)
+            for mask, each in zip(masks, scaled.split(1), strict=True):
                 if return_scores:
-                    logits, score = decode_scored(self.model, embedding, scaled)
-                    scores.append(float(score))
+                    logits, score = decode_scored(self.model, embedding, each)
+                    scores.append(score)
                 else:
-                    logits = decode(self.model, embedding, scaled)
-                masks.append(masks_from_logits(logits, shape, shape, frame, self.postprocess)[0].cpu().numpy())
-        whole = masks[0] if single else np.stack(masks)
-        if not return_scores:
-            return whole
-        return whole, np.asarray(scores[0] if single else scores, dtype=np.float32)
+                    logits = decode(self.model, embedding, each)
+                mask.copy_(masks_from_logits(logits, shape, shape, frame, self.postprocess)[0])
+        whole = _on_host(masks, single)
+        return (whole, _on_host(torch.cat(scores).float(), single)) if return_scores else whole
 
     def _embedded(self) -> "_Embedded":
         """The image that this thread has set, or the only one that any has."""
@@ -131,6 +130,12 @@ class Predictor:
         if not others:
             raise DataError("no image to segment: call set_image first")
         return others[0]
+
+
+def _on_host(values: Tensor, single: bool) -> Any:
+    """Array of what belongs to each box, or of the one that was asked for."""
+    found = values.cpu().numpy()
+    return np.asarray(found[0]) if single else found
 
 
 def _listed(box: Any) -> tuple[list[Box], bool]:

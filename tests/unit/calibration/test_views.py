@@ -1,5 +1,6 @@
 import pytest
 import torch
+from reads import counted
 from scoring import micro_world
 from torch import nn
 
@@ -51,3 +52,27 @@ def test_a_layer_without_bias_has_zeros() -> None:
     weight, bias = own.view().mean_gradient(nn.Linear(3, 2, bias=False), "layer")
     assert weight.dtype == torch.float64
     assert bias.tolist() == [0.0, 0.0]
+
+
+def test_a_device_is_waited_for_once_a_layer() -> None:
+    world = micro_world()
+    group, view = world.groups[0], world.tensors.statistics().view(SHARES)
+    part = group.inputs[0]
+    for read in (view.fisher, view.mean_gradient, view.reference_weights):
+        with counted("item") as reads:
+            read(part.layer, part.name)
+        assert len(reads) == 1
+    for of_group in (view.gram, view.input_squares, lambda each: view.directional(each, "zero")):
+        with counted("item") as reads:
+            of_group(group)
+        assert len(reads) == 1
+
+
+@pytest.mark.parametrize("dataset", ["a", "b"])
+@pytest.mark.parametrize("kind", ["weight", "bias"])
+def test_what_is_not_finite_is_named(kind: str, dataset: str) -> None:
+    means = {name: (torch.ones(2, 3), torch.ones(2)) for name in ("a", "b")}
+    means[dataset][kind == "bias"][0] = torch.inf
+    view = Statistics.from_tensors({name: {"layer": pair} for name, pair in means.items()}).view(SHARES)
+    with pytest.raises(StatisticsError, match=f"the fisher of layer.{kind} on {dataset} is not finite"):
+        view.fisher(nn.Linear(3, 2), "layer")

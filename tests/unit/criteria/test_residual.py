@@ -1,5 +1,7 @@
 import pytest
 import torch
+from reads import counted
+from scoring import micro_world
 
 from medcore_prune._support.errors import CriterionError
 from medcore_prune.criteria.residual import Residual, _part, damped, in_rounds, residual_rise
@@ -64,6 +66,34 @@ def test_a_part_of_a_matrix_is_what_its_indices_say(transposed: bool) -> None:
     part = _part(matrix, torch.tensor([3, 0]), torch.tensor([5, 1, 2]))
     assert part.tolist() == [[23.0, 19.0, 20.0], [5.0, 1.0, 2.0]]
     assert part.is_contiguous()
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("rounds", [1, 8])
+def test_a_device_is_waited_for_once_a_group(rounds: int, width: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    inputs, weight = torch.randn((40, 16), generator=rng).double(), torch.randn((5, 16), generator=rng).double()
+    with counted("item") as reads:
+        matrix = damped(inputs.T @ inputs, 1e-3)
+        in_rounds(weight, matrix, torch.arange(16).view(-1, width), rounds)
+    assert len(reads) == 1
+
+
+def test_scores_of_statistics_are_read_twice_a_group_and_set() -> None:
+    """Once to see whether the sums are finite, once whether they could be inverted."""
+    world = micro_world()
+    statistics = world.tensors.statistics()
+    criterion = Residual()
+    with counted("item") as reads:
+        for name in statistics.datasets:
+            criterion._scores(world.groups, statistics.view({name: 1.0}, 0.0))
+    assert len(reads) == 2 * len(world.groups) * len(statistics.datasets)
+
+
+@pytest.mark.parametrize("members", [SINGLES, SINGLES.view(1, 3)])
+def test_inputs_that_cannot_be_told_apart_are_refused(members: torch.Tensor) -> None:
+    with pytest.raises(CriterionError, match="singular even with the ridge: choose a larger ridge"):
+        in_rounds(torch.ones(1, 3), torch.ones(3, 3), members, 2)
 
 
 def test_a_layer_without_inputs_loses_nothing_but_the_ridge() -> None:

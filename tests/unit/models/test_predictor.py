@@ -8,6 +8,7 @@ import pytest
 import torch
 from lite import tiny_lite
 from PIL import Image
+from reads import counted
 from tiny import tiny_sam
 
 import medcore_prune as mp
@@ -55,6 +56,25 @@ def test_scores_are_those_of_the_decoder(model: Any) -> None:
             assert score == pytest.approx(float(wanted), abs=1e-5)
     mask, alone = predictor.predict(BOXES[1], return_scores=True)
     assert (mask.shape, alone.shape, float(alone)) == ((40, 56), (), float(scores[1]))
+
+
+@pytest.mark.parametrize("boxes", [BOXES[:1], BOXES])
+def test_a_device_is_waited_for_once_for_all_boxes(model: Any, boxes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, move, moved = mp.Predictor(model).set_image(PIXELS), torch.Tensor.to, []
+
+    def moving(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if isinstance(args[0], torch.device):
+            moved.append(tuple(self.shape))
+        return move(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", moving)
+    with counted("item", "cpu", "numpy") as reads:
+        predictor.predict(boxes)
+    assert (moved, reads) == ([(len(boxes), 4)], ["cpu", "numpy"])
+    with counted("item", "cpu", "numpy") as reads:
+        predictor.predict(boxes, return_scores=True)
+    # scores are there once the masks are
+    assert reads == ["cpu", "numpy"] * 2
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 4)), [], np.zeros((2, 3)), [(1, 2, 3, 4), (1, 2)], [[["a"]]], "box"])
