@@ -2,6 +2,7 @@
 
 import click
 
+from ...commands.options import ray_option
 from ...commands.values import Whole
 from ...correction.search.settings import GENERATIONS
 from ...pruning.level import COMPARISON_LEVELS
@@ -31,6 +32,7 @@ WORDS = Words(
             is_flag=True,
             help="Compare a searched budget too, as prune --search finds it, after the training-free correction.",
         ),
+        ray_option,
     ),
     rare={
         "samples": Setting(Whole(1), f"images of each set that the search looks at ({SAMPLES})"),

@@ -25,6 +25,12 @@ def pinned_for(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory() if device.type == "cuda" else values
 
 
+def free_bytes(device: torch.device) -> int:
+    """Bytes that may still be taken on a CUDA device: its free memory, and what PyTorch holds and does not use."""
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserve
+
+
 def processor(place: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name as the system tells it; its architecture where it does not."""
     if place.is_file():

@@ -18,6 +18,7 @@ import torch
 from rich.filesize import decimal
 from torch import nn
 
+from .._support.devices import free_bytes
 from .._support.errors import MedcorePruneError
 from .._support.machines.launched import processes_here
 from .._support.progress import duration
@@ -45,8 +46,7 @@ def available_bytes(device: str | torch.device = "cpu") -> int | None:
     """
     place = torch.device(device)
     if place.type == "cuda":
-        reserve = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
-        return int(torch.cuda.mem_get_info(place)[0]) + reserve
+        return free_bytes(place)
     if place.type != "cpu":
         return None
     bounds = [left // processes_here() for left in (_of_machine(), *_of_cgroups()) if left is not None]

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._support.ahead import ahead
+from .._support.devices import free_bytes
 from .._support.errors import DataError, MedcorePruneWarning
 from .._support.words import few_of
 from ..data.frame import Frame
@@ -24,9 +26,9 @@ from .packed import PackedMasks
 EvalSize = int | Literal["original"]
 """Side in pixels of the square grid on which masks are compared, or each image's own size."""
 KEPT_BYTES = 2_000_000_000
-"""Most bytes of images that an `EvaluationSet` keeps for the next model, in memory and again on a CUDA device."""
+"""Most bytes of images that an `EvaluationSet` keeps in memory for the next model."""
 _OF_FREE = 4
-"""Of a device's free memory, one part in so many is taken for images."""
+"""Of a device's free memory, one part in so many is taken for the images of all sets."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,17 @@ class EvaluationSet:
 
     Nothing is read before it is asked for. Images are kept for the next model as long as they fit into `kept_bytes`, as
     they were read or as the model's input, whichever is smaller; the others are read again, and refused if they are no
-    longer the same. True masks are kept packed.
+    longer the same. True masks are kept packed. On a CUDA device the first inputs stay besides, as long as those of all
+    sets fit into a quarter of its free memory.
 
     Args:
         samples: Images, masks and boxes. Samples that show one image are found by its pixels: those of one file
             wherever they stand, of a set of one's own those that stand together, or that its `image_keys` say.
         frame: How images lie in the model's input.
         eval_size: Side in pixels of the square grid on which masks are compared (METHOD section 10), or `"original"`.
-        kept_bytes: Most bytes of images to keep; 0 for a single model.
+        kept_bytes: Most bytes of images to keep in memory; 0 for a single model, for which nothing stays anywhere.
+        device_bytes: Most bytes of inputs that stay on a CUDA device, for work that reckons with so many; None where
+            its free memory alone says.
 
     Attributes:
         most_images: How many different images there are at most, as far as that is known before they are read.
@@ -101,6 +106,7 @@ class EvaluationSet:
         frame: Frame,
         eval_size: EvalSize = 256,
         kept_bytes: int = KEPT_BYTES,
+        device_bytes: int | None = None,
     ) -> None:
         if not len(samples):
             raise DataError(f"data set {samples.name!r} holds no image to evaluate on")
@@ -109,6 +115,7 @@ class EvaluationSet:
         self.name, self.frame = samples.name, frame
         self.ids, self.groups = list(samples.ids), list(samples.groups)
         self._samples, self._eval_size, self._kept_bytes = samples, eval_size, kept_bytes
+        self._device_bytes = math.inf if device_bytes is None else device_bytes
         images = by_image(samples)
         self.most_images, self._order = len(images), [position for image in images for position in image]
         self._places: dict[int, Place] = {}
@@ -172,26 +179,28 @@ class EvaluationSet:
     def batches(self, batch_size: int, device: torch.device | str = "cpu") -> Iterator[ImageBatch]:
         """Yield all images on a device, at most `batch_size` at a time; the next ones are read meanwhile."""
         place = torch.device(device)
-        kept = self._on_device.batches if self._on_device.fits(place, batch_size) else []
+        if not self._on_device.fits(place, batch_size):
+            self._on_device = _OnDevice(place, batch_size)
+        kept = self._on_device.batches
         yield from kept
         done = sum(len(batch.images) for batch in kept)
         if self._images is not None and done == len(self._images):
             return
-        more = _OnDevice(place, batch_size, list(kept))
-        room = self._room_on(place) - sum(batch.images.nbytes for batch in kept)
+        room = self._room_on(place)
+        more = _OnDevice(place, batch_size)
         for batch in ahead(self._made(batch_size, done, pinned=place.type == "cuda")):
             there = batch.to(place)
             room -= there.images.nbytes
             if room >= 0:
                 more.batches.append(there)
             yield there
-        self._on_device = more
+        self._on_device = _OnDevice(place, batch_size, [*kept, *more.batches])
 
-    def _room_on(self, device: torch.device) -> int:
-        """Bytes that images may take on a device beside what is kept in memory; a model's work goes first."""
-        if device.type != "cuda":
+    def _room_on(self, device: torch.device) -> float:
+        """Bytes that more images may take on a device beside what is kept in memory; a model's work goes first."""
+        if device.type != "cuda" or not self._kept_bytes:
             return 0
-        return min(self._kept_bytes, torch.cuda.mem_get_info(device)[0] // _OF_FREE)
+        return min(self._device_bytes - self._on_device.nbytes, _room_on(device))
 
     def _made(self, batch_size: int, done: int, pinned: bool) -> Iterator[ImageBatch]:
         """Put batches together, without the first `done` images."""
@@ -282,16 +291,32 @@ def _on_grid(
     return rows, columns
 
 
-@dataclass
+@dataclass(eq=False)
 class _OnDevice:
-    """The first batches of a set, of some size, that stay on a device."""
+    """The first batches of a set, of some size, that stay on a device; while it lives, it is known to all sets."""
 
     device: torch.device
     batch_size: int
     batches: list[ImageBatch] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        _ALL_ON_DEVICES.add(self)
+
     def fits(self, device: torch.device, batch_size: int) -> bool:
         return (self.device, self.batch_size) == (device, batch_size)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(batch.images.nbytes for batch in self.batches)
+
+
+_ALL_ON_DEVICES: WeakSet[_OnDevice] = WeakSet()
+
+
+def _room_on(device: torch.device) -> int:
+    """Bytes that a CUDA device has for more images of any set: a share of what would be free without those of all."""
+    held = sum(each.nbytes for each in _ALL_ON_DEVICES if each.device == device)
+    return (free_bytes(device) + held) // _OF_FREE - held
 
 
 def _batch(found: Sequence[_Image], images: Tensor, pinned: bool) -> ImageBatch:

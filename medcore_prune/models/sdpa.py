@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import compat  # noqa: F401  # before segment_anything, which imports torchvision
+from .._support.devices import free_bytes
 
 from segment_anything.modeling.image_encoder import Attention, get_rel_pos  # isort: skip
 
@@ -87,9 +88,7 @@ def mask_bytes(device: torch.device) -> int:
     if torch.compiler.is_compiling():
         # what is compiled asks for no memory that is free now
         return int(max(MASK_BYTES, torch.cuda.get_device_properties(device).total_memory // (4 * _OF_FREE)))
-    # what PyTorch holds and does not use is free for it
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(max(MASK_BYTES, (torch.cuda.mem_get_info(device)[0] + held) // _OF_FREE))
+    return max(MASK_BYTES, free_bytes(device) // _OF_FREE)
 
 
 def attend_differentiably(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, ...], scale: float) -> Tensor:

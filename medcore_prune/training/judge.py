@@ -23,7 +23,9 @@ class Judge:
     def __init__(self, validation: Mapping[str, SampleSet], frame: Frame, at_a_time: int | None) -> None:
         self._batch_size = min(BATCH_SIZE, at_a_time or BATCH_SIZE)
         held = [samples for samples in validation.values() if len(samples)]
-        self.sets = [EvaluationSet(samples, frame, kept_bytes=KEPT_BYTES // len(held)) for samples in held]
+        # what a training takes besides is reckoned beforehand, so that images have no more of the device either
+        kept = KEPT_BYTES // max(1, len(held))
+        self.sets = [EvaluationSet(samples, frame, kept_bytes=kept, device_bytes=kept) for samples in held]
         for images in self.sets:
             images.warn()
 

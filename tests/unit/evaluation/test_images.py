@@ -1,7 +1,9 @@
 """Images of an evaluation: each encoded once whatever the boxes on it, read when needed, few alive, none mistaken."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,25 +123,93 @@ def test_an_image_that_was_replaced_between_two_models_is_refused() -> None:
         low_res_of(tiny_sam(), images)
 
 
-def test_batches_that_fit_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples, model = several_boxes(), tiny_sam()
-    wanted = low_res_of(model, EvaluationSet(samples, Frame(48)), batch_size=1)
-    images, moved = EvaluationSet(samples, Frame(48)), []
-    move = module.ImageBatch.to
+IMAGE_BYTES = 4 * 3 * 48**2
 
-    def counted(self: module.ImageBatch, device: torch.device) -> module.ImageBatch:
-        moved.append(self.positions)
-        return move(self, device)
 
-    monkeypatch.setattr(module.ImageBatch, "to", counted)
-    # room for three of four images
-    monkeypatch.setattr(EvaluationSet, "_room_on", lambda _self, _device: 3 * 4 * 3 * 48**2)
-    for runs in (4, 5, 6):
-        assert torch.equal(low_res_of(model, images, batch_size=1), wanted)
-        assert len(moved) == runs
-    # of another size they are put together anew
-    low_res_of(model, images, batch_size=4)
-    assert len(moved) == 7
+class Gpu:
+    """A device that is none: it has so much memory, and what is moved there takes it as long as it lives."""
+
+    place = torch.device("cuda:0")
+
+    def __init__(self, total: int) -> None:
+        self.total, self.moved, self._there = total, list[tuple[int, ...]](), list[weakref.ref[torch.Tensor]]()
+
+    def put(self, batch: module.ImageBatch) -> module.ImageBatch:
+        there = replace(batch, images=batch.images.clone())
+        self.moved.append(there.positions)
+        self._there.append(weakref.ref(there.images))
+        return there
+
+    def free(self) -> int:
+        return self.total - sum(images.nbytes for each in self._there if (images := each()) is not None)
+
+    def inputs(self, images: EvaluationSet, batch_size: int = 1) -> torch.Tensor:
+        """What a model would see."""
+        return torch.cat([batch.images.clone() for batch in images.batches(batch_size, self.place)])
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    found, made = Gpu(10**9), EvaluationSet._made
+    monkeypatch.setattr(module, "_ALL_ON_DEVICES", weakref.WeakSet())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (found.free(), found.total))
+    for name in ("memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: 0)
+    monkeypatch.setattr(module.ImageBatch, "to", lambda batch, to: found.put(batch) if to.type == "cuda" else batch)
+    monkeypatch.setattr(EvaluationSet, "_made", lambda self, size, done, pinned: made(self, size, done, pinned=False))
+    return found
+
+
+def three_sets(**options: int) -> list[EvaluationSet]:
+    return [EvaluationSet(TinySamples(name, 4), Frame(48), **options) for name in "abc"]
+
+
+def test_inputs_of_all_sets_stay_on_a_device_that_has_room_however_few_are_kept_in_memory(gpu: Gpu) -> None:
+    wanted = [torch.cat([batch.images for batch in images.batches(1)]) for images in three_sets()]
+    gpu.total = 4 * 12 * IMAGE_BYTES
+    sets = three_sets(kept_bytes=7000)  # an image of the four of a set
+    for _ in range(3):
+        assert all(torch.equal(gpu.inputs(images), each) for images, each in zip(sets, wanted, strict=True))
+        assert len(gpu.moved) == 12
+
+
+def test_a_quarter_of_the_free_memory_bounds_the_inputs_of_all_sets(gpu: Gpu) -> None:
+    wanted = [torch.cat([batch.images for batch in images.batches(1)]) for images in three_sets()]
+    gpu.total = 4 * 5 * IMAGE_BYTES
+    sets = three_sets()
+    for moved in (12, 12 + 7, 12 + 7 + 7):
+        assert all(torch.equal(gpu.inputs(images), each) for images, each in zip(sets, wanted, strict=True))
+        assert len(gpu.moved) == moved
+        assert gpu.free() == 15 * IMAGE_BYTES
+    # the room of sets that are gone is another one's
+    del sets[:2]
+    gpu.inputs(sets[0])
+    gpu.moved.clear()
+    gpu.inputs(sets[0])
+    assert gpu.moved == []
+
+
+def test_inputs_in_batches_of_another_size_take_the_place_of_the_first(gpu: Gpu) -> None:
+    gpu.total = 4 * 4 * IMAGE_BYTES
+    images = EvaluationSet(TinySamples("a", 4), Frame(48))
+    assert torch.equal(gpu.inputs(images), gpu.inputs(images, 4))
+    gpu.inputs(images, 4)
+    assert gpu.moved == [(0,), (1,), (2,), (3,), (0, 1, 2, 3)]
+    assert gpu.free() == 12 * IMAGE_BYTES
+
+
+@pytest.mark.parametrize(("options", "stay"), [({"kept_bytes": 0}, 0), ({"device_bytes": 2 * IMAGE_BYTES}, 2)])
+def test_less_stays_on_a_device_where_that_is_asked_for(gpu: Gpu, options: dict[str, int], stay: int) -> None:
+    images = EvaluationSet(TinySamples("a", 4), Frame(48), **options)
+    for moved in (4, 4 + 4 - stay, 4 + 2 * (4 - stay)):
+        gpu.inputs(images)
+        assert len(gpu.moved) == moved
+
+
+def test_nothing_is_kept_twice_on_a_processor() -> None:
+    images = EvaluationSet(TinySamples("a", 4), Frame(48))
+    list(images.batches(2))
+    assert images._on_device.batches == []
 
 
 @pytest.mark.parametrize(

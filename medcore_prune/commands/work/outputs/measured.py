@@ -40,7 +40,8 @@ def evaluate_all(
     with kept_stems():
         for samples in sets.values():
             kept = KEPT_BYTES // len(set(frames.values())) if len(run) > 1 else 0
-            ready = {frame: EvaluationSet(samples, frame, eval_size, kept) for frame in set(frames.values())}
+            # the estimate of the command reckons with no more on a device either
+            ready = {frame: EvaluationSet(samples, frame, eval_size, kept, kept) for frame in set(frames.values())}
             for name, model in run.items():
                 images = ready[frames[name]]
                 masks = predict(model, images, batch_size=batch_size[name], progress=True)

@@ -128,6 +128,14 @@ def test_an_experiment_takes_what_its_command_gives(monkeypatch: pytest.MonkeyPa
     made(settings, **own)
 
 
+@pytest.mark.parametrize("name", ["baselines", "main", "transfer", "ablation", "automatic"])
+def test_jobs_run_on_a_cluster_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    words: Words = import_module(f"medcore_prune.benchmarks.commands.{name}").WORDS
+    assert called(monkeypatch, words)[0].ray is None
+    settings, own = called(monkeypatch, words, "--ray", "auto")
+    assert (settings.ray, "ray" in own) == ("auto", False)
+
+
 @pytest.mark.parametrize("name", ["main", "transfer", "ablation"])
 def test_a_recovery_is_as_it_is_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     words: Words = import_module(f"medcore_prune.benchmarks.commands.{name}").WORDS

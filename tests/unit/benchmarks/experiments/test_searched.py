@@ -1,14 +1,20 @@
 """Searched budgets of the comparison: what the levels of a method share is done once."""
 
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_store import run_record
 from tiny import tiny_sam
 from tiny_samples import TinySamples
 
+from medcore_prune._support.machines import executor as executors
+from medcore_prune._support.machines.executor import Serial
 from medcore_prune.benchmarks.experiments import searched
-from medcore_prune.benchmarks.experiments.searched import searched_jobs
+from medcore_prune.benchmarks.experiments.searched import searched_jobs, searched_plans
 from medcore_prune.benchmarks.runner.inputs import Inputs
 from medcore_prune.benchmarks.runner.jobs import Treatment, keep_plan, scores_of
 from medcore_prune.benchmarks.runner.methods import Method
@@ -72,3 +78,29 @@ def test_scores_that_are_there_are_taken(tmp_path: Path, asked: list[str]) -> No
     other = ResultStore.create(tmp_path / "other", run_record())
     (fresh,) = searched_jobs([METHOD], INPUTS, settings(other, "h50_m70"), {}, other, TREATMENT, {})
     assert job.plan == fresh.plan
+
+
+class Elsewhere(Serial):
+    """Runs jobs as another process would get them."""
+
+    apart = True
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def map(
+        self, function: Callable[[Any, Any], Iterable[Any]], context: Any, jobs: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        self.names += jobs
+        yield from super().map(*pickle.loads(pickle.dumps((function, context, dict(jobs)))))
+
+
+def test_states_run_elsewhere_to_the_same_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plans(name: str) -> list[object]:
+        store = ResultStore.create(tmp_path / name, run_record())
+        return list(searched_plans(INPUTS, settings(store, "h50_m70"), RECIPE, None, ("params",), 1))
+
+    here, elsewhere = plans("here"), Elsewhere()
+    monkeypatch.setattr(executors, "_EXECUTOR", ContextVar("_EXECUTOR", default=elsewhere))
+    assert plans("elsewhere") == here
+    assert "state 1 of a searched budget" in elsewhere.names
