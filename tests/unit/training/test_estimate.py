@@ -47,7 +47,13 @@ def test_memory_is_that_of_the_real_recovery(
 ) -> None:
     model, teacher = pair(attention)
     settings = RecoverySettings(
-        steps=2, batch_size=batch_size, validate_every=1, accumulate=accumulate, average=average
+        steps=2,
+        batch_size=batch_size,
+        validate_every=1,
+        accumulate=accumulate,
+        average=average,
+        # whatever the processor has
+        precision="fp32",
     )
     estimate = recovery_estimate(
         model,
@@ -61,7 +67,8 @@ def test_memory_is_that_of_the_real_recovery(
     )
     with mp.checkpointing(model, on=recompute), measured() as cost:
         recover(model, teacher, split(6, validation), settings, at_a_time=at_a_time, progress=False)
-    assert 1 <= estimate.memory_bytes / cost.peak_bytes < 1.06
+    # never too little; in float32 a recomputed block is taken for 7 % of all too much
+    assert 1 <= estimate.memory_bytes / cost.peak_bytes < 1.08
 
 
 def test_what_is_held_and_how_often_images_pass() -> None:
