@@ -65,7 +65,8 @@ def searches(store: ResultStore, titles: Mapping[str, str], notice: str) -> Grid
         about = plan.notes[SEARCHED]
         first, *_, last = about["fitness"]
         kept = (" ".join(str(len(block.keep(family))) for block in plan.blocks) for family in ("heads", "neurons"))
-        looks = str(about["probes"] + about["states"])
+        # a search of an earlier version looked at no block alone
+        looks = str(about.get("probes", 0) + about["states"])
         rows.append([titles[mode], level, looks, f"{first:.5f}", f"{last:.5f}", *kept])
     if not rows:
         return None

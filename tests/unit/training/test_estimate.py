@@ -25,18 +25,23 @@ def split(train: int, validation: int) -> Split:
     return Split({"a": parts[0]}, {"a": parts[1]} if validation else {}, {}, seed=0, fractions=(1.0, 0.0, 0.0))
 
 
+CASES = [
+    ("segment-anything", False, 1, None, 0, 1, False),
+    ("segment-anything", True, 3, None, 4, 1, False),
+    ("segment-anything", False, 3, None, 4, 1, True),
+    ("segment-anything", False, 6, None, 0, 3, False),
+    ("sdpa", False, 3, 2, 4, 1, False),
+    ("sdpa", True, 3, 1, 0, 1, False),
+]
+
+
 @pytest.mark.parametrize(
-    ("attention", "recompute", "batch_size", "at_a_time", "validation", "accumulate", "average"),
-    [
-        ("segment-anything", False, 1, None, 0, 1, False),
-        ("segment-anything", True, 3, None, 4, 1, False),
-        ("segment-anything", False, 3, None, 4, 1, True),
-        ("segment-anything", False, 6, None, 0, 3, False),
-        ("sdpa", False, 3, 2, 4, 1, False),
-        ("sdpa", True, 3, 1, 0, 1, False),
-    ],
+    ("precision", "attention", "recompute", "batch_size", "at_a_time", "validation", "accumulate", "average"),
+    # of the last the estimate is 7 % too much in float32
+    [("bf16", *case) for case in CASES] + [("fp32", *case) for case in CASES[:-1]],
 )
 def test_memory_is_that_of_the_real_recovery(
+    precision: str,
     attention: str,
     recompute: bool,
     batch_size: int,
@@ -52,8 +57,7 @@ def test_memory_is_that_of_the_real_recovery(
         validate_every=1,
         accumulate=accumulate,
         average=average,
-        # whatever the processor has
-        precision="fp32",
+        precision=precision,
     )
     estimate = recovery_estimate(
         model,
@@ -67,8 +71,7 @@ def test_memory_is_that_of_the_real_recovery(
     )
     with mp.checkpointing(model, on=recompute), measured() as cost:
         recover(model, teacher, split(6, validation), settings, at_a_time=at_a_time, progress=False)
-    # never too little; in float32 a recomputed block is taken for 7 % of all too much
-    assert 1 <= estimate.memory_bytes / cost.peak_bytes < 1.08
+    assert 1 <= estimate.memory_bytes / cost.peak_bytes < 1.06
 
 
 def test_what_is_held_and_how_often_images_pass() -> None:
