@@ -57,7 +57,8 @@ class Int8Recipe:
         per_channel: One scale an output channel, or one a layer.
         reduce_range: Weights in 7 of the 8 bits. x86 processors without VNNI add two products of 8 bits in 16 bits,
             which silently saturates (`saturates`); with 7 bits every processor gives the same sums, as quickly, so
-            that what was measured on one holds on another. 8 bits are for processors known to add them right.
+            that what was measured on one holds on another. 8 bits are for processors known to add them right, and
+            are refused on others.
     """
 
     convolutions: Literal["float", "int8"] = "float"
@@ -140,7 +141,8 @@ def quantise_onnx(
 
     Raises:
         MedcorePruneError: The extra is not installed; a source that is no encoder of this model; a recipe that does not
-            exist; a layer that ONNX Runtime left in float; or embeddings that differ by more than `LARGEST_RMS`.
+            exist, or whose sums overflow on this processor; a layer that ONNX Runtime left in float; or embeddings that
+            differ by more than `LARGEST_RMS`.
         DataError: An empty data set.
     """
     recipe, source, path = recipe or Int8Recipe(), Path(source), Path(path)
@@ -175,6 +177,11 @@ def _float_encoder(model: nn.Module, source: Path, path: Path, recipe: Int8Recip
     float_model = OnnxModel(model, source)
     if "int8" in float_model.facts:
         raise MedcorePruneError(f"{source} is int8 already: give the float file that it was made from")
+    if not adds_right(recipe):
+        raise MedcorePruneError(
+            f"{path}: this processor adds products of 8 bits in too few bits, so that weights of 8 bits give wrong "
+            "sums: nothing was written; use reduce_range=True, or a processor with VNNI instructions"
+        )
     return float_model
 
 
@@ -289,6 +296,11 @@ def _tell(place: Path, facts: Mapping[str, Any]) -> None:
     write_facts(content, facts)
     onnx.checker.check_model(content)
     onnx.save(content, str(place))
+
+
+def adds_right(recipe: Int8Recipe) -> bool:
+    """Whether this processor computes a file of a recipe as it is written, without overflow."""
+    return recipe.reduce_range or not saturates()
 
 
 def saturates() -> bool:

@@ -90,7 +90,8 @@ def test_linear_layers_alone_are_quantised_unless_convolutions_are_asked_for(
 def test_weights_are_those_of_the_model_per_output_channel(
     tiny: nn.Module, encoder: Path, reduce_range: bool, largest: int, tmp_path: Path
 ) -> None:
-    mp.quantise_onnx(tiny, encoder, tmp_path / "int8.onnx", recipe=mp.Int8Recipe(reduce_range=reduce_range))
+    # the layers alone: a whole file of 8 bits is refused where the processor overflows
+    int8.quantise_layers(encoder, tmp_path / "int8.onnx", mp.Int8Recipe(reduce_range=reduce_range))
     found = weights(tmp_path / "int8.onnx")
     quantised = {name: value for name, value in found.items() if value.dtype == np.int8 and value.ndim == 2}
     assert len(quantised) == 16
@@ -162,6 +163,16 @@ def test_a_processor_without_wide_sums_is_told_apart(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(int8, "open_session", lambda *_: Narrow())
     assert saturates()
+
+
+def test_eight_bits_are_refused_where_they_overflow(
+    tiny: nn.Module, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "saturates", lambda: True)
+    with pytest.raises(MedcorePruneError, match=r"8 bits in too few bits.*nothing was written; use reduce_range"):
+        mp.quantise_onnx(tiny, encoder, tmp_path / "int8.onnx", recipe=mp.Int8Recipe(reduce_range=False))
+    assert not list(tmp_path.iterdir())
+    assert mp.quantise_onnx(tiny, encoder, tmp_path / "int8.onnx").recipe.reduce_range
 
 
 def test_nothing_is_left_beside_the_file(
