@@ -74,7 +74,10 @@ ROWS = (
     Row(
         "evaluation",
         "evaluate, an image",
-        (Usual("five boxes, the encoder once a box", "encoding_pocket", "per_box_over_once"),),
+        (
+            Usual("five boxes, the encoder once a box", "encoding_pocket", "per_box_over_once"),
+            Usual("LiteMedSAM, its stem once more for every model", "encoding_lite_medsam", "once_over_stem_kept"),
+        ),
     ),
     Row(
         "metrics",
@@ -163,7 +166,7 @@ CROSSINGS = 7
 def since(timings: Path) -> Grid:
     """What the work is made of, when the GPU's timings were taken and now: counted, on a processor."""
     counted, once = (read(timings / f"{name}.json") for name in ("counted", "encoding_pocket"))
-    streams, boxes = counted["streams"], once["boxes_an_image"]
+    streams, work, boxes = counted["streams"], counted["full"], once["boxes_an_image"]
     crossed = CROSSINGS * streams["blocks"] * streams["mb_an_image_and_stream"] / 1e3
     alone, together = counted["steps"]["correction"], counted["correction_together"]
     half = (streams["blocks"] + 1) / (2 * streams["blocks"])
@@ -181,6 +184,16 @@ def since(timings: Path) -> Grid:
             "plans, are at most half of the free memory",
         ],
         ["blocks that an exact intervention runs, of all, over units of all blocks", "100%", f"{half:.0%}"],
+        [
+            "statistics of `baselines --full` on disk",
+            f"{SHARDS * work['statistics_gb']:.0f} GB, {SHARDS} shards of full size",
+            f"{work['statistics_gb']:.0f} GB, and scores of units for the stability",
+        ],
+        [
+            "copies of a test set's inputs to the device in `baselines --full`",
+            f"{work['evaluated_plans']}, one a plan",
+            "1 while those of all sets are at most a quarter of the free memory",
+        ],
     ]
     told = [f"Operations and runs: {_of(counted, False)}; a correction at {counted['level']}. Not run on a GPU since."]
     return Grid("What has changed since the GPU's timings", ["counted", "then", "now"], rows, told)
@@ -204,12 +217,21 @@ def full(timings: Path) -> Grid:
         ("exact interventions", work["interventions"], forward, (forward * (blocks + 1) / (2 * blocks),)),
     ]
     rows = [
-        [name, f"{count:,}", f"{then:.3f}", f"{count * then / 60:.0f}", _range([count * each / 60 for each in now])]
+        [
+            name,
+            f"{count:,}",
+            f"{then:.3f}",
+            _range(now, 3),
+            f"{count * then / 60:.0f}",
+            _range([count * each / 60 for each in now]),
+        ]
         for name, count, then, now in parts
     ]
     ends = [sum(count * choose(now) for _, count, _, now in parts) / 60 for choose in (min, max)]
-    rows.append(["**all**", "", "", f"**{sum(count * then for _, count, then, _ in parts) / 60:.0f}**", _range(ends)])
-    heads = ["part", "images", "seconds each, then", "minutes then", "minutes by counts now"]
+    rows.append(
+        ["**all**", "", "", "", f"**{sum(count * then for _, count, then, _ in parts) / 60:.0f}**", _range(ends)]
+    )
+    heads = ["part", "images", "seconds each, then", "by counts now", "minutes then", "by counts now"]
     told = [
         f"`baselines --full`: {work['methods']} methods, {work['levels']} levels, three sets with 128 calibration, 64 "
         f"correction and 100 test images each; {work['evaluated_plans']} plans are evaluated, "
@@ -282,6 +304,8 @@ def _or_not(value: float | None, form: str) -> str:
 
 UNCHANGED = ("evaluation", "recovery", "directional, both losses")
 """Steps whose operations are today what they were when the GPU's timings were taken."""
+SHARDS = 4
+"""Parts of a calibration whose sums were each kept whole then."""
 
 
 def _slower_than_counted(counted: Record, run: Record) -> float:
@@ -299,8 +323,8 @@ def _quicker_when_cut(run: Record) -> float:
     return 1e-3 * sum(saved) / len(saved)
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+def _range(values: Sequence[float], digits: int = 0) -> str:
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return low if low == high else f"{low} to {high}"
 
 

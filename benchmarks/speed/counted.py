@@ -3,7 +3,7 @@
 Floating-point operations of each step beside those of a forward and backward pass of one image, and of a correction of
 one model and of several together, on the pocket pair's adapted model; how large the streams of a correction are for a
 ViT-B at 1024 px; and how many calibrations, corrections, evaluations and interventions `medcore-bench baselines --full`
-asks for. No time is taken: counts are the same on every machine.
+asks for, with the bytes of its statistics. No time is taken: counts are the same on every machine.
 """
 
 import tempfile
@@ -17,6 +17,8 @@ import click
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...calibration.collector import Need
+from ...calibration.estimate import bytes_on_disk
 from ...correction.correct import TOGETHER, Corrector
 from ...correction.run import state_shapes
 from ...correction.settings import CorrectionSettings
@@ -112,17 +114,19 @@ def streams() -> dict[str, Any]:
     }
 
 
-def full() -> dict[str, int]:
+def full() -> dict[str, Any]:
     """How often `baselines --full` of all methods and levels does what, on `SETS` sets of `TEST_IMAGES` test images."""
     counts = COUNTS["full"]
     settings = Settings(Path("unused"), counts)
     methods = choose_methods(settings)
     inputs: Any = SimpleNamespace(sets={f"set {number}": range(TEST_IMAGES) for number in range(SETS)})
     work = amount(methods, inputs, settings, [])
+    needs = frozenset[Need]().union(*(method.needs for method in methods))
     return {
         "methods": len(methods),
         "levels": len(settings.levels),
         "calibrated_samples": 2 * SETS * counts.calibration,
+        "statistics_gb": round(bytes_on_disk(build_sam("vit_b", device="meta"), needs, datasets=SETS) / 1e9, 1),
         "corrected_plans": work.corrected,
         "corrected_images": work.corrected * SETS * counts.correction,
         "evaluated_plans": work.plans + work.corrected,

@@ -1,7 +1,8 @@
 """Time of an evaluation that encodes an image once, beside one that does for every box: `python -m ...speed.encoding`.
 
 The same boxes on the same images through the same model, in turn, in one run. The ratio is what counts: both share the
-machine and its load.
+machine and its load. Of a model with a stem also what an evaluation takes when another model's has left the stem's
+tokens.
 """
 
 from functools import partial
@@ -16,23 +17,24 @@ from ...data.frame import Frame
 from ...data.samples import ArraySet, SampleSet, arrays
 from ...evaluation.evaluate import low_res_of
 from ...evaluation.images import EvaluationSet
-from ...models.families import geometry_of
+from ...models.families import build_model, geometry_of
 from ...models.protocol import batch_of, low_res_logits
-from ...models.segment_anything import build_sam
+from ...models.tiny_vit.stems import kept_stems
 from .timed import REPEATS, SHAPE, Run, median_ms, ratios, recorded, rounds_of, seconds
 
 BOXES = 5
+MODEL = click.Choice([*SHAPE.choices, "lite_medsam"])
 
 
 @click.command()
-@click.option("--model", type=SHAPE, default="pocket", show_default=True, help="Random weights.")
+@click.option("--model", type=MODEL, default="pocket", show_default=True, help="Random weights.")
 @click.option("--images", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--boxes", type=click.IntRange(1), default=BOXES, show_default=True, help="On each image.")
 @REPEATS
 @recorded
 def command(model: str, images: int, boxes: int, repeats: int, run: Run) -> None:
     """Print milliseconds of both ways, and their ratio, as JSON."""
-    sam = build_sam(model, run.device)
+    sam = build_model(model, run.device)
     about = {"model": model, "image_size": geometry_of(sam).image_size, "repeats": repeats}
     run.record("encoding", about, lambda: measure(sam, images, boxes, repeats))
 
@@ -40,19 +42,30 @@ def command(model: str, images: int, boxes: int, repeats: int, run: Run) -> None
 def measure(model: nn.Module, images: int = 1, boxes: int = BOXES, repeats: int = 7) -> dict[str, Any]:
     """Time both ways in turn, reading of images included.
 
-    `once_ms`, `per_box_ms`, `per_box_over_once`, and `largest_difference` of logits, relative to the largest.
+    `once_ms`, `per_box_ms`, `per_box_over_once`, and `largest_difference` of logits, relative to the largest; of a
+    model with a stem `stem_kept_ms` and `once_over_stem_kept`.
     """
     model.eval()
     samples, frame = _samples(images, boxes), geometry_of(model).frame
     ways = {"once": partial(_once, model, samples, frame), "per_box": partial(_per_box, model, samples, frame)}
-    first = next(model.parameters())
-    rounds = rounds_of(lambda: {name: seconds(way, first) for name, way in ways.items()}, repeats)
+    pairs, first = [("per_box", "once")], next(model.parameters())
     once, per_box = (way() for way in ways.values())
+
+    def taken() -> dict[str, float]:
+        found = {name: seconds(way, first) for name, way in ways.items()}
+        with kept_stems() as stems:
+            ways["once"]()
+            if stems.held_bytes:
+                found["stem_kept"] = seconds(ways["once"], first)
+        return found
+
+    rounds = rounds_of(taken, repeats)
+    pairs += [("once", "stem_kept")] if "stem_kept" in rounds[0] else []
     return {
         "images": images,
         "boxes_an_image": boxes,
-        **{f"{name}_ms": median_ms(rounds, name) for name in ways},
-        **ratios(rounds, ("per_box", "once")),
+        **{f"{name}_ms": median_ms(rounds, name) for name in rounds[0]},
+        **ratios(rounds, *pairs),
         "largest_difference": float(f"{float((once - per_box).abs().max() / per_box.abs().max()):.1e}"),
     }
 

@@ -13,7 +13,17 @@ from ..evaluation.memory import peak_bytes
 from ..models.calls.call import on_models
 from ..models.protocol import blank_batch
 from ..models.switches import is_checkpointing, set_checkpointing
-from .collector import LOSSES, check_losses, faults_named, get_collector, is_own, layout_of, stored_shapes, wanted_needs
+from .collector import (
+    LOSSES,
+    Need,
+    check_losses,
+    faults_named,
+    get_collector,
+    is_own,
+    layout_of,
+    stored_shapes,
+    wanted_needs,
+)
 from .job import CELL
 from .sums import Accumulator
 
@@ -72,8 +82,7 @@ def calibration_estimate(
     check_losses(losses)
     kinds = wanted_needs(needs, reference is not None)
     recomputes = is_checkpointing(model) if checkpointing is None else checkpointing
-    element = max(4, next(model.parameters()).element_size())
-    sizes = {need: element * _numbers(model, need.kind, losses) for need in kinds}
+    sizes = {need: _bytes(model, need, losses) for need in kinds}
     runs = []
     for role, run in (("adapted", model), ("reference", reference or model)):
         if summed := [need for need in kinds if need.summed and need.role == role]:
@@ -91,11 +100,20 @@ def calibration_estimate(
         batch_size=batch_size,
         fixed={"sums": sums} | ({"sums of whole cells": sums} if added else {}),
         per_image={"work": shared(peak - sums, batch_size), "read ahead": read_ahead(model)},
-        disk_bytes=sum(size * (datasets if need.summed else 1) for need, size in sizes.items()),
+        disk_bytes=bytes_on_disk(model, kinds, losses, datasets),
         seconds=passes * forwards * seconds_per_image(model) if trial else None,
         device=str(next(model.parameters()).device),
         remedies=remedies(model, recomputes),
     )
+
+
+def bytes_on_disk(model: nn.Module, needs: Collection[Need], losses: Sequence[str] = LOSSES, datasets: int = 1) -> int:
+    """Bytes of the files of a calibration; sums have one a data set."""
+    return sum(_bytes(model, need, losses) * (datasets if need.summed else 1) for need in needs)
+
+
+def _bytes(model: nn.Module, need: Need, losses: Sequence[str]) -> int:
+    return max(4, next(model.parameters()).element_size()) * _numbers(model, need.kind, losses)
 
 
 def _numbers(model: nn.Module, kind: str, losses: Sequence[str]) -> int:

@@ -80,6 +80,7 @@ def timings(tmp_path: Path) -> Path:
             "evaluated_plans": 20,
             "evaluated_images": 6000,
             "interventions": 2400,
+            "statistics_gb": 12.5,
         },
     )
     return tmp_path
@@ -119,18 +120,20 @@ def test_what_is_counted_since(timings: Path) -> None:
     assert rows[1] == ["2.00, each by itself", "0.50, 8 plans together"]
     assert rows[2][0] == f"{CROSSINGS * 12 * 10 / 1e3:.2f} GB"
     assert rows[3] == ["100%", "54%"]
+    assert rows[4] == ["50 GB, 4 shards of full size", "12 GB, and scores of units for the stability"]
+    assert rows[5][0] == "20, one a plan"
 
 
 def test_the_full_comparison_on_paper(timings: Path) -> None:
     table = full(timings)
     rows = {row[0]: row[1:] for row in table.rows}
-    assert rows["calibrate"] == ["600", "0.400", "4", "4"]
+    assert rows["calibrate"] == ["600", "0.400", "0.400", "4", "4"]
     # 1200 images, 0.5 s then; 0.5 passes of 0.1 s now, and twice that, as a recovery took of its count
-    assert rows["correct"] == ["1,200", "0.500", "10", "1 to 2"]
+    assert rows["correct"] == ["1,200", "0.500", "0.050 to 0.100", "10", "1 to 2"]
     # cut to h40_m30, h50_m70, h70_m70 and h84_m95 the encoder saves 10, 20, 20 and 30 ms
-    assert rows["evaluate"] == ["6,000", "0.060", "6", "4 to 6"]
-    assert rows["exact interventions"] == ["2,400", "0.050", "2", "1"]
-    assert rows["**all**"][2:] == ["**22**", "10 to 13"]
+    assert rows["evaluate"] == ["6,000", "0.060", "0.040 to 0.060", "6", "4 to 6"]
+    assert rows["exact interventions"] == ["2,400", "0.050", "0.027", "2", "1"]
+    assert rows["**all**"][3:] == ["**22**", "10 to 13"]
     assert "up to 2.0 times that" in table.footer[1]
 
 

@@ -45,3 +45,7 @@ def test_work_of_a_full_comparison() -> None:
     assert found["evaluated_images"] == found["evaluated_plans"] * 300
     assert found["corrected_plans"] >= found["methods"] * found["levels"]
     assert found["interventions"] == 2 * (96 + 96) * 16 * 3
+    # as large as the prunable weights: three sums of squares of each set and model, two gradients of each set, and the
+    # reference's weights; beside them Gram matrices, whose largest are of the MLP's neurons
+    weights, grams = (4 * 12 * factor * 768**2 / 1e9 for factor in (12, 3 * (4**2 + 3)))
+    assert (9 + 9 + 6 + 1) * weights + grams < found["statistics_gb"] < 26 * weights + 3 * grams
