@@ -1,10 +1,11 @@
-"""A SAM with 54 units, random statistics for it, and two images: enough to score with every criterion."""
+"""A SAM with 54 units, or one with a TinyViT, statistics and two images: enough to score with every criterion."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from lite import LITE, tiny_lite
 from torch import Tensor, nn
 
 from medcore_prune.calibration.collector import Need
@@ -15,6 +16,7 @@ from medcore_prune.models.sam_shape import SamShape
 from medcore_prune.models.segment_anything import build_sam
 
 MICRO = SamShape(16, 4, 6, 2, 3, (1,), 2, 8, 2, 8, 8)
+MICRO_LITE = replace(LITE, image_size=16, widths=(4, 6, 6, 8), heads=(0, 2, 3, 2), out_channels=8, iou_hidden_dim=8)
 DATASETS = {"a": 3, "b": 5}
 Layers = dict[str, tuple[Tensor, Tensor]]
 
@@ -185,7 +187,16 @@ def _moved(members: Tensor, order: Tensor) -> Tensor:
 
 def micro_world(seed: int = 0) -> World:
     """A model, a reference that differs, and random statistics."""
-    model, reference = micro_sam(0), micro_sam(1)
+    return _world(micro_sam, seed)
+
+
+def lite_world(seed: int = 0) -> World:
+    """The same of an encoder with unequal blocks, padded windows, and `qkv` laid out head by head."""
+    return _world(lambda seed: tiny_lite(seed, MICRO_LITE).double(), seed)
+
+
+def _world(make: Callable[[int], nn.Module], seed: int) -> World:
+    model, reference = make(0), make(1)
     layers = {name: layer for g in groups_of(model) for name, layer in g.layers}
     tensors = Tensors.random(layers, seed)
     tensors.reference_weights = {

@@ -146,14 +146,19 @@ class StructuredGroup:
         return group
 
     def _lay_rows(self, group: tp.Group) -> None:
-        """Name the rows of a fused `qkv` as they lie in it; the coupling takes its output for q, then k, then v."""
+        """Name the rows of a fused `qkv` as they lie in it; the coupling takes its output for q, then k, then v.
+
+        In ascending order, each with its channel: some importances of torch-pruning sort the rows alone.
+        """
         part = self.inputs[0]
         traced = torch.cat([self.out_cols + n * self.out_cols.numel() for n in range(3)], dim=1).flatten()
         place = dict(zip(traced.tolist(), part.rows.flatten().tolist(), strict=True))
         for n, item in enumerate(group.items):
             if item.dep.target.module is part.layer:
-                group[n] = type(item)(dep=item.dep, idxs=[place[row] for row in item.idxs])
-                group[n].root_idxs = item.root_idxs
+                rows = [place[row] for row in item.idxs]
+                order = sorted(range(len(rows)), key=rows.__getitem__)
+                group[n] = type(item)(dep=item.dep, idxs=[rows[k] for k in order])
+                group[n].root_idxs = [item.root_idxs[k] for k in order]
 
     def in_model(self, model: nn.Module) -> "StructuredGroup":
         """The same group on the layers that another model has under the same names.

@@ -3,13 +3,14 @@
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from scoring import DATASETS, Layers, World, micro_world
+from scoring import DATASETS, Layers, World, lite_world, micro_world
 from torch import Tensor
 
 from medcore_prune.calibration.collector import Need
-from medcore_prune.data.frame import Frame
+from medcore_prune.models.families import geometry_of
 from medcore_prune.models.groups import StructuredGroup
 from medcore_prune.models.protocol import batch_of, input_logits, low_res_logits
 from medcore_prune.scoring.registry import build_criterion, criteria
@@ -129,7 +130,7 @@ def _reset_pooled(world: World, aggregation: str) -> Scores:
 @replica("medcore")
 @replica("medcore", alpha=0.5, beta=0.0)
 @replica("medcore", alpha=1.0)
-@replica("medcore", alpha=[0.2, 0.9], beta=2.0)
+@replica("medcore", alpha=[0.2, 0.9, 0.4, 0.6], beta=2.0)
 def _medcore(world: World, alpha: object = "balanced", beta: float = 1.0) -> Scores:
     t = world.tensors
     parts = []
@@ -174,7 +175,7 @@ def _directional_reset(world: World, aggregation: str) -> Scores:
 
 @replica("directional")
 @replica("directional", alpha=1.0)
-@replica("directional", alpha=[0.2, 0.9], beta=2.0)
+@replica("directional", alpha=[0.2, 0.9, 0.4, 0.6], beta=2.0)
 def _directional(world: World, alpha: object = "balanced", beta: float = 1.0) -> Scores:
     parts = []
     for k in DATASETS:
@@ -255,9 +256,10 @@ def _taylor(world: World) -> Scores:
     scores = []
     for g in world.groups:
         first, second = ((theta[n][0] * gradient[n][0]).detach().abs() for n, _ in g.layers)
-        parts = first.shape[0] // second.shape[1]
-        channels = (first.sum(1).view(parts, -1).sum(0) + second.sum(0)) / 2
-        scores.append((channels / channels.mean())[g.out_cols].mean(1))
+        # of a head queries, keys and values of its channels, one after the other, wherever its rows lie
+        entering = [first[rows].sum(1).view(-1, g.out_cols.shape[1]).sum(0) for rows in g.inputs[0].rows]
+        units = torch.stack([(own + second[:, c].sum(0)) / 2 for own, c in zip(entering, g.out_cols, strict=True)])
+        scores.append((units / units.mean()).mean(1))
     return scores
 
 
@@ -267,7 +269,8 @@ def _disturbed_taylor(world: World, batch_size: int) -> Scores:
     model, rng = world.model, torch.Generator().manual_seed(0)
     for name in DATASETS:
         for sample in world.data[name]:
-            embedding = model.image_encoder(batch_of([(sample.image, sample.box)], Frame(16))[0].double())
+            frame = geometry_of(model).frame
+            embedding = model.image_encoder(batch_of([(sample.image, sample.box)], frame)[0].double())
             target = embedding.detach() + 0.01 * torch.randn(embedding.shape, generator=rng, dtype=torch.float64)
             torch.nn.functional.mse_loss(embedding, target).backward()
     names = [name for group in world.groups for name, _ in group.layers]
@@ -320,20 +323,25 @@ def _risk(world: World, dataset: str, lambda_b: float) -> float:
     """Eq. 9 written out for images of 16 pixels with a band of one pixel, image by image."""
     losses = []
     for sample in world.data[dataset]:
-        image, box = batch_of([(sample.image, sample.box)], Frame(16))
+        image, box = batch_of([(sample.image, sample.box)], geometry_of(world.model).frame)
         with torch.no_grad():
             logits = input_logits(low_res_logits(world.model, image.double(), box.double()), 16)[0, 0]
-        y = torch.from_numpy(sample.mask)
-        band = torch.zeros(16, 16)
-        for r in range(16):
-            for c in range(16):
-                around = y[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2]
-                band[r, c] = float(around.any() and not around.all())
-        p, y = logits.sigmoid(), y.double()
+        band = _band(sample.mask.tobytes())
+        p, y = logits.sigmoid(), torch.from_numpy(sample.mask).double()
         dice = 1 - (2 * (p * y).sum() + 1e-5) / ((p * p).sum() + y.sum() + 1e-5)
         bce = -(y * p.log() + (1 - y) * (1 - p).log())
         losses.append(float(dice + ((1 + lambda_b * band) * bce).mean()))
     return sum(losses) / len(losses)
+
+
+@functools.cache
+def _band(mask: bytes) -> Tensor:
+    y, band = torch.from_numpy(np.frombuffer(mask, bool).reshape(16, 16).copy()), torch.zeros(16, 16)
+    for r in range(16):
+        for c in range(16):
+            around = y[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2]
+            band[r, c] = float(around.any() and not around.all())
+    return band
 
 
 def _risk_without(
@@ -354,13 +362,17 @@ def _risk_without(
     return value
 
 
+@pytest.mark.parametrize("make", [micro_world, lite_world])
 @pytest.mark.parametrize(
     ("name", "settings", "restate"), [pytest.param(*case, id=f"{case[0]} {case[1] or ''}") for case in REPLICAS]
 )
 def test_a_criterion_is_what_its_definition_says(
-    name: str, settings: dict[str, object], restate: Callable[[World], Scores]
+    name: str, settings: dict[str, object], restate: Callable[[World], Scores], make: Callable[[], World]
 ) -> None:
-    world = micro_world()
+    world = make()
+    # a share for each block, of which the worlds have different numbers
+    blocks = len({group.block for group in world.groups})
+    settings = {key: value[:blocks] if isinstance(value, list) else value for key, value in settings.items()}
     silent = {"progress": False} if name == "exact" else {}
     scores = build_criterion(name, **{**world.inputs, **silent, **settings}).score_all(world.groups)
     for values, expected in zip(scores, restate(world), strict=True):
