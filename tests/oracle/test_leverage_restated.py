@@ -3,14 +3,13 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from displaced import Map, slowly_displaced
 
 from medcore_prune.evaluation.contour import contour_points, measured_displacement, predicted_displacement
 from medcore_prune.evaluation.leverage import Before, BoundaryLeverage
 
-Map = npt.NDArray[np.float64]
 SIDE = 40
 
 
@@ -20,26 +19,6 @@ def bumpy(seed: int) -> Map:
     y, x = np.mgrid[:SIDE, :SIDE].astype(float)
     waves = sum(rng.normal() * np.sin(rng.uniform(0.05, 0.3) * x + rng.uniform(0.05, 0.3) * y) for _ in range(4))
     return 3 - 0.35 * np.hypot(y - 19, x - 21) + 0.3 * waves
-
-
-def slowly_displaced(before: Map, after: Map, truth: npt.NDArray[np.bool_], band_px: int) -> list[float]:
-    """Displacements in the band of one image, from the definitions, a pixel at a time."""
-
-    def slope(r: int, c: int) -> float:
-        up, down = max(r - 1, 0), min(r + 1, SIDE - 1)
-        left, right = max(c - 1, 0), min(c + 1, SIDE - 1)
-        dr = (before[down, c] - before[up, c]) / (down - up)
-        dc = (before[r, right] - before[r, left]) / (right - left)
-        return math.hypot(dr, dc)
-
-    def in_band(r: int, c: int) -> bool:
-        around = truth[max(r - band_px, 0) : r + band_px + 1, max(c - band_px, 0) : c + band_px + 1]
-        return bool(around.any() and not around.all())
-
-    band = [(r, c) for r in range(SIDE) for c in range(SIDE) if in_band(r, c)]
-    slopes = sorted(slope(r, c) for r, c in band)
-    eps = 1e-3 * slopes[(len(slopes) - 1) // 2]
-    return [abs(after[r, c] - before[r, c]) / (slope(r, c) + eps) for r, c in band]
 
 
 @pytest.mark.parametrize("band_px", [1, 3])
