@@ -236,6 +236,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "workflow": lambda results: "\n\n".join(grid.markdown().strip() for grid in workflow(results)),
     "steps": lambda results: how_fast.steps(results / "speed").markdown(),
     "growth": lambda results: how_fast.growth(results / "speed").markdown(),
+    "memory": lambda results: how_fast.memory(results / "speed").markdown(),
     "goals": lambda results: how_fast.goals(results / "speed").markdown(),
     "since": lambda results: how_fast.since(results / "speed").markdown(),
     "full": lambda results: how_fast.full(results / "speed").markdown(),

@@ -159,6 +159,24 @@ def growth(timings: Path) -> Grid:
     return Grid("One more", heads, rows, told, left=3)
 
 
+def memory(timings: Path) -> Grid:
+    """The peak of memory over many images beside what their inputs would take."""
+    run = read(timings / "memory.json")
+    columns = (run[name] for name in ("counts", "opened_mb", "peaks_mb", "inputs_mb"))
+    rows = [
+        [f"{count:,}", f"{opened:,.0f} MB", f"{peak:,.0f} MB", f"{inputs:,.0f} MB"]
+        for count, opened, peak, inputs in zip(*columns, strict=True)
+    ]
+    size = run["size"]
+    told = [
+        f"Files of {size} x {size} pixels, no two alike, {_of(run, what=False)}: a program of its own opens the folder "
+        f"and reads all of it into batches of {run['batch_size']}, and some again, keeping {run['kept_mb']:.0f} MB. No "
+        f"encoder ran. From the first line to the last the peak grows by {run['kb_an_image']:.1f} kB an image.",
+    ]
+    heads = ["images", "peak when the folder is open", "peak when all are read", "their inputs in float32"]
+    return Grid("Memory over many images", heads, rows, told)
+
+
 CROSSINGS = 7
 """How often a block's stream went to the host's memory or back in the correction that the GPU's timings are of."""
 
@@ -348,10 +366,10 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 5 else f"{value:.2f}"
 
 
-def _of(run: Record, timed: bool = True) -> str:
+def _of(run: Record, timed: bool = True, what: bool = True) -> str:
     """What a record is of: the model, the device, threads, versions, the day, and what else there is to know."""
     machine, used = run.get("machine", {}), run.get("versions", {})
-    parts = [f"{run['model']} at {run['image_size']} px"]
+    parts = [f"{run['model']} at {run['image_size']} px"] if what else []
     if timed:
         device = machine.get("processor", run["device"]) if run["device"] == "cpu" else run["device"]
         threads = run.get("threads")

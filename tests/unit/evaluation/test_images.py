@@ -242,7 +242,7 @@ def test_few_images_are_alive_however_many_there_are(
     assert many.most_alive <= few.most_alive + 1 <= 14
 
 
-def test_memory_grows_by_less_than_two_kilobytes_an_image() -> None:
+def test_objects_and_arrays_grow_by_less_than_three_kilobytes_an_image() -> None:
     import gc
     import tracemalloc
 
@@ -256,7 +256,7 @@ def test_memory_grows_by_less_than_two_kilobytes_an_image() -> None:
             tracemalloc.stop()
 
     peak(4)  # what is imported and remembered at the first call
-    assert (peak(160) - peak(40)) / 120 < 4096  # an image alone is 12 kB, an input 28 kB
+    assert (peak(160) - peak(40)) / 120 < 3072  # an image alone is 12 kB; torch's own memory is not traced
 
 
 def test_packed_masks_are_what_they_were() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tiny import tiny_sam
 
-from medcore_prune.benchmarks.report.how_fast import CROSSINGS, ROWS, full, goals, growth, since, sources, steps
+from medcore_prune.benchmarks.report.how_fast import CROSSINGS, ROWS, full, goals, growth, memory, since, sources, steps
 from medcore_prune.benchmarks.speed.growth import fitted
 from medcore_prune.benchmarks.speed.workflow import steps_of
 
@@ -112,6 +112,21 @@ def test_what_was_not_installed_has_no_number(timings: Path) -> None:
 
 def test_growth_says_slope_and_start(timings: Path) -> None:
     assert growth(timings).rows == [["calibration", "images", "1, 2", "2.00", "2.00", "1%"]]
+
+
+def test_memory_stands_beside_inputs(timings: Path) -> None:
+    found = {"counts": [1000, 10000], "opened_mb": [300.4, 310.0], "peaks_mb": [500.0, 522.6]}
+    found |= {"inputs_mb": [786.4, 7864.3], "kb_an_image": 2.51}
+    about = {name: value for name, value in ABOUT.items() if name not in ("model", "image_size")}
+    about |= {"size": 256, "batch_size": 8, "kept_mb": 20.0}
+    (timings / "memory.json").write_text(json.dumps({**about, **found}))
+    table = memory(timings)
+    assert table.rows == [
+        ["1,000", "300 MB", "500 MB", "786 MB"],
+        ["10,000", "310 MB", "523 MB", "7,864 MB"],
+    ]
+    assert "grows by 2.5 kB an image" in table.footer[0]
+    assert "no two alike, on a processor, 1 thread, torch 9.9, 2026-01-02, beside other work: a" in table.footer[0]
 
 
 def test_what_is_counted_since(timings: Path) -> None:
