@@ -23,11 +23,11 @@ Process: TypeAlias = subprocess.Popen[str] | Script
 PATIENCE_S = 300.0
 """How long anything may take, on a machine that does other work."""
 BIN = Path(sys.executable).parent
-# ends once all nodes are known
+# ends once both nodes are known
 ARRIVED = """
 import sys, time, ray
 ray.init(sys.argv[1], logging_level="error")
-while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+while sum(node["Alive"] for node in ray.nodes()) < 2:
     time.sleep(0.1)
 """
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -145,34 +145,37 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 class Nodes(NamedTuple):
-    """A cluster with a head here and nodes of one core there: how to run something beside the head, and the others."""
+    """Two of a cluster, each in a network of its own: how to run something beside the first, and the second."""
 
     address: str
     here: tuple[str, ...]
     there: tuple[str, ...]
-    others: list[subprocess.Popen[bytes]]
+    other: subprocess.Popen[bytes]
 
-    def cut(self) -> None:
-        """Cut the link to what is there, which tells neither end."""
-        subprocess.run([*self.there, "ip", "link", "set", "end", "down"], check=True)
+    def lose(self, how: str) -> None:
+        """Kill all of the second, or cut the link to it, which tells neither end."""
+        if how == "killed":
+            stop(self.other)
+        else:
+            subprocess.run([*self.there, "ip", "link", "set", "end", "down"], check=True)
 
 
 @contextmanager
-def cluster_of(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: int, others: int) -> Iterator[Nodes]:
-    """Start a head of so many cores on the one machine, and so many nodes on the other."""
+def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: tuple[int, int]) -> Iterator[Nodes]:
+    """Start a head on the one machine and a node on the other, with so many cores."""
     here, there = machines
     # short names: Ray's sockets lie within
     place = Path("/tmp") / f"mcp{os.getpid()}"
     words = ["--head", "--node-ip-address=10.77.0.1", "--port=6399", f"--system-config={SETTINGS}"]
-    words += [f"--num-cpus={cores}", "--include-dashboard=false", f"--temp-dir={place}"]
+    words += [f"--num-cpus={cores[0]}", "--include-dashboard=false", f"--temp-dir={place}"]
     nodes = [_node(*words, within=here)]
     try:
         wait_for(lambda: _listens(nodes[0], 6399))
-        words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", "--num-cpus=1"]
-        nodes += [_node(*words, within=there) for _ in range(others)]
-        arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399", str(len(nodes))]
+        words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores[1]}"]
+        nodes.append(_node(*words, within=there))
+        arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399"]
         subprocess.run(arrived, env=environment() | TOKEN, check=True, timeout=PATIENCE_S)
-        yield Nodes(address, here, there, nodes[1:])
+        yield Nodes(address, here, there, nodes[1])
     finally:
         for node in nodes:
             stop(node)

@@ -18,7 +18,7 @@ import torch
 from click import Command
 from click.testing import CliRunner
 from forked import Script
-from nodes import PATIENCE_S, TOKEN, Process, at_work, cluster_of, environment, stop, two_machines, wait_for
+from nodes import PATIENCE_S, TOKEN, Process, at_work, environment, two_machines, two_nodes, wait_for
 from pocket_pair import SIZE, TRAINING, write_images, write_pair, write_training
 from safetensors.torch import load_file
 
@@ -133,18 +133,16 @@ def test_a_killed_worker_changes_no_bit(serial: dict[str, bytes], tmp_path: Path
         killed.result()
 
 
+@pytest.mark.parametrize("how", ["killed", "cut off"])
 def test_a_lost_machine_changes_no_bit(
-    serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
+    how: str, serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
-    with cluster_of(two_machines, cores=1, others=2) as nodes:
-        killed, cut_off = nodes.others
+    with two_nodes(two_machines, (1, 1)) as nodes:
         words = [*nodes.here, sys.executable, "-c", JOBS, str(tmp_path), nodes.address]
         process = subprocess.Popen(words, env=environment() | TOKEN, stderr=subprocess.PIPE, text=True)
         try:
-            wait_for(lambda: at_work(killed.pid), process)
-            stop(killed)
-            wait_for(lambda: at_work(cut_off.pid), process)
-            nodes.cut()
+            wait_for(lambda: at_work(nodes.other.pid), process)
+            nodes.lose(how)
             finish(process)
         finally:
             process.kill()
@@ -402,7 +400,7 @@ def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path, sh
 def test_a_training_ends_where_a_machine_is_cut_off(
     one: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
-    with cluster_of(two_machines, cores=0, others=1) as nodes:
+    with two_nodes(two_machines, (0, 1)) as nodes:
         words = [*RECOVER.split(), "far.safetensors", "--ray", nodes.address, "--processes", "2"]
         process = subprocess.Popen(
             [*nodes.here, sys.executable, "-c", HASTY + TRAINING, *words],
@@ -413,7 +411,7 @@ def test_a_training_ends_where_a_machine_is_cut_off(
         )
         try:
             wait_for(one.with_name("far.state.pt").exists, process)
-            nodes.cut()
+            nodes.lose("cut off")
             _, said = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
