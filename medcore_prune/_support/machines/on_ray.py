@@ -33,7 +33,8 @@ OBJECT_STORE_BYTES = 512_000_000
 _AHEAD = 2
 """Jobs that are handed out, to one that can run."""
 
-_PRODUCTS: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+_TORCH: Any = torch.backends
+_PRODUCTS: tuple[Any, ...] = (_TORCH.cuda.matmul, _TORCH.cudnn.conv, _TORCH.cudnn.rnn)
 """torch's switches of what products on a GPU are computed in, TF32 or float32."""
 _CONTEXT: dict[str, Any] = {}
 """In a worker, the last context by the digest of its bytes."""
