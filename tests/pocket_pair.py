@@ -11,6 +11,15 @@ from medcore_prune.checkpoints.sam import save_training_checkpoint
 from medcore_prune.models.segment_anything import build_sam
 
 SIZE = 48
+# a command that trains, without the estimate, whose trial takes longer than all else; other processes take part in it
+TRAINING = """
+from medcore_prune._support.machines.ranks import ranks
+from medcore_prune.commands.cli import main
+from medcore_prune.commands.work import adapt, recover
+
+adapt.fit = recover.fit = lambda estimate, most, models, trained: (ranks().gathered(None), most)[1]
+main()
+"""
 
 
 def write_pair(place: Path) -> list[str]:
@@ -25,17 +34,22 @@ def write_pair(place: Path) -> list[str]:
     return ["--adapted", f"{place}/adapted.pth", "--reference", f"{place}/reference.pth"]
 
 
-def write_training(place: Path) -> None:
-    """Write the pair, `small.safetensors` that was cut from the adapted one, and `own`, a folder of eight images."""
-    rng = np.random.default_rng(0)
+def write_images(place: Path, seed: int = 0) -> None:
+    """Write a folder of eight images with their masks."""
+    rng = np.random.default_rng(seed)
     for kind in ("images", "masks"):
-        (place / "own" / kind).mkdir(parents=True)
+        (place / kind).mkdir(parents=True)
     for index in range(8):
         mask = np.zeros((40, 56), np.uint8)
         mask[8 + index : 30, 10:40] = 255
         image = rng.integers(0, 120, (40, 56, 3), dtype=np.uint8) + mask[..., None] // 2
-        imsave(place / "own/images" / f"{index}.png", image)
-        imsave(place / "own/masks" / f"{index}.png", mask, check_contrast=False)
+        imsave(place / "images" / f"{index}.png", image)
+        imsave(place / "masks" / f"{index}.png", mask, check_contrast=False)
+
+
+def write_training(place: Path) -> None:
+    """Write the pair, `small.safetensors` that was cut from the adapted one, and `own`, a folder of eight images."""
+    write_images(place / "own")
     write_pair(place)
     model = mp.load_sam("pocket", place / "adapted.pth", image_size=SIZE)
     mp.save(mp.prune(model, mp.plan(model, "h50_m50", "magnitude", protect=1)), place / "small.safetensors")

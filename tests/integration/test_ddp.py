@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from forked import TESTS, Script
-from pocket_pair import SIZE, write_training
+from pocket_pair import SIZE, TRAINING, write_training
 from safetensors.torch import load_file
 from tiny import tiny_batch, tiny_sam
 from torch import Tensor
@@ -115,14 +115,6 @@ with launched("cpu"):
     parts = tiny_sam()
     train(parts, lambda number: Batch(*tiny_batch(2, seed=number)), settings, at_a_time=1, ranks=ranks())
     torch.save(parts.state_dict(), f"{sys.argv[1]}/parts-{ranks().rank}.pt")
-"""
-# without the estimate, whose trial takes longer than all else
-COMMAND = """
-from medcore_prune.commands.cli import main
-from medcore_prune.commands.work import adapt, recover
-
-adapt.fit = recover.fit = lambda estimate, most, models, trained: most
-main()
 """
 SOON_S = 60.0
 """What those that are left may take to end when one is dead: they know at once, on a machine that does other work."""
@@ -306,11 +298,11 @@ def test_commands_share_a_training(place: Path) -> None:
     }
     for name, suffix in (("adapt", "pth"), ("recover", "safetensors")):
         given = words[name].split()
-        two = Launched(2, COMMAND, *given, f"two.{suffix}", cwd=place).wait()
+        two = Launched(2, TRAINING, *given, f"two.{suffix}", cwd=place).wait()
         assert two.codes == [0, 0], two.err
         assert two.out[0].count(f"written: two.{suffix}") == 1
         assert (two.out[1], two.err[1]) == ("", "")
-        one = Script(COMMAND, *given, f"one.{suffix}", "--accumulate", "2", cwd=place).wait()
+        one = Script(TRAINING, *given, f"one.{suffix}", "--accumulate", "2", cwd=place).wait()
         assert one.returncode == 0, one.stderr
     # but for the name of the file itself
     shared = (place / "two.json").read_text().replace("two.pth", "one.pth")
@@ -325,7 +317,7 @@ def test_commands_share_a_training(place: Path) -> None:
     assert all(torch.equal(value, one[name]) for name, value in two.items())
     assert not list(place.glob("*.state.pt"))
     # and know that it is done
-    again = Launched(2, COMMAND, *words["adapt"].split(), "two.pth", cwd=place).wait()
+    again = Launched(2, TRAINING, *words["adapt"].split(), "two.pth", cwd=place).wait()
     assert again.codes == [0, 0]
     assert again.out[0].startswith("nothing to do")
     assert again.out[1] == ""

@@ -3,36 +3,46 @@
 import json
 import os
 import re
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
-from forked import run_script
-from pocket_pair import SIZE, write_pair, write_training
+from click import Command
+from click.testing import CliRunner
+from forked import Script
+from nodes import PATIENCE_S, TOKEN, Process, at_work, environment, two_machines, two_nodes, wait_for
+from pocket_pair import SIZE, TRAINING, write_images, write_pair, write_training
 from safetensors.torch import load_file
 
 import medcore_prune as mp
+from medcore_prune._support.machines.executor import executor
+from medcore_prune.benchmarks.cli import cli as bench_cli
+from medcore_prune.benchmarks.experiments import searched
+from medcore_prune.benchmarks.report import page
+from medcore_prune.benchmarks.runner import experiment as runner_experiment
+from medcore_prune.benchmarks.runner import recover as runner_recover
+from medcore_prune.calibration import job
 from medcore_prune.checkpoints.pruned import read_header
+from medcore_prune.commands.cli import cli as prune_cli
+from medcore_prune.correction.search.settings import SearchSettings
+from medcore_prune.evaluation.latency import Latency
+from medcore_prune.scoring.registry import criteria
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc"),
 ]
+__all__ = ["two_machines"]
 
-TESTS = Path(__file__).resolve().parents[1]
-PATIENCE_S = 300.0
-"""How long anything may take, on a machine that does other work."""
-BIN = Path(sys.executable).parent
 # a worker or a link that is lost in the middle of a job: the test sees when one is at work
 JOBS = """
 import sys
@@ -52,42 +62,34 @@ with machines(address):
     plan = mp.searched_plan(tiny_sam(0), "h50_m70", "magnitude", data=images, **told)
     plan.save(place / "plan.json")
 """
-# ends once both nodes are known
-ARRIVED = """
-import sys, time, ray
-ray.init(sys.argv[1], logging_level="error")
-while sum(node["Alive"] for node in ray.nodes()) < 2:
-    time.sleep(0.1)
-"""
-TOKEN = secrets.token_hex(32)
-"""Without one and the same, Ray's nodes refuse each other."""
-PAGE = Path(mp.__file__).parents[1] / "docs" / "clusters.md"
-SETTINGS = str(re.findall(r"--system-config='(.+?)'", PAGE.read_text(encoding="utf-8"))[0])
-"""What makes a cluster notice in half a minute that a machine is gone, as the page on clusters says it."""
 
 
-def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(TESTS),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
+@pytest.fixture(scope="module")
+def shared() -> Iterator[str]:
+    """A cluster for all that leave it whole, with two GPUs on paper: `auto` of this process, an address for others."""
+    from medcore_prune._support.machines.on_ray import cluster
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environment().items():
+            patched.setenv(name, value)
+        patched.setattr(ray, "init", partial(ray.init, num_cpus=2, num_gpus=2))
+        with cluster("auto"), pytest.MonkeyPatch.context() as within:
+            within.setattr(ray, "init", lambda *_, **__: None)
+            within.setattr(ray, "shutdown", lambda: None)
+            yield ray.get_runtime_context().gcs_address
 
 
-def jobs(*arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*within, sys.executable, "-c", JOBS, *arguments],
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def run_here(command: Command, *words: str) -> None:
+    """Give a command in this process, without another import of torch."""
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, (done.output, done.exception)
 
 
-def finish(process: subprocess.Popen[str]) -> None:
+def finish(process: Process) -> None:
+    if isinstance(process, Script):
+        done = process.wait(PATIENCE_S)
+        assert done.returncode == 0, done.stderr
+        return
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
 
@@ -97,40 +99,12 @@ def contents(folder: Path, *suffixes: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def parents() -> dict[int, int]:
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    return found
-
-
-def at_work(*above: int) -> list[int]:
-    """Workers within a job that come from these processes."""
-    tree, found = parents(), []
-    for pid in tree:
-        line, place = [pid], pid
-        while (place := tree.get(place, 0)) > 1:
-            line.append(place)
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if words.startswith(b"ray::_work") and set(above) & set(line):
-            found.append(pid)
-    return found
-
-
-def wait_for(what: Callable[[], Any], meanwhile: subprocess.Popen[str] | None = None) -> Any:
-    """Wait until something is so, and return it; a process that ends meanwhile says why it is not."""
-    until = time.monotonic() + PATIENCE_S
-    while not (found := what()):
-        assert meanwhile is None or meanwhile.poll() is None, meanwhile.communicate()
-        assert time.monotonic() < until, f"not within {PATIENCE_S:g} s"
-        time.sleep(0.02)
-    return found
+def jobs_here(place: Path, *address: str) -> dict[str, bytes]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(job, "CELL", job.CELL)
+        patched.setattr(sys, "argv", ["", str(place), *address])
+        exec(JOBS, {})
+    return results(place)
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -139,109 +113,24 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    place = tmp_path_factory.mktemp("serial")
-    finish(jobs(str(place)))
-    found = results(place)
+    found = jobs_here(tmp_path_factory.mktemp("serial"))
     # the reference's weights, sums of two data sets and models, what states of the search are worth, and the plan
     assert len(found) == 5 + 2
     return found
 
 
-def test_a_killed_worker_changes_no_bit(serial: dict[str, bytes], tmp_path: Path) -> None:
-    process = jobs(str(tmp_path), "auto")
-    worker, *_ = wait_for(lambda: at_work(process.pid), process)
+def kill_a_worker() -> None:
+    worker, *_ = wait_for(lambda: at_work(os.getpid()))
     time.sleep(0.2)
     os.kill(worker, signal.SIGKILL)
-    finish(process)
-    assert results(tmp_path) == serial
 
 
-def ray(*words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-    command = [*within, str(BIN / "ray"), "start", *words, "--block", "--disable-usage-stats"]
-    return subprocess.Popen(
-        [*command, "--object-store-memory=100000000"],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-@pytest.fixture
-def two_machines() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Two network namespaces with one link between them, 10.77.0.1 and 10.77.0.2."""
-    names = [f"mcp{os.getpid()}{end}" for end in "ab"]
-    within = [("ip", "netns", "exec", name) for name in names]
-    if not shutil.which("ip") or subprocess.run(["ip", "netns", "add", names[0]], capture_output=True).returncode:
-        pytest.skip("network namespaces need ip(8) and root")
-    subprocess.run(["ip", "netns", "add", names[1]], check=True)
-    try:
-        ends = ["ip", "link", "add", "end", "netns", names[0], "type", "veth", "peer", "name", "end", "netns", names[1]]
-        if subprocess.run(ends, capture_output=True).returncode:
-            pytest.skip("no pairs of virtual links here")
-        for number, inside in enumerate(within, 1):
-            for words in (f"addr add 10.77.0.{number}/24 dev end", "link set end up", "link set lo up"):
-                subprocess.run([*inside, "ip", *words.split()], check=True)
-        yield within[0], within[1]
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=True)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a node with all that it began."""
-    tree, pids = parents(), {process.pid}
-    while more := {pid for pid, above in tree.items() if above in pids} - pids:
-        pids |= more
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait(timeout=120)
-
-
-def listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Whether something listens to a port in the network that a process is in."""
-    rows = [line.split() for line in Path(f"/proc/{process.pid}/net/tcp6").read_text().splitlines()[1:]]
-    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
-
-
-class Nodes(NamedTuple):
-    """Two of a cluster, each in a network of its own: how to run something beside the first, and the second."""
-
-    address: str
-    here: tuple[str, ...]
-    there: tuple[str, ...]
-    other: subprocess.Popen[bytes]
-
-    def lose(self, how: str) -> None:
-        """Kill all of the second, or cut the link to it, which tells neither end."""
-        if how == "killed":
-            stop(self.other)
-        else:
-            subprocess.run([*self.there, "ip", "link", "set", "end", "down"], check=True)
-
-
-@contextmanager
-def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: tuple[int, int]) -> Iterator[Nodes]:
-    here, there = machines
-    # short names: Ray's sockets lie within
-    place = Path("/tmp") / f"mcp{os.getpid()}"
-    words = ["--head", "--node-ip-address=10.77.0.1", "--port=6399", f"--system-config={SETTINGS}"]
-    words += [f"--num-cpus={cores[0]}", "--include-dashboard=false", f"--temp-dir={place}"]
-    nodes = [ray(*words, within=here)]
-    try:
-        wait_for(lambda: listens(nodes[0], 6399))
-        words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores[1]}"]
-        nodes.append(ray(*words, within=there))
-        arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399"]
-        subprocess.run(arrived, env=environment(), check=True, timeout=PATIENCE_S)
-        yield Nodes(address, here, there, nodes[1])
-    finally:
-        for node in nodes:
-            stop(node)
-        shutil.rmtree(place, ignore_errors=True)
+@pytest.mark.usefixtures("shared")
+def test_a_killed_worker_changes_no_bit(serial: dict[str, bytes], tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(kill_a_worker)
+        assert jobs_here(tmp_path, "auto") == serial
+        killed.result()
 
 
 @pytest.mark.parametrize("how", ["killed", "cut off"])
@@ -249,7 +138,8 @@ def test_a_lost_machine_changes_no_bit(
     how: str, serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     with two_nodes(two_machines, (1, 1)) as nodes:
-        process = jobs(str(tmp_path), nodes.address, within=nodes.here)
+        words = [*nodes.here, sys.executable, "-c", JOBS, str(tmp_path), nodes.address]
+        process = subprocess.Popen(words, env=environment() | TOKEN, stderr=subprocess.PIPE, text=True)
         try:
             wait_for(lambda: at_work(nodes.other.pid), process)
             nodes.lose(how)
@@ -259,43 +149,90 @@ def test_a_lost_machine_changes_no_bit(
     assert results(tmp_path) == serial
 
 
+@pytest.fixture
+def in_tf32() -> Iterator[None]:
+    """Products of GPUs in TF32, which a machine without any may be told as well."""
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="counts GPUs that are there on paper")
+@pytest.mark.usefixtures("shared", "in_tf32")
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", ["0", "1"]), ("cpu", ["", ""])])
+def test_each_job_has_a_gpu_of_its_own(device: str, gpus: list[str], tmp_path: Path) -> None:
+    # nested, so that it is sent as it is
+    def seen(place: Path, name: str) -> Iterator[tuple[str, bool]]:
+        """Wait for the other, so that both run at the same time."""
+        from torch.backends.cuda import matmul
+
+        (place / name).touch()
+        until = time.monotonic() + 240
+        while len(list(place.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        yield os.environ.get("CUDA_VISIBLE_DEVICES", ""), matmul.fp32_precision == "tf32"
+
+    with mp.machines("auto", device):
+        found = list(executor().map(seen, tmp_path, {"one": "one", "two": "two"}))
+    # products are those of the command, where they are a GPU's
+    assert sorted(found) == [(gpu, device == "cuda") for gpu in gpus]
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options that name an adapted model and its reference."""
     return write_pair(tmp_path_factory.mktemp("pair"))
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name two sets of images."""
+    place = tmp_path_factory.mktemp("folders")
+    for seed, name in enumerate(("one", "other")):
+        write_images(place / name, seed)
+    return [word for name in ("one", "other") for word in ("--data", f"{name}={place / name}")]
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without pictures, estimates and milliseconds, which take longest, and without seconds, which differ."""
+    stage_of = runner_recover._stage
+
+    def timed(models: Mapping[str, object], **_: object) -> dict[str, Latency]:
+        return {name: Latency(1.0, 1.0, 1.0, 0, 1, "model", "cpu", 1) for name in models}
+
+    monkeypatch.setattr(page, "_drawn", lambda *_: {})
+    monkeypatch.setattr(runner_recover, "compare_latency", timed)
+    monkeypatch.setattr(runner_recover, "seconds_per_step", lambda *_: 0.0)
+    monkeypatch.setattr(runner_recover, "_stage", lambda stage: stage_of(stage) | {"seconds": 0.0})
+    monkeypatch.setattr(runner_experiment, "images_at_a_time", lambda _, most: most)
+
+
 BASELINES = "baselines --quick --methods magnitude,taylor --levels h50_m70 --no-gallery"
 FEW = ["--set", "images=2", "--set", "calibration=2", "--set", "eval_size=32"]
 
 
-def bench(words: str, pair: list[str], out: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [str(BIN / "medcore-bench"), *words.split(), *pair, *FEW, "--out", str(out), *more],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def bench_here(words: str, given: list[str], out: Path, *more: str) -> None:
+    run_here(bench_cli, *words.split(), *given, *FEW, "--out", str(out), *more)
 
 
-def bench_here(words: str, pair: list[str], out: Path) -> None:
-    """The same without machines, and without another import of torch."""
+@pytest.mark.usefixtures("plain")
+def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(
+    pair: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # with a cluster of its own, which ends with it
     code = "import torch; torch.set_num_threads(1); from medcore_prune.benchmarks.cli import main; main()"
-    done = run_script(code, *words.split(), *pair, *FEW, "--out", str(out), environment=environment())
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(pair: list[str], tmp_path: Path) -> None:
-    bench_here(BASELINES, pair, tmp_path / "serial")
-    killed = bench(BASELINES, pair, tmp_path / "ray", "--ray", "auto")
-    until = time.monotonic() + 60
+    words = [*BASELINES.split(), *pair, *FEW, "--out", str(tmp_path / "ray"), "--ray", "auto"]
+    killed = Script(code, *words, environment=environment())
+    until = time.monotonic() + PATIENCE_S
     while not list((tmp_path / "ray" / "cells" / "own").glob("**/*.json")) and time.monotonic() < until:
         time.sleep(0.02)
-    killed.kill()
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    finish(bench(BASELINES, pair, tmp_path / "ray", "--ray", "auto"))
+    killed.send(signal.SIGKILL)
+    assert killed.wait().returncode == -signal.SIGKILL
+    request.getfixturevalue("shared")
+    bench_here(BASELINES, pair, tmp_path / "ray", "--ray", "auto")
+    bench_here(BASELINES, pair, tmp_path / "serial")
     # what JSON files hold besides are seconds
     found, expected = (contents(tmp_path / name, ".safetensors", ".csv") for name in ("ray", "serial"))
     assert found == expected
@@ -317,30 +254,83 @@ def own_norm(group: mp.StructuredGroup) -> torch.Tensor:
 """
 
 
-def test_a_criterion_of_ones_own_reaches_the_workers(pair: list[str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shared", "plain")
+def test_a_criterion_of_ones_own_reaches_the_workers(pair: list[str], folders: list[str], tmp_path: Path) -> None:
     file, readers = tmp_path / "own_norm.py", tmp_path / "readers"
     readers.mkdir()
     file.write_text(PLUGIN.format(place=str(readers)))
     words = f"baselines --quick --methods own_norm --levels h50_m70 --no-gallery --plugin {file}"
-    bench_here(words, pair, tmp_path / "serial")
-    alone = {path.name for path in readers.iterdir()}
-    assert len(alone) == 1
-    process = bench(words, pair, tmp_path / "ray", "--ray", "auto")
-    finish(process)
-    workers = {path.name for path in readers.iterdir()} - alone - {str(process.pid)}
-    assert workers
+    try:
+        bench_here(words, [*pair, *folders], tmp_path / "serial")
+        assert {path.name for path in readers.iterdir()} == {str(os.getpid())}
+        bench_here(words, [*pair, *folders], tmp_path / "ray", "--ray", "auto")
+    finally:
+        criteria.unregister("own_norm")
+    assert {path.name for path in readers.iterdir()} - {str(os.getpid())}
     found, expected = (contents(tmp_path / name, ".csv") for name in ("ray", "serial"))
     assert found == expected
     assert len(expected) > 5
 
 
-def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(pair: list[str], tmp_path: Path) -> None:
-    words = "main --quick --one-time h50_m70 --no-sequential --steps 1 --set starts=corrected --set schedule=one-shot"
-    bench_here(words, pair, tmp_path / "serial" / "main")
-    finish(bench(words, pair, tmp_path / "ray" / "main", "--ray", "auto"))
-    found, expected = (contents(tmp_path / name / "main", ".csv") for name in ("ray", "serial"))
+def stored(folder: Path) -> dict[str, bytes]:
+    """What a run in `plain` stores but for seconds: its report, what images scored, plans, losses and validations."""
+    found = contents(folder, ".csv", ".md", ".html")
+    for name in ("plans", "analysis"):
+        found |= {f"{name}/{path}": text for path, text in contents(folder / name, ".json").items()}
+    # of which the time is all that is not in the file of sums
+    found.pop("analysis/calibration.json", None)
+    return found
+
+
+ONE_STEP = "--steps 1 --set validation=1 --set recovery_batch=2"
+EXPERIMENTS = {
+    "main": f"--one-time h50_m70 --no-sequential --set starts=corrected --set schedule=one-shot {ONE_STEP}",
+    "transfer": f"--levels h50_m70 --no-own-plans {ONE_STEP}",
+    "ablation": f"--levels h50_m70 --sequential {ONE_STEP}",
+    "automatic": "--levels h50_m70 --search --set generations=1 --set samples=1 --set chunk=0.5",
+}
+
+
+@pytest.mark.usefixtures("shared", "plain")
+@pytest.mark.parametrize(
+    ("experiment", "sets", "elsewhere"),
+    [
+        ("main", 2, {"model"}),
+        ("transfer", 2, {"model"}),
+        ("ablation", 1, {"calibration", "evaluation", "model"}),
+        ("automatic", 1, {"calibration", "evaluation", "state"}),
+    ],
+)
+def test_an_experiment_elsewhere_comes_to_the_bits_of_the_serial_one(
+    experiment: str,
+    sets: int,
+    elsewhere: set[str],
+    pair: list[str],
+    folders: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from medcore_prune._support.machines.on_ray import OnRay
+
+    asked: list[str] = []
+    original = OnRay.map
+
+    def noted(self: OnRay, function: Any, context: Any, jobs: Mapping[str, Any]) -> Iterator[Any]:
+        asked.extend(re.split(r"[ -]", name)[0] for name in jobs)
+        return original(self, function, context, jobs)
+
+    monkeypatch.setattr(OnRay, "map", noted)
+    # a search of few states
+    monkeypatch.setattr(searched, "SearchSettings", partial(SearchSettings, candidates=2))
+    words = f"{experiment} --quick {EXPERIMENTS[experiment]}"
+    for name, more in (("serial", ()), ("ray", ("--ray", "auto"))):
+        bench_here(words, [*pair, *folders[: 2 * sets]], tmp_path / name / experiment, *more)
+    assert set(asked) == elsewhere
+    found, expected = (stored(tmp_path / name / experiment) for name in ("ray", "serial"))
     assert found == expected
-    assert len(expected) > 10
+    assert {"report.md", "report.html"} < expected.keys()
+    for kind, least in {"evaluations": 5 * sets, "plans": 1, "analysis": 0}.items():
+        assert sum(name.startswith(f"{kind}/") for name in expected) > least
     # whoever asks writes results alone
     assert not list((tmp_path / "ray").glob("**/recoveries/*"))
 
@@ -348,21 +338,16 @@ def test_recoveries_elsewhere_come_to_the_bits_of_the_serial_ones(pair: list[str
 RECOVER = (
     "recover small.safetensors --teacher adapted.pth --data own=own --steps 8 --batch-size 4 --validate-every 2 --out"
 )
+# what is said at the end is waited for half a minute
+HASTY = "from medcore_prune._support.machines import ranks_on_ray\nranks_on_ray.LAST_WORDS_S = 3.0\n"
 
 
-def recover(place: Path, out: str, *more: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    return command(place, *RECOVER.split(), out, *more, within=within)
+def recover(place: Path, out: str, *more: str) -> Script:
+    return command(place, *RECOVER.split(), out, *more)
 
 
-def command(place: Path, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*within, str(BIN / "medcore-prune"), *words],
-        env=environment(),
-        cwd=place,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def command(place: Path, *words: str) -> Script:
+    return Script(TRAINING, *words, cwd=place, environment=environment())
 
 
 @pytest.fixture(scope="module")
@@ -381,10 +366,12 @@ def same(two: Path, one: Path) -> bool:
     return all(weights[name].equal(value) for name, value in expected.items())
 
 
-def test_a_model_that_was_pruned_with_a_cluster_is_the_same(one: Path) -> None:
+@pytest.mark.usefixtures("shared")
+def test_a_model_that_was_pruned_with_a_cluster_is_the_same(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(one.parent)
     words = f"prune adapted.pth --reference reference.pth --data own=own --calibration 4 --image-size {SIZE} --cache"
     for name, more in (("here", ()), ("ray", ("--ray", "auto"))):
-        finish(command(one.parent, *words.split(), f"cache-{name}", "--out", f"{name}.safetensors", *more))
+        run_here(prune_cli, *words.split(), f"cache-{name}", "--out", f"{name}.safetensors", *more)
     ours, theirs = (one.with_name(f"{name}.safetensors") for name in ("ray", "here"))
     assert read_header(ours) == read_header(theirs)
     weights = load_file(ours)
@@ -394,20 +381,19 @@ def test_a_model_that_was_pruned_with_a_cluster_is_the_same(one: Path) -> None:
     assert len(expected) > 1
 
 
-def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path) -> None:
-    more = ("--ray", "auto", "--processes", "2")
+def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path, shared: str) -> None:
+    more = ("--ray", shared, "--processes", "2")
     process = recover(one.parent, "two.safetensors", *more)
     wait_for(one.with_name("two.state.pt").exists, process)
-    os.kill(at_work(process.pid)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
-    assert "error: another process of this training has ended: give the same command again" in said
-    process = recover(one.parent, "two.safetensors", *more)
-    told, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, said
-    assert "recovery: going on after step " in said
+    os.kill(at_work(os.getpid())[0], signal.SIGKILL)
+    done = process.wait(PATIENCE_S)
+    assert done.returncode == 1
+    assert "error: another process of this training has ended: give the same command again" in done.stderr
+    done = recover(one.parent, "two.safetensors", *more).wait(PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    assert "recovery: going on after step " in done.stderr
     # the first alone is heard
-    assert told.count("written: two.safetensors") == 1
+    assert done.stdout.count("written: two.safetensors") == 1
     assert same(one.with_name("two.safetensors"), one)
 
 
@@ -415,8 +401,14 @@ def test_a_training_ends_where_a_machine_is_cut_off(
     one: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     with two_nodes(two_machines, (0, 1)) as nodes:
-        more = ("--ray", nodes.address, "--processes", "2")
-        process = recover(one.parent, "far.safetensors", *more, within=nodes.here)
+        words = [*RECOVER.split(), "far.safetensors", "--ray", nodes.address, "--processes", "2"]
+        process = subprocess.Popen(
+            [*nodes.here, sys.executable, "-c", HASTY + TRAINING, *words],
+            env=environment() | TOKEN,
+            cwd=one.parent,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             wait_for(one.with_name("far.state.pt").exists, process)
             nodes.lose("cut off")
@@ -429,9 +421,9 @@ def test_a_training_ends_where_a_machine_is_cut_off(
     assert same(one.with_name("far.safetensors"), one)
 
 
-def test_an_adaptation_of_two_processes_comes_to_the_bits_of_one(one: Path) -> None:
+def test_an_adaptation_of_two_processes_comes_to_the_bits_of_one(one: Path, shared: str) -> None:
     words = f"adapt reference.pth --data own=own --steps 4 --batch-size 4 --image-size {SIZE} --out"
-    for name, more in (("alone", ("--accumulate", "2")), ("both", ("--ray", "auto", "--processes", "2"))):
+    for name, more in (("alone", ("--accumulate", "2")), ("both", ("--ray", shared, "--processes", "2"))):
         finish(command(one.parent, *words.split(), f"{name}.pth", *more))
     found, expected = (torch.load(one.with_name(f"{name}.pth"), weights_only=True) for name in ("both", "alone"))
     assert found["step"] == expected["step"] == 4
@@ -442,8 +434,7 @@ def test_an_adaptation_of_two_processes_comes_to_the_bits_of_one(one: Path) -> N
     assert len(records[0]["losses"]) == 4
 
 
-def test_more_processes_than_cores_are_refused_at_once(one: Path) -> None:
-    process = recover(one.parent, "many.safetensors", "--ray", "auto", "--processes", "1000")
-    _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
-    assert "cores for 999 processes of 1 threads beside this one: take fewer" in said
+def test_more_processes_than_cores_are_refused_at_once(one: Path, shared: str) -> None:
+    done = recover(one.parent, "many.safetensors", "--ray", shared, "--processes", "1000").wait(PATIENCE_S)
+    assert done.returncode == 1
+    assert "cores for 999 processes of 1 threads beside this one: take fewer" in done.stderr

@@ -68,19 +68,20 @@ def machines(address: str | None, device: str = "cpu") -> Iterator[None]:
 
     Args:
         address: `auto` for a cluster of this machine alone, or `HOST:PORT` of one that runs already.
-        device: Where the jobs compute.
+        device: Where the jobs compute: `cpu`, or `cuda`, of which each job has one GPU to itself.
 
     Raises:
-        MedcorePruneError: Ray is not installed, there is no cluster at the address, or jobs for a GPU.
+        MedcorePruneError: Ray is not installed, there is no cluster at the address, none with a GPU where jobs take
+            one, or a GPU of a number.
     """
     if address is None:
         yield
         return
-    if device != "cpu":
-        raise MedcorePruneError(f"jobs on a Ray cluster compute on processors: leave it out, or the device {device}")
+    if device not in ("cpu", "cuda"):
+        raise MedcorePruneError(f"device {device} for jobs on a Ray cluster: expected cuda, of which each takes one")
     with ray_needed():
         from .on_ray import cluster
-    with cluster(address) as found:
+    with cluster(address, device) as found:
         token = _EXECUTOR.set(found)
         try:
             yield

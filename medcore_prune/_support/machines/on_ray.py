@@ -33,16 +33,21 @@ OBJECT_STORE_BYTES = 512_000_000
 _AHEAD = 2
 """Jobs that are handed out, to one that can run."""
 
+_TORCH: Any = torch.backends
+_PRODUCTS: tuple[Any, ...] = (_TORCH.cuda.matmul, _TORCH.cudnn.conv, _TORCH.cudnn.rnn)
+"""torch's switches of what products on a GPU are computed in, TF32 or float32."""
 _CONTEXT: dict[str, Any] = {}
 """In a worker, the last context by the digest of its bytes."""
 
 
-def what_workers_share() -> dict[str, Any]:
+def what_workers_share(device: str = "cpu") -> dict[str, Any]:
     """What is the same in all workers as in the command, for `settle`."""
     return {
-        "versions": versions(),
+        "device": device,
+        "versions": versions(device),
         "folder": os.getcwd(),
         "threads": torch.get_num_threads(),
+        "products": [part.fp32_precision for part in _PRODUCTS],
         "plugins": loaded_plugins(),
     }
 
@@ -51,7 +56,7 @@ def settle(head: Mapping[str, Any]) -> None:
     """Make this worker's process like that of the command, which said in `what_workers_share` what that is."""
     here = socket.gethostname()
     for what, expected in head["versions"].items():
-        if (found := versions()[what]) != expected:
+        if (found := versions(head["device"])[what]) != expected:
             raise MedcorePruneError(
                 f"worker on {here}: {what} is {found}, expected {expected} as where the command runs: results would "
                 "not be the same to the bit"
@@ -66,6 +71,9 @@ def settle(head: Mapping[str, Any]) -> None:
         ) from error
     # another number of threads sums in another order
     torch.set_num_threads(head["threads"])
+    if head["device"] == "cuda":
+        for part, precision in zip(_PRODUCTS, head["products"], strict=True):
+            part.fp32_precision = precision
     # before a model is unpickled, whose classes import torchvision
     from ... import compat  # noqa: F401
 
@@ -88,6 +96,9 @@ class OnRay:
 
     apart = True
 
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+
     def map(
         self, function: Callable[[Context, Job], Iterable[Result]], context: Context, jobs: Mapping[str, Job]
     ) -> Iterator[Result]:
@@ -95,20 +106,28 @@ class OnRay:
         if not jobs:
             return
         packed = cloudpickle.dumps(context)
-        head = {**what_workers_share(), "context": hashlib.sha256(packed).hexdigest()}
+        head = {**what_workers_share(self._device), "context": hashlib.sha256(packed).hexdigest()}
         shared, waiting, todo = ray.put(packed), deque[tuple[str, Any]](), iter(jobs.items())
-        cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-        # a job that asked for more than the largest machine has would wait for ever
-        each = min(torch.get_num_threads(), max(cpus, default=1) or 1)
-        work = ray.remote(num_cpus=each, max_retries=RETRIES)(_work)
+        asked = self._asked()
+        work = ray.remote(num_cpus=asked["CPU"], num_gpus=asked["GPU"], max_retries=RETRIES)(_work)
         while True:
             # machines come and go
-            room = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)) // each)
+            there = ray.cluster_resources()
+            room = _AHEAD * max(1, min(int(there.get(what, 0)) // each for what, each in asked.items() if each))
             while len(waiting) < room and (more := next(todo, None)) is not None:
                 waiting.append((more[0], work.remote(head, shared, cloudpickle.dumps((function, more[1])))))
             if not waiting:
                 return
             yield from _result(*waiting.popleft())
+
+    def _asked(self) -> dict[str, int]:
+        """What a job has to itself."""
+        if self._device == "cuda":
+            # Ray shows a job its own GPU alone, in a process that ends with the job
+            return {"CPU": 1, "GPU": 1}
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        # a job that asked for more than the largest machine has would wait for ever
+        return {"CPU": min(torch.get_num_threads(), max(cpus, default=1) or 1), "GPU": 0}
 
 
 def _result(name: str, reference: Any) -> list[Any]:
@@ -125,8 +144,11 @@ def _result(name: str, reference: Any) -> list[Any]:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[OnRay]:
-    """Join a cluster, or start one of this machine alone; it is left, or shut down, when the block ends."""
+def cluster(address: str, device: str = "cpu") -> Iterator[OnRay]:
+    """Join a cluster, or start one of this machine alone; it is left, or shut down, when the block ends.
+
+    Jobs compute on the device, `cpu` or `cuda`.
+    """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     # by Ray's own choice, workers get next to nothing of cores that others want too, and what finds no memory is
@@ -145,6 +167,8 @@ def cluster(address: str) -> Iterator[OnRay]:
             "Ray was started as head"
         ) from error
     try:
-        yield OnRay()
+        if device == "cuda" and not ray.cluster_resources().get("GPU"):
+            raise MedcorePruneError(f"{address}: no machine of the cluster has a GPU: expected one for --device cuda")
+        yield OnRay(device)
     finally:
         ray.shutdown()
