@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from .devices import give_back_freed
+
 T = TypeVar("T")
 _END = object()
+_BETWEEN = 16
+"""Items from one giving back of freed memory to the next; it takes milliseconds."""
 
 
 def ahead(items: Iterable[T], most: int = 1) -> Iterator[T]:
@@ -15,7 +19,7 @@ def ahead(items: Iterable[T], most: int = 1) -> Iterator[T]:
     One thread alone makes them, so that data sets need not be made for several; no process is started, so that nothing
     is pickled. When the loop ends early, at most the item in the making is waited for.
     """
-    made = iter(items)
+    made = _given_back(items)
     with ThreadPoolExecutor(1, "ahead") as thread:
         coming: deque[Future[T | object]] = deque()
         try:
@@ -28,6 +32,13 @@ def ahead(items: Iterable[T], most: int = 1) -> Iterator[T]:
                 each.cancel()
 
 
+def _given_back(items: Iterable[T]) -> Iterator[T]:
+    for number, item in enumerate(items):
+        if number % _BETWEEN == _BETWEEN - 1:
+            give_back_freed()
+        yield item
+
+
 class StepsAhead(Generic[T]):
     """A function of a step's number, called for one step after the other, that makes the next one meanwhile.
 
@@ -36,7 +47,7 @@ class StepsAhead(Generic[T]):
     """
 
     def __init__(self, make: Callable[[int], T], stop: int, by: int = 1) -> None:
-        self._make, self._stop, self._by = make, stop, by
+        self._make, self._stop, self._by, self._made = make, stop, by, 0
         self._thread = ThreadPoolExecutor(1, "steps-ahead")
         self._next: tuple[int, Future[T]] | None = None
 
@@ -44,6 +55,9 @@ class StepsAhead(Generic[T]):
         known, self._next = self._next, None
         made = known[1] if known is not None and known[0] == step else self._thread.submit(self._make, step)
         found = made.result()
+        self._made += 1
+        if self._made % _BETWEEN == 0:
+            give_back_freed()
         following = step + self._by
         if following < self._stop:
             self._next = following, self._thread.submit(self._make, following)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from medcore_prune._support import ahead as module
 from medcore_prune._support.ahead import StepsAhead, ahead
 
 
@@ -27,6 +28,16 @@ def test_items_come_in_order_from_one_other_thread() -> None:
     assert len(threads) == 1
     assert threads != {threading.get_ident()}
     assert list(ahead([])) == []
+
+
+def test_freed_memory_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[int]()
+    monkeypatch.setattr(module, "give_back_freed", lambda: given.append(1))
+    assert list(ahead(range(40))) == list(range(40))
+    assert len(given) == 2
+    steps = StepsAhead(lambda step: step, 40)
+    assert [steps(step) for step in range(40)] == list(range(40))
+    assert len(given) == 4
 
 
 def test_no_more_is_made_than_was_said() -> None:

@@ -1,14 +1,34 @@
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import TINY, tiny_sam
 
 import medcore_prune as mp
-from medcore_prune._support.devices import processor, require_device
+from medcore_prune._support.devices import give_back_freed, processor, require_device
 from medcore_prune._support.errors import MedcorePruneError
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_freed_memory_between_what_stays_is_given_back() -> None:
+    def resident_mb() -> float:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024
+
+    # below what the C library takes from the system by itself, each with something small behind it that stays
+    large, small = [], []
+    for _ in range(800):
+        large.append(np.ones(100_000, np.uint8))
+        small.append(np.ones(2_000, np.uint8))
+    large.clear()
+    before = resident_mb()
+    give_back_freed()
+    assert before - resident_mb() > 40
+    assert len(small) == 800
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "cpu:0"])
