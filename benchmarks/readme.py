@@ -23,7 +23,7 @@ from .speed.int8 import FLOAT, RECIPES
 PAGES: Mapping[str, tuple[str, ...]] = {
     "README.md": ("before_after", "claims"),
     "docs/compress.md": ("workflow",),
-    "docs/how_fast.md": ("steps", "growth", "goals", "since", "full", "records"),
+    "docs/how_fast.md": ("steps", "growth", "memory", "goals", "since", "full", "records"),
     "docs/laptop.md": ("int8",),
     "docs/lite_medsam.md": ("lite_medsam",),
     "docs/methods.md": ("methods",),

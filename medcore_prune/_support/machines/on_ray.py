@@ -168,7 +168,7 @@ def cluster(address: str, device: str = "cpu") -> Iterator[OnRay]:
         ) from error
     try:
         if device == "cuda" and not ray.cluster_resources().get("GPU"):
-            raise MedcorePruneError(f"{address}: no machine of the cluster has a GPU: expected one for --device cuda")
+            raise MedcorePruneError(f"{address}: no machine of the cluster has a GPU: expected one for the device cuda")
         yield OnRay(device)
     finally:
         ray.shutdown()
