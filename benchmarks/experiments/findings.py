@@ -132,10 +132,17 @@ def _one_time(summary: Summary) -> list[str]:
     return [level for level in summary.levels if summary.of("own", level)]
 
 
+_SATURATED = 0.7
+"""Share of a family from which on a level is near saturation."""
+
+
 def parts_matter_at_extremes(store: ResultStore) -> Finding:
-    """Reset and variance each add BF1 at the strongest level."""
+    """Reset and variance each add BF1 at the strongest level, which has to be an extreme one."""
     summary = summarise(store)
     level = _one_time(summary)[-1]
+    asked = Level.parse(level)
+    if min(asked.heads, asked.neurons) < _SATURATED:
+        return Finding(Verdict.UNDECIDED, f"{level} is the strongest level: none takes {_SATURATED:.0%} of both")
     parts = {
         name: _minus(_draws(summary, ("own", level, "full")), _draws(summary, ("own", level, f"without_{name}")))
         for name in ("reset", "variance")
@@ -143,9 +150,6 @@ def parts_matter_at_extremes(store: ResultStore) -> Finding:
     verdict = _all_of(list(parts.values()))
     said = ", ".join(f"{name} {text(value)}" for name, value in parts.items())
     return Finding(verdict, f"BF1 added at {level}: {said}", min(parts.values(), key=lambda value: value.value))
-
-
-_SATURATED = 0.7
 
 
 def not_monotone(store: ResultStore) -> Finding:

@@ -1,5 +1,6 @@
 """Verdicts about the paper's claims follow from the results, and an interval that holds 0 decides nothing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from medcore_prune.evaluation.intervals import Interval
 MAIN_MODES = {"one_time": "one-time", "sequential": "sequential"}
 
 
-def _ablation(root: Path, **quality: float) -> ResultStore:
+def _ablation(root: Path, levels: Sequence[str] = ("h40_m30", "h70_m95"), **quality: float) -> ResultStore:
     store = of_experiment(root, "ablation", ablation.MODES, list(ablation.VARIANTS), "full")
-    for level in ("h40_m30", "h70_m95"):
+    for level in levels:
         for variant in ablation.VARIANTS:
             add(store, "own", level, variant, quality=quality.get(variant, 0.6))
     return store
@@ -107,6 +108,12 @@ def test_both_parts_have_to_help_at_the_strongest_level(tmp_path: Path) -> None:
     one = _ablation(tmp_path / "one", full=0.7, without_reset=0.8, without_variance=0.6)
     assert findings.parts_matter_at_extremes(both).verdict is Verdict.HOLDS
     assert findings.parts_matter_at_extremes(one).verdict is Verdict.DOES_NOT
+
+
+def test_a_mild_level_says_nothing_of_extreme_ones(tmp_path: Path) -> None:
+    found = findings.parts_matter_at_extremes(_ablation(tmp_path, ("h10_m10", "h50_m70"), full=0.8))
+    assert (found.verdict, found.value) == (Verdict.UNDECIDED, None)
+    assert found.measured == "h50_m70 is the strongest level: none takes 70% of both"
 
 
 def test_a_rise_near_saturation_is_found(tmp_path: Path) -> None:
