@@ -196,7 +196,7 @@ def int8(results: Path) -> Iterable[Grid]:
                 f"{each['file_mb']:.1f}",
                 f"{each['time_ratio']:.2f}",
                 f"{each['relative_rms']:.3f}",
-                *([_difference(each["differences"])] if judged else []),
+                *([_difference(name, each["differences"])] if judged else []),
             ]
             for name, each in ((name, run["recipes"][name]) for name in (FLOAT, *RECIPES))
         ]
@@ -216,9 +216,9 @@ def int8(results: Path) -> Iterable[Grid]:
         yield Grid(f"{run['model']} at {run['image_size']} px", heads, rows, told)
 
 
-def _difference(of: Mapping[str, Sequence[float]]) -> str:
+def _difference(name: str, of: Mapping[str, Sequence[float]]) -> str:
     if "bf1" not in of:
-        return ""
+        return "" if name == FLOAT else "refused"
     value, low, high = of["bf1"]
     return f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
 

@@ -2,8 +2,9 @@
 
 Encoders under ONNX Runtime take turns in one run: as exported, and quantised by every recipe in `RECIPES`. The time of
 a pass as a ratio to float within a round, the root mean square of the difference to float's output, and the file; of
-models with trained weights (`pocket`, `lite_medsam`) also Dice, Boundary F1 and HD95 minus float's, unless the sums of
-a recipe overflow on this processor. `lite_medsam` has convolutions in its first stage and between stages.
+models with trained weights (`pocket`, `lite_medsam`) also Dice, Boundary F1 and HD95 minus float's, unless a recipe is
+refused: its sums overflow on this processor, or its embeddings are too far from float's. `lite_medsam` has convolutions
+in its first stage and between stages.
 """
 
 import statistics
@@ -18,7 +19,15 @@ import numpy as np
 
 from ...checkpoints.onnx.export import export_onnx
 from ...checkpoints.onnx.extra import require_onnx
-from ...checkpoints.onnx.int8 import METRICS, Int8Recipe, adds_right, quantise_layers, quantise_onnx, saturates
+from ...checkpoints.onnx.int8 import (
+    METRICS,
+    Int8Recipe,
+    TooFarError,
+    adds_right,
+    quantise_layers,
+    quantise_onnx,
+    saturates,
+)
 from ...checkpoints.onnx.model import open_session
 from ...commands.options import data_option
 from ...commands.work.inputs import ImageOptions, phantom_split, phantoms_tell, read_model
@@ -81,9 +90,12 @@ def _exported(
     def contours(recipe: str) -> Mapping[str, Any]:
         if not told or not adds_right(RECIPES[recipe]):
             return {}
-        report = quantise_onnx(
-            model, place / f"{FLOAT}.onnx", place / "judged.onnx", recipe=RECIPES[recipe], validation=judged
-        )
+        try:
+            report = quantise_onnx(
+                model, place / f"{FLOAT}.onnx", place / "judged.onnx", recipe=RECIPES[recipe], validation=judged
+            )
+        except TooFarError:
+            return {}
         found = ((name, report.metrics[name]) for name in METRICS)
         return {name: [each.difference, each.low, each.high] for name, each in found}
 

@@ -47,6 +47,10 @@ _OF_GEMM = "_MatMul"  # what ONNX Runtime adds to the name of a Gemm that it tur
 _CONVOLUTIONS = ("float", "int8")
 
 
+class TooFarError(MedcorePruneError):
+    """An int8 file gives something else than its float file."""
+
+
 @dataclass(frozen=True)
 class Int8Recipe:
     """How an encoder is quantised; the defaults are what measured best, see docs/laptop.md.
@@ -198,7 +202,7 @@ def _compared_on(model: nn.Module, samples: Sequence[Sample] | None) -> list[Ten
 def _refuse_far(relative_rms: float, path: Path) -> None:
     # written so that NaN is refused too
     if not relative_rms <= LARGEST_RMS:
-        raise MedcorePruneError(
+        raise TooFarError(
             f"{path}: in int8 the embedding differs by {relative_rms:.2f} of its size, expected at most "
             f"{LARGEST_RMS}: nothing was written; the float file is what to use"
         )

@@ -9,6 +9,7 @@ from tiny import tiny_sam
 
 from medcore_prune.benchmarks.speed import int8
 from medcore_prune.benchmarks.speed.int8 import FLOAT, RECIPES, command, measure
+from medcore_prune.checkpoints.onnx import int8 as quantising
 from medcore_prune.checkpoints.onnx.export import export_onnx
 from medcore_prune.checkpoints.onnx.int8 import Int8Recipe, adds_right
 from medcore_prune.commands.work.phantoms import run as draw
@@ -58,6 +59,13 @@ def test_a_recipe_whose_sums_overflow_is_timed_but_not_judged(monkeypatch: pytes
     assert found["8 bits"]["differences"] == {}
     assert found["8 bits"]["median_ms"] > 0
     assert all(found[name]["differences"] for name, recipe in RECIPES.items() if recipe.reduce_range)
+
+
+def test_a_recipe_that_is_too_far_from_float_is_timed_but_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "read_model", lambda *_, image_size: tiny_sam())
+    monkeypatch.setattr(quantising, "LARGEST_RMS", 1e-6)
+    result = CliRunner().invoke(command, ["--rounds", "1", "--images", "2"], catch_exceptions=False)
+    assert all(each["differences"] == {} for each in json.loads(result.stdout)["recipes"].values())
 
 
 def test_an_encoder_with_convolutions_is_judged_where_images_are_given(
