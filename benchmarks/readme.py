@@ -15,7 +15,7 @@ from ..evaluation.evaluate import macro_average
 from ..evaluation.intervals import INDICATIVE_BELOW, paired_difference
 from .cli import COMMANDS as BENCH
 from .experiments.claims import CLAIMS
-from .report import how_fast
+from .report import how_fast, on_gpu
 from .report.listing import criteria, methods
 from .report.tables import Grid
 from .speed.int8 import FLOAT, RECIPES
@@ -237,9 +237,9 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "steps": lambda results: how_fast.steps(results / "speed").markdown(),
     "growth": lambda results: how_fast.growth(results / "speed").markdown(),
     "memory": lambda results: how_fast.memory(results / "speed").markdown(),
-    "goals": lambda results: how_fast.goals(results / "speed").markdown(),
-    "since": lambda results: how_fast.since(results / "speed").markdown(),
-    "full": lambda results: how_fast.full(results / "speed").markdown(),
+    "goals": lambda results: on_gpu.goals(results / "speed").markdown(),
+    "since": lambda results: on_gpu.since(results / "speed").markdown(),
+    "full": lambda results: on_gpu.full(results / "speed").markdown(),
     "records": lambda results: how_fast.sources(results / "speed").markdown(),
     "int8": lambda results: "\n\n".join(grid.markdown().strip() for grid in int8(results)),
 }

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tiny import tiny_sam
 
-from medcore_prune.benchmarks.report.how_fast import CROSSINGS, ROWS, full, goals, growth, memory, since, sources, steps
+from medcore_prune.benchmarks.report.how_fast import ROWS, growth, memory, sources, steps
+from medcore_prune.benchmarks.report.on_gpu import CROSSINGS, full, goals, since
 from medcore_prune.benchmarks.speed.growth import fitted
 from medcore_prune.benchmarks.speed.workflow import steps_of
 
