@@ -163,7 +163,8 @@ def memory(timings: Path) -> Grid:
     told = [
         f"Files of {size} x {size} pixels, no two alike, {about(run, what=False)}: a program of its own opens the "
         f"folder and reads all of it into batches of {run['batch_size']}, and some again, keeping "
-        f"{run['kept_mb']:.0f} MB. No encoder ran. From the first line to the last the peak grows by {run['kb_an_image']:.1f} kB an image.",
+        f"{run['kept_mb']:.0f} MB. No encoder ran. From the first line to the last the peak grows by "
+        f"{run['kb_an_image']:.1f} kB an image.",
     ]
     heads = ["images", "peak when the folder is open", "peak when all are read", "their inputs in float32"]
     return Grid("Memory over many images", heads, rows, told)
