@@ -44,12 +44,14 @@ class Frame:
         """
         # a copy of our own: readers of images hand out arrays that must not be written to
         rgb = np.array(to_rgb(image), order="C")
-        pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+        shown = torch.from_numpy(rgb).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
         content = self.content(rgb.shape[:2])
-        shown = F.interpolate(pixels, content, mode="bicubic", align_corners=False, antialias=True)[0]
-        shown = shown.clamp(0.0, 255.0)
-        low, high = shown.min(), shown.max()
-        return self._filled((shown - low) / (high - low).clamp(min=1e-8))
+        # of its own size it comes out as it goes in
+        if content != rgb.shape[:2]:
+            shown = F.interpolate(shown[None], content, mode="bicubic", align_corners=False, antialias=True)[0]
+            shown.clamp_(0.0, 255.0)
+        low, high = shown.aminmax()
+        return self._filled(shown.sub_(low).div_((high - low).clamp(min=1e-8)))
 
     def box(self, box: Box, shape: tuple[int, int]) -> Tensor:
         """Map a box x0, y0, x1, y1 from pixels of an image (H, W) to input pixels, (4,) float32.

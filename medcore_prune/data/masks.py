@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
+from scipy import sparse
 from torch import Tensor
 
 from .._support.errors import DataError, MetricError
@@ -23,12 +24,12 @@ def binarise(values: npt.NDArray[np.generic], lossy: bool = False) -> npt.NDArra
     """Cut (H, W) mask values into object and background by the rule of `read_mask`."""
     if values.dtype == np.bool_:
         return values.astype(bool)
-    numbers = values.astype(np.float64) if values.dtype.kind == "f" else values.astype(np.int64)
+    numbers = values.astype(np.float64) if values.dtype.kind == "f" else values
     peak = float(numbers.max(initial=0))
     full = _full_range(values.dtype, peak)
-    whole = numbers.dtype.kind == "i" or np.array_equal(numbers, np.rint(numbers))
+    whole = numbers.dtype.kind in "iu" or np.array_equal(numbers, np.rint(numbers))
     labels = (whole and peak <= full / 2) or bool(np.all((numbers == 0) | (numbers == peak)))
-    return np.asarray(numbers > (0 if labels and not lossy else full / 2))
+    return np.greater(numbers, 0 if labels and not lossy else full / 2)
 
 
 def cut(values: npt.NDArray[np.generic], threshold: MaskThreshold, path: Path) -> npt.NDArray[np.bool_]:
@@ -52,7 +53,7 @@ def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:
     """
     if values.dtype.kind not in "iuf":
         return
-    found = np.setdiff1d(values, 0)
+    found = np.setdiff1d(_distinct(values), 0)
     if not 1 < len(found) <= _FEW or not np.array_equal(found, np.rint(found)):
         return
     full = _full_range(values.dtype, float(found[-1]))
@@ -73,9 +74,18 @@ def refuse_lost_labels(values: npt.NDArray[np.generic], path: Path) -> None:
 def refuse_doubtful(channel: npt.NDArray[np.generic], path: Path) -> None:
     """Refuse (H, W) values of a lossless mask that are a photograph, or of which several fill areas above the cut."""
     full = _full_range(channel.dtype, float(channel.max(initial=0)))
-    cut = channel.min() <= full / 2 < channel.max()
+    levels = _distinct(channel)
+    # those of areas are some of all levels
+    cut = levels[0] <= full / 2 and bright_levels(levels, full)
     if said := photograph(channel) or (bright_levels(_inner_values(channel), full) if cut else ""):
         raise DataError(f"{path}: {said}")
+
+
+def _distinct(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Return the values that occur, in order; bytes are counted, which takes a tenth of the time."""
+    if values.dtype == np.uint8:
+        return np.flatnonzero(np.bincount(values.ravel(), minlength=256)).astype(np.float64)
+    return np.unique(values).astype(np.float64)
 
 
 def _inner_values(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
@@ -85,7 +95,7 @@ def _inner_values(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
     for down in range(3):
         for right in range(3):
             flat = flat & (values[down : rows - 2 + down, right : columns - 2 + right] == inner)
-    return np.unique(inner[flat]).astype(np.float64)
+    return _distinct(inner[flat])
 
 
 def object_of(values: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.bool_]:
@@ -221,16 +231,16 @@ def resize_mask(mask: Mask, size: int | tuple[int, int]) -> Mask:
     height, width = mask.shape
     if (height, width) == (rows, columns):
         return mask.copy()
-    area = _overlaps(rows, height) @ mask.astype(np.float64) @ _overlaps(columns, width).T
+    area = _overlaps(rows, height) @ mask.astype(np.int64) @ _overlaps(columns, width).T
     return np.asarray(2 * area > height * width)
 
 
 @lru_cache(maxsize=64)
-def _overlaps(cells: int, pixels: int) -> npt.NDArray[np.float64]:
-    """Return how much of each pixel lies in each cell, (cells, pixels), in units of 1 / (cells * pixels)."""
-    starts, ends = np.arange(cells)[:, None] * pixels, np.arange(1, cells + 1)[:, None] * pixels
-    left, right = np.arange(pixels) * cells, np.arange(1, pixels + 1) * cells
-    return np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None).astype(np.float64)
+def _overlaps(cells: int, pixels: int) -> sparse.csr_array:
+    """Return how much of each pixel lies in each cell, (cells, pixels) int64, in units of 1 / (cells * pixels)."""
+    edges = np.union1d(np.arange(cells + 1) * pixels, np.arange(pixels + 1) * cells)
+    starts = edges[:-1]
+    return sparse.csr_array((np.diff(edges), (starts // pixels, starts // cells)), shape=(cells, pixels))
 
 
 def check_masks(pred: Mask, true: Mask) -> None:
