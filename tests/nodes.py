@@ -152,26 +152,34 @@ class Nodes(NamedTuple):
     there: tuple[str, ...]
     other: subprocess.Popen[bytes]
 
-    def lose(self, how: str) -> None:
-        """Kill all of the second, or cut the link to it, which tells neither end."""
-        if how == "killed":
-            stop(self.other)
-        else:
-            subprocess.run([*self.there, "ip", "link", "set", "end", "down"], check=True)
+    @contextmanager
+    def joined(self, cores: int) -> Iterator[None]:
+        """One more node beside the first, which has so many cores."""
+        node = _node(
+            f"--address={self.address}", "--node-ip-address=10.77.0.1", f"--num-cpus={cores}", within=self.here
+        )
+        try:
+            yield
+        finally:
+            stop(node)
+
+    def cut_off(self) -> None:
+        """Cut the link to the second, which tells neither end."""
+        subprocess.run([*self.there, "ip", "link", "set", "end", "down"], check=True)
 
 
 @contextmanager
-def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: tuple[int, int]) -> Iterator[Nodes]:
-    """Start a head on the one machine and a node on the other, with so many cores."""
+def two_nodes(machines: tuple[tuple[str, ...], tuple[str, ...]], cores: int) -> Iterator[Nodes]:
+    """Start a head without cores on the one machine and a node with so many on the other."""
     here, there = machines
     # short names: Ray's sockets lie within
     place = Path("/tmp") / f"mcp{os.getpid()}"
     words = ["--head", "--node-ip-address=10.77.0.1", "--port=6399", f"--system-config={SETTINGS}"]
-    words += [f"--num-cpus={cores[0]}", "--include-dashboard=false", f"--temp-dir={place}"]
+    words += ["--num-cpus=0", "--include-dashboard=false", f"--temp-dir={place}"]
     nodes = [_node(*words, within=here)]
     try:
         wait_for(lambda: _listens(nodes[0], 6399))
-        words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores[1]}"]
+        words = ["--address=10.77.0.1:6399", "--node-ip-address=10.77.0.2", f"--num-cpus={cores}"]
         nodes.append(_node(*words, within=there))
         arrived = [*here, sys.executable, "-c", ARRIVED, address := "10.77.0.1:6399"]
         subprocess.run(arrived, env=environment() | TOKEN, check=True, timeout=PATIENCE_S)

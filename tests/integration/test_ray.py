@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,22 +134,6 @@ def test_a_killed_worker_changes_no_bit(serial: dict[str, bytes], tmp_path: Path
         killed.result()
 
 
-@pytest.mark.parametrize("how", ["killed", "cut off"])
-def test_a_lost_machine_changes_no_bit(
-    how: str, serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
-) -> None:
-    with two_nodes(two_machines, (1, 1)) as nodes:
-        words = [*nodes.here, sys.executable, "-c", JOBS, str(tmp_path), nodes.address]
-        process = subprocess.Popen(words, env=environment() | TOKEN, stderr=subprocess.PIPE, text=True)
-        try:
-            wait_for(lambda: at_work(nodes.other.pid), process)
-            nodes.lose(how)
-            finish(process)
-        finally:
-            process.kill()
-    assert results(tmp_path) == serial
-
-
 @pytest.fixture
 def in_tf32() -> Iterator[None]:
     """Products of GPUs in TF32, which a machine without any may be told as well."""
@@ -218,19 +203,15 @@ def bench_here(words: str, given: list[str], out: Path, *more: str) -> None:
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(
-    pair: list[str], tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    # with a cluster of its own, which ends with it
+def test_a_killed_command_goes_on_to_the_bits_of_the_serial_one(pair: list[str], shared: str, tmp_path: Path) -> None:
     code = "import torch; torch.set_num_threads(1); from medcore_prune.benchmarks.cli import main; main()"
-    words = [*BASELINES.split(), *pair, *FEW, "--out", str(tmp_path / "ray"), "--ray", "auto"]
+    words = [*BASELINES.split(), *pair, *FEW, "--out", str(tmp_path / "ray"), "--ray", shared]
     killed = Script(code, *words, environment=environment())
     until = time.monotonic() + PATIENCE_S
     while not list((tmp_path / "ray" / "cells" / "own").glob("**/*.json")) and time.monotonic() < until:
         time.sleep(0.02)
     killed.send(signal.SIGKILL)
     assert killed.wait().returncode == -signal.SIGKILL
-    request.getfixturevalue("shared")
     bench_here(BASELINES, pair, tmp_path / "ray", "--ray", "auto")
     bench_here(BASELINES, pair, tmp_path / "serial")
     # what JSON files hold besides are seconds
@@ -397,25 +378,37 @@ def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path, sh
     assert same(one.with_name("two.safetensors"), one)
 
 
-def test_a_training_ends_where_a_machine_is_cut_off(
-    one: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
+@contextmanager
+def started(*words: str, within: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        words, env=environment() | TOKEN, cwd=within, stderr=subprocess.PIPE, start_new_session=True, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def test_jobs_go_on_and_a_training_ends_where_a_machine_is_cut_off(
+    one: Path, serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
-    with two_nodes(two_machines, (0, 1)) as nodes:
+    with two_nodes(two_machines, cores=2) as nodes, ExitStack() as both:
+        python = [*nodes.here, sys.executable, "-c"]
         words = [*RECOVER.split(), "far.safetensors", "--ray", nodes.address, "--processes", "2"]
-        process = subprocess.Popen(
-            [*nodes.here, sys.executable, "-c", HASTY + TRAINING, *words],
-            env=environment() | TOKEN,
-            cwd=one.parent,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            wait_for(one.with_name("far.state.pt").exists, process)
-            nodes.lose("cut off")
-            _, said = process.communicate(timeout=PATIENCE_S)
-        finally:
-            process.kill()
-    assert process.returncode == 1
+        training = both.enter_context(started(*python, HASTY + TRAINING, *words, within=one.parent))
+        wait_for(one.with_name("far.state.pt").exists, training)
+        # held in the middle until the link is cut: the other process there, and then a job
+        [far] = at_work(nodes.other.pid)
+        os.kill(far, signal.SIGSTOP)
+        jobs = both.enter_context(started(*python, JOBS, str(tmp_path), nodes.address, within=tmp_path))
+        job_there, *_ = wait_for(lambda: set(at_work(nodes.other.pid)) - {far}, jobs)
+        os.kill(job_there, signal.SIGSTOP)
+        both.enter_context(nodes.joined(cores=1))
+        nodes.cut_off()
+        _, said = training.communicate(timeout=PATIENCE_S)
+        finish(jobs)
+    assert results(tmp_path) == serial
+    assert training.returncode == 1
     assert "error: a machine of this training is gone: give the same command again" in said
     finish(recover(one.parent, "far.safetensors", "--accumulate", "2"))
     assert same(one.with_name("far.safetensors"), one)
