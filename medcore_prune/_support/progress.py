@@ -64,7 +64,7 @@ _SHOWN_EVERY_S = 0.2
 
 
 def track(items: Iterable[T], label: str, *, total: int, done: int = 0, show: bool = True) -> Iterator[T]:
-    """Yield `items` while showing how far they are: of `total`, `done` in an earlier run.
+    """Yield `items` while showing how far they are: of `total`, `done` in an earlier run; an estimate may be exceeded.
 
     On standard error; in a notebook as one output of the cell, which is replaced in place and stays when it is saved.
 
@@ -98,9 +98,9 @@ def _bar(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=total, completed=done)
-        for item in items:
+        for count, item in enumerate(items, start=done + 1):
             yield item
-            progress.advance(task)
+            progress.update(task, completed=count, total=max(total, count))
 
 
 def _output(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]:
@@ -122,6 +122,7 @@ def _output(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T
 
 def _shown(label: str, total: int, done: int, remark: str) -> dict[str, str]:
     """A bar with words for a browser, the words alone for what shows no HTML."""
+    total = max(total, done)
     words = f"{label}: {done} of {total}" + f", {remark}" * bool(remark)
     bar = f'<progress max="{max(total, 1)}" value="{done}"></progress>'
     return {"text/plain": words, "text/html": f"{bar} {html.escape(words)}"}
@@ -131,8 +132,8 @@ def _lines(items: Iterable[T], label: str, total: int, done: int) -> Iterator[T]
     start = last = time.monotonic()
     for count, item in enumerate(items, start=1):
         yield item
-        now = time.monotonic()
-        left_s = (now - start) / count * max(0, total - done - count)
+        now, total = time.monotonic(), max(total, done + count)
+        left_s = (now - start) / count * (total - done - count)
         if now - last >= max(_LINE_EVERY_S, (now - start + left_s) / _LINES):
             last = now
             print(f"{label}: {done + count} of {total}, about {duration(left_s)} left", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from medcore_prune._support.progress import track
 
 COUNTS = """
 from medcore_prune._support.progress import track
-for _ in track(range(3), "counting", total=3):
+for _ in track(range(3), "counting", total=2):
     pass
 """
 PRINTS = """
@@ -80,11 +80,11 @@ class _Clock:
 
 
 def _logged(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, count: int, each_s: float
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, count: int, each_s: float, expected: int = 0
 ) -> list[str]:
     clock = _Clock()
     monkeypatch.setattr(time, "monotonic", clock)
-    for _ in track(range(count), "counting", total=count):
+    for _ in track(range(count), "counting", total=expected or count):
         clock.now_s += each_s
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -105,6 +105,17 @@ def test_a_log_file_gets_no_line_within_seconds(
 ) -> None:
     assert _logged(capsys, monkeypatch, 20, 1.0) == []
     assert len(_logged(capsys, monkeypatch, 100, 1.0)) == 3
+
+
+def test_more_than_was_expected_is_not_more_than_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = _logged(capsys, monkeypatch, 5, 60.0, expected=3)
+    assert lines == [
+        "counting: 1 of 3, about 2 min 0 s left",
+        "counting: 2 of 3, about 1 min 0 s left",
+        *(f"counting: {count} of {count}, about 0 s left" for count in (3, 4, 5)),
+    ]
 
 
 class _Outputs:
@@ -148,6 +159,9 @@ def test_a_notebook_gets_one_output_that_is_replaced(
     assert words[-1] == "a < b: 6 of 6, took 40 s"
     assert states[-1]["text/html"] == '<progress max="6" value="6"></progress> a &lt; b: 6 of 6, took 40 s'
     assert capsys.readouterr() == ("", "")
+    for _ in track(range(4), "more", total=2):
+        pass
+    assert notebook.states[-1][-1]["text/plain"].startswith("more: 4 of 4, ")
 
 
 def test_a_notebook_does_not_count_what_failed(notebook: _Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
