@@ -23,7 +23,7 @@ from .speed.int8 import FLOAT, RECIPES
 PAGES: Mapping[str, tuple[str, ...]] = {
     "README.md": ("before_after", "claims"),
     "docs/compress.md": ("workflow",),
-    "docs/how_fast.md": ("steps", "growth", "memory", "goals", "since", "full", "records"),
+    "docs/how_fast.md": ("steps", "growth", "memory", "predicted", "goals", "since", "full", "records"),
     "docs/laptop.md": ("int8",),
     "docs/lite_medsam.md": ("lite_medsam",),
     "docs/methods.md": ("methods",),
@@ -237,6 +237,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "steps": lambda results: how_fast.steps(results / "speed").markdown(),
     "growth": lambda results: how_fast.growth(results / "speed").markdown(),
     "memory": lambda results: how_fast.memory(results / "speed").markdown(),
+    "predicted": lambda results: how_fast.predicted(results / "speed").markdown(),
     "goals": lambda results: on_gpu.goals(results / "speed").markdown(),
     "since": lambda results: on_gpu.since(results / "speed").markdown(),
     "full": lambda results: on_gpu.full(results / "speed").markdown(),

@@ -45,7 +45,7 @@ _CAPTIONS = {
 _LEAD = (
     "From the unpruned model, in chunks of a twentieth of a family's units, heads or MLP neurons go on: whichever "
     "moves the contour less for what it saves, as seen on calibration images. The paper's levels fix the two shares by "
-    "hand. Same scores, same quotas, no fine-tuning. At h84_m95 all goes that may go, so there the two cannot differ."
+    "hand. Same scores, same quotas, no fine-tuning. Where all goes that may go, the two cannot differ."
 )
 
 

@@ -170,6 +170,22 @@ def memory(timings: Path) -> Grid:
     return Grid("Memory over many images", heads, rows, told)
 
 
+def predicted(timings: Path) -> Grid:
+    """Time that block times predict of cuts beside what the cuts took."""
+    run = read(timings / "sizes_pocket.json")
+    rows = [
+        [level, f"{found['predicted']:.1%}", f"{found['removed']:.1%}", f"{found['error']:+.1%}"]
+        for level, found in run["predicted"].items()
+    ]
+    farthest = max(abs(found["error"]) for found in run["predicted"].values())
+    told = [
+        f"The encoder of {about(run)}, batch of {run['batch_size']}; medians of {run['repeats']} rounds in which whole "
+        f"and cut took turns. No level is farther off than {farthest:.1%} of the time of the cut encoder.",
+    ]
+    heads = ["level", "time that goes, predicted", "measured", "predicted time of what is left, off by"]
+    return Grid("Predicted latency", heads, rows, told)
+
+
 def _beside(timings: Path, usual: Sequence[Usual]) -> str:
     said = []
     for each in usual:

@@ -6,7 +6,6 @@ weights are the same; how often the teacher runs its blocks is counted. The rati
 machine and its load.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import click
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ...correction.correct import TOGETHER, Corrector
 from ...correction.settings import CorrectionSettings
@@ -79,23 +79,18 @@ def _runs_of(teacher: nn.Module, work: Callable[[], object]) -> int:
 
     The least of all blocks: the first one is also asked for what it reads.
     """
-    seen = Counter[str]()
+    seen = dict.fromkeys([teacher.get_submodule(block.name) for block in blocks_of(teacher)], 0)
 
-    def counting(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def see(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            seen[name] += len(args[0])
+    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if module in seen:
+            seen[module] += len(args[0])
 
-        return see
-
-    handles = [
-        teacher.get_submodule(block.name).register_forward_pre_hook(counting(block.name))
-        for block in blocks_of(teacher)
-    ]
+    # of all modules, since one that has a hook of its own is not pruned
+    handle = register_module_forward_pre_hook(see)
     try:
         work()
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     return min(seen.values())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tiny import tiny_sam
 
-from medcore_prune.benchmarks.report.how_fast import ROWS, growth, memory, sources, steps
+from medcore_prune.benchmarks.report.how_fast import ROWS, growth, memory, predicted, sources, steps
 from medcore_prune.benchmarks.report.on_gpu import CROSSINGS, full, goals, since
 from medcore_prune.benchmarks.speed.growth import fitted
 from medcore_prune.benchmarks.speed.workflow import steps_of
@@ -128,6 +128,18 @@ def test_memory_stands_beside_inputs(timings: Path) -> None:
     ]
     assert "grows by 2.5 kB an image" in table.footer[0]
     assert "no two alike, on a processor, 1 thread, torch 9.9, 2026-01-02, beside other work: a" in table.footer[0]
+
+
+def test_predicted_times_stand_beside_measured_ones(timings: Path) -> None:
+    found = {
+        "h20_m20": {"predicted": 0.1, "removed": 0.125, "error": 0.0286},
+        "h70_m70": {"predicted": 0.5, "removed": 0.4578, "error": -0.0778},
+    }
+    run = {**ABOUT, "batch_size": 1, "repeats": 7, "predicted": found}
+    (timings / "sizes_pocket.json").write_text(json.dumps(run))
+    table = predicted(timings)
+    assert table.rows == [["h20_m20", "10.0%", "12.5%", "+2.9%"], ["h70_m70", "50.0%", "45.8%", "-7.8%"]]
+    assert "No level is farther off than 7.8% of" in table.footer[0]
 
 
 def test_what_is_counted_since(timings: Path) -> None:
