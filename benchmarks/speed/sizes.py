@@ -78,7 +78,7 @@ def multiples(whole: nn.Module, level: str, images: Tensor, repeats: int) -> dic
         rounds = rounds_of(lambda: {size: seconds(work, images) for size, work in works.items()}, repeats)
     first = str(MULTIPLES[0])
     return {
-        size: {
+        str(size): {
             "neurons": [block.neurons for block in blocks_of(model)],
             "ms": median_ms(rounds, str(size)),
             "to_size_1": median_ratio(rounds, str(size), first),
