@@ -153,20 +153,21 @@ def growth(timings: Path) -> Grid:
 
 def memory(timings: Path) -> Grid:
     """The peak of memory over many images beside what their inputs would take."""
-    run = read(timings / "memory.json")
-    columns = (run[name] for name in ("counts", "opened_mb", "peaks_mb", "inputs_mb"))
-    rows = [
-        [f"{count:,}", f"{opened:,.0f} MB", f"{peak:,.0f} MB", f"{inputs:,.0f} MB"]
-        for count, opened, peak, inputs in zip(*columns, strict=True)
-    ]
-    size = run["size"]
-    told = [
-        f"Files of {size} x {size} pixels, no two alike, {about(run, what=False)}: a program of its own opens the "
-        f"folder and reads all of it into batches of {run['batch_size']}, and some again, keeping "
-        f"{run['kept_mb']:.0f} MB. No encoder ran. From the first line to the last the peak grows by "
-        f"{run['kb_an_image']:.1f} kB an image.",
-    ]
-    heads = ["images", "peak when the folder is open", "peak when all are read", "their inputs in float32"]
+    rows, told = [], []
+    for run in map(read, sorted(timings.glob("memory*.json"))):
+        columns = (run[name] for name in ("counts", "opened_mb", "peaks_mb", "inputs_mb"))
+        rows += [
+            [f"{run['size']} px", f"{count:,}", f"{opened:,.0f} MB", f"{peak:,.0f} MB", f"{inputs:,.0f} MB"]
+            for count, opened, peak, inputs in zip(*columns, strict=True)
+        ]
+        each = run["kb_an_image"]
+        grows = f"grows by {each:.1f} kB an image" if each > 0 else "does not grow"
+        told.append(f"{run['size']} px: {about(run, what=False)}; from the first line to the last the peak {grows}.")
+    told.append(
+        "Files of as many pixels a side, no two alike: a program of its own opens the folder and reads all of it into "
+        f"batches of {run['batch_size']}, and some again, keeping {run['kept_mb']:.0f} MB. No encoder ran."
+    )
+    heads = ["side", "images", "peak when the folder is open", "peak when all are read", "their inputs in float32"]
     return Grid("Memory over many images", heads, rows, told)
 
 

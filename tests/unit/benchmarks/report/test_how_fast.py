@@ -121,13 +121,19 @@ def test_memory_stands_beside_inputs(timings: Path) -> None:
     about = {name: value for name, value in ABOUT.items() if name not in ("model", "image_size")}
     about |= {"size": 256, "batch_size": 8, "kept_mb": 20.0}
     (timings / "memory.json").write_text(json.dumps({**about, **found}))
+    large = {"size": 1024, "counts": [300], "opened_mb": [1], "peaks_mb": [2], "inputs_mb": [3], "kb_an_image": -1.0}
+    (timings / "memory_1024.json").write_text(json.dumps({**about, **large}))
     table = memory(timings)
     assert table.rows == [
-        ["1,000", "300 MB", "500 MB", "786 MB"],
-        ["10,000", "310 MB", "523 MB", "7,864 MB"],
+        ["256 px", "1,000", "300 MB", "500 MB", "786 MB"],
+        ["256 px", "10,000", "310 MB", "523 MB", "7,864 MB"],
+        ["1024 px", "300", "1 MB", "2 MB", "3 MB"],
     ]
     assert "grows by 2.5 kB an image" in table.footer[0]
-    assert "no two alike, on a processor, 1 thread, torch 9.9, 2026-01-02, beside other work: a" in table.footer[0]
+    assert table.footer[0].startswith(
+        "256 px: on a processor, 1 thread, torch 9.9, 2026-01-02, beside other work; from"
+    )
+    assert table.footer[1].startswith("1024 px: ")
 
 
 def test_predicted_times_stand_beside_measured_ones(timings: Path) -> None:
