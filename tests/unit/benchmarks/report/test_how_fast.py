@@ -134,6 +134,7 @@ def test_memory_stands_beside_inputs(timings: Path) -> None:
         "256 px: on a processor, 1 thread, torch 9.9, 2026-01-02, beside other work; from"
     )
     assert table.footer[1].startswith("1024 px: ")
+    assert table.footer[1].endswith("the peak does not grow.")
 
 
 def test_predicted_times_stand_beside_measured_ones(timings: Path) -> None:
