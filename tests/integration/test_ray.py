@@ -19,7 +19,7 @@ import torch
 from click import Command
 from click.testing import CliRunner
 from forked import Script
-from nodes import PATIENCE_S, TOKEN, Process, at_work, environment, two_machines, two_nodes, wait_for
+from nodes import PATIENCE_S, TOKEN, Process, at_work, environment, stop, two_machines, two_nodes, wait_for
 from pocket_pair import SIZE, TRAINING, write_images, write_pair, write_training
 from safetensors.torch import load_file
 
@@ -132,6 +132,29 @@ def test_a_killed_worker_changes_no_bit(serial: dict[str, bytes], tmp_path: Path
         killed = beside.submit(kill_a_worker)
         assert jobs_here(tmp_path, "auto") == serial
         killed.result()
+
+
+@contextmanager
+def started(*words: str, within: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        words, env=environment() | TOKEN, cwd=within, stderr=subprocess.PIPE, start_new_session=True, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def test_a_killed_machine_changes_no_bit(
+    serial: dict[str, bytes], tmp_path: Path, two_machines: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    with two_nodes(two_machines, cores=1) as nodes, nodes.joined(cores=1):
+        words = [*nodes.here, sys.executable, "-c", JOBS, str(tmp_path), nodes.address]
+        with started(*words, within=tmp_path) as jobs:
+            wait_for(lambda: at_work(nodes.other.pid), jobs)
+            stop(nodes.other)
+            finish(jobs)
+    assert results(tmp_path) == serial
 
 
 @pytest.fixture
@@ -376,17 +399,6 @@ def test_a_training_that_lost_a_process_goes_on_to_the_bits_of_one(one: Path, sh
     # the first alone is heard
     assert done.stdout.count("written: two.safetensors") == 1
     assert same(one.with_name("two.safetensors"), one)
-
-
-@contextmanager
-def started(*words: str, within: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        words, env=environment() | TOKEN, cwd=within, stderr=subprocess.PIPE, start_new_session=True, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
 
 
 def test_jobs_go_on_and_a_training_ends_where_a_machine_is_cut_off(
